@@ -1,0 +1,35 @@
+"""How a step runs: gradients, devices, data, callbacks."""
+
+from .batches import Batches, BatchIterator
+from .callbacks import StepsCallback
+from .eval_step import EvalStep, evaluate
+from .labels import LabelError
+from .measures import Records
+from .nonfinite import NonFiniteError
+from .own_loop import mean_loss, replicated
+from .progress import ProgressBar
+from .step import TrainStep
+from .strategy import strategy
+from .tensorboard import TensorBoard, check_log_dir
+from .train import train
+from .update import Update
+
+__all__ = [
+    "BatchIterator",
+    "Batches",
+    "EvalStep",
+    "LabelError",
+    "NonFiniteError",
+    "ProgressBar",
+    "Records",
+    "StepsCallback",
+    "TensorBoard",
+    "TrainStep",
+    "Update",
+    "check_log_dir",
+    "evaluate",
+    "mean_loss",
+    "replicated",
+    "strategy",
+    "train",
+]

@@ -1,0 +1,170 @@
+"""What training and evaluation steps share: calls on one batch or on many, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..optim import named_variables
+from .batches import BatchIterator, to_tensor
+from .device_loop import CAPACITY, DeviceLoop
+from .labels import check_label_values, label_error, on_host
+from .measures import Records
+from .objective import Loss, Objective
+
+
+class BaseStep:
+    """A loss and metrics over batches; what is done with them is the subclass's.
+
+    Args:
+        model: a built model.
+        loss: see `TrainStep`.
+        metrics: see `TrainStep`.
+    """
+
+    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any]) -> None:
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"`model` must be a keras.Model, not {model!r}.")
+        named_variables(model)  # raises for a model that is not built
+        self.model = model
+        self.loss = loss
+        self.objective = Objective(model, loss, metrics)
+        self.metrics = tuple(metrics)
+        self._labels_fit: Any = None
+
+    @property
+    def traces(self) -> int:
+        """How often the step was traced: once for calls on one batch, once for each kind of iterator."""
+        return sum(loop.traces for loop in self._all_loops())
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, tf.Tensor]:
+        """Runs one batch.
+
+        Args:
+            x: (batch, ...) array or tensor, or a tuple or dict of such.
+            y: targets, likewise; None if the loss needs none.
+            sample_weight: (batch,), or None.
+
+        Returns:
+            Name -> scalar tensor: this batch's loss and metrics. (A metric that is no mean over examples,
+            such as AUC, gives what it holds since `reset_metrics`.)
+
+        Raises:
+            ValueError: arrays of different lengths, no examples, labels that do not fit.
+            NonFiniteError: a NaN or infinity, in a training step that raises on it.
+        """
+        batch = keras.utils.pack_x_y_sample_weight(
+            *(None if a is None else tf.nest.map_structure(to_tensor, a) for a in (x, y, sample_weight))
+        )
+        _check_batch(batch)
+        loop = self._loop()
+        values = self._guarded(lambda: loop.one(batch, lambda: self._check_labels(y)), batch)
+        return self.objective.batch_values(values)
+
+    def run(self, iterator: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Runs up to `steps` batches without a return to Python.
+
+        Args:
+            iterator: `iter(batches)` of a `Batches`, or `iter(dataset)` of a `tf.data.Dataset`. It moves
+                on by the batches that ran.
+            steps: how many. Fewer run only if the data ends.
+
+        Returns:
+            Name -> float32 array of one value for each step that ran.
+
+        Raises:
+            ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
+            NonFiniteError: a NaN or infinity; the steps before it were made, and its `records` hold them.
+        """
+        records = self.run_records(iterator, steps)
+        if not len(records):
+            raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
+        return records.values()
+
+    def run_records(self, iterator: Any, steps: int) -> Records:
+        """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
+        _check_iterator(iterator)
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+            raise ValueError(f"`steps` must be a whole number of at least 1, not {steps!r}.")
+        rows = []
+        while steps > 0:
+            part = min(steps, CAPACITY)
+            ran = self._run_part(iterator, part)
+            rows.append(ran)
+            steps -= part
+            if len(ran) < part:
+                break
+        return Records(np.concatenate(rows), self.objective.measures)
+
+    def reset_metrics(self) -> None:
+        """Forgets the state of metrics that are no means over examples."""
+        for measure in self.objective.measures:
+            measure.reset()
+
+    def _run_part(self, iterator: Any, steps: int) -> np.ndarray[Any, Any]:
+        loop = self._loop()
+
+        def check() -> None:
+            if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
+                if self._labels_fit is not iterator.batches:
+                    self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
+                    self._labels_fit = iterator.batches
+
+        return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
+
+    def _check_labels(self, labels: Any) -> None:
+        classes = self.objective.classes
+        if classes is not None and labels is not None and on_host(labels):
+            check_label_values(labels, classes)
+
+    def _guarded(self, run: Callable[[], Any], source: Any) -> Any:
+        """Runs a call; a failure that TensorFlow tells in its own terms is explained.
+
+        Args:
+            run: the call.
+            source: the iterator, or the one batch, that it reads.
+        """
+        try:
+            return run()
+        except tf.errors.InvalidArgumentError as error:
+            explained = self._explain(error, source)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def _explain(self, error: Exception, source: Any) -> Exception | None:
+        """The error to raise instead of one of TensorFlow's; None to let that one pass."""
+        return label_error(error, self.objective.classes)
+
+    def _loop(self) -> DeviceLoop:
+        """The loop that runs now."""
+        raise NotImplementedError
+
+    def _all_loops(self) -> list[DeviceLoop]:
+        """All loops made so far."""
+        raise NotImplementedError
+
+
+def _check_batch(batch: Any) -> None:
+    """Raises ValueError unless all tensors of a batch have the same, positive first dimension."""
+    lengths = {len(t) if t.shape.rank else -1 for t in tf.nest.flatten(batch)}
+    if -1 in lengths:
+        raise ValueError("`x`, `y` and `sample_weight` need a first dimension of examples.")
+    if len(lengths) > 1:
+        raise ValueError(
+            f"`x`, `y` and `sample_weight` differ in length: {sorted(lengths)}. Each must have one entry per "
+            "example."
+        )
+    if lengths == {0}:
+        raise ValueError("`x` is empty: a batch needs at least one example.")
+
+
+def _check_iterator(iterator: Any) -> None:
+    if not isinstance(iterator, (BatchIterator, tf.data.Iterator)):
+        raise ValueError(
+            f"`iterator` is {iterator!r}: pass `iter(data)` of a `Batches` or a `tf.data.Dataset`."
+        )

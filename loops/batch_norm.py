@@ -1,0 +1,95 @@
+"""BatchNorm follows what trains, and forward-pass state survives a failed step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..optim import variable_infos
+
+
+def frozen_batch_norms(model: keras.Model, variables: Iterable[Any]) -> list[keras.layers.Layer]:
+    """Returns the BatchNorm layers of `model` that must run in inference mode.
+
+    A BatchNorm runs in training mode if one of its own variables trains. One without any (no scale, no
+    center) has nothing that says so; it trains only if everything else in the model does.
+
+    Args:
+        model: a built model.
+        variables: the variables that train.
+    """
+    chosen = {id(variable) for variable in variables}
+    owned: dict[int, tuple[keras.layers.Layer, list[Any]]] = {}
+    everything = True
+    for info in variable_infos(model):
+        trainable = info.variable.trainable
+        everything = everything and (not trainable or id(info.variable) in chosen)
+        if isinstance(info.layer, keras.layers.BatchNormalization):
+            own = owned.setdefault(id(info.layer), (info.layer, []))[1]
+            if trainable:
+                own.append(info.variable)
+    return [
+        layer
+        for layer, own in owned.values()
+        if not (any(id(variable) in chosen for variable in own) if own else everything)
+    ]
+
+
+@contextlib.contextmanager
+def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
+    """Runs `layers` as if frozen while the body is traced, then puts `trainable` back as it was.
+
+    Keras reads `layer.trainable` while tracing and offers no other switch that an outer call with
+    `training=True` does not override (https://github.com/keras-team/keras/issues/20285).
+    """
+    weights = [(weight, weight.trainable) for layer in layers for weight in layer.weights]
+    flags = [layer.trainable for layer in layers]
+    try:
+        for layer in layers:
+            layer.trainable = False
+        yield
+    finally:
+        for layer, flag in zip(layers, flags):
+            layer.trainable = flag
+        # The layer's setter writes all its variables alike: put each back on its own.
+        for weight, trainable in weights:
+            weight.trainable = trainable
+
+
+class ForwardState:
+    """A copy of the state that the forward pass writes (moving statistics), taken before each step.
+
+    The forward pass runs before anything can tell that a step is bad. With the copy, a step that failed
+    leaves no trace.
+
+    Args:
+        model: a built model.
+        frozen: its BatchNorm layers in inference mode, whose statistics nothing writes.
+    """
+
+    def __init__(self, model: keras.Model, frozen: Iterable[keras.layers.Layer]) -> None:
+        still = {id(layer) for layer in frozen}
+        self._variables = [
+            info.variable.value
+            for info in variable_infos(model)
+            if not info.variable.trainable and info.layer.trainable and id(info.layer) not in still
+        ]
+        self._copies = [
+            tf.Variable(variable, trainable=False) for variable in self._variables
+        ]
+
+    def save(self) -> list[tf.Tensor]:
+        """Takes the copy, at the start of a step in its graph; returns what the step is to wait for."""
+        return [copy.assign(variable) for variable, copy in zip(self._variables, self._copies)]
+
+    def restore(self, when: Any = True) -> None:
+        """Puts the copy back where `when`, a scalar bool or tensor, is true."""
+        for variable, copy in zip(self._variables, self._copies):
+            if when is True:
+                variable.assign(copy)
+            else:
+                variable.assign(tf.where(when, copy, variable))

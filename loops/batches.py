@@ -1,0 +1,267 @@
+"""Arrays as batches whose order is a pure function of seed, epoch and position."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_MAX_SEED = 2**31
+
+
+class Batches:
+    """Arrays in memory, in batches, shuffled anew each epoch.
+
+    The order of an epoch depends on `seed` and the epoch's number alone: not on what was read before, and
+    it is never stored. So training resumes in the middle of an epoch by two numbers. The arrays live on the
+    device, and `TrainStep.run` reads them there without a call into Python. For data larger than memory
+    use a `tf.data.Dataset`.
+
+    Iterating gives one epoch of `(x, y)` or `(x, y, sample_weight)` tensors; the next `for` gives the next
+    epoch, in another order. The last batch may be short.
+
+    Args:
+        x: array of shape (examples, ...), or a tuple or dict of such arrays. A list is one array.
+        y: targets, (examples, ...), or a tuple or dict of such; None for none.
+        batch_size: examples in a batch.
+        shuffle: whether to shuffle each epoch.
+        seed: of the shuffle, 0 to 2**31 - 1.
+        transform: function of `(x, y)` that returns `(x, y)`, applied to each batch as TensorFlow
+            operations: casts, scaling, augmentation. If it has a parameter `seed`, it is given an int32
+            tensor of shape (2,), another one for each batch and the same again on a rerun.
+        sample_weight: (examples,), or None.
+
+    Attributes:
+        epoch: the epoch that the next `for` reads, from 0; set it to start elsewhere.
+
+    Raises:
+        ValueError: empty data, arrays of different lengths, a batch size or seed out of range.
+        TypeError: an array of objects or strings, or a list of arrays.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradloop import loops
+        >>> data = loops.Batches(np.arange(5), np.arange(5), 2, shuffle=False)
+        >>> [x.numpy().tolist() for x, y in data]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        transform: Callable[..., Any] | None = None,
+        sample_weight: Any = None,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+            raise ValueError(f"`batch_size` must be a whole number, not {batch_size!r}.")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, not {batch_size}.")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
+            raise ValueError(f"`seed` must be a whole number from 0 to 2**31 - 1, not {seed!r}.")
+        if transform is not None and not callable(transform):
+            raise ValueError(f"`transform` must be a function of (x, y), not {transform!r}.")
+        if y is None and sample_weight is not None:
+            raise ValueError("`sample_weight` needs `y`: without targets, pass the weights as part of `x`.")
+        arrays = {"x": x, "y": y, "sample_weight": sample_weight}
+        self.examples = _common_length(arrays)
+        self.seed = int(seed)
+        self.epoch = 0
+        self.reader = BatchReader(int(batch_size), bool(shuffle), transform)
+        self.arrays = keras.utils.pack_x_y_sample_weight(
+            *(None if a is None else to_tensors(a, name) for name, a in arrays.items())
+        )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-self.examples // self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch, the last one of an epoch aside."""
+        return self.reader.batch_size
+
+    def __iter__(self) -> BatchIterator:
+        """Starts the next epoch."""
+        iterator = self.iterator(self.epoch)
+        self.epoch += 1
+        return iterator
+
+    def iterator(self, epoch: int = 0, position: int = 0) -> BatchIterator:
+        """Returns an iterator over the rest of an epoch; `Batches` itself does not move.
+
+        Args:
+            epoch: which epoch, from 0.
+            position: how many of its batches to pass over.
+        """
+        return BatchIterator(self, epoch, position)
+
+
+class BatchIterator:
+    """A place in an epoch of `Batches`.
+
+    Attributes:
+        batches: what it reads.
+        epoch: number of the epoch.
+        position: number of the next batch in it.
+    """
+
+    def __init__(self, batches: Batches, epoch: int, position: int) -> None:
+        if epoch < 0 or not 0 <= position <= len(batches):
+            raise ValueError(
+                f"`epoch` {epoch} and `position` {position} are no place in the data: an epoch has "
+                f"{len(batches)} batches."
+            )
+        self.batches = batches
+        self.epoch = epoch
+        self.position = position
+
+    @property
+    def remaining(self) -> int:
+        """Batches left in the epoch."""
+        return len(self.batches) - self.position
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self.remaining:
+            raise StopIteration
+        reader, data = self.batches.reader, self.batches
+        order = reader.order(data.examples, data.seed, self.epoch, self.position, 1)
+        batch = reader.gather(data.arrays, order, data.seed, self.epoch, self.position)
+        self.position += 1
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchReader:
+    """How batches are read, apart from the data: equal readers share a traced loop.
+
+    All arguments of the methods may be Python numbers or scalar tensors.
+    """
+
+    batch_size: int
+    shuffle: bool
+    transform: Callable[..., Any] | None
+
+    def order(self, examples: Any, seed: Any, epoch: Any, position: Any, batches: Any) -> tf.Tensor:
+        """Returns the indices of the examples in some batches of an epoch, in order: int64, 1-D.
+
+        Args:
+            examples: how many there are in all.
+            seed: of the shuffle.
+            epoch: number of the epoch.
+            position: number of the first batch.
+            batches: how many batches; the last may be short.
+        """
+        examples, epoch = tf.cast(examples, tf.int64), tf.cast(epoch, tf.int64)
+        first = tf.cast(position, tf.int64) * self.batch_size
+        last = tf.minimum(first + tf.cast(batches, tf.int64) * self.batch_size, examples)
+        places = tf.range(first, last)
+        if not self.shuffle:
+            return places
+        seeds = tf.stack([tf.cast(seed, tf.int64), epoch])
+        return tf.random.experimental.index_shuffle(places, seeds, examples - 1)
+
+    def gather(self, arrays: Any, indices: tf.Tensor, seed: Any, epoch: Any, position: Any) -> Any:
+        """Returns the batch of the examples at `indices`, transformed.
+
+        Args:
+            arrays: `Batches.arrays`.
+            indices: int64, (batch,).
+            seed: of the data, mixed into the transform's.
+            epoch: number of the epoch.
+            position: number of the batch in it.
+        """
+        batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
+        if self.transform is None:
+            return batch
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        if "seed" in inspect.signature(self.transform).parameters:
+            mixed = tf.cast(seed, tf.int64) * 1_000_003 + tf.cast(epoch, tf.int64)
+            seeds = tf.cast(tf.stack([mixed % _MAX_SEED, tf.cast(position, tf.int64)]), tf.int32)
+            x, y = self.transform(x, y, seed=seeds)
+        else:
+            x, y = self.transform(x, y)
+        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+
+def _common_length(arrays: dict[str, Any]) -> int:
+    """The number of examples that all arrays share."""
+    lengths: dict[str, int] = {}
+    for name, value in arrays.items():
+        if value is None:
+            continue
+        for path, array in _named_leaves(name, value):
+            if np.ndim(array) == 0:
+                raise ValueError(
+                    f"`{path}` is a single value, {array!r}: it needs a first dimension of examples."
+                )
+            lengths[path] = len(array)
+    if not lengths or "x" not in {path.split("[")[0] for path in lengths}:
+        raise ValueError("`x` holds no array.")
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"`{path}` has {length}" for path, length in lengths.items())
+        raise ValueError(f"The arrays differ in length: {told}. Each must have one entry per example.")
+    examples = next(iter(lengths.values()))
+    if examples == 0:
+        raise ValueError("`x` is empty: there is nothing to make batches of.")
+    return examples
+
+
+def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in _named_leaves(f"{name}[{key!r}]", item)]
+    if isinstance(value, tuple):
+        return [leaf for key, item in enumerate(value) for leaf in _named_leaves(f"{name}[{key}]", item)]
+    return [(name, value)]
+
+
+def to_tensors(value: Any, name: str) -> Any:
+    """Returns the arrays of a tuple or dict, or one array, as tensors (see `to_tensor`)."""
+    if isinstance(value, dict):
+        return {key: to_tensors(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(to_tensors(item, f"{name}[{key}]") for key, item in enumerate(value))
+    return to_tensor(value, name)
+
+
+def to_tensor(array: Any, name: str = "x") -> tf.Tensor:
+    """Returns an array as a tensor, doubles as Keras' float type.
+
+    Args:
+        array: anything that NumPy reads as an array of numbers.
+        name: what to call it in an error.
+
+    Raises:
+        TypeError: an array of objects or strings, or a list of arrays.
+    """
+    if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
+        raise TypeError(
+            f"`{name}` is a list of arrays: pass a tuple for several inputs, or `np.stack(...)` for one."
+        )
+    if not isinstance(array, tf.Tensor):
+        array = np.asarray(array)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(
+                f"`{name}` is an array of dtype {array.dtype}, which cannot be trained on: convert it to "
+                "numbers first."
+            )
+        if array.dtype == np.float64:  # doubles would only be cast in every step
+            array = array.astype(keras.config.floatx())
+        return tf.convert_to_tensor(array)
+    if array.dtype == tf.string:
+        raise TypeError(
+            f"`{name}` is a tensor of strings, which cannot be trained on: convert it to numbers first."
+        )
+    return tf.cast(array, keras.config.floatx()) if array.dtype == tf.float64 else array

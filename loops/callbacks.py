@@ -1,0 +1,72 @@
+"""Keras callbacks in a loop that runs many steps a call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+_TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
+
+
+class StepsCallback(keras.callbacks.Callback):
+    """A Keras callback that takes the values of many steps at a time.
+
+    A callback with a batch hook makes `train` return to Python after every step, which is what makes it
+    exact and what costs time. One that only reads values derives from this class and has them all, later
+    by a fraction of a second.
+    """
+
+    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Called after each call of the device.
+
+        Args:
+            first: number of the first of these steps in all of training, from 1: for a training step,
+                the updates made so far plus 1.
+            values: name -> float32 array, (steps,): each step's own loss and metrics.
+        """
+
+
+def wants_every_step(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback has a hook that must run between any two training steps."""
+    return _overrides(callback, _BATCH_HOOKS)
+
+
+def wants_every_test_step(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback has a hook that must run between any two evaluation steps."""
+    return _overrides(callback, _TEST_HOOKS)
+
+
+def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool:
+    base = keras.callbacks.Callback
+    for saver in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore):
+        if isinstance(callback, saver) and callback.save_freq == "epoch":
+            base = saver  # its own batch hooks look at `save_freq` and do nothing
+    for hook in hooks:
+        own = getattr(callback, hook)
+        if getattr(own, "__func__", own) is not getattr(base, hook):
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Makes `model.optimizer` the one that trains while callbacks run, then puts back what was there.
+
+    Callbacks that turn the learning rate look for it there; without it they fail, and on a compiled model
+    they would turn the rate of an optimizer that does nothing.
+    """
+    missing = object()
+    before = getattr(model, "optimizer", missing)
+    model.optimizer = optimizer
+    try:
+        yield
+    finally:
+        if before is missing:
+            del model.optimizer
+        else:
+            model.optimizer = before

@@ -1,0 +1,178 @@
+"""Many steps in one call, on the device.
+
+A call into TensorFlow from Python costs more than a small model's step, so the loop over batches is part of
+the graph. What each step recorded goes to rows of a variable rather than of a loop value: whatever ends the
+loop early (the end of the data, a NaN), the rows written until then are there to be read.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .batches import BatchIterator, BatchReader
+from .executor import executor
+
+# Rows kept between two reads: more steps than this make several calls.
+CAPACITY = 4096
+
+Rows = np.ndarray[Any, Any]
+
+
+class DeviceLoop:
+    """Runs `body` on one batch or on many.
+
+    Each kind of call is traced once: the first dimension of a batch is left open, and so is the number of
+    steps, so neither a short last batch nor another number of steps traces again.
+
+    Args:
+        body: function from a batch to `width` float32 scalars, built of TensorFlow operations. All it does
+            must depend on the batch.
+        width: how many scalars.
+        inline: see `executor`.
+
+    Attributes:
+        traces: how often `body` was traced.
+    """
+
+    def __init__(self, body: Callable[[Any], list[tf.Tensor]], width: int, inline: bool) -> None:
+        self._body = body
+        self._width = width
+        self._inline = inline
+        self._rows: tf.Variable | None = None
+        self._functions: dict[Any, Any] = {}
+        self.traces = 0
+
+    def one(self, batch: Any, check: Callable[[], None]) -> tf.Tensor:
+        """Runs one batch of tensors; returns its values: float32, (width,).
+
+        Args:
+            batch: a nest of tensors.
+            check: called once the step is traced, before it runs.
+        """
+        specs = tf.nest.map_structure(_open_spec, batch)
+        function = self._traced(("one", repr(specs)), self._one, [specs])
+        check()
+        with executor(self._inline):
+            return function(batch)[:-1]
+
+    def many(self, iterator: Any, steps: int, check: Callable[[], None]) -> Rows:
+        """Runs up to `steps` batches; fewer only if the data ends.
+
+        Args:
+            iterator: a `BatchIterator` (it is moved on) or an iterator of a `tf.data.Dataset`.
+            steps: at most `CAPACITY`.
+            check: called once the step is traced, before it runs.
+
+        Returns:
+            float32 array, (steps that ran, width).
+        """
+        if self._rows is None:
+            # One column more than values, 1 where a step has ended: an empty row is a step not made.
+            self._rows = tf.Variable(tf.zeros([CAPACITY, self._width + 1]), trainable=False)
+        self._rows.assign(tf.zeros_like(self._rows))
+        arrays = isinstance(iterator, BatchIterator)
+        call = self._arrays_call if arrays else self._dataset_call
+        if arrays:
+            steps = min(steps, iterator.remaining)
+            if steps == 0:
+                return self.rows()
+        function, arguments = call(iterator, steps)
+        check()
+        try:
+            with executor(self._inline):
+                function(*arguments)
+        except tf.errors.OutOfRangeError:
+            pass
+        finally:
+            rows = self.rows()
+            if arrays:
+                iterator.position += len(rows)
+        return rows
+
+    def rows(self) -> Rows:
+        """The rows of the last call of `many`, also after it failed."""
+        if self._rows is None:
+            return np.zeros((0, self._width), np.float32)
+        rows = self._rows.numpy()
+        done = rows[:, -1] > 0
+        return rows[: len(rows) if done.all() else int(np.argmin(done)), :-1]
+
+    def _arrays_call(self, iterator: BatchIterator, steps: int) -> tuple[Any, list[Any]]:
+        data, reader = iterator.batches, iterator.batches.reader
+        specs = tf.nest.map_structure(_open_spec, data.arrays)
+        numbers = [data.examples, data.seed, iterator.epoch, iterator.position, steps]
+        function = self._traced(
+            ("arrays", reader, repr(specs)),
+            functools.partial(self._array_loop, reader),
+            [specs, *[tf.TensorSpec([], tf.int64)] * len(numbers)],
+        )
+        tensors = [tf.constant(number, tf.int64) for number in numbers]
+        return function, [data.arrays, *tensors]
+
+    def _dataset_call(self, iterator: Any, steps: int) -> tuple[Any, list[Any]]:
+        spec = iterator.element_spec
+        function = self._traced(
+            ("dataset", repr(spec)), self._dataset_loop, [iterator, tf.TensorSpec([], tf.int64)]
+        )
+        return function, [iterator, tf.constant(steps, tf.int64)]
+
+    def _one(self, batch: Any) -> tf.Tensor:
+        return self._row(batch)
+
+    def _array_loop(
+        self,
+        reader: BatchReader,
+        arrays: Any,
+        examples: tf.Tensor,
+        seed: tf.Tensor,
+        epoch: tf.Tensor,
+        position: tf.Tensor,
+        steps: tf.Tensor,
+    ) -> None:
+        size = reader.batch_size
+        # One shuffle for the whole call: its kernel costs more to start than to run.
+        order = reader.order(examples, seed, epoch, position, steps)
+
+        def body(step: tf.Tensor) -> tuple[tf.Tensor]:
+            indices = order[step * size : (step + 1) * size]
+            self._record(step, reader.gather(arrays, indices, seed, epoch, position + step))
+            return (step + 1,)
+
+        tf.while_loop(lambda step: step < steps, body, [tf.constant(0, tf.int64)])
+
+    def _dataset_loop(self, iterator: Any, steps: tf.Tensor) -> None:
+        def body(step: tf.Tensor) -> tuple[tf.Tensor]:
+            batch = next(iterator)
+            # At the end of the data `next` fails: nothing of this step may have run by then.
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                self._record(step, batch)
+            return (step + 1,)
+
+        tf.while_loop(lambda step: step < steps, body, [tf.constant(0, tf.int64)])
+
+    def _record(self, step: tf.Tensor, batch: Any) -> None:
+        assert self._rows is not None
+        self._rows.scatter_nd_update([[step]], [self._row(batch)])
+
+    def _row(self, batch: Any) -> tf.Tensor:
+        self.traces += 1
+        return tf.stack([*self._body(batch), 1.0])
+
+    def _traced(self, key: Any, function: Callable[..., Any], specs: list[Any]) -> Any:
+        """The concrete function of `key`, traced on first use."""
+        if key not in self._functions:
+            with executor(self._inline):
+                # Without AutoGraph our own errors reach the caller as they were raised.
+                graph = tf.function(function, autograph=False)
+                self._functions[key] = graph.get_concrete_function(*specs)
+        return self._functions[key]
+
+
+def _open_spec(tensor: Any) -> tf.TensorSpec:
+    """A tensor's spec with the first dimension open."""
+    return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)

@@ -1,0 +1,115 @@
+"""One epoch's worth of batches after another, from `Batches` or a `tf.data.Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .base_step import BaseStep
+from .batches import Batches
+from .measures import Records
+from .pace import Pace
+
+
+class Feed:
+    """Gives a step its batches, epoch by epoch.
+
+    Without `steps`, an epoch is one pass over the data. With it, an epoch is that many batches, taken on
+    from where the epoch before it stopped, and the data starts again when it ends.
+
+    Args:
+        data: a `Batches` or a `tf.data.Dataset`.
+        steps: batches in an epoch, or None.
+        name: what the caller calls `data`, for errors.
+        steps_name: what it calls `steps`; None if it has no such argument.
+        evaluates: the data is only evaluated on: a `Batches` is read in the order of its first epoch and
+            stays where it is, so training on the same one goes on as if nothing had been read.
+
+    Attributes:
+        steps: batches in an epoch; None where only reading the data tells.
+
+    Raises:
+        TypeError: `data` is something else.
+        ValueError: endless data without `steps`, empty data, or `steps` below 1.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        steps: int | None = None,
+        *,
+        name: str = "data",
+        steps_name: str | None = "steps_per_epoch",
+        evaluates: bool = False,
+    ) -> None:
+        if not isinstance(data, (Batches, tf.data.Dataset)):
+            raise TypeError(
+                f"`{name}` must be a `loops.Batches` or a `tf.data.Dataset`, not {type(data).__name__}: wrap "
+                "arrays as `loops.Batches(x, y, batch_size)`."
+            )
+        whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
+        if steps is not None and not (whole and steps >= 1):
+            raise ValueError(f"`{steps_name}` must be a whole number of at least 1, not {steps!r}.")
+        length: int | None
+        if isinstance(data, Batches):
+            length = len(data)
+        else:
+            length = int(data.cardinality())
+            if length == tf.data.INFINITE_CARDINALITY and steps is None:
+                way_out = f"`{steps_name}=...`" if steps_name else "`dataset.take(batches)`"
+                raise ValueError(f"`{name}` has no end: say how many batches to read, {way_out}.")
+            length = length if length >= 0 else None
+        self._name = name
+        if length == 0:
+            raise self._empty()
+        self._data = data
+        self._evaluates = evaluates
+        self._endless = steps is not None
+        self._iterator: Any = None
+        self.steps = steps if steps is not None else length
+
+    def epoch(self, step: BaseStep, pace: Pace) -> Iterator[Records]:
+        """Runs one epoch, yielding what each call recorded.
+
+        Args:
+            step: runs the batches.
+            pace: says how many a call, and is told how long each took.
+
+        Raises:
+            ValueError: the data turned out to be empty.
+        """
+        fresh = self._iterator is None or not self._endless
+        if fresh:
+            self._iterator = self._start()
+        done = 0
+        while self.steps is None or done < self.steps:
+            wanted = pace.steps
+            if self.steps is not None:
+                wanted = min(wanted, self.steps - done)
+            with pace.timing() as ran:
+                records = step.run_records(self._iterator, wanted)
+                ran(len(records))
+            done += len(records)
+            if len(records):
+                yield records
+            if len(records) == wanted:
+                fresh = False
+                continue
+            if not self._endless:
+                break
+            if fresh and not len(records):
+                raise self._empty()
+            self._iterator, fresh = self._start(), True
+        if not done:
+            raise self._empty()
+
+    def _start(self) -> Any:
+        if self._evaluates and isinstance(self._data, Batches):
+            return self._data.iterator()
+        return iter(self._data)
+
+    def _empty(self) -> ValueError:
+        return ValueError(f"`{self._name}` is empty: there is no batch to run.")

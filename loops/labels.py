@@ -1,0 +1,94 @@
+"""Labels that do not fit the network's classes, told before they reach a kernel.
+
+TensorFlow fails on them deep inside a CPU kernel and gives NaN on a GPU; Keras rounds a float label down in
+silence.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class LabelError(ValueError):
+    """The labels do not fit the loss or the number of classes."""
+
+
+def takes_class_indices(loss: Any) -> bool:
+    """Whether a loss wants integer class indices, any of which is a class (no ignored class)."""
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    if isinstance(loss, sparse):
+        return getattr(loss, "ignore_class", None) is None
+    return loss is keras.losses.sparse_categorical_crossentropy
+
+
+def check_label_spec(labels: Any, predictions: Any) -> None:
+    """Checks dtype and rank of class indices against the predictions, while tracing.
+
+    Args:
+        labels: integer tensor, (batch, ...) or (batch, ..., 1).
+        predictions: (batch, ..., classes).
+
+    Raises:
+        LabelError: float or one-hot labels.
+    """
+    classes = predictions.shape[-1]
+    rank = labels.shape.rank
+    if rank is not None and rank == predictions.shape.rank and labels.shape[-1] not in (1, None):
+        raise LabelError(
+            f"`y` has shape {_shape(labels)}, which looks one-hot, where this loss takes integer classes. "
+            "Pass `y.argmax(-1)`, or use the loss 'categorical_crossentropy'."
+        )
+    if not labels.dtype.is_integer:
+        raise LabelError(
+            f"`y` is {labels.dtype.name} where this loss takes integer classes 0 to {classes - 1}. "
+            "Pass `y.astype('int32')` if the values are whole numbers."
+        )
+
+
+def check_label_values(labels: Any, classes: int) -> None:
+    """Checks that every label is in 0 to `classes - 1`.
+
+    Args:
+        labels: integer NumPy array or eager tensor, of any shape.
+        classes: how many classes the network has.
+
+    Raises:
+        LabelError: a label that is negative or too large.
+    """
+    values = np.asarray(labels)
+    if values.size == 0 or values.dtype.kind not in "iu":
+        return
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise LabelError(
+            f"`y` holds the label {wrong}, but the network has {classes} outputs, for the labels 0 to "
+            f"{classes - 1}. Renumber the labels, or give the network {max(highest, 0) + 1} outputs."
+        )
+
+
+def label_error(error: Exception, classes: int | None) -> LabelError | None:
+    """Returns a `LabelError` for TensorFlow's own error about a label out of range; None for any other."""
+    found = re.search(r"Received a label value of (-?\d+)", str(error))
+    if found is None:
+        return None
+    return LabelError(
+        f"`y` holds the label {found.group(1)}, which is not one of the network's {classes} classes, 0 to "
+        f"{(classes or 0) - 1}. The step was not made."
+    )
+
+
+def on_host(value: Any) -> bool:
+    """Whether reading `value` costs no transfer from an accelerator."""
+    if isinstance(value, np.ndarray):
+        return True
+    return tf.is_tensor(value) and hasattr(value, "numpy") and "CPU" in (value.device or "")
+
+
+def _shape(labels: Any) -> str:
+    return "(" + ", ".join("batch" if d is None else str(d) for d in labels.shape) + ")"

@@ -1,0 +1,102 @@
+"""Finding a NaN or infinity before it reaches a weight."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+_MARK = "gradloop found a non-finite gradient of "
+_LOSS = "(the loss itself)"
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient was NaN or infinite; the weights are those from before the step.
+
+    Attributes:
+        step: the update that was not made, counted from 1; None where it is not known.
+        variable: stable name of the first variable, in the model's order, with a bad gradient; None if
+            only the loss is bad.
+        records: what the steps before it in the same call recorded (`Records`), if there were any.
+    """
+
+    step: int | None = None
+    variable: str | None = None
+    records: Any = None
+
+    @classmethod
+    def at(cls, step: int | None, variable: str | None, hint: str = "") -> NonFiniteError:
+        """Returns the error for a step and a variable, with a sentence of hint."""
+        where = f"the gradient of {variable!r}" if variable else "the loss"
+        when = f"step {step}: " if step is not None else ""
+        error = cls(
+            f"{when}{where} is not finite (NaN or infinity). The weights are those from before the step."
+            f"{hint} Look for a learning rate that is too high or bad inputs; `clip_norm` limits large "
+            "gradients, and `on_nonfinite='skip'` passes over such steps."
+        )
+        error.step, error.variable = step, variable
+        return error
+
+    @classmethod
+    def from_tensorflow(
+        cls, error: Exception, step: int | None, hint: Callable[[], str] = str
+    ) -> NonFiniteError | None:
+        """Returns the error that `check_finite` raised inside TensorFlow; None if it is another one."""
+        found = re.search(re.escape(_MARK) + "<([^>]*)>", str(error))
+        if found is None:
+            return None
+        name = found.group(1)
+        return cls.at(step, None if name == _LOSS else name, hint())
+
+
+def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = None) -> tf.Operation:
+    """Returns an operation that fails, naming the first bad variable, unless all values are finite.
+
+    The checks run in the variables' order, so the first name is the same on every run.
+
+    Args:
+        gradients: dense tensors or `tf.IndexedSlices`.
+        names: a name each.
+        loss: a scalar that is checked last, or None.
+    """
+    pairs = [(getattr(g, "values", g), name) for g, name in zip(gradients, names)]
+    if loss is not None:
+        pairs.append((loss, _LOSS))
+    done: list[tf.Tensor] = []
+    for value, name in pairs:
+        with tf.control_dependencies(done):
+            done = [tf.debugging.check_numerics(value, f"{_MARK}<{name}>")]
+    return tf.group(*done)
+
+
+def all_finite(values: Sequence[Any]) -> tf.Tensor:
+    """Returns a scalar bool tensor: every element of every tensor is finite."""
+    checks = [tf.reduce_all(tf.math.is_finite(getattr(v, "values", v))) for v in values]
+    return tf.reduce_all(tf.stack(checks))
+
+
+@contextlib.contextmanager
+def raises_nonfinite(optimizer: Any = None) -> Iterator[None]:
+    """Turns `check_finite`'s TensorFlow error, raised in the body, into a `NonFiniteError`.
+
+    Args:
+        optimizer: the Keras optimizer whose `iterations` tell the step; None where it is not known.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        step = None if optimizer is None else int(optimizer.iterations.numpy()) + 1
+        found = NonFiniteError.from_tensorflow(error, step)
+        if found is None:
+            raise
+        raise found from error
+
+
+def nonfinite_inputs(batch: Any) -> str:
+    """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
+    floats = [t for t in tf.nest.flatten(batch) if t.dtype.is_floating]
+    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in floats)
+    return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""

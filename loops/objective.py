@@ -1,0 +1,167 @@
+"""From a batch to its loss and measures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from .labels import check_label_spec, takes_class_indices
+from .measures import Measure, resolve_metrics
+from .suggest import did_you_mean
+
+Loss: TypeAlias = keras.losses.Loss | str | Callable[..., Any]
+Scalars: TypeAlias = list[tf.Tensor]
+
+
+class Objective:
+    """The loss and the measures of a model on one batch.
+
+    Args:
+        model: a built model.
+        loss: a Keras loss, the name of one, or a function of `(model, batch)` that returns the loss, a
+            scalar, or `(loss, predictions)`. `batch` is `(x, y)` or `(x, y, sample_weight)`. If the
+            function has a parameter `training`, it is told.
+        metrics: names, functions of `(y, predictions)` and `keras.metrics.Metric` objects.
+
+    Attributes:
+        classes: how many classes the labels may name, once a batch was traced; None where labels are no
+            class indices.
+
+    Raises:
+        ValueError: an unknown loss or metric.
+        TypeError: a loss or metric of another type.
+    """
+
+    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
+        self.model = model
+        self._function: Callable[..., Any] | None = None
+        self._loss: Any = None
+        if isinstance(loss, (str, keras.losses.Loss)):
+            self._loss = resolve_loss(loss)
+            self.takes_class_indices = takes_class_indices(self._loss)
+        elif callable(loss):
+            self._function = loss
+            self.takes_class_indices = False
+        else:
+            raise TypeError(
+                f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."
+            )
+        self.measures: list[Measure] = resolve_metrics(metrics)
+        self.classes: int | None = None
+
+    @property
+    def width(self) -> int:
+        """How many scalars a record holds."""
+        return 2 + 2 * len(self.measures)
+
+    def check_evaluates(self) -> None:
+        """Raises ValueError if the loss cannot be told that it is not training."""
+        if self._function is not None and not self._tells_training():
+            raise ValueError(
+                "`loss` is a function without a parameter `training`, so dropout and BatchNorm would run "
+                "in training mode during evaluation. Write it as `def loss(model, batch, training=True)` "
+                "and pass `training` on to the model."
+            )
+
+    def __call__(self, batch: Any, training: bool) -> tuple[tf.Tensor, Scalars]:
+        """Runs the model on a batch, inside a tape or not.
+
+        Args:
+            batch: what `keras.utils.unpack_x_y_sample_weight` takes.
+            training: the mode of dropout and BatchNorm.
+
+        Returns:
+            `(loss, record)`: the scalar loss, regularisation included, and float32 scalars: the loss, the
+            number of examples, and two for each measure (see `Measure`).
+        """
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        predictions: Any = None
+        if self._function is not None:
+            arguments = {"training": training} if self._tells_training() else {}
+            result = self._function(self.model, batch, **arguments)
+            loss, predictions = result if isinstance(result, tuple) else (result, None)
+            if loss.shape.rank != 0:
+                raise ValueError(
+                    f"The `loss` function returned shape {loss.shape}, not a scalar: reduce it, for "
+                    "example with `loops.mean_loss`."
+                )
+        else:
+            if y is None:
+                raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
+            predictions = self.model(x, training=training)
+            if self.takes_class_indices:
+                check_label_spec(y, predictions)
+                self.classes = predictions.shape[-1]
+            loss = _value(self._loss, y, predictions, weight)
+        regularisation = self.model.losses
+        if regularisation:
+            loss = tf.add_n([tf.cast(loss, tf.float32), *(tf.cast(r, tf.float32) for r in regularisation)])
+        loss = tf.cast(loss, tf.float32)
+        examples = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
+        record = [loss, examples]
+        if self.measures and predictions is None:
+            raise ValueError(
+                "`metrics` need predictions, and the `loss` function returns the loss alone: return "
+                "`(loss, predictions)`."
+            )
+        for measure in self.measures:
+            record.extend(measure(y, predictions, weight, examples))
+        return loss, record
+
+    def batch_values(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns name -> scalar of one record, a float32 vector."""
+        scalars = tf.unstack(record)
+        values = {"loss": scalars[0]}
+        for column, measure in enumerate(self.measures):
+            total, weight = scalars[2 + 2 * column : 4 + 2 * column]
+            values[measure.name] = tf.math.divide_no_nan(total, weight)
+        return values
+
+    def _tells_training(self) -> bool:
+        return "training" in inspect.signature(self._function).parameters  # type: ignore[arg-type]
+
+
+def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
+    """Returns the Keras loss object that a name stands for.
+
+    Raises:
+        ValueError: no loss of that name; the message suggests one.
+    """
+    if not isinstance(loss, str):
+        return loss
+    try:
+        found = keras.losses.get(loss)
+    except ValueError:
+        names = [name for name in dir(keras.losses) if name[0].islower()]
+        raise ValueError(f"`loss` {loss!r} is no Keras loss.{did_you_mean(loss, names)}") from None
+    if isinstance(found, keras.losses.Loss):
+        return found
+    # A name gives a function of single examples; its class adds sample weights and the mean.
+    squashed = found.__name__.replace("_", "")
+    for name in dir(keras.losses):
+        if name[0].isupper() and name.lower() == squashed:
+            return getattr(keras.losses, name)()
+    return _FunctionLoss(found)
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A loss function without a class of its own, with Keras' sample weights and mean."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(name=function.__name__)
+        self.call = function
+
+
+def _value(loss: keras.losses.Loss, y: Any, predictions: Any, weight: Any) -> tf.Tensor:
+    """The scalar value of a Keras loss over a batch."""
+    value = loss(y, predictions, sample_weight=weight)
+    if value.shape.rank != 0:
+        raise ValueError(
+            f"`loss` {loss.name!r} has reduction {loss.reduction!r} and gives shape {value.shape}, not a "
+            "scalar: use the reduction 'sum_over_batch_size'."
+        )
+    return value

@@ -1,0 +1,53 @@
+"""How many steps to run in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from .device_loop import CAPACITY
+
+# A call of this length costs Python next to nothing and still moves a progress bar smoothly.
+SECONDS_A_CALL = 0.2
+# The first calls are short: what they cost is not known yet.
+_GROWTH = 8
+
+
+class Pace:
+    """Chooses the number of steps in a call so that it takes about `SECONDS_A_CALL`.
+
+    The numbers that training gives do not depend on it.
+
+    Args:
+        steps: a fixed number of steps a call instead.
+        clock: seconds, increasing; a fake in tests.
+
+    Attributes:
+        steps: how many the next call should run.
+    """
+
+    def __init__(self, steps: int | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._fixed = steps is not None
+        self._clock = clock
+        self._calls = 0
+        self.steps = steps or 1
+
+    @contextlib.contextmanager
+    def timing(self) -> Iterator[Callable[[int], None]]:
+        """Times a call; its body calls what it is given with the number of steps that ran."""
+        ran = 0
+
+        def tell(steps: int) -> None:
+            nonlocal ran
+            ran = steps
+
+        start = self._clock()
+        yield tell
+        seconds = self._clock() - start
+        self._calls += 1
+        # The first call traces, so its time says nothing.
+        if self._fixed or ran < self.steps or self._calls == 1:
+            return
+        fitting = int(ran * SECONDS_A_CALL / max(seconds, 1e-9))
+        self.steps = max(1, min(fitting, ran * _GROWTH, CAPACITY))

@@ -1,0 +1,72 @@
+"""A progress bar."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .callbacks import StepsCallback
+
+
+class ProgressBar(StepsCallback):
+    """One tqdm bar an epoch: steps done, speed, and the epoch's running means.
+
+    Args:
+        file: where to write; None for standard error, as tqdm does.
+
+    Example:
+        >>> import io, keras, numpy as np
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step, screen = loops.TrainStep(model, "mse", "sgd"), io.StringIO()
+        >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        >>> _ = loops.train(step, data, epochs=1, callbacks=[loops.ProgressBar(screen)])
+        >>> "Epoch 1/1: 100%" in screen.getvalue()
+        True
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        super().__init__()
+        self._file = file
+        self._bar: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar = tqdm(
+            total=self.params.get("steps"),
+            desc=f"Epoch {epoch + 1}/{self.params.get('epochs')}",
+            unit="step",
+            file=self._file or sys.stderr,
+            dynamic_ncols=True,
+            # Each call comes after a fraction of a second: show it, whatever tqdm's own pace.
+            miniters=1,
+            mininterval=0.05,
+        )
+        self._sums: dict[str, float] = {}
+
+    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        steps = len(values["loss"])
+        seen = self._bar.n + steps
+        for name, array in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(np.sum(array, dtype=np.float64))
+        self._show({name: total / seen for name, total in self._sums.items()})
+        self._bar.update(steps)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._show(logs or {})
+        self._close()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._close()
+
+    def _show(self, values: dict[str, float]) -> None:
+        text = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
+        self._bar.set_postfix_str(text, refresh=False)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+            self._bar = None

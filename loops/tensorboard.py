@@ -1,0 +1,141 @@
+"""Scalars for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .callbacks import StepsCallback
+
+
+class TensorBoard(StepsCallback):
+    """Writes losses, metrics and the learning rate through `tf.summary`, for every step and every epoch.
+
+    Two runs appear under `log_dir`, `train` and `validation`, with the tags `step/NAME` (each step's own
+    value, by number of the step) and `epoch/NAME` (means, by number of the epoch, from 1). Steps are written
+    by a thread beside training, in one TensorFlow call for many.
+
+    Args:
+        log_dir: folder of the logs; made when training begins.
+        every_steps: writes the steps whose number is a multiple of it.
+
+    Raises:
+        ValueError: `every_steps` below 1; when training begins, a `log_dir` that cannot be written.
+
+    Example:
+        >>> import os, tempfile, keras, numpy as np
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> data, folder = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), 4), tempfile.mkdtemp()
+        >>> board = loops.TensorBoard(folder)
+        >>> step = loops.TrainStep(model, "mse", "sgd")
+        >>> _ = loops.train(step, data, epochs=2, validation=data, callbacks=[board])
+        >>> sorted(os.listdir(folder))
+        ['train', 'validation']
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str], every_steps: int = 1) -> None:
+        super().__init__()
+        if isinstance(every_steps, bool) or not isinstance(every_steps, int) or every_steps < 1:
+            raise ValueError(f"`every_steps` must be a whole number of at least 1, not {every_steps!r}.")
+        self.log_dir = os.fspath(log_dir)
+        self.every_steps = every_steps
+        self._writers: dict[str, Any] = {}
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: list[Future[None]] = []
+        self._write_steps: Any = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        check_log_dir(self.log_dir)
+        self._writers = {}
+        self._write_steps = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradloop-tensorboard")
+
+    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        numbers = np.arange(first, first + len(values["loss"]), dtype=np.int64)
+        kept = numbers % self.every_steps == 0
+        if not kept.any() or self._thread is None:
+            return
+        if self._write_steps is None:
+            self._write_steps = _steps_writer(self._writer("train"), list(values))
+        columns = np.stack([array[kept] for array in values.values()], axis=1).astype(np.float32)
+        self._finish(wait=False)
+        rows = tf.constant(numbers[kept]), tf.constant(columns)
+        self._pending.append(self._thread.submit(self._write_steps, *rows))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        # Keras' schedules are functions of the step; the optimizer gives the rate of the next step.
+        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate).numpy())
+        values = {"learning_rate": rate, **(logs or {})}
+        for name, value in values.items():
+            validation = name.startswith("val_")
+            with self._writer("validation" if validation else "train").as_default():
+                tf.summary.scalar(f"epoch/{name.removeprefix('val_')}", value, step=epoch + 1)
+        self._finish(wait=True)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+        self._finish(wait=True)
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+        self._write_steps = None
+
+    def _writer(self, run: str) -> Any:
+        if run not in self._writers:
+            self._writers[run] = tf.summary.create_file_writer(os.path.join(self.log_dir, run))
+        return self._writers[run]
+
+    def _finish(self, wait: bool) -> None:
+        """Takes the results of writes that are done, or of all; a failed one raises here."""
+        left = []
+        for write in self._pending:
+            if wait or write.done():
+                write.result()
+            else:
+                left.append(write)
+        self._pending = left
+
+
+def check_log_dir(log_dir: str) -> None:
+    """Makes the folder and proves that it can be written.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    try:
+        os.makedirs(log_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=log_dir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`log_dir` {log_dir!r} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+
+
+def _steps_writer(writer: Any, names: list[str]) -> Any:
+    """A function that writes the scalars of many steps in one call."""
+
+    def write(numbers: tf.Tensor, columns: tf.Tensor) -> None:
+        def body(row: tf.Tensor) -> tuple[tf.Tensor]:
+            # Tags carry the name scope, which is "while" in here: go back to the outermost one.
+            with writer.as_default(), tf.compat.v1.name_scope(""):
+                for column, name in enumerate(names):
+                    tf.summary.scalar(f"step/{name}", columns[row, column], step=numbers[row])
+            return (row + 1,)
+
+        tf.while_loop(lambda row: row < tf.size(numbers), body, [tf.constant(0)])
+
+    # A concrete function: TensorFlow would take one function for each run as needless retracing.
+    return tf.function(write, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, len(names)], tf.float32)
+    )

@@ -1,0 +1,241 @@
+"""One update of the chosen variables: unscale, check, accumulate, clip, apply, in that order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .keras_private import knows_variable
+from .nonfinite import all_finite, check_finite, raises_nonfinite
+
+ON_NONFINITE = ("raise", "skip", "ignore")
+
+
+class Update:
+    """Applies gradients to the chosen variables, in one fixed order.
+
+    1. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
+    2. check that every gradient is finite;
+    3. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
+    4. clip by the global norm over all the trained variables together;
+    5. apply once. `optimizer.iterations` counts updates, so schedules do too.
+
+    An optimizer that is not built yet is built here, over `variables`. To train other variables with it
+    later, build it over all of them first: `optimizer.build(model.trainable_variables)`.
+
+    Args:
+        optimizer: any Keras optimizer.
+        variables: the variables to train, as a list or as `{name: variable}`; names appear in errors.
+        clip_norm: largest global norm of the gradients; None for no clipping.
+        accumulate: how many calls make one update; their gradients are averaged.
+        on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
+            error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
+            it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
+            whichever is chosen, and "raise" raises once the scale has fallen below 1, where it can no
+            longer be the cause.
+
+    Raises:
+        TypeError: `optimizer` is not a Keras optimizer.
+        ValueError: no variables, a variable that the optimizer was not built with, or a bad option.
+
+    Example:
+        >>> import keras, tensorflow as tf
+        >>> from gradloop import loops
+        >>> weight = keras.Variable([1.0, 2.0])
+        >>> update = loops.Update(keras.optimizers.SGD(0.5), [weight], clip_norm=1.0)
+        >>> _ = update([tf.constant([3.0, 4.0])])
+        >>> weight.numpy().round(2).tolist()
+        [0.7, 1.6]
+
+    Reference: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks" (clipping by
+    the global norm); Micikevicius et al. 2018, "Mixed precision training" (loss scaling).
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[keras.Variable] | Mapping[str, keras.Variable],
+        *,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        on_nonfinite: str = "raise",
+    ) -> None:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
+        if isinstance(variables, Mapping):
+            self.names = list(variables)
+            self.variables = list(variables.values())
+        else:
+            self.variables = list(variables)
+            self.names = [variable.path for variable in self.variables]
+        if not self.variables:
+            raise ValueError("`variables` is empty: name at least one variable to train.")
+        check_update_options(clip_norm, accumulate, on_nonfinite)
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.on_nonfinite = on_nonfinite
+        self._scaler = (
+            optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else None
+        )
+        self._inner = self._scaler.inner_optimizer if self._scaler else optimizer
+        if not optimizer.built:
+            optimizer.build(self.variables)
+        self._check_known()
+        self._sums: list[tf.Variable] = []
+        if accumulate > 1:
+            self._sums = [
+                tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables
+            ]
+            self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
+        return self._scaler is not None or self.on_nonfinite == "skip"
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
+        return self._scaler.scale_loss(loss) if self._scaler else loss
+
+    def __call__(self, gradients: Sequence[Any], loss: Any = None) -> tf.Tensor:
+        """Updates the variables.
+
+        Args:
+            gradients: one per variable, of its shape: tensors or `tf.IndexedSlices`, of the scaled loss if
+                there is a loss scale.
+            loss: the loss, to be checked with the gradients; None to check the gradients alone.
+
+        Returns:
+            A scalar bool tensor: whether the gradients were taken (false if they were skipped). What depends
+            on it runs after the check.
+
+        Raises:
+            ValueError: another number of gradients than variables, or a gradient that is None.
+            NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
+        """
+        if not tf.executing_eagerly():
+            return self._update(gradients, loss)
+        with raises_nonfinite(self.optimizer):
+            return self._update(gradients, loss)
+
+    def _update(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
+        gradients = list(gradients)
+        self._check_gradients(gradients)
+        if self._scaler is not None:
+            scale = tf.convert_to_tensor(self._scaler.dynamic_scale)
+            gradients = [_map(g, lambda t: t / tf.cast(scale, t.dtype)) for g in gradients]
+        if self.may_skip:
+            finite = all_finite(gradients if loss is None else [*gradients, loss])
+            tf.cond(
+                finite,
+                lambda: self._take(gradients),
+                lambda: self._refuse(gradients, loss),
+            )
+            return finite
+        checked = []
+        if self.on_nonfinite == "raise":
+            checked = [check_finite(gradients, self.names, loss)]
+        with tf.control_dependencies(checked):
+            self._take(gradients)
+            return tf.identity(tf.constant(True))
+
+    def _take(self, gradients: list[Any]) -> tf.Tensor:
+        """Accumulates or applies finite, unscaled gradients."""
+        if self._scaler is not None:
+            self._grow_scale()
+        if self.accumulate == 1:
+            self._apply(gradients)
+            return tf.constant(True)
+        for total, gradient in zip(self._sums, gradients):
+            total.assign_add(tf.convert_to_tensor(gradient))
+        calls = self._calls.assign_add(1)
+        tf.cond(tf.equal(calls % self.accumulate, 0), self._apply_sums, lambda: tf.constant(True))
+        return tf.constant(True)
+
+    def _apply_sums(self) -> tf.Tensor:
+        self._apply([total / self.accumulate for total in self._sums])
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+        return tf.constant(True)
+
+    def _apply(self, gradients: list[Any]) -> None:
+        if self.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        self._inner.apply(gradients, self.variables)
+
+    def _refuse(self, gradients: list[Any], loss: Any) -> tf.Tensor:
+        """Passes over non-finite gradients; halves the loss scale."""
+        if self._scaler is None:
+            return tf.constant(True)
+        halved = tf.convert_to_tensor(self._scaler.dynamic_scale) * 0.5
+        if self.on_nonfinite == "raise":
+
+            def fail() -> tf.Tensor:
+                with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
+                    return tf.constant(True)
+
+            may_go_on = tf.cond(halved < 1.0, fail, lambda: tf.constant(True))
+            with tf.control_dependencies([may_go_on]):
+                halved = tf.identity(halved)
+        self._scaler.step_counter.assign(0)
+        self._scaler.dynamic_scale.assign(halved)
+        return tf.constant(True)
+
+    def _grow_scale(self) -> None:
+        """Doubles the loss scale after `dynamic_growth_steps` finite steps in a row, as Keras does."""
+        scaler = self._scaler
+        assert scaler is not None
+        grown = tf.equal(
+            tf.cast(scaler.step_counter, tf.int64), scaler.dynamic_growth_steps - 1
+        )
+        scale = tf.convert_to_tensor(scaler.dynamic_scale)
+        scaler.dynamic_scale.assign(tf.where(grown, scale * 2.0, scale))
+        count = tf.convert_to_tensor(scaler.step_counter)
+        scaler.step_counter.assign(tf.where(grown, tf.zeros_like(count), count + 1))
+
+    def _check_known(self) -> None:
+        for name, variable in zip(self.names, self.variables):
+            if not knows_variable(self._inner, variable):
+                raise ValueError(
+                    f"`optimizer` was built without {name!r}, so it has no state for it. Build it over all "
+                    "variables before the first step: `optimizer.build(model.trainable_variables)`."
+                )
+
+    def _check_gradients(self, gradients: list[Any]) -> None:
+        if len(gradients) != len(self.variables):
+            raise ValueError(
+                f"`gradients` has {len(gradients)} entries for {len(self.variables)} variables: pass "
+                "`tape.gradient(loss, update.variables)`."
+            )
+        missing = [name for name, g in zip(self.names, gradients) if g is None]
+        if missing:
+            raise ValueError(
+                f"The loss has no gradient for {', '.join(map(repr, missing))}: the loss does not depend "
+                "on it, or it was computed outside the tape. Leave it out of `variables`, or use it in the "
+                "loss."
+            )
+
+
+def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> None:
+    """Raises ValueError if an option of `Update` is not one that it takes."""
+    if clip_norm is not None and not (
+        isinstance(clip_norm, (int, float)) and math.isfinite(clip_norm) and clip_norm > 0
+    ):
+        raise ValueError(f"`clip_norm` must be a positive number or None, not {clip_norm!r}.")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"`accumulate` must be a whole number of at least 1, not {accumulate!r}.")
+    if on_nonfinite not in ON_NONFINITE:
+        options = ", ".join(map(repr, ON_NONFINITE))
+        raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+
+
+def _map(gradient: Any, change: Any) -> Any:
+    """Applies `change` to a gradient's values, dense or sparse."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
+    return change(gradient)

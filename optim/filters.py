@@ -1,0 +1,162 @@
+"""Filters: predicates over a model's variables, and their algebra `|`, `&`, `~`.
+
+A filter sees the whole model at once (its `Layout`) and answers with one bool a variable, because
+some, like `last_layers`, cannot be decided variable by variable. Whatever a user may write as a
+filter becomes one in `as_filter`.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Union
+
+import keras
+
+from .layout import Layout, VariableInfo
+from .matching import SelectionError, brief
+
+
+class Filter:
+    """Chooses variables of a model; combine with `|` (either), `&` (both), `~` (all others).
+
+    Strings, regexes and layer classes may stand on either side of `|` and `&`.
+
+    Example:
+        >>> name("conv") & ~kind("bias") | keras.layers.Dense
+        ((name('conv') & ~kind('bias')) | layer_type(Dense))
+    """
+
+    def mask(self, layout: Layout) -> list[bool]:
+        """One bool a variable, in `layout.infos` order."""
+        raise NotImplementedError
+
+    def hint(self, layout: Layout) -> str:
+        """What to say when the filter matches nothing in this model; starts with a space."""
+        return ""
+
+    def __or__(self, other: FilterLike) -> Filter:
+        return _Either(self, as_filter(other))
+
+    def __ror__(self, other: FilterLike) -> Filter:
+        return _Either(as_filter(other), self)
+
+    def __and__(self, other: FilterLike) -> Filter:
+        return _Both(self, as_filter(other))
+
+    def __rand__(self, other: FilterLike) -> Filter:
+        return _Both(as_filter(other), self)
+
+    def __invert__(self) -> Filter:
+        return _Not(self)
+
+    def __bool__(self) -> bool:
+        # `name("a") and name("b")` would be the second one alone.
+        raise TypeError("combine filters with `|`, `&` and `~`, not with `or`, `and` and `not`")
+
+
+FilterLike = Union[
+    Filter,
+    str,
+    "re.Pattern[str]",
+    type,
+    types.UnionType,
+    keras.layers.Layer,
+    Callable[[VariableInfo], bool],
+]
+
+
+def as_filter(spec: FilterLike) -> Filter:
+    """Turns whatever may be written as a filter into a `Filter`.
+
+    Args:
+        spec: a filter, a string, a compiled regex, a layer class or a union of them, a layer, or a
+            callable on `VariableInfo`.
+
+    Raises:
+        TypeError: `spec` is nothing of these.
+        SelectionError: an empty pattern.
+    """
+    from . import criteria, places  # they build on Filter
+
+    if isinstance(spec, Filter):
+        return spec
+    if isinstance(spec, (str, re.Pattern)):
+        return criteria.name(spec)
+    if isinstance(spec, types.UnionType):
+        return criteria.layer_type(*spec.__args__)
+    if isinstance(spec, type) and issubclass(spec, keras.layers.Layer):
+        return criteria.layer_type(spec)
+    if isinstance(spec, keras.layers.Layer):
+        return places.layers(spec)
+    if callable(spec) and not isinstance(spec, type):
+        return criteria.Predicate(spec)
+    hint = ""
+    if isinstance(spec, (list, tuple, set)):
+        hint = "; pass the filters one by one: `select(model, *filters)`"
+    raise TypeError(
+        "`filters` must be strings, compiled regexes, layer classes, layers, callables on "
+        f"VariableInfo or filters of gradloop.optim, got {brief(spec)} of type {type(spec).__name__}"
+        f"{hint}"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class _Either(Filter):
+    left: Filter
+    right: Filter
+
+    def mask(self, layout: Layout) -> list[bool]:
+        masks = [some(part, layout) for part in (self.left, self.right)]
+        return [left or right for left, right in zip(*masks)]
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} | {self.right!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Both(Filter):
+    left: Filter
+    right: Filter
+
+    def mask(self, layout: Layout) -> list[bool]:
+        masks = [some(part, layout) for part in (self.left, self.right)]
+        return [left and right for left, right in zip(*masks)]
+
+    def hint(self, layout: Layout) -> str:
+        left, right = sum(self.left.mask(layout)), sum(self.right.mask(layout))
+        return f" Its sides match {left} and {right} variables, none in common."
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} & {self.right!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Not(Filter):
+    negated: Filter
+
+    def mask(self, layout: Layout) -> list[bool]:
+        return [not hit for hit in self.negated.mask(layout)]
+
+    def hint(self, layout: Layout) -> str:
+        return f" Every variable matches {self.negated!r}."
+
+    def __repr__(self) -> str:
+        return f"~{self.negated!r}"
+
+
+def some(part: Filter, layout: Layout) -> list[bool]:
+    """The mask of one side of `|` or `&`, which must match something."""
+    mask = part.mask(layout)
+    if not any(mask):
+        raise nothing_matched(part, layout)
+    return mask
+
+
+def nothing_matched(spec: Filter, layout: Layout) -> SelectionError:
+    return SelectionError(
+        f"{spec!r} matches none of the {len(layout.infos)} variables of model "
+        f"{layout.model.name!r}.{spec.hint(layout)} `print(optim.summary(model))` lists their names"
+    )

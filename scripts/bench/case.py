@@ -1,0 +1,111 @@
+"""What is measured: a network at a batch size, and what every contender must be able to do."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+NETWORKS = {"softmax": "784-10 softmax", "lenet5": "LeNet-5"}
+PARAMETERS = {"softmax": 7_850, "lenet5": 61_706}
+LEARNING_RATE = 0.1
+STEPS_PER_CALL = 50
+"""Steps that tuned `fit` and Orbit run on the device between two returns to Python."""
+EXAMPLES_IN_BLOCK = {"softmax": 60_000, "lenet5": 16_000}
+"""Examples that a block trains on by default: about a second for the quicker contenders or less."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network at one batch size.
+
+    Args:
+        network: a key of `NETWORKS`.
+        batch_size: examples a step.
+        steps: steps a block; at most one epoch.
+        examples: number of synthetic examples; ignored where `data` is given.
+        data: path of an `.npz` file with `x_train` and `y_train`, or None for synthetic images.
+    """
+
+    network: str
+    batch_size: int
+    steps: int
+    examples: int = 60_000
+    data: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Network and batch as they stand in the tables."""
+        return f"{NETWORKS[self.network]}, batch {self.batch_size}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The case as plain values, for a worker's command line."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Case:
+        """The inverse of `to_json`."""
+        return cls(**values)
+
+
+def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: int) -> int:
+    """Length of a block: at most one epoch, in whole device calls unless it was asked for.
+
+    Args:
+        network: a key of `NETWORKS`.
+        wanted: steps asked for, or None for the default of the network.
+        examples: examples in the data.
+        batch_size: examples a step.
+
+    Returns:
+        The number of steps, at least 1.
+
+    Raises:
+        ValueError: if the data does not fill one batch.
+
+    Example:
+        >>> steps_in_block("softmax", None, examples=60_000, batch_size=128)
+        450
+        >>> steps_in_block("softmax", 3, examples=60_000, batch_size=128)
+        3
+    """
+    epoch = examples // batch_size
+    if epoch < 1:
+        raise ValueError(
+            f"`batch_size` is {batch_size} but the data holds {examples} examples: "
+            "take a smaller batch or more examples"
+        )
+    if wanted is not None:
+        return min(wanted, epoch)
+    steps = min(epoch, EXAMPLES_IN_BLOCK[network] // batch_size)
+    return steps - steps % STEPS_PER_CALL or min(epoch, STEPS_PER_CALL)
+
+
+class Contender(abc.ABC):
+    """One way to train the network, built and ready to run blocks of steps.
+
+    Building it must not run a step, so that the first step can be timed with whatever the
+    framework puts off until then (tracing, compiling).
+    """
+
+    note: str = ""
+
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> int:
+        """Number of trained parameters: equal for all contenders, and checked."""
+
+    @abc.abstractmethod
+    def block(self, steps: int) -> None:
+        """Trains for `steps` steps and returns when the last one has finished."""
+
+    @abc.abstractmethod
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Mean cross-entropy of the present weights on the given examples."""
+
+    def settle(self) -> None:
+        """Makes choices that need a trial run; called after the first step, before warm-up."""
+        return None

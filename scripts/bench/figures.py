@@ -1,0 +1,163 @@
+"""What is made of the measured blocks: medians, ratios by round, and the figures wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from .peers import BASE
+
+# network, batch, peer, at least, reach for: how many times as long the peer takes as gradloop with
+# accuracy, bar, TensorBoard scalars and callbacks on (two CPU cores).
+TARGETS: tuple[tuple[str, int, str, float, float], ...] = (
+    ("lenet5", 32, "fit", 2.5, 3.0),
+    ("lenet5", 32, "fit-tuned", 1.15, 1.3),
+    ("lenet5", 32, "per-step", 1.3, 1.5),
+    ("lenet5", 32, "orbit", 1.2, 1.4),
+    ("lenet5", 32, "torch", 2.0, 2.3),
+    ("lenet5", 128, "fit", 1.7, 1.9),
+    ("lenet5", 128, "fit-tuned", 1.0, 1.1),
+    ("lenet5", 128, "per-step", 1.05, 1.15),
+    ("lenet5", 128, "orbit", 0.95, 1.0),
+    ("lenet5", 128, "torch", 1.25, 1.4),
+    ("softmax", 32, "fit", 15.0, 22.0),
+    ("softmax", 32, "fit-tuned", 3.5, 5.0),
+    ("softmax", 32, "per-step", 6.0, 9.0),
+    ("softmax", 32, "orbit", 1.8, 2.7),
+)
+# gradloop may take at most so many times as long as these, whatever the network and the batch.
+LIMITS: Mapping[str, float] = {"bare": 1.05, "gradloop-plain": 1.05}
+
+
+@dataclasses.dataclass
+class Result:
+    """What one contender showed on one case.
+
+    Args:
+        name: the contender.
+        us_per_step: microseconds a step, one value a round.
+        first_step_s: seconds from the start of building network and data to the end of the first
+            step; imports not counted.
+        peak_mb: most memory its process ever held, in MB (10^6 bytes).
+        steps: steps a block.
+        loss: mean cross-entropy at the end, on 1,000 training examples.
+        note: what it decided.
+        versions: its Python and packages.
+        turn_s: seconds that all its turns took.
+        idle_cpu_s: processor seconds that the waiting workers used during these.
+    """
+
+    name: str
+    us_per_step: list[float] = dataclasses.field(default_factory=list)
+    first_step_s: float = 0.0
+    peak_mb: float = 0.0
+    steps: int = 0
+    loss: float = 0.0
+    note: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    turn_s: float = 0.0
+    idle_cpu_s: float = 0.0
+
+    @property
+    def median_us(self) -> float:
+        """Median microseconds a step."""
+        return statistics.median(self.us_per_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One wanted figure and what became of it.
+
+    Args:
+        against: the peer.
+        ratio: the measured ratio.
+        at_least: the least (or, for a limit, the most) that is wanted.
+        reach_for: what is hoped for; None for a limit.
+        limit: whether `ratio` is gradloop's time over the peer's and must not exceed `at_least`.
+    """
+
+    against: str
+    ratio: float
+    at_least: float
+    reach_for: float | None
+    limit: bool = False
+
+    @property
+    def word(self) -> str:
+        """`"missed"`, `"met"`, or `"reached"` (what was hoped for).
+
+        Example:
+            >>> Verdict("fit", 2.6, at_least=2.5, reach_for=3.0).word
+            'met'
+        """
+        if self.limit:
+            return "met" if self.ratio <= self.at_least else "missed"
+        if self.ratio < self.at_least:
+            return "missed"
+        return "reached" if self.reach_for is not None and self.ratio >= self.reach_for else "met"
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Median over rounds of the ratio within each round.
+
+    Two blocks of one round ran within seconds of each other, so a machine that slows down for a
+    while slows both and leaves their ratio alone; a ratio of medians lacks this.
+
+    Args:
+        numerator: one value a round.
+        denominator: one value a round.
+
+    Returns:
+        The median ratio.
+
+    Raises:
+        ValueError: if the numbers of rounds differ or are 0.
+
+    Example:
+        >>> ratio([2.0, 40.0, 6.0], [1.0, 20.0, 2.0])
+        2.0
+    """
+    if not numerator or len(numerator) != len(denominator):
+        raise ValueError(
+            f"`numerator` has {len(numerator)} rounds and `denominator` {len(denominator)}: "
+            "both need the same number, at least one"
+        )
+    return statistics.median(a / b for a, b in zip(numerator, denominator))
+
+
+def to_base(results: Iterable[Result]) -> dict[str, float]:
+    """Each contender's time as a multiple of gradloop's; empty where gradloop did not run."""
+    by_name = {result.name: result for result in results}
+    if BASE not in by_name:
+        return {}
+    base = by_name[BASE].us_per_step
+    return {name: ratio(result.us_per_step, base) for name, result in by_name.items()}
+
+
+def verdicts(network: str, batch_size: int, results: Iterable[Result]) -> list[Verdict]:
+    """The wanted figures of a case that were measured, each with its ratio.
+
+    Args:
+        network: `"softmax"` or `"lenet5"`.
+        batch_size: examples a step.
+        results: the contenders' results on this case.
+
+    Returns:
+        Targets in the order of `TARGETS`, then limits.
+    """
+    by_name = {result.name: result for result in results}
+    if BASE not in by_name:
+        return []
+    base = by_name[BASE].us_per_step
+    found = [
+        Verdict(peer, ratio(by_name[peer].us_per_step, base), least, hoped)
+        for target_network, target_batch, peer, least, hoped in TARGETS
+        if (target_network, target_batch) == (network, batch_size) and peer in by_name
+    ]
+    found += [
+        Verdict(peer, ratio(base, by_name[peer].us_per_step), most, None, limit=True)
+        for peer, most in LIMITS.items()
+        if peer in by_name
+    ]
+    return found

@@ -1,0 +1,90 @@
+"""JAX: the whole block in one compiled `lax.scan`, data on the device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .case import LEARNING_RATE, Case, Contender
+
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "softmax": [(784, 10)],
+    "lenet5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
+}
+
+
+def _initial(network: str) -> list[tuple[Any, Any]]:
+    rng = np.random.default_rng(0)
+    layers = []
+    for shape in SHAPES[network]:
+        fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        weights = rng.uniform(-limit, limit, shape).astype(np.float32)
+        layers.append((jnp.asarray(weights), jnp.zeros(shape[-1])))
+    return layers
+
+
+def _convolve(x: Any, weights: Any, bias: Any, padding: str) -> Any:
+    layout = ("NHWC", "HWIO", "NHWC")
+    x = lax.conv_general_dilated(x, weights, (1, 1), padding, dimension_numbers=layout) + bias
+    window = (1, 2, 2, 1)
+    return lax.reduce_window(jax.nn.relu(x), -jnp.inf, lax.max, window, window, "VALID")
+
+
+def _logits(layers: Any, x: Any) -> Any:
+    *hidden, (weights, bias) = layers
+    if hidden:
+        (c1, b1), (c2, b2), *hidden = hidden
+        x = _convolve(_convolve(x, c1, b1, "SAME"), c2, b2, "VALID").reshape(-1, 400)
+    for inner, inner_bias in hidden:
+        x = jax.nn.relu(x @ inner + inner_bias)
+    return x @ weights + bias
+
+
+def _loss(layers: Any, x: Any, y: Any) -> Any:
+    chances = jax.nn.log_softmax(_logits(layers, x))
+    return -jnp.take_along_axis(chances, y[:, None], axis=1).mean()
+
+
+def _scan(layers: Any, images: Any, labels: Any, index: Any) -> Any:
+    def step(layers: Any, rows: Any) -> Any:
+        loss, gradients = jax.value_and_grad(_loss)(layers, images[rows], labels[rows])
+        return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, layers, gradients), loss
+
+    return lax.scan(step, layers, index)
+
+
+_run = jax.jit(_scan)
+
+
+class Jax(Contender):
+    """Plain JAX, no library on top; a new block length compiles anew, in warm-up."""
+
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
+        self.batch_size = case.batch_size
+        self.images, self.labels = jnp.asarray(images), jnp.asarray(labels)
+        self.layers = _initial(case.network)
+        self.rng = np.random.default_rng(0)
+
+    @property
+    def parameters(self) -> int:
+        return sum(int(leaf.size) for leaf in jax.tree.leaves(self.layers))
+
+    def block(self, steps: int) -> None:
+        order = self.rng.permutation(len(self.labels))[: steps * self.batch_size]
+        index = jnp.asarray(order.reshape(steps, self.batch_size))
+        self.layers, losses = _run(self.layers, self.images, self.labels, index)
+        losses.block_until_ready()
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        return float(_loss(self.layers, jnp.asarray(images), jnp.asarray(labels)))
+
+
+def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
+    """The one JAX contender."""
+    return Jax(case, images, labels)

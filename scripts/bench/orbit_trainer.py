@@ -1,0 +1,69 @@
+"""Orbit, the training-loop library of TensorFlow's model garden, on the Keras it is written for.
+
+`orbit` comes in the package tf-models-official and works without that package's other
+dependencies: TensorFlow, tf-keras and absl (which TensorFlow brings) are enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+import tf_keras
+
+from . import keras_networks
+from .case import LEARNING_RATE, STEPS_PER_CALL, Case, Contender
+
+SHUFFLE_BUFFER = 10_000
+
+
+class _Trainer(orbit.StandardTrainer):
+    def __init__(self, model: Any, data: Any) -> None:
+        super().__init__(data)
+        self.model = model
+        self.optimizer = tf_keras.optimizers.SGD(LEARNING_RATE)
+        self.optimizer.build(model.trainable_variables)
+        self.loss_of = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def train_step(self, iterator: Any) -> None:
+        x, y = next(iterator)
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(y, self.model(x, training=True))
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+
+class Orbit(Contender):
+    """`StandardTrainer.train` called once per loop, without the `Controller` and its log lines."""
+
+    def __init__(
+        self, case: Case, images: np.ndarray, labels: np.ndarray, steps_per_loop: int | None
+    ) -> None:
+        data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
+        data = data.repeat().batch(case.batch_size, drop_remainder=True)
+        self.model = keras_networks.build(tf_keras, case.network)
+        self.trainer = _Trainer(self.model, data.prefetch(tf.data.AUTOTUNE))
+        self.steps_per_loop = steps_per_loop
+
+    @property
+    def parameters(self) -> int:
+        return int(self.model.count_params())
+
+    def block(self, steps: int) -> None:
+        left = steps
+        while left:
+            now = min(left, self.steps_per_loop or left)
+            self.trainer.train(tf.constant(now))
+            left -= now
+        # A read of a weight waits for the last update.
+        self.model.trainable_variables[-1].numpy()
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        return keras_networks.loss(tf_keras, self.model, images, labels)
+
+
+def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
+    """`"orbit"` (50 steps a loop) or `"orbit-epoch"` (the block in one loop)."""
+    return Orbit(case, images, labels, STEPS_PER_CALL if name == "orbit" else None)

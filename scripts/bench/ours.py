@@ -1,0 +1,89 @@
+"""gradloop itself: with everything on that a user watches a run with, and with all of it off."""
+
+from __future__ import annotations
+
+import tempfile
+
+import keras
+import numpy as np
+
+from gradloop import loops
+
+from . import keras_networks
+from .case import LEARNING_RATE, Case, Contender
+
+
+class EpochLosses(keras.callbacks.Callback):
+    """An ordinary Keras callback, which keeps the loss and the accuracy of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[float, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        values = logs or {}
+        self.heard.append((values["loss"], values["accuracy"]))
+
+
+class BatchLosses(EpochLosses):
+    """The costliest kind of callback: one that must run between any two steps."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.last = (logs or {})["loss"]
+
+
+class Gradloop(Contender):
+    """`loops.train` over `Batches`, one call a block.
+
+    With everything on, each block begins and ends a progress bar (its text goes to the worker's
+    standard error, a file), a TensorBoard writer with the scalars of every step, and a callback.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        callback: EpochLosses | None = None,
+    ) -> None:
+        self.model = keras_networks.build(keras, case.network)
+        self.step = loops.TrainStep(
+            self.model,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            keras.optimizers.SGD(LEARNING_RATE),
+            metrics=() if callback is None else ["accuracy"],
+        )
+        self.data = loops.Batches(images, labels, case.batch_size)
+        self.callback = callback
+        self.logs = tempfile.TemporaryDirectory(prefix="gradloop-bench-")
+        self.steps = self.blocks = 0
+
+    @property
+    def parameters(self) -> int:
+        return int(self.model.count_params())
+
+    def block(self, steps: int) -> None:
+        callbacks: list[keras.callbacks.Callback] = []
+        if self.callback is not None:
+            callbacks = [loops.ProgressBar(), loops.TensorBoard(self.logs.name), self.callback]
+        loops.train(self.step, self.data, epochs=1, steps_per_epoch=steps, callbacks=callbacks)
+        self.steps += steps
+        self.blocks += 1
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        # Judged at the end, so here is where to see that nothing was left out on the way.
+        updates = int(self.step.optimizer.iterations.numpy())
+        heard = self.blocks if self.callback is None else len(self.callback.heard)
+        if (updates, heard) != (self.steps, self.blocks):
+            raise RuntimeError(
+                f"{updates} updates and {heard} epochs heard of in {self.blocks} blocks with "
+                f"{self.steps} steps"
+            )
+        return keras_networks.loss(keras, self.model, images, labels)
+
+
+def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
+    """`"gradloop"` (everything on), `"gradloop-plain"` (off), `"gradloop-hook"` (a batch hook)."""
+    callback = {"gradloop": EpochLosses, "gradloop-hook": BatchLosses}.get(name)
+    return Gradloop(case, images, labels, callback=callback() if callback else None)

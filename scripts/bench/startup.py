@@ -1,0 +1,120 @@
+"""How long a user waits before anything runs: the import, and the scripts' help."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+IMPORT_LIMIT_S = 0.1
+
+# Within one process, so that TensorFlow's own import, seconds long and uneven, cancels out.
+_IMPORT = """
+import json, time
+start = time.perf_counter()
+import tensorflow
+middle = time.perf_counter()
+import gradloop.optim
+end = time.perf_counter()
+print(json.dumps({"tensorflow_s": middle - start, "optim_s": end - middle}))
+"""
+_HELP = """
+import contextlib, io, json, os, runpy, sys, time
+path = sys.argv[1]
+sys.argv = [path, "--help"]
+sys.path.insert(0, os.path.dirname(path))
+start = time.perf_counter()
+with contextlib.redirect_stdout(io.StringIO()):
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit:
+        pass
+taken = time.perf_counter() - start
+print(json.dumps({"help_s": taken, "imports_tensorflow": "tensorflow" in sys.modules}))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Startup:
+    """Times before anything runs.
+
+    Args:
+        tensorflow_s: median seconds of `import tensorflow`.
+        optim_s: median seconds that `import gradloop.optim` takes after it.
+        help_s: median seconds to the help text, by script; the interpreter's own start not counted.
+        help_imports_tensorflow: whether the help text needed TensorFlow, by script.
+    """
+
+    tensorflow_s: float
+    optim_s: float
+    help_s: dict[str, float]
+    help_imports_tensorflow: dict[str, bool]
+
+    def lines(self) -> list[str]:
+        """The findings, one a line, with met or missed."""
+        word = "met" if self.optim_s < IMPORT_LIMIT_S else "missed"
+        found = [
+            f"import gradloop.optim adds {self.optim_s:.3f} s to TensorFlow's "
+            f"{self.tensorflow_s:.2f} s (wanted: less than {IMPORT_LIMIT_S} s): {word}"
+        ]
+        for script, seconds in self.help_s.items():
+            imports = self.help_imports_tensorflow[script]
+            found.append(
+                f"{script} --help answers in {seconds:.2f} s, "
+                + ("AFTER IMPORTING TENSORFLOW: missed" if imports else "without TensorFlow: met")
+            )
+        return found
+
+
+def programs(folder: Path) -> list[Path]:
+    """The scripts in a folder that a user runs; modules that only they import are passed over."""
+    mark = 'if __name__ == "__main__":'
+    return [path for path in sorted(folder.glob("*.py")) if mark in path.read_text()]
+
+
+def _child(python: str, code: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [python, "-c", code, *arguments], capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"the start-up timing failed: {last}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def measure(python: str, scripts: Sequence[Path], repeats: int = 3) -> Startup:
+    """Times imports and help texts in fresh processes.
+
+    Args:
+        python: the interpreter that gradloop is installed in.
+        scripts: programs that answer `--help`.
+        repeats: processes of each kind; medians are taken. One more runs first, untimed, to bring
+            the files into memory.
+
+    Returns:
+        The medians.
+
+    Raises:
+        RuntimeError: if gradloop or TensorFlow cannot be imported.
+    """
+    _child(python, _IMPORT)
+    imports = [_child(python, _IMPORT) for _ in range(repeats)]
+    helps = {
+        script.name: [_child(python, _HELP, str(script)) for _ in range(repeats)]
+        for script in scripts
+    }
+    return Startup(
+        tensorflow_s=statistics.median(one["tensorflow_s"] for one in imports),
+        optim_s=statistics.median(one["optim_s"] for one in imports),
+        help_s={
+            name: statistics.median(one["help_s"] for one in found) for name, found in helps.items()
+        },
+        help_imports_tensorflow={
+            name: any(one["imports_tensorflow"] for one in found) for name, found in helps.items()
+        },
+    )

@@ -1,0 +1,130 @@
+"""Two loops that a TensorFlow user writes by hand: a call per step, and one loop on the device."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from . import keras_networks
+from .case import LEARNING_RATE, Case, Contender
+
+SHUFFLE_BUFFER = 10_000
+
+
+def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Any:
+    """An endless shuffled `tf.data` pipeline over arrays, as TensorFlow's tutorials write it."""
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
+    return data.repeat().batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+class PerStep(Contender):
+    """The textbook custom loop: `for x, y in dataset: step(x, y)` with `step` a `tf.function`."""
+
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
+        self.model = model = keras_networks.build(keras, case.network)
+        self.optimizer = optimizer = keras.optimizers.SGD(LEARNING_RATE)
+        optimizer.build(model.trainable_variables)
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.iterator = iter(batches(images, labels, case.batch_size))
+
+        def step(x: Any, y: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss = loss_of(y, model(x, training=True))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply(gradients, model.trainable_variables)
+            return loss
+
+        self.step = tf.function(step)
+
+    @property
+    def parameters(self) -> int:
+        return int(self.model.count_params())
+
+    def block(self, steps: int) -> None:
+        for x, y in itertools.islice(self.iterator, steps):
+            loss = self.step(x, y)
+        loss.numpy()
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        return keras_networks.loss(keras, self.model, images, labels)
+
+
+class Bare(Contender):
+    """No Keras, no metric, no check, no callback: the floor under any loop of these ops."""
+
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
+        glorot = tf.keras.initializers.GlorotUniform(seed=0)
+        shapes = [(784, 10)] if case.network == "softmax" else LENET_SHAPES
+        self.variables = []
+        for shape in shapes:
+            self.variables.append(tf.Variable(glorot(shape)))
+            self.variables.append(tf.Variable(tf.zeros(shape[-1:])))
+        self.logits = _softmax if case.network == "softmax" else _lenet5
+        self.images, self.labels = tf.constant(images), tf.constant(labels)
+        self.run = self._make_run(case.batch_size)
+
+    def _make_run(self, batch_size: int) -> Any:
+        variables, logits_of = self.variables, self.logits
+        rate = tf.constant(LEARNING_RATE)
+
+        def run(images: Any, labels: Any, steps: Any) -> Any:
+            order = tf.random.shuffle(tf.range(tf.shape(labels)[0]))
+            loss = tf.constant(0.0)
+            for i in tf.range(steps):
+                index = tf.slice(order, [i * batch_size], [batch_size])
+                x, y = tf.gather(images, index), tf.gather(labels, index)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(variables)
+                    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        labels=y, logits=logits_of(x, variables)
+                    )
+                    loss = tf.reduce_mean(losses)
+                for variable, gradient in zip(variables, tape.gradient(loss, variables)):
+                    tf.raw_ops.ResourceApplyGradientDescent(
+                        var=variable.handle, alpha=rate, delta=gradient
+                    )
+            return loss
+
+        return tf.function(run)
+
+    @property
+    def parameters(self) -> int:
+        return sum(int(np.prod(variable.shape)) for variable in self.variables)
+
+    def block(self, steps: int) -> None:
+        self.run(self.images, self.labels, tf.constant(steps)).numpy()
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=self.logits(tf.constant(images), self.variables)
+        )
+        return float(losses.numpy().mean())
+
+
+LENET_SHAPES: list[tuple[int, ...]] = [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)]
+
+
+def _softmax(x: Any, variables: Any) -> Any:
+    weights, bias = variables
+    return tf.nn.bias_add(tf.matmul(x, weights), bias)
+
+
+def _lenet5(x: Any, variables: Any) -> Any:
+    c1, b1, c2, b2, w3, b3, w4, b4, w5, b5 = variables
+    x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, c1, 1, "SAME"), b1))
+    x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+    x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, c2, 1, "VALID"), b2))
+    x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+    x = tf.reshape(x, [-1, 400])
+    x = tf.nn.relu(tf.nn.bias_add(tf.matmul(x, w3), b3))
+    x = tf.nn.relu(tf.nn.bias_add(tf.matmul(x, w4), b4))
+    return tf.nn.bias_add(tf.matmul(x, w5), b5)
+
+
+def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
+    """`"per-step"` or `"bare"`."""
+    return (PerStep if name == "per-step" else Bare)(case, images, labels)

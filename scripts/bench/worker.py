@@ -1,0 +1,165 @@
+"""One contender in a process of its own: `python -m bench.worker NAME CASE_AS_JSON`.
+
+It speaks one JSON object a line: it reads orders on standard input and answers on what was standard
+output when it started. Between orders it is blocked in a read, so that it takes no processor time
+from the contender whose turn it is. The end of its input ends it.
+
+Orders: `{"do": "build"}`, `{"do": "measure", "seconds": s}`, `{"do": "finish"}`. Before the first
+one it imports what it needs and reports that, or `{"left_out": reason}`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any, TextIO
+
+from .peers import INSTALL, PEERS
+
+EXAMPLES_JUDGED = 1_000
+PILOT_STEPS = 50
+LONGEST_BLOCK_SECONDS = 3.0
+DISTRIBUTIONS = {
+    "gradloop.loops": "gradloop",
+    "orbit": "tf-models-official",
+    "tf_keras": "tf_keras",
+}
+
+
+def main() -> int:
+    """Runs the worker until it is told to finish or its input ends."""
+    answers = _claim_output()
+    name, case_json = sys.argv[1:]
+    peer = PEERS[name]
+    for module in peer.needs:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            # A module that is there but broken says so itself; one that is missing gets a remedy.
+            reason = f"{error} (in {sys.executable}; try: {INSTALL[peer.group]})"
+            _say(answers, {"left_out": reason})
+            return 0
+    _say(answers, {"versions": _versions(peer.needs)})
+    return _serve(name, json.loads(case_json), answers)
+
+
+def _serve(name: str, case_values: dict[str, Any], answers: TextIO) -> int:
+    from . import data
+    from .case import Case, Contender
+
+    case = Case.from_json(case_values)
+    contender: Contender | None = None
+    steps = case.steps
+    judged: tuple[Any, Any] | None = None
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order["do"] == "build":
+            module = importlib.import_module(PEERS[name].module)
+            images, labels = data.load(case.network, case.examples, case.data)
+            judged = images[:EXAMPLES_JUDGED].copy(), labels[:EXAMPLES_JUDGED].copy()
+            start = time.perf_counter()
+            contender = module.build(name, case, images, labels)
+            contender.block(1)
+            first = time.perf_counter() - start
+            del images, labels
+            steps = warm_up(contender, case.steps)
+            gc.collect()
+            _say(
+                answers,
+                {
+                    "first_step_s": first,
+                    "steps": steps,
+                    "parameters": contender.parameters,
+                    "note": contender.note,
+                },
+            )
+        elif order["do"] == "measure" and contender is not None:
+            us_per_step, taken = measure(contender, steps, order["seconds"])
+            _say(answers, {"us_per_step": us_per_step, "seconds": taken})
+        elif order["do"] == "finish" and contender is not None and judged is not None:
+            # Linux counts in KiB, macOS in bytes. Read first: judging the loss takes memory too.
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*judged)})
+            break
+    return 0
+
+
+def warm_up(contender: Any, steps: int) -> int:
+    """Lets the contender settle and runs one whole block.
+
+    Args:
+        contender: built, with its first step behind it.
+        steps: steps a block, as wanted.
+
+    Returns:
+        Steps a block for this contender: fewer than wanted where a block would take longer than
+        `LONGEST_BLOCK_SECONDS`, but never fewer than the pilot's.
+    """
+    contender.settle()
+    pilot = min(steps, PILOT_STEPS)
+    contender.block(pilot)
+    start = time.perf_counter()
+    contender.block(pilot)
+    expected = (time.perf_counter() - start) * steps / pilot
+    if expected > LONGEST_BLOCK_SECONDS and steps > pilot:
+        # Whole pilots, so that a block stays whole device calls.
+        steps = pilot * max(1, int(steps * LONGEST_BLOCK_SECONDS / expected) // pilot)
+        contender.note = ", ".join(filter(None, [contender.note, f"blocks of {steps} steps"]))
+    if steps != pilot:
+        contender.block(steps)
+    return steps
+
+
+def measure(contender: Any, steps: int, seconds: float) -> tuple[float, float]:
+    """Runs whole blocks for at least so many seconds.
+
+    Args:
+        contender: warm.
+        steps: steps a block.
+        seconds: least time to fill; one block is always run.
+
+    Returns:
+        Microseconds a step, and the seconds that all blocks took.
+    """
+    blocks = 0
+    start = time.perf_counter()
+    while True:
+        contender.block(steps)
+        blocks += 1
+        taken = time.perf_counter() - start
+        if taken >= seconds:
+            return taken / (blocks * steps) * 1e6, taken
+
+
+def _claim_output() -> TextIO:
+    """Keeps standard output for answers and sends what libraries print to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, what: dict[str, Any]) -> None:
+    answers.write(json.dumps(what) + "\n")
+    answers.flush()
+
+
+def _versions(modules: tuple[str, ...]) -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for module in modules:
+        name = DISTRIBUTIONS.get(module, module)
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "?"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

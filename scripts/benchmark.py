@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""gradloop beside its peers: one run, alternating turns, medians, ratios, a table and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import coordinator, figures, startup, tables
+from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
+from bench.peers import BASE, INSTALL, PEERS, choose, interpreters
+
+EPILOG = """
+contenders:
+{contenders}
+
+Each contender runs in its own process on the CPU; they take turns, the others asleep. All train
+the same network on the same data: float32, plain SGD at 0.1, cross-entropy from logits. A ratio
+is a contender's time over gradloop's within one round; its median over the rounds is shown.
+"1st step" counts building network and data and tracing or compiling, not imports. "loss" is that
+of 1,000 training examples at the end. A contender that is not installed is left out by name.
+
+peers in their own environments:
+  python3 -m venv VENV; . VENV/bin/activate, then
+{install}
+  and pass --python torch=VENV/bin/python (same for jax, orbit). orbit needs TensorFlow, tf-keras
+  and absl-py (which TensorFlow brings), none of tf-models-official's other dependencies.
+
+examples:
+  scripts/benchmark.py --only gradloop bare fit --network lenet5 --batch-size 32
+  scripts/benchmark.py --python torch=/opt/torch/bin/python --json figures.json
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    epilog = EPILOG.format(
+        contenders="\n".join(f"  {peer.name:15s} {peer.about}" for peer in PEERS.values()),
+        install="\n".join(f"  {group:11s} {how}" for group, how in INSTALL.items()),
+    )
+    made = argparse.ArgumentParser(
+        description=__doc__, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("--network", action="append", choices=list(NETWORKS), help="repeatable; default: both")
+    add("--batch-size", type=_positive, nargs="+", default=[32, 128], help="default: 32 128")
+    add("--only", nargs="+", metavar="NAME", help="these contenders alone")
+    add("--rounds", type=_positive, default=7, help="turns for each contender; default: 7")
+    blocks = ", ".join(f"{count} ({network})" for network, count in EXAMPLES_IN_BLOCK.items())
+    add(
+        "--steps",
+        type=_positive,
+        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples",
+    )
+    add(
+        "--seconds",
+        type=float,
+        default=0.5,
+        help="least length of a turn, filled with whole blocks; default: 0.5",
+    )
+    add("--python", action="append", default=[], metavar="GROUP=PATH", help="a peer's interpreter")
+    add("--data", metavar="FILE.npz", help="x_train, y_train; default: synthetic images")
+    add("--examples", type=_positive, default=60_000, help="synthetic examples; default: 60000")
+    add("--json", type=Path, metavar="FILE", help="write all figures here as well")
+    add(
+        "--parts",
+        nargs="+",
+        choices=["startup", "steps"],
+        default=["startup", "steps"],
+        help="what to time: import and help, training steps; default: both",
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark.
+
+    Args:
+        argv: arguments without the program's name; None for the command line's.
+
+    Returns:
+        0, or 1 where gradloop itself could not be measured.
+    """
+    command = parser()
+    options = command.parse_args(argv)
+    try:
+        peers = choose(options.only)
+        pythons = interpreters(options.python, default=sys.executable)
+        cases = _cases(options)
+        if options.json is not None and not options.json.absolute().parent.is_dir():
+            raise ValueError(f"`json` names {options.json}, whose folder does not exist")
+    except ValueError as error:
+        command.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    report: dict[str, Any] = {"machine": machine(), "cases": [], "left_out": {}}
+    print(_describe(report["machine"]), flush=True)
+    if "startup" in options.parts:
+        try:
+            scripts = startup.programs(Path(__file__).parent)
+            times = startup.measure(pythons["tensorflow"], scripts)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+        else:
+            print("", *times.lines(), sep="\n", flush=True)
+            report["startup"] = dataclasses.asdict(times)
+    status = 0
+    if "steps" in options.parts:
+        _measure(cases, peers, pythons, options, report)
+        status = int(any(peer.name == BASE for peer in peers) and BASE in report["left_out"])
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return status
+
+
+def _measure(
+    cases: Sequence[Case],
+    peers: Sequence[Any],
+    pythons: dict[str, str],
+    options: argparse.Namespace,
+    report: dict[str, Any],
+) -> None:
+    judged = []
+    left_out: dict[str, str] = report["left_out"]
+    for case in cases:
+        print(f"\n{case.title}", file=sys.stderr, flush=True)
+        # What is not installed for one case is not for the next.
+        present = [peer for peer in peers if peer.name not in left_out]
+        results, missing = coordinator.run(
+            case, present, pythons, rounds=options.rounds, seconds=options.seconds
+        )
+        left_out.update(missing)
+        if results:
+            print(f"\n{tables.results_table(case, results)}", flush=True)
+        ratios = figures.to_base(results)
+        found = figures.verdicts(case.network, case.batch_size, results)
+        judged += [(case, verdict) for verdict in found]
+        report["cases"].append(
+            {
+                **case.to_json(),
+                "contenders": [
+                    {
+                        **dataclasses.asdict(result),
+                        "median_us": result.median_us,
+                        "ratio_to_gradloop": ratios.get(result.name),
+                    }
+                    for result in results
+                ],
+                "wanted": [{**dataclasses.asdict(v), "result": v.word} for v in found],
+            }
+        )
+    print(f"\n{tables.verdict_table(judged)}")
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}")
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    examples = options.examples
+    if options.data is not None:
+        from bench import data
+
+        examples = len(data.from_file(options.data)[1])
+    return [
+        Case(
+            network,
+            batch_size,
+            steps_in_block(network, options.steps, examples, batch_size),
+            options.examples,
+            options.data and str(Path(options.data).absolute()),
+        )
+        for network in dict.fromkeys(options.network or NETWORKS)
+        for batch_size in dict.fromkeys(options.batch_size)
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, load and date, for the record."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that has no name: the architecture must do
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "processor": model,
+        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "system": platform.platform(),
+        "load": os.getloadavg()[0],
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _describe(found: dict[str, Any]) -> str:
+    text = f"{found['processor']}, {found['cores']} cores, load {found['load']:.1f}"
+    return text + (": BUSY, expect noise" if found["load"] > 0.5 else "")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: wanted at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

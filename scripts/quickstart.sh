@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Trains LeNet-5 on 5,000 real handwritten digits, from a bare machine with Python 3.10 to 3.13.
+#
+#   ./scripts/quickstart.sh                    makes .venv, installs gradloop, trains
+#   ./scripts/quickstart.sh --train-only conv  any option of train_lenet.py; --help lists them
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+make_environment data
+exec "$VENV/bin/python" "$root/scripts/train_lenet.py" \
+    --log-dir "$root/runs/quickstart-$(date +%Y%m%d-%H%M%S)" "$@"

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Lint, types and tests, in an environment of their own.
+#
+#   ./scripts/test.sh                      everything
+#   ./scripts/test.sh tests/optim -k glob  what comes after the options goes to pytest
+#   ./scripts/test.sh --no-lint            tests alone
+#
+# VENV, PYTHON and GRADLOOP_CONSTRAINTS choose the environment: see environment.sh.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
+
+lint=yes
+if [[ ${1:-} = --no-lint ]]; then
+    lint=no
+    shift
+fi
+
+make_environment dev
+cd "$root"
+failed=()
+
+stage() {
+    local name=$1
+    shift
+    echo "== $name"
+    "$@" || failed+=("$name")
+}
+
+if [[ $lint = yes ]]; then
+    # mypy reads folders, not editable installs: here are the three under their installed names.
+    export MYPYPATH=$VENV/typing
+    mkdir -p "$MYPYPATH/gradloop"
+    for package in optim models loops; do
+        ln -sfn "$root/$package" "$MYPYPATH/gradloop/$package"
+    done
+    stage "lint" "$VENV/bin/flake8"
+    stage "import order" "$VENV/bin/isort" --check --diff .
+    stage "types" "$VENV/bin/mypy" -p gradloop.optim -p gradloop.models -p gradloop.loops
+    stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests/models tests/scripts tests/*.py
+fi
+stage "tests" "$VENV/bin/python" -m pytest "$@"
+
+if ((${#failed[@]})); then
+    printf 'FAILED: %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+echo "== all passed"

@@ -1,0 +1,103 @@
+"""What a step refuses, and what is left untouched when it does."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradloop import loops
+
+X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 3, size=20)
+
+
+def make(metrics=()):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+    return loops.TrainStep(model, "sparse_categorical_crossentropy", "sgd", metrics=metrics)
+
+
+WRONG = {
+    "negative": (np.where(Y == 2, -1, Y), "holds the label -1, but the network has 3 outputs"),
+    "too large": (np.where(Y == 2, 7, Y), "holds the label 7, but the network has 3 outputs"),
+    "float": (Y.astype("float32"), "is float32 where this loss takes integer classes 0 to 2"),
+    "one-hot": (np.eye(3, dtype="int32")[Y], r"shape \(batch, 3\), which looks one-hot"),
+}
+
+
+@pytest.mark.parametrize("how", ["call", "tensor", "arrays", "dataset"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_labels_that_do_not_fit(kind, how):
+    labels, message = WRONG[kind]
+    step = make()
+    step(X, Y)
+    before = step.model.get_weights()
+    if how == "dataset":
+        message = message.replace(", but", ", which").replace("network has 3 outputs", "")
+        message = message.split(", which")[0]
+    with pytest.raises(loops.LabelError, match=message):
+        if how == "call":
+            step(X, labels)
+        elif how == "tensor":
+            step(X, tf.constant(labels))
+        elif how == "arrays":
+            step.run(iter(loops.Batches(X, labels, 10)), 2)
+        else:
+            step.run(iter(tf.data.Dataset.from_tensor_slices((X, labels)).batch(20)), 1)
+    for left, right in zip(step.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+    step(X, Y)
+
+
+def test_an_ignored_class_is_no_error():
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+    model = make().model
+    assert np.isfinite(float(loops.TrainStep(model, loss, "sgd")(X, np.where(Y == 2, -1, Y))["loss"]))
+
+
+def test_bad_batches():
+    step = make()
+    with pytest.raises(ValueError, match=r"`x`, `y` and `sample_weight` differ in length: \[19, 20\]"):
+        step(X, Y[:19])
+    with pytest.raises(ValueError, match="`x` is empty"):
+        step(X[:0], Y[:0])
+    with pytest.raises(ValueError, match="need a first dimension of examples"):
+        step(X, 1)
+    with pytest.raises(TypeError, match="`x` is an array of dtype <U1, which cannot be trained on"):
+        step(X, np.array(["a"] * 20))
+
+
+def test_bad_runs():
+    step, data = make(), loops.Batches(X, Y, 10)
+    with pytest.raises(ValueError, match=r"`iterator` is .*pass `iter\(data\)`"):
+        step.run(data, 1)
+    for steps in (0, 1.5, True):
+        with pytest.raises(ValueError, match="`steps` must be a whole number of at least 1"):
+            step.run(iter(data), steps)
+    iterator = iter(data)
+    assert len(step.run(iterator, 99)["loss"]) == 2
+    with pytest.raises(ValueError, match="`iterator` has no batch left"):
+        step.run(iterator, 1)
+
+
+def test_metrics_with_state_run_on_until_reset():
+    step = make([keras.metrics.SparseCategoricalAccuracy(name="sparse"), "accuracy"])
+    step.optimizer.learning_rate = 0.0
+    first, second = step(X[:10], Y[:10]), step(X[10:], Y[10:])
+    mean = (float(first["accuracy"]) + float(second["accuracy"])) / 2
+    assert float(first["sparse"]) == pytest.approx(float(first["accuracy"]))
+    assert float(second["sparse"]) == pytest.approx(mean)
+    step.reset_metrics()
+    assert float(step(X[10:], Y[10:])["sparse"]) == pytest.approx(float(second["accuracy"]))
+
+
+def test_names_of_the_values():
+    assert list(make(["accuracy"])(X, Y)) == ["loss", "accuracy"]
+    values = make(["accuracy"]).run(iter(loops.Batches(X, Y, 10)), 2)
+    assert {name: array.shape for name, array in values.items()} == {"loss": (2,), "accuracy": (2,)}

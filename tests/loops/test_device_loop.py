@@ -1,0 +1,98 @@
+"""The loop on the device: what it runs, records and leaves when something ends it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradloop import loops
+from gradloop.loops.device_loop import CAPACITY, DeviceLoop
+
+
+class Adder:
+    """A step that adds the batch's sum to a variable and counts draws of a state of its own."""
+
+    def __init__(self, inline=False):
+        self.total = tf.Variable(0.0)
+        self.draws = tf.Variable(0)
+        self.loop = DeviceLoop(self.body, 2, inline)
+
+    def body(self, batch):
+        batch = tf.cast(batch, tf.float32)
+        heavy = tf.reduce_sum(tf.linalg.matmul(tf.ones([64, 64]), tf.ones([64, 64]))) * 0.0
+        self.draws.assign_add(1)
+        self.total.assign_add(tf.reduce_sum(batch) + heavy)
+        return [tf.reduce_sum(batch), tf.reduce_max(batch)]
+
+
+@pytest.fixture(params=[False, True], ids=["default", "inline"])
+def adder(request):
+    return Adder(request.param)
+
+
+def nothing():
+    pass
+
+
+def test_a_dataset_of_unknown_length_ends_exactly(adder):
+    data = tf.data.Dataset.range(7).filter(lambda _: True).batch(1)
+    for _ in range(10):
+        adder.total.assign(0.0)
+        adder.draws.assign(0)
+        rows = adder.loop.many(iter(data), 10, nothing)
+        assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+        assert float(adder.total) == 21.0
+        assert int(adder.draws) == 7, "a step that had no batch must not draw random numbers"
+    assert adder.loop.traces == 1
+
+
+def test_an_ended_iterator_gives_no_rows(adder):
+    iterator = iter(tf.data.Dataset.range(2).batch(1))
+    assert len(adder.loop.many(iterator, 2, nothing)) == 2
+    assert adder.loop.many(iterator, 2, nothing).shape == (0, 2)
+
+
+def test_the_iterator_moves_by_the_steps_that_ran(adder):
+    data = loops.Batches(np.arange(10), None, 3, shuffle=False)
+    iterator = iter(data)
+    assert adder.loop.many(iterator, 2, nothing)[:, 1].tolist() == [2, 5]
+    assert iterator.position == 2
+    assert adder.loop.many(iterator, 9, nothing)[:, 1].tolist() == [8, 9]
+    assert iterator.remaining == 0
+    assert adder.loop.many(iterator, 1, nothing).shape == (0, 2)
+
+
+def test_rows_of_an_earlier_call_do_not_show(adder):
+    data = tf.data.Dataset.range(5).batch(1)
+    assert len(adder.loop.many(iter(data), 5, nothing)) == 5
+    assert len(adder.loop.many(iter(data), 2, nothing)) == 2
+    assert len(adder.loop.rows()) == 2
+
+
+def test_no_rows_before_the_first_call(adder):
+    assert adder.loop.rows().shape == (0, 2)
+
+
+def test_the_check_comes_before_anything_runs(adder):
+    def refuse():
+        raise ValueError("not this")
+
+    with pytest.raises(ValueError, match="not this"):
+        adder.loop.many(iter(tf.data.Dataset.range(5).batch(1)), 5, refuse)
+    with pytest.raises(ValueError, match="not this"):
+        adder.loop.one(tf.constant([1.0]), refuse)
+    assert float(adder.total) == 0.0
+
+
+def test_one_batch_and_open_shapes(adder):
+    assert adder.loop.one(tf.constant([1.0, 2.0]), nothing).numpy().tolist() == [3.0, 2.0]
+    assert adder.loop.one(tf.constant([4.0]), nothing).numpy().tolist() == [4.0, 4.0]
+    assert adder.loop.traces == 1
+
+
+def test_more_steps_than_the_capacity():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    step = loops.EvalStep(model, "mse")
+    values = step.run(iter(tf.data.Dataset.from_tensors((np.ones(1), np.ones(1))).batch(1).repeat()), CAPACITY + 3)
+    assert len(values["loss"]) == CAPACITY + 3
+    assert len(set(values["loss"].tolist())) == 1

@@ -1,0 +1,146 @@
+"""A NaN or infinity never reaches a weight, and the error says where it was."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradloop import loops, optim
+from gradloop.loops.nonfinite import all_finite, check_finite, nonfinite_inputs
+
+X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 3, size=40)
+BAD = X.copy()
+BAD[26, 1] = np.nan
+
+
+def norm_model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(6, name="hidden"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dense(3, "softmax", name="head"),
+        ]
+    )
+
+
+def make(model, **options):
+    return loops.TrainStep(
+        model, "sparse_categorical_crossentropy", keras.optimizers.SGD(0.1), **options
+    )
+
+
+def assert_same(model, weights):
+    for left, right in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
+def test_raise_names_step_and_variable_and_keeps_the_weights(source):
+    model, good = norm_model(), norm_model()
+    step, reference = make(model), make(good)
+    for start in (0, 8, 16):
+        reference(X[start : start + 8], Y[start : start + 8])
+    with pytest.raises(loops.NonFiniteError, match="step 4: .*'hidden/kernel'.*weights are those") as caught:
+        if source == "call":
+            for start in range(0, 40, 8):
+                step(BAD[start : start + 8], Y[start : start + 8])
+        elif source == "arrays":
+            step.run(iter(loops.Batches(BAD, Y, 8, shuffle=False)), 5)
+        else:
+            step.run(iter(tf.data.Dataset.from_tensor_slices((BAD, Y)).batch(8)), 5)
+    assert (caught.value.step, caught.value.variable) == (4, "hidden/kernel")
+    if source != "dataset":
+        assert "1 values that are not finite" in str(caught.value)
+    if source != "call":
+        assert len(caught.value.records) == 3, "the steps before it are not lost"
+    assert_same(model, good.get_weights())
+    assert int(step.optimizer.iterations) == 3
+    step(X[:8], Y[:8])  # and training goes on
+
+
+def test_the_iterator_stands_at_the_bad_batch():
+    step = make(norm_model())
+    iterator = iter(loops.Batches(BAD, Y, 8, shuffle=False))
+    with pytest.raises(loops.NonFiniteError):
+        step.run(iterator, 5)
+    assert iterator.position == 3
+
+
+def test_skip_passes_over_the_step_statistics_included():
+    model, good = norm_model(), norm_model()
+    step, reference = make(model, on_nonfinite="skip"), make(good)
+    values = step.run(iter(loops.Batches(BAD, Y, 8, shuffle=False)), 5)
+    for start in (0, 8, 16, 32):
+        reference(X[start : start + 8], Y[start : start + 8])
+    assert np.isnan(values["loss"]).tolist() == [False, False, False, True, False]
+    assert_same(model, good.get_weights())
+    assert int(step.optimizer.iterations) == 4
+
+
+def test_ignore_does_not_look():
+    model = norm_model()
+    make(model, on_nonfinite="ignore")(BAD[24:32], Y[24:32])
+    assert np.isnan(model.get_weights()[0]).any()
+
+
+def test_a_bad_loss_with_finite_gradients():
+    model = norm_model()
+
+    def loss(model, batch):
+        x, y = batch
+        value = tf.reduce_mean(model(x, training=True) ** 2)
+        return value + tf.stop_gradient(tf.reduce_max(x)) * float("inf")
+
+    step = loops.TrainStep(model, loss, "sgd", variables="head")
+    with pytest.raises(loops.NonFiniteError, match="step 1: the loss is not finite") as caught:
+        step(X[:8], Y[:8])
+    assert caught.value.variable is None
+
+
+def test_the_first_bad_variable_in_the_models_order():
+    model = norm_model()
+    names = list(optim.named_variables(model))
+
+    def loss(model, batch):  # the head's kernel alone has a bad gradient: sqrt'(0) = inf
+        kernel = model.get_layer("head").kernel
+        total = tf.add_n([tf.reduce_sum(v) for v in model.trainable_variables])
+        return total + tf.reduce_sum(tf.sqrt(kernel * 0.0)) + 0 * tf.reduce_sum(batch[0])
+
+    with pytest.raises(loops.NonFiniteError) as caught:
+        loops.TrainStep(model, loss, "sgd")(X[:8], Y[:8])
+    assert caught.value.variable == "head/kernel" and "head/kernel" in names
+
+
+def test_check_finite_and_all_finite():
+    slices = tf.IndexedSlices(tf.constant([[np.inf]]), tf.constant([0]), tf.constant([2, 1]))
+    good = tf.constant([1.0])
+    assert bool(all_finite([good])) and not bool(all_finite([good, slices]))
+    check_finite([good, good], ["a", "b"], good)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="non-finite gradient of <b>"):
+        check_finite([good, slices], ["a", "b"])
+
+
+def test_other_tensorflow_errors_pass():
+    def broken(model, batch):
+        with tf.control_dependencies([tf.debugging.Assert(tf.size(batch[0]) < 0, ["of my own"])]):
+            return tf.reduce_mean(model(batch[0], training=True))
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of my own"):
+        loops.TrainStep(norm_model(), broken, "sgd")(X[:8], Y[:8])
+
+
+def test_nonfinite_inputs_counts():
+    assert nonfinite_inputs((tf.constant([1.0, np.nan, np.inf]), tf.constant([1]))).startswith(
+        " The inputs of this batch hold 2"
+    )
+    assert nonfinite_inputs((tf.constant([1.0]),)) == ""
+
+
+def test_the_error_survives_pickling():
+    error = loops.NonFiniteError.at(3, "conv1/kernel")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) and copy.step == 3 and copy.variable == "conv1/kernel"

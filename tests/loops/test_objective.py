@@ -1,0 +1,87 @@
+"""Loss and record of a batch, against Keras' `compute_loss`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradloop import loops
+from gradloop.loops.objective import Objective, resolve_loss
+
+X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+W = np.random.default_rng(2).uniform(size=12).astype("float32")
+ONE_HOT = np.eye(3, dtype="float32")[np.random.default_rng(1).integers(0, 3, size=12)]
+
+
+def model(units=3, activation="softmax"):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(units, activation, kernel_regularizer="l1")]
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    "loss",
+    ["categorical_crossentropy", "mse", "mean_absolute_error", "kl_divergence", "huber", "log_cosh", "dice"],
+)
+def test_the_loss_is_keras_with_regularisation(loss, weighted):
+    network = model()
+    network.compile("sgd", loss)
+    weight = W if weighted else None
+    expected = network.evaluate(X, ONE_HOT, sample_weight=weight, batch_size=12, verbose=0)
+    values = loops.EvalStep(network, loss)(X, ONE_HOT, weight)
+    np.testing.assert_allclose(float(values["loss"]), expected, rtol=1e-6)
+
+
+def test_a_loss_function_without_a_class_is_averaged(monkeypatch):
+    monkeypatch.setattr(keras.losses, "get", lambda name: lambda_loss)
+    loss = resolve_loss("anything")
+    assert isinstance(loss, keras.losses.Loss)
+    value = loss(tf.constant([[1.0], [3.0]]), tf.constant([[0.0], [0.0]]), sample_weight=[1.0, 0.0])
+    assert float(value) == 0.5
+
+
+def lambda_loss(y, predictions):
+    return tf.reduce_mean(tf.abs(y - predictions), axis=-1)
+
+
+def test_eager_equals_graph():
+    objective = Objective(model(), "categorical_crossentropy", ["accuracy", "mae"])
+    batch = (tf.constant(X), tf.constant(ONE_HOT), tf.constant(W))
+    eager = objective(batch, False)[1]
+    graph = tf.function(lambda b: objective(b, False)[1])(batch)
+    np.testing.assert_allclose([float(v) for v in eager], [float(v) for v in graph], rtol=1e-6)
+
+
+def test_loss_functions():
+    network = model()
+    told = []
+
+    def loss(model, batch, training):
+        told.append(training)
+        return loops.mean_loss(keras.losses.mean_squared_error(batch[1], model(batch[0], training=training)))
+
+    objective = Objective(network, loss)
+    batch = (tf.constant(X), tf.constant(ONE_HOT))
+    objective(batch, True)
+    objective(batch, False)
+    assert told == [True, False]
+    objective.check_evaluates()
+
+
+def test_bad_losses_raise_at_the_door():
+    network, batch = model(), (tf.constant(X), tf.constant(ONE_HOT))
+    with pytest.raises(ValueError, match="'meen_squared_error' is no Keras loss. Did you mean 'mean_squared_error'"):
+        Objective(network, "meen_squared_error")
+    with pytest.raises(TypeError, match="`loss` must be a Keras loss, its name or a function"):
+        Objective(network, 3)
+    with pytest.raises(ValueError, match="reduction 'none' and gives shape .*sum_over_batch_size"):
+        Objective(network, keras.losses.MeanSquaredError(reduction="none"))(batch, True)
+    with pytest.raises(ValueError, match="returned shape .*not a scalar"):
+        Objective(network, lambda model, batch: model(batch[0]))(batch, True)
+    with pytest.raises(ValueError, match="The batch has no `y`"):
+        Objective(network, "mse")(batch[0], True)
+    with pytest.raises(ValueError, match="`metrics` need predictions"):
+        Objective(network, lambda model, batch: tf.reduce_sum(model(batch[0])), ["mae"])(batch, True)
+    with pytest.raises(ValueError, match="without a parameter `training`"):
+        Objective(network, lambda model, batch: tf.reduce_sum(model(batch[0]))).check_evaluates()

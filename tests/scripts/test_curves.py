@@ -1,0 +1,39 @@
+"""The picture of a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import curves
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 60])
+def test_draws_a_picture_with_both_lines(epochs: int, tmp_path: Path) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    falling = list(np.linspace(2.0, 0.1, epochs))
+    rising = list(np.linspace(0.1, 0.98, epochs))
+    history = {"loss": falling, "val_loss": falling, "accuracy": rising, "val_accuracy": rising}
+    curves.draw(history, tmp_path / "curves.png", "a run")
+    pixels = imread(tmp_path / "curves.png")[..., :3]
+    assert pixels.shape[1] > pixels.shape[0] > 400
+    for colour in (curves.TEST_COLOUR,):
+        assert (np.abs(pixels - np.array(to_rgb(colour))) < 0.02).all(axis=-1).sum() > 50
+
+
+def test_needs_no_screen_and_no_pyplot(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(curves.__file__).parent)!r}); import curves\n"
+        "from pathlib import Path\n"
+        "h = dict.fromkeys(['loss', 'val_loss', 'accuracy', 'val_accuracy'], [0.5, 0.4])\n"
+        "curves.draw(h, Path('a.png'), 'x')\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "a.png").exists()

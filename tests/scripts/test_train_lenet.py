@@ -1,0 +1,224 @@
+"""The training script: what it refuses at the door, and one whole run on a small input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import train_lenet
+
+SCRIPT = Path(train_lenet.__file__)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """Three classes that a bright corner tells apart."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 96), ("test", 24)):
+        y = np.arange(count) % 3
+        x = rng.random((count, 28, 28)) * 0.3
+        for image, label in zip(x, y, strict=True):
+            image[:, 9 * label : 9 * label + 9] += 0.7
+        arrays |= {f"x_{part}": x, f"y_{part}": y}
+    np.savez(tmp_path / "small.npz", **arrays)
+    return str(tmp_path / "small.npz")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_lenet.py", *arguments])
+    train_lenet.main()
+
+
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> str:
+    """The one line that the script ends with."""
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+REFUSED = [
+    (["--batch-size", "0"], "--batch-size: wanted a whole number at least 1, got 0"),
+    (["--batch-size", "2.5"], "--batch-size: wanted a whole number at least 1, got 2.5"),
+    (["--epochs", "0"], "--epochs: wanted a whole number at least 1, got 0"),
+    (["--epochs", "many"], "--epochs: wanted a whole number at least 1, got many"),
+    (["--learning-rate", "-0.1"], "--learning-rate: wanted a number above 0, got -0.1"),
+    (["--learning-rate", "nan"], "--learning-rate: wanted a number above 0, got nan"),
+    (["--learning-rate", "inf"], "--learning-rate: wanted a number above 0, got inf"),
+    (["--dropout", "1"], "--dropout: wanted a number at least 0 and below 1, got 1"),
+    (["--weight-decay", "-1"], "--weight-decay: wanted a number at least 0, got -1"),
+    (["--seed", "-1"], "--seed: wanted a whole number at least 0 and below 4.29497e+09, got -1"),
+    (["--shift", "28"], "--shift: wanted a whole number at least 0 and below 28, got 28"),
+    (["--optimizer", "adamm"], "adamm is unknown; did you mean adam?"),
+    (["--optimizer", "xyz"], "xyz is unknown; choose from sgd, momentum, nag,"),
+    (["--schedule", "cosin"], "cosin is unknown; did you mean cosine?"),
+    (["--epoch", "3"], "unrecognized arguments: --epoch 3 (--help lists the options)"),
+    (["--save", "model.h5"], "--save: wanted the name of a .keras file, got model.h5"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_refuses_options(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert message in refusal(monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize(("option", "name"), [("--log-dir", "logs"), ("--save", "a/model.keras")])
+def test_refuses_places_it_cannot_write_before_anything_else(
+    option: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    line = refusal(monkeypatch, capsys, option, f"file/{name}", "--data", "no such data")
+    assert f"{option}: cannot write to file/" in line and "Not a directory" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_bad_data_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(monkeypatch, capsys, "--data", "nowhere.npz")
+    assert line.startswith("error: nowhere.npz: no such file or folder; --data takes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_strategy_suggests_one(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", small, "--log-dir", str(tmp_path / "logs")]
+    assert "auto" in refusal(monkeypatch, capsys, *options, "--strategy", "aut")
+
+
+def test_filter_without_a_match_shows_near_misses(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", small, "--log-dir", str(tmp_path / "logs")]
+    assert "conv1/kernel" in refusal(monkeypatch, capsys, *options, "--train-only", "Conv1")
+
+
+def test_a_rate_far_too_high_ends_in_one_line(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", small, "--log-dir", str(tmp_path / "logs"), "--optimizer", "sgd"]
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *options, "--learning-rate", "1e30", "--schedule", "constant")
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--data", small, "--epochs", "12", "--batch-size", "20"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "96 images to train on, 24 to test on, 3 classes" in done.stdout
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list(folder.rglob("events.out.tfevents.*"))
+    accuracy = float(done.stdout.split("Test accuracy ")[1].split("%")[0])
+    assert accuracy == 100.0
+    # What it prints can be pasted: paths are relative to where it ran.
+    place = folder.relative_to(tmp_path)
+    assert f"--logdir {place}" in done.stdout
+    assert f"xdg-open {place}/curves.png" in done.stdout
+    command = done.stdout.split("Model        ")[1].strip()
+    opened = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert opened.returncode == 0, opened.stderr
+    assert "conv1" in opened.stdout
+
+    model = keras.models.load_model(folder / "lenet5.keras")
+    with np.load(small) as arrays:
+        guess = np.argmax(model(arrays["x_test"][..., None].astype("float32")), axis=1)
+        np.testing.assert_array_equal(guess, arrays["y_test"])
+
+
+@pytest.mark.parametrize("optimizer", train_lenet.OPTIMIZERS)
+def test_every_optimizer_trains_what_was_chosen_alone(
+    optimizer: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras.utils.set_random_seed(3)
+    from gradloop import models
+
+    before = models.LeNet5(3, dropout=0.25).get_weights()
+    file = tmp_path / "model.keras"
+    run(
+        monkeypatch,
+        *("--data", small, "--epochs", "1", "--seed", "3", "--log-dir", str(tmp_path / "logs")),
+        *("--optimizer", optimizer.upper(), "--train-only", "conv", "--train-only", "fc2/bias"),
+        *("--save", str(file), "--weight-decay", "0.01", "--schedule", "constant"),
+    )
+    model = keras.models.load_model(file)
+    moved = [
+        not np.array_equal(old, new)
+        for old, new in zip(before, model.get_weights(), strict=True)
+    ]
+    assert moved == [True] * 4 + [False] * 3 + [True] + [False] * 2
+
+
+def test_the_same_seed_gives_the_same_model(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+    for seed in ("1", "1", "2"):
+        file = str(tmp_path / "model.keras")
+        options = ["--data", small, "--epochs", "2", "--log-dir", str(tmp_path), "--save", file]
+        run(monkeypatch, *options, "--seed", seed)
+        weights.append(np.concatenate([w.ravel() for w in keras.models.load_model(file).get_weights()]))
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.allclose(weights[0], weights[2])
+
+
+def test_the_cosine_schedule_ends_at_zero(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    real = keras.optimizers.Adam
+
+    def spy(rate: Any, **options: Any) -> Any:
+        optimizer = real(rate, **options)
+        rates.append(rate)
+        return optimizer
+
+    monkeypatch.setattr(keras.optimizers, "Adam", spy)
+    options = ["--data", small, "--epochs", "2", "--batch-size", "40", "--log-dir", str(tmp_path)]
+    run(monkeypatch, *options, "--learning-rate", "0.01")
+    assert [float(rates[0](step)) for step in (0, 3, 6)] == pytest.approx([0.01, 0.005, 0], abs=1e-9)
+
+
+def test_without_matplotlib_only_the_curves_are_missing(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = train_lenet.importlib.util.find_spec
+    hidden = "matplotlib"
+    monkeypatch.setattr(
+        train_lenet.importlib.util, "find_spec", lambda name: None if name == hidden else real(name)
+    )
+    run(monkeypatch, "--data", small, "--epochs", "1", "--log-dir", str(tmp_path / "logs"))
+    assert 'Curves       left out, since matplotlib is missing: pip install "gradloop[data]"' in (
+        capsys.readouterr().out
+    )
+    assert (tmp_path / "logs" / "lenet5.keras").exists()
+    assert not (tmp_path / "logs" / "curves.png").exists()
