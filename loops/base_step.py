@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..optim import named_variables
-from .batches import BatchIterator, to_tensor
+from .batches import BatchIterator, to_tensors
 from .device_loop import CAPACITY, DeviceLoop
 from .labels import check_label_values, label_error, on_host
 from .measures import Records
+from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
 
 
@@ -57,13 +58,12 @@ class BaseStep:
             ValueError: arrays of different lengths, no examples, labels that do not fit.
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
+        named = {"x": x, "y": y, "sample_weight": sample_weight}
         batch = keras.utils.pack_x_y_sample_weight(
-            *(None if a is None else tf.nest.map_structure(to_tensor, a) for a in (x, y, sample_weight))
+            *(None if value is None else to_tensors(value, name) for name, value in named.items())
         )
         _check_batch(batch)
-        loop = self._loop()
-        values = self._guarded(lambda: loop.one(batch, lambda: self._check_labels(y)), batch)
-        return self.objective.batch_values(values)
+        return self.objective.batch_values(self._run_one(batch))
 
     def run(self, iterator: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
         """Runs up to `steps` batches without a return to Python.
@@ -85,6 +85,10 @@ class BaseStep:
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
         return records.values()
 
+    def run_batch(self, batch: Any) -> Records:
+        """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record."""
+        return Records(self._run_one(batch).numpy()[None], self.objective.measures)
+
     def run_records(self, iterator: Any, steps: int) -> Records:
         """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
         _check_iterator(iterator)
@@ -93,7 +97,12 @@ class BaseStep:
         rows = []
         while steps > 0:
             part = min(steps, CAPACITY)
-            ran = self._run_part(iterator, part)
+            try:
+                ran = self._run_part(iterator, part)
+            except NonFiniteError as error:
+                rows.append(self._loop().rows())
+                error.records = Records(np.concatenate(rows), self.objective.measures)
+                raise
             rows.append(ran)
             steps -= part
             if len(ran) < part:
@@ -104,6 +113,10 @@ class BaseStep:
         """Forgets the state of metrics that are no means over examples."""
         for measure in self.objective.measures:
             measure.reset()
+
+    def _run_one(self, batch: Any) -> tf.Tensor:
+        loop, labels = self._loop(), keras.utils.unpack_x_y_sample_weight(batch)[1]
+        return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels)), batch)
 
     def _run_part(self, iterator: Any, steps: int) -> np.ndarray[Any, Any]:
         loop = self._loop()

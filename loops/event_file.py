@@ -35,7 +35,6 @@ class EventFile:
         for tag in tags:
             value = self._event.summary.value.add(tag=tag)
             value.metadata.plugin_data.plugin_name = "scalars"
-            value.metadata.data_class = 1  # DATA_CLASS_SCALAR
             value.tensor.dtype = tf.float32.as_datatype_enum
             value.tensor.tensor_shape.SetInParent()
             value.tensor.float_val.append(0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,16 @@ class Feed:
         self._iterator: Any = None
         self.steps = steps if steps is not None else length
 
-    def epoch(self, step: BaseStep, pace: Pace) -> Iterator[Records]:
+    def epoch(
+        self, step: BaseStep, pace: Pace, before: Callable[[], None] | None = None
+    ) -> Iterator[Records]:
         """Runs one epoch, yielding what each call recorded.
 
         Args:
             step: runs the batches.
             pace: says how many a call, and is told how long each took.
+            before: called once before each call, when it is known that there is a batch; `pace` must be
+                one step a call then.
 
         Raises:
             ValueError: the data turned out to be empty.
@@ -84,16 +88,29 @@ class Feed:
         fresh = self._iterator is None or not self._endless
         if fresh:
             self._iterator = self._start()
-        done = 0
+        done, told = 0, False
         while self.steps is None or done < self.steps:
             wanted = pace.steps
             if self.steps is not None:
                 wanted = min(wanted, self.steps - done)
+            if before is not None and self.steps is None:
+                # Only reading tells whether there is another batch.
+                batch = self._iterator.get_next_as_optional()
+                if not batch.has_value():
+                    break
+                before()
+                done += 1
+                yield step.run_batch(batch.get_value())
+                continue
+            if before is not None and not told:
+                before()
+                told = True
             with pace.timing() as ran:
                 records = step.run_records(self._iterator, wanted)
                 ran(len(records))
             done += len(records)
             if len(records):
+                told = False
                 yield records
             if len(records) == wanted:
                 fresh = False
@@ -105,6 +122,11 @@ class Feed:
             self._iterator, fresh = self._start(), True
         if not done:
             raise self._empty()
+
+    def skip(self, epochs: int) -> None:
+        """Passes over epochs that an earlier run made, so that the order of the data is that run's."""
+        if isinstance(self._data, Batches) and not self._endless:
+            self._data.epoch += epochs
 
     def _start(self) -> Any:
         if self._evaluates and isinstance(self._data, Batches):

@@ -17,3 +17,16 @@ def knows_variable(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool
     except ValueError:
         return False
     return True
+
+
+def built_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The variables that a built optimizer was built over, in order."""
+    return list(optimizer._trainable_variables)
+
+
+def take_initial_epoch(model: keras.Model) -> int:
+    """The epoch that `BackupAndRestore` wants to go on from, which it leaves on the model; 0 without one."""
+    epoch = getattr(model, "_initial_epoch", None)
+    if epoch is not None:
+        model._initial_epoch = None
+    return epoch or 0

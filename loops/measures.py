@@ -187,7 +187,7 @@ class Means:
     """Running means over the examples of all records added, in float64.
 
     The loss is weighted by the number of examples, a metric by its own weights, so a short last batch
-    counts for what it holds. A metric with state is its last value.
+    counts for what it holds, and a step that was skipped for nothing. A metric with state is its last value.
     """
 
     def __init__(self, measures: Iterable[Measure]) -> None:
@@ -198,6 +198,7 @@ class Means:
     def add(self, records: Records) -> None:
         """Takes the steps of `records` in."""
         rows = records._rows.astype(np.float64)
+        rows = rows[rows[:, 1] > 0]
         if not len(rows):
             return
         self._totals[0] += rows[:, 0] @ rows[:, 1]

@@ -14,7 +14,6 @@ from .batch_norm import ForwardState, frozen_batch_norms, inference_mode
 from .batches import BatchIterator
 from .device_loop import DeviceLoop
 from .executor import runs_inline
-from .measures import Records
 from .nonfinite import NonFiniteError, nonfinite_inputs
 from .objective import Loss, Scalars
 from .suggest import did_you_mean
@@ -39,7 +38,8 @@ class TrainStep(BaseStep):
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all.
-        metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects.
+        metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
+            weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
         accumulate: batches that make one update; their gradients are averaged.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
@@ -160,8 +160,6 @@ class TrainStep(BaseStep):
         if explained is None:
             step = int(self.optimizer.iterations.numpy()) + 1
             explained = NonFiniteError.from_tensorflow(error, step, lambda: _input_hint(source))
-            if explained is not None and isinstance(source, (BatchIterator, tf.data.Iterator)):
-                explained.records = Records(selection.loop.rows(), self.objective.measures)
         if explained is not None:
             selection.state.restore()
         return explained
@@ -190,11 +188,14 @@ class _Selection:
         with inference_mode(self._frozen):
             loss, record, gradients = self._forward_backward(batch)
         taken = self._update(gradients, loss)
+        value, examples, *measures = record
         if self._update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
+            # A step that was skipped counts for no examples, so it is in no mean.
+            examples = tf.where(taken, examples, 0.0)
         # Nothing is recorded of a step that fails its check.
         with tf.control_dependencies([taken]):
-            return [tf.identity(record[0]), *record[1:]]
+            return [tf.identity(value), examples, *measures]
 
     def _gradients(self, batch: Any) -> tuple[tf.Tensor, Scalars, list[Any]]:
         # Watching nothing but the chosen variables is what ends the backward pass at them.

@@ -11,14 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from .callbacks import StepsCallback
+from .event_file import EventFile
 
 
 class TensorBoard(StepsCallback):
-    """Writes losses, metrics and the learning rate through `tf.summary`, for every step and every epoch.
+    """Writes losses, metrics and the learning rate, for every step and every epoch.
 
-    Two runs appear under `log_dir`, `train` and `validation`, with the tags `step/NAME` (each step's own
-    value, by number of the step) and `epoch/NAME` (means, by number of the epoch, from 1). Steps are written
-    by a thread beside training, in one TensorFlow call for many.
+    Three runs appear under `log_dir`: `train` and `validation` with the tags `epoch/NAME` (means, by number
+    of the epoch, from 1) through `tf.summary`, and `steps` with `step/NAME` (each step's own value, by number
+    of the step), written by a thread beside training. TensorBoard follows one file a run while it grows,
+    hence the run of its own.
 
     Args:
         log_dir: folder of the logs; made when training begins.
@@ -36,7 +38,7 @@ class TensorBoard(StepsCallback):
         >>> step = loops.TrainStep(model, "mse", "sgd")
         >>> _ = loops.train(step, data, epochs=2, validation=data, callbacks=[board])
         >>> sorted(os.listdir(folder))
-        ['train', 'validation']
+        ['steps', 'train', 'validation']
     """
 
     def __init__(self, log_dir: str | os.PathLike[str], every_steps: int = 1) -> None:
@@ -46,14 +48,12 @@ class TensorBoard(StepsCallback):
         self.log_dir = os.fspath(log_dir)
         self.every_steps = every_steps
         self._writers: dict[str, Any] = {}
+        self._steps: EventFile | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._pending: list[Future[None]] = []
-        self._write_steps: Any = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         check_log_dir(self.log_dir)
-        self._writers = {}
-        self._write_steps = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradloop-tensorboard")
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -61,12 +61,12 @@ class TensorBoard(StepsCallback):
         kept = numbers % self.every_steps == 0
         if not kept.any() or self._thread is None:
             return
-        if self._write_steps is None:
-            self._write_steps = _steps_writer(self._writer("train"), list(values))
-        columns = np.stack([array[kept] for array in values.values()], axis=1).astype(np.float32)
+        if self._steps is None:
+            tags = [f"step/{name}" for name in values]
+            self._steps = EventFile(os.path.join(self.log_dir, "steps"), tags)
+        columns = np.stack([array[kept] for array in values.values()], axis=1)
         self._finish(wait=False)
-        rows = tf.constant(numbers[kept]), tf.constant(columns)
-        self._pending.append(self._thread.submit(self._write_steps, *rows))
+        self._pending.append(self._thread.submit(self._steps.write, numbers[kept], columns))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # Keras' schedules are functions of the step; the optimizer gives the rate of the next step.
@@ -77,18 +77,20 @@ class TensorBoard(StepsCallback):
             with self._writer("validation" if validation else "train").as_default():
                 tf.summary.scalar(f"epoch/{name.removeprefix('val_')}", value, step=epoch + 1)
         self._finish(wait=True)
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files():
+            file.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
         self._finish(wait=True)
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
-        self._write_steps = None
+        for file in self._files():
+            file.close()
+        self._writers, self._steps = {}, None
+
+    def _files(self) -> list[Any]:
+        return [*self._writers.values(), *([] if self._steps is None else [self._steps])]
 
     def _writer(self, run: str) -> Any:
         if run not in self._writers:
@@ -109,8 +111,19 @@ class TensorBoard(StepsCallback):
 def check_log_dir(log_dir: str) -> None:
     """Makes the folder and proves that it can be written.
 
+    Args:
+        log_dir: path of the folder.
+
     Raises:
         ValueError: it cannot.
+
+    Example:
+        >>> import os, tempfile
+        >>> from gradloop import loops
+        >>> folder = os.path.join(tempfile.mkdtemp(), "runs", "first")
+        >>> loops.check_log_dir(folder)
+        >>> os.path.isdir(folder)
+        True
     """
     try:
         os.makedirs(log_dir, exist_ok=True)
@@ -120,22 +133,3 @@ def check_log_dir(log_dir: str) -> None:
         raise ValueError(
             f"`log_dir` {log_dir!r} cannot be written: {error.strerror}. Choose another folder."
         ) from error
-
-
-def _steps_writer(writer: Any, names: list[str]) -> Any:
-    """A function that writes the scalars of many steps in one call."""
-
-    def write(numbers: tf.Tensor, columns: tf.Tensor) -> None:
-        def body(row: tf.Tensor) -> tuple[tf.Tensor]:
-            # Tags carry the name scope, which is "while" in here: go back to the outermost one.
-            with writer.as_default(), tf.compat.v1.name_scope(""):
-                for column, name in enumerate(names):
-                    tf.summary.scalar(f"step/{name}", columns[row, column], step=numbers[row])
-            return (row + 1,)
-
-        tf.while_loop(lambda row: row < tf.size(numbers), body, [tf.constant(0)])
-
-    # A concrete function: TensorFlow would take one function for each run as needless retracing.
-    return tf.function(write, autograph=False).get_concrete_function(
-        tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, len(names)], tf.float32)
-    )

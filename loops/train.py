@@ -11,6 +11,7 @@ import numpy as np
 from .callbacks import StepsCallback, bound_optimizer, wants_every_step, wants_every_test_step
 from .eval_step import EvalStep
 from .feed import Feed
+from .keras_private import take_initial_epoch
 from .measures import Means, Records
 from .nonfinite import NonFiniteError
 from .pace import Pace
@@ -92,8 +93,14 @@ def train(
             run.epochs(int(epochs))
         except KeyboardInterrupt:
             step.model.stop_training = True
-        finally:
-            hooks.on_train_end(run.logs)
+        except BaseException:
+            # As in `fit`, a run that failed has not ended: a backup must stay. Our own close their files.
+            for reader in run.readers:
+                reader.on_train_end(run.logs)
+            raise
+        if getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema:
+            step.optimizer.finalize_variable_values(step.variables)
+        hooks.on_train_end(run.logs)
     return step.model.history
 
 
@@ -111,7 +118,7 @@ class _Run:
         self._feed = feed
         self._evaluation = evaluation
         self._hooks = hooks
-        self._readers = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
+        self.readers = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
         self._each = any(wants_every_step(callback) for callback in hooks.callbacks)
         self._pace = Pace(1 if self._each else None)
         self._done = 0
@@ -120,7 +127,9 @@ class _Run:
     def epochs(self, epochs: int) -> None:
         # Counted here, where callbacks have begun: one of them may have restored the optimizer.
         self._done = int(self._step.optimizer.iterations.numpy()) * self._step.accumulate
-        for epoch in range(epochs):
+        first = take_initial_epoch(self._step.model)
+        self._feed.skip(first)
+        for epoch in range(first, epochs):
             self._hooks.on_epoch_begin(epoch)
             self._step.reset_metrics()
             self.logs = self._train_epoch()
@@ -132,34 +141,28 @@ class _Run:
                 return
 
     def _train_epoch(self) -> dict[str, float]:
-        means = Means(self._step.objective.measures)
-        batch = 0
-        calls = self._feed.epoch(self._step, self._pace)
-        while batch != self._feed.steps:
-            if self._each:
-                self._hooks.on_train_batch_begin(batch)
-            try:
-                records = next(calls, None)
-            except NonFiniteError as error:
-                if error.records is not None:
-                    self._tell(error.records)
-                raise
-            if records is None:  # the end of data whose length nobody knew
-                break
-            means.add(records)
-            self._tell(records)
-            batch += len(records)
-            if self._each:
-                self._hooks.on_train_batch_end(batch - 1, means.result())
-            if self._step.model.stop_training:
-                break
+        means, batch = Means(self._step.objective.measures), 0
+        begin = (lambda: self._hooks.on_train_batch_begin(batch)) if self._each else None
+        try:
+            for records in self._feed.epoch(self._step, self._pace, begin):
+                means.add(records)
+                self._tell(records)
+                batch += len(records)
+                if self._each:
+                    self._hooks.on_train_batch_end(batch - 1, means.result())
+                if self._step.model.stop_training:
+                    break
+        except NonFiniteError as error:
+            if error.records is not None:
+                self._tell(error.records)
+            raise
         return means.result()
 
     def _tell(self, records: Records) -> None:
         if not len(records):
             return
         values = records.values()
-        for reader in self._readers:
+        for reader in self.readers:
             reader.on_train_steps_end(self._done + 1, values)
         self._done += len(records)
 
@@ -187,18 +190,11 @@ class _Evaluation:
 
     def _evaluate(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
         self._step.reset_metrics()
-        means = Means(self._step.objective.measures)
+        means, batch = Means(self._step.objective.measures), 0
         each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
-        pace = Pace(1) if each else self._pace
+        begin = (lambda: hooks.on_test_batch_begin(batch)) if each else None
         hooks.on_test_begin()
-        batch = 0
-        calls = self._feed.epoch(self._step, pace)
-        while batch != self._feed.steps:
-            if each:
-                hooks.on_test_batch_begin(batch)
-            records = next(calls, None)
-            if records is None:
-                break
+        for records in self._feed.epoch(self._step, Pace(1) if each else self._pace, begin):
             means.add(records)
             batch += len(records)
             if each:

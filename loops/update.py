@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .keras_private import knows_variable
+from .keras_private import built_variables, knows_variable
 from .nonfinite import all_finite, check_finite, raises_nonfinite
 
 ON_NONFINITE = ("raise", "skip", "ignore")
@@ -40,7 +40,8 @@ class Update:
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer.
-        ValueError: no variables, a variable that the optimizer was not built with, or a bad option.
+        ValueError: no variables, a variable that the optimizer was not built with, a bad option, or an
+            optimizer with `use_ema` that was built over other variables.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -48,7 +49,7 @@ class Update:
         >>> weight = keras.Variable([1.0, 2.0])
         >>> update = loops.Update(keras.optimizers.SGD(0.5), [weight], clip_norm=1.0)
         >>> _ = update([tf.constant([3.0, 4.0])])
-        >>> weight.numpy().round(2).tolist()
+        >>> [round(float(number), 4) for number in weight.numpy()]
         [0.7, 1.6]
 
     Reference: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks" (clipping by
@@ -205,6 +206,15 @@ class Update:
                     f"`optimizer` was built without {name!r}, so it has no state for it. Build it over all "
                     "variables before the first step: `optimizer.build(model.trainable_variables)`."
                 )
+
+        # Keras pairs averages with variables by position: for a subset they would be other variables'.
+        ids = [id(variable) for variable in self.variables]
+        if self._inner.use_ema and ids != [id(v) for v in built_variables(self._inner)]:
+            raise ValueError(
+                "`optimizer` has `use_ema=True` and was built over other variables than it is to train. Keras "
+                "would average the wrong ones: build it over these alone, `optimizer.build(variables)`, or "
+                "train all that it was built over."
+            )
 
     def _check_gradients(self, gradients: list[Any]) -> None:
         if len(gradients) != len(self.variables):

@@ -69,8 +69,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="images a step (default: 64)")
     add("--epochs", type=number(int, at_least=1), default=15, metavar="N",
         help="passes over the training images (default: 15)")
-    add("--dropout", type=number(float, at_least=0, below=1), default=0.25, metavar="SHARE",
-        help="share of units dropped after each hidden dense layer (default: 0.25)")
+    add("--dropout", type=number(float, at_least=0, below=1), default=0.1, metavar="SHARE",
+        help="share of units dropped after each hidden dense layer (default: 0.1)")
     add("--shift", type=number(int, at_least=0, below=28), default=2, metavar="PIXELS",
         help="move each training image at random, up to so many pixels each way (default: 2)")
     add("--weight-decay", type=number(float, at_least=0), metavar="RATE",

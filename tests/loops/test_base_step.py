@@ -69,7 +69,7 @@ def test_bad_batches():
         step(X[:0], Y[:0])
     with pytest.raises(ValueError, match="need a first dimension of examples"):
         step(X, 1)
-    with pytest.raises(TypeError, match="`x` is an array of dtype <U1, which cannot be trained on"):
+    with pytest.raises(TypeError, match="`y` is an array of dtype <U1, which cannot be trained on"):
         step(X, np.array(["a"] * 20))
 
 
@@ -101,3 +101,26 @@ def test_names_of_the_values():
     assert list(make(["accuracy"])(X, Y)) == ["loss", "accuracy"]
     values = make(["accuracy"]).run(iter(loops.Batches(X, Y, 10)), 2)
     assert {name: array.shape for name, array in values.items()} == {"loss": (2,), "accuracy": (2,)}
+
+
+def test_lists_are_arrays():
+    step = make()
+    values = step([[0.1, 0.2, 0.3, 0.4]], [2])
+    assert np.isfinite(float(values["loss"]))
+    with pytest.raises(TypeError, match="`x` is an array of dtype <U1"):
+        step([["a", "b", "c", "d"]], [2])
+
+
+def test_an_error_after_many_calls_keeps_all_their_records(monkeypatch):
+    monkeypatch.setattr("gradloop.loops.base_step.CAPACITY", 3)
+    x = X.copy()
+    x[14] = np.nan
+    step = make()
+    with pytest.raises(loops.NonFiniteError, match="step 8: ") as caught:
+        step.run(iter(loops.Batches(x, Y, 2, shuffle=False)), 10)
+    assert len(caught.value.records) == 7
+
+
+def test_run_batch_records_one_step():
+    records = make(["accuracy"]).run_batch((tf.constant(X), tf.constant(Y)))
+    assert len(records) == 1 and list(records.values()) == ["loss", "accuracy"]

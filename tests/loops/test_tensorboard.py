@@ -56,6 +56,7 @@ def test_every_step_and_epoch(tmp_path):
         _step(), _data(), epochs=3, validation=_data(), callbacks=[loops.TensorBoard(tmp_path)]
     )
     train, validation = _scalars(tmp_path / "train"), _scalars(tmp_path / "validation")
+    train |= _scalars(tmp_path / "steps")
     losses, errors = _losses(15)
     assert [step for step, _ in train["step/loss"]] == list(range(1, 16))
     np.testing.assert_allclose([value for _, value in train["step/loss"]], losses, rtol=1e-5)
@@ -73,13 +74,14 @@ def test_every_step_and_epoch(tmp_path):
 def test_some_steps(tmp_path, every):
     board = loops.TensorBoard(str(tmp_path), every_steps=every)
     loops.train(_step(), _data(), epochs=2, callbacks=[board])
-    tags = _scalars(tmp_path / "train")
+    folder = tmp_path / "steps"
+    tags = _scalars(folder) if folder.exists() else {}
     losses, _ = _losses(10)
     expected = [(step, losses[step - 1]) for step in range(every, 11, every)]
     steps = tags.get("step/loss", [])
     assert [step for step, _ in steps] == [step for step, _ in expected]
     np.testing.assert_allclose([v for _, v in steps], [v for _, v in expected], rtol=1e-5)
-    assert len(tags["epoch/loss"]) == 2
+    assert len(_scalars(tmp_path / "train")["epoch/loss"]) == 2
 
 
 @pytest.mark.parametrize("rate", [0.05, RATES], ids=["number", "schedule"])
@@ -108,7 +110,7 @@ def test_two_calls_in_a_row(tmp_path, same):
     for _ in range(2):
         loops.train(step, _data(), epochs=1, callbacks=[board])
         board = board if same else loops.TensorBoard(tmp_path)
-    points = sorted(_scalars(tmp_path / "train")["step/loss"])
+    points = sorted(_scalars(tmp_path / "steps")["step/loss"])
     assert [number for number, _ in points] == list(range(1, 11))
     np.testing.assert_allclose([value for _, value in points], _losses(10)[0], rtol=1e-5)
 
@@ -117,7 +119,7 @@ def test_one_step_a_call(tmp_path):
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
     board = loops.TensorBoard(tmp_path)
     loops.train(_step(), _data(), epochs=2, callbacks=[board, each])
-    points = _scalars(tmp_path / "train")["step/loss"]
+    points = _scalars(tmp_path / "steps")["step/loss"]
     assert [number for number, _ in points] == list(range(1, 11))
     np.testing.assert_allclose([value for _, value in points], _losses(10)[0], rtol=1e-5)
 
@@ -139,7 +141,7 @@ def test_what_came_before_an_error_is_written(tmp_path, error):
         loops.train(_step(), data, epochs=2, callbacks=callbacks)
     except (ZeroDivisionError, loops.NonFiniteError):
         pass
-    points = _scalars(tmp_path / "train")["step/loss"]
+    points = _scalars(tmp_path / "steps")["step/loss"]
     assert [number for number, _ in points] == list(range(1, steps + 1))
     np.testing.assert_allclose([value for _, value in points], _losses(steps)[0], rtol=1e-5)
 
@@ -170,3 +172,21 @@ def test_check_log_dir_leaves_an_empty_folder(tmp_path):
 def test_bad_every_steps(tmp_path, every):
     with pytest.raises(ValueError, match=f"`every_steps` must be a whole number .* not {every}"):
         loops.TensorBoard(tmp_path, every_steps=every)
+
+
+def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
+    """TensorBoard follows one growing file a run, and finds its plugin by the metadata."""
+    loops.train(_step(), _data(), epochs=2, callbacks=[loops.TensorBoard(tmp_path / "ours")])
+    with tf.summary.create_file_writer(str(tmp_path / "theirs")).as_default():
+        tf.summary.scalar("step/loss", 0.5, step=3)
+    values = []
+    for folder in (tmp_path / "ours" / "steps", tmp_path / "theirs"):
+        (name,) = os.listdir(folder)
+        records = list(tf.data.TFRecordDataset(str(folder / name)))
+        events = [tf.compat.v1.Event.FromString(record.numpy()) for record in records[:2]]
+        assert events[0].file_version == "brain.Event:2" and "tfevents" in name
+        values.append(events[1].summary.value[0])
+    for value in values:  # the number itself may stand in either of two fields
+        value.tensor.ClearField("float_val")
+        value.tensor.ClearField("tensor_content")
+    assert values[0] == values[1]

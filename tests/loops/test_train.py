@@ -1,6 +1,7 @@
 """train: whole runs against `model.fit`, with Keras' callbacks."""
 
 import csv
+import os
 
 import keras
 import numpy as np
@@ -164,10 +165,12 @@ def test_one_step_a_call_or_many_is_the_same(data):
     slow, fast = Reader(), Reader()
     one = loops.train(many, data(), epochs=3, callbacks=[fast])
     other = loops.train(each, data(), epochs=3, callbacks=[slow, Every()])
-    _assert_same_weights(many.model, each.model, 0.0)
-    _assert_same_logs(one, other, 1e-7)
+    # Data of unknown length goes batch by batch through another graph, whose sums may round otherwise.
+    exact = data is not _generated
+    _assert_same_weights(many.model, each.model, 0.0 if exact else 1e-6)
+    _assert_same_logs(one, other, 1e-7 if exact else 1e-5)
     assert fast.numbers == slow.numbers == list(range(1, 16))
-    assert fast.losses == slow.losses
+    np.testing.assert_allclose(fast.losses, slow.losses, rtol=0.0 if exact else 1e-5)
 
 
 def test_endless_and_rolling_data():
@@ -180,7 +183,8 @@ def test_endless_and_rolling_data():
 
 
 @pytest.mark.parametrize(
-    "hooks, data", [(Hooks, _dataset), (BatchHooks, _dataset), (Hooks, _generated)]
+    "hooks, data",
+    [(Hooks, _dataset), (BatchHooks, _dataset), (Hooks, _generated), (BatchHooks, _generated)],
 )
 def test_hooks_are_called_as_fit_calls_them(hooks, data):
     ours, theirs = hooks(), hooks()
@@ -464,3 +468,49 @@ def test_a_loss_function_that_cannot_evaluate():
     with pytest.raises(ValueError, match="without a parameter `training`"):
         loops.train(step, _data(), epochs=1, validation=_data())
     assert not step.optimizer.built
+
+
+def test_averaged_weights_are_left_in_the_model_as_fit_does():
+    def optimizer():
+        return keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.8)
+
+    ours, theirs = _model(), _model()
+    loops.train(loops.TrainStep(ours, LOSS, optimizer()), _data(), epochs=2)
+    theirs.compile(optimizer(), LOSS)
+    theirs.fit(_dataset(), shuffle=False, epochs=2, verbose=0)
+    _assert_same_weights(ours, theirs)
+
+
+def test_skipped_steps_are_in_no_mean():
+    x = X.copy()
+    x[6] = np.nan
+    step = _step(on_nonfinite="skip")
+    history = loops.train(step, _data(x), epochs=1).history
+    assert int(step.optimizer.iterations.numpy()) == 4
+    rest = np.r_[0:5, 10:22]
+    reference = loops.train(_step(), _data(X[rest], Y[rest]), epochs=1).history
+    np.testing.assert_allclose(history["loss"], reference["loss"], rtol=1e-5)
+    np.testing.assert_allclose(history["accuracy"], reference["accuracy"], rtol=1e-5)
+
+
+def test_backup_and_restore_goes_on_where_it_stopped(tmp_path):
+    """An error leaves the backup; the next run makes the epochs that are left, in their own order."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise OSError("power cut")
+
+    def run(*callbacks):
+        step = _step()
+        data = loops.Batches(X, Y, 5, seed=3)
+        loops.train(step, data, epochs=4, callbacks=callbacks)
+        return step
+
+    straight = run()
+    with pytest.raises(OSError, match="power cut"):
+        run(keras.callbacks.BackupAndRestore(tmp_path), Stop())
+    assert os.listdir(tmp_path), "an error must leave the backup in place"
+    resumed = run(keras.callbacks.BackupAndRestore(tmp_path))
+    _assert_same_weights(resumed.model, straight.model)
+    assert resumed.model._initial_epoch is None

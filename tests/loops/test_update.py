@@ -145,3 +145,13 @@ def test_a_list_of_variables_is_named_by_path():
     update = loops.Update(keras.optimizers.SGD(), [weight])
     with pytest.raises(loops.NonFiniteError, match="'weight'"):
         update([tf.constant([np.nan])])
+
+
+def test_averages_of_a_subset_are_refused():
+    """Keras pairs averages and variables by position (`zip`): the head's would be the first layer's."""
+    everything = variables()
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+    optimizer.build(list(everything.values()))
+    with pytest.raises(ValueError, match="`use_ema=True` and was built over other variables"):
+        loops.Update(optimizer, {"b": everything["b"]})
+    loops.Update(optimizer, everything)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_every_optimizer_trains_what_was_chosen_alone(
     keras.utils.set_random_seed(3)
     from gradloop import models
 
-    before = models.LeNet5(3, dropout=0.25).get_weights()
+    before = models.LeNet5(3, dropout=0.1).get_weights()
     file = tmp_path / "model.keras"
     run(
         monkeypatch,
@@ -211,10 +212,10 @@ def test_the_cosine_schedule_ends_at_zero(
 def test_without_matplotlib_only_the_curves_are_missing(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = train_lenet.importlib.util.find_spec
+    real = importlib.util.find_spec
     hidden = "matplotlib"
     monkeypatch.setattr(
-        train_lenet.importlib.util, "find_spec", lambda name: None if name == hidden else real(name)
+        importlib.util, "find_spec", lambda name: None if name == hidden else real(name)
     )
     run(monkeypatch, "--data", small, "--epochs", "1", "--log-dir", str(tmp_path / "logs"))
     assert 'Curves       left out, since matplotlib is missing: pip install "gradloop[data]"' in (
