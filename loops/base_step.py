@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..optim import named_variables
-from .batches import BatchIterator, to_tensors
+from .arrays import common_length, to_tensors
+from .batches import BatchIterator
 from .device_loop import CAPACITY, DeviceLoop
 from .labels import check_label_values, label_error, on_host
 from .measures import Records
@@ -59,10 +60,10 @@ class BaseStep:
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
         named = {"x": x, "y": y, "sample_weight": sample_weight}
+        common_length(named)
         batch = keras.utils.pack_x_y_sample_weight(
             *(None if value is None else to_tensors(value, name) for name, value in named.items())
         )
-        _check_batch(batch)
         return self.objective.batch_values(self._run_one(batch))
 
     def run(self, iterator: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -160,20 +161,6 @@ class BaseStep:
     def _all_loops(self) -> list[DeviceLoop]:
         """All loops made so far."""
         raise NotImplementedError
-
-
-def _check_batch(batch: Any) -> None:
-    """Raises ValueError unless all tensors of a batch have the same, positive first dimension."""
-    lengths = {len(t) if t.shape.rank else -1 for t in tf.nest.flatten(batch)}
-    if -1 in lengths:
-        raise ValueError("`x`, `y` and `sample_weight` need a first dimension of examples.")
-    if len(lengths) > 1:
-        raise ValueError(
-            f"`x`, `y` and `sample_weight` differ in length: {sorted(lengths)}. Each must have one entry per "
-            "example."
-        )
-    if lengths == {0}:
-        raise ValueError("`x` is empty: a batch needs at least one example.")
 
 
 def _check_iterator(iterator: Any) -> None:

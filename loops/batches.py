@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .arrays import common_length, to_tensors
+
 _MAX_SEED = 2**31
 
 
@@ -73,7 +75,7 @@ class Batches:
         if y is None and sample_weight is not None:
             raise ValueError("`sample_weight` needs `y`: without targets, pass the weights as part of `x`.")
         arrays = {"x": x, "y": y, "sample_weight": sample_weight}
-        self.examples = _common_length(arrays)
+        self.examples = common_length(arrays)
         self.seed = int(seed)
         self.epoch = 0
         self.reader = BatchReader(int(batch_size), bool(shuffle), transform)
@@ -194,74 +196,3 @@ class BatchReader:
         else:
             x, y = self.transform(x, y)
         return keras.utils.pack_x_y_sample_weight(x, y, weight)
-
-
-def _common_length(arrays: dict[str, Any]) -> int:
-    """The number of examples that all arrays share."""
-    lengths: dict[str, int] = {}
-    for name, value in arrays.items():
-        if value is None:
-            continue
-        for path, array in _named_leaves(name, value):
-            if np.ndim(array) == 0:
-                raise ValueError(
-                    f"`{path}` is a single value, {array!r}: it needs a first dimension of examples."
-                )
-            lengths[path] = len(array)
-    if not lengths or "x" not in {path.split("[")[0] for path in lengths}:
-        raise ValueError("`x` holds no array.")
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"`{path}` has {length}" for path, length in lengths.items())
-        raise ValueError(f"The arrays differ in length: {told}. Each must have one entry per example.")
-    examples = next(iter(lengths.values()))
-    if examples == 0:
-        raise ValueError("`x` is empty: there is nothing to make batches of.")
-    return examples
-
-
-def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [leaf for key, item in value.items() for leaf in _named_leaves(f"{name}[{key!r}]", item)]
-    if isinstance(value, tuple):
-        return [leaf for key, item in enumerate(value) for leaf in _named_leaves(f"{name}[{key}]", item)]
-    return [(name, value)]
-
-
-def to_tensors(value: Any, name: str) -> Any:
-    """Returns the arrays of a tuple or dict, or one array, as tensors (see `to_tensor`)."""
-    if isinstance(value, dict):
-        return {key: to_tensors(item, f"{name}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(to_tensors(item, f"{name}[{key}]") for key, item in enumerate(value))
-    return to_tensor(value, name)
-
-
-def to_tensor(array: Any, name: str = "x") -> tf.Tensor:
-    """Returns an array as a tensor, doubles as Keras' float type.
-
-    Args:
-        array: anything that NumPy reads as an array of numbers.
-        name: what to call it in an error.
-
-    Raises:
-        TypeError: an array of objects or strings, or a list of arrays.
-    """
-    if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
-        raise TypeError(
-            f"`{name}` is a list of arrays: pass a tuple for several inputs, or `np.stack(...)` for one."
-        )
-    if not isinstance(array, tf.Tensor):
-        array = np.asarray(array)
-        if array.dtype.kind not in "biufc":
-            raise TypeError(
-                f"`{name}` is an array of dtype {array.dtype}, which cannot be trained on: convert it to "
-                "numbers first."
-            )
-        if array.dtype == np.float64:  # doubles would only be cast in every step
-            array = array.astype(keras.config.floatx())
-        return tf.convert_to_tensor(array)
-    if array.dtype == tf.string:
-        raise TypeError(
-            f"`{name}` is a tensor of strings, which cannot be trained on: convert it to numbers first."
-        )
-    return tf.cast(array, keras.config.floatx()) if array.dtype == tf.float64 else array

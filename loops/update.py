@@ -207,13 +207,14 @@ class Update:
                     "variables before the first step: `optimizer.build(model.trainable_variables)`."
                 )
 
-        # Keras pairs averages with variables by position: for a subset they would be other variables'.
+        # Keras pairs averages with variables by position: for a subset, with other variables.
         ids = [id(variable) for variable in self.variables]
         if self._inner.use_ema and ids != [id(v) for v in built_variables(self._inner)]:
             raise ValueError(
-                "`optimizer` has `use_ema=True` and was built over other variables than it is to train. Keras "
-                "would average the wrong ones: build it over these alone, `optimizer.build(variables)`, or "
-                "train all that it was built over."
+                "`optimizer` has `use_ema=True` and was built over other variables than it is to train: "
+                "Keras would average the wrong ones. Build it over these alone, with "
+                "`optimizer.build(variables)`, "
+                "or train all that it was built over."
             )
 
     def _check_gradients(self, gradients: list[Any]) -> None:

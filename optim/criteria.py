@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .filters import Filter, nothing_matched
+from .filters import Filter, converts, nothing_matched
 from .layout import Layout, VariableInfo
 from .matching import (
     SelectionError,
@@ -190,3 +191,24 @@ class Predicate(Filter):
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@converts
+def _from_text(spec: object) -> Filter | None:
+    return name(spec) if isinstance(spec, (str, re.Pattern)) else None
+
+
+@converts
+def _from_class(spec: object) -> Filter | None:
+    if isinstance(spec, types.UnionType):
+        return layer_type(*spec.__args__)
+    if isinstance(spec, type) and issubclass(spec, keras.layers.Layer):
+        return layer_type(spec)
+    return None
+
+
+@converts
+def _from_callable(spec: object) -> Filter | None:
+    # Layers and classes are callable too, and mean something else.
+    other = isinstance(spec, (type, keras.layers.Layer))
+    return Predicate(spec) if callable(spec) and not other else None

@@ -68,6 +68,19 @@ FilterLike = Union[
 ]
 
 
+Conversion = Callable[[object], Filter | None]
+_CONVERSIONS: list[Conversion] = []
+
+
+def converts(conversion: Conversion) -> Conversion:
+    """Decorator: `as_filter` asks this function too, which returns None for what is not its own.
+
+    The modules that define filters add what users may write for them, so this one knows none of them.
+    """
+    _CONVERSIONS.append(conversion)
+    return conversion
+
+
 def as_filter(spec: FilterLike) -> Filter:
     """Turns whatever may be written as a filter into a `Filter`.
 
@@ -79,20 +92,12 @@ def as_filter(spec: FilterLike) -> Filter:
         TypeError: `spec` is nothing of these.
         SelectionError: an empty pattern.
     """
-    from . import criteria, places  # they build on Filter
-
     if isinstance(spec, Filter):
         return spec
-    if isinstance(spec, (str, re.Pattern)):
-        return criteria.name(spec)
-    if isinstance(spec, types.UnionType):
-        return criteria.layer_type(*spec.__args__)
-    if isinstance(spec, type) and issubclass(spec, keras.layers.Layer):
-        return criteria.layer_type(spec)
-    if isinstance(spec, keras.layers.Layer):
-        return places.layers(spec)
-    if callable(spec) and not isinstance(spec, type):
-        return criteria.Predicate(spec)
+    for conversion in _CONVERSIONS:
+        converted = conversion(spec)
+        if converted is not None:
+            return converted
     hint = ""
     if isinstance(spec, (list, tuple, set)):
         hint = "; pass the filters one by one: `select(model, *filters)`"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from .filters import Filter
+from .filters import Filter, converts
 from .layout import LayerNode, Layout
 from .matching import SelectionError, brief, layer_names, near_misses, shortened
 
@@ -228,3 +228,8 @@ def _shown_reference(reference: object) -> str:
     if isinstance(reference, str):
         return repr(reference)
     return f"<{type(reference).__name__} {getattr(reference, 'name', '')}>"
+
+
+@converts
+def _from_layer_object(spec: object) -> Filter | None:
+    return layers(spec) if isinstance(spec, keras.layers.Layer) else None

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from gradloop import loops
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
@@ -63,11 +64,11 @@ def test_an_ignored_class_is_no_error():
 
 def test_bad_batches():
     step = make()
-    with pytest.raises(ValueError, match=r"`x`, `y` and `sample_weight` differ in length: \[19, 20\]"):
+    with pytest.raises(ValueError, match="differ in length: `x` has 20, `y` has 19"):
         step(X, Y[:19])
     with pytest.raises(ValueError, match="`x` is empty"):
         step(X[:0], Y[:0])
-    with pytest.raises(ValueError, match="need a first dimension of examples"):
+    with pytest.raises(ValueError, match="`y` is a single value, 1: it needs a first dimension"):
         step(X, 1)
     with pytest.raises(TypeError, match="`y` is an array of dtype <U1, which cannot be trained on"):
         step(X, np.array(["a"] * 20))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from gradloop import loops
 from gradloop.loops.batch_norm import ForwardState, frozen_batch_norms, inference_mode
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from gradloop import loops
 from gradloop.loops.device_loop import CAPACITY, DeviceLoop
 
@@ -93,6 +94,7 @@ def test_more_steps_than_the_capacity():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     step = loops.EvalStep(model, "mse")
-    values = step.run(iter(tf.data.Dataset.from_tensors((np.ones(1), np.ones(1))).batch(1).repeat()), CAPACITY + 3)
+    data = tf.data.Dataset.from_tensors((np.ones(1), np.ones(1))).batch(1).repeat()
+    values = step.run(iter(data), CAPACITY + 3)
     assert len(values["loss"]) == CAPACITY + 3
     assert len(set(values["loss"].tolist())) == 1

@@ -2,8 +2,9 @@
 
 import numpy as np
 import tensorflow as tf
-from gradloop.loops.event_file import EventFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gradloop.loops.event_file import EventFile
 
 
 def test_tensorboard_reads_every_value(tmp_path):

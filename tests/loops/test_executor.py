@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from gradloop import loops
 from gradloop.loops import executor as module
 

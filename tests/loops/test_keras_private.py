@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from gradloop.loops.keras_private import built_variables, knows_variable, take_initial_epoch
 
 
@@ -33,7 +34,8 @@ def test_backup_and_restore_leaves_its_epoch_where_it_is_read(tmp_path):
             raise OSError
 
     x = np.ones((4, 1))
-    callbacks = [keras.callbacks.BackupAndRestore(tmp_path), keras.callbacks.LambdaCallback(on_epoch_begin=fail)]
+    failing = keras.callbacks.LambdaCallback(on_epoch_begin=fail)
+    callbacks = [keras.callbacks.BackupAndRestore(tmp_path), failing]
     with pytest.raises(OSError):
         model.fit(x, x, epochs=3, verbose=0, callbacks=callbacks)
     again = keras.callbacks.BackupAndRestore(tmp_path)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from gradloop import loops, optim
 from gradloop.loops.nonfinite import all_finite, check_finite, nonfinite_inputs
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from gradloop import loops
 from gradloop.loops.objective import Objective, resolve_loss
 
@@ -71,7 +72,7 @@ def test_loss_functions():
 
 def test_bad_losses_raise_at_the_door():
     network, batch = model(), (tf.constant(X), tf.constant(ONE_HOT))
-    with pytest.raises(ValueError, match="'meen_squared_error' is no Keras loss. Did you mean 'mean_squared_error'"):
+    with pytest.raises(ValueError, match="is no Keras loss. Did you mean 'mean_squared_error'"):
         Objective(network, "meen_squared_error")
     with pytest.raises(TypeError, match="`loss` must be a Keras loss, its name or a function"):
         Objective(network, 3)
