@@ -39,7 +39,8 @@ if [[ $lint = yes ]]; then
     stage "types" "$VENV/bin/mypy" -p gradloop.optim -p gradloop.models -p gradloop.loops
     stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests/models tests/scripts tests/*.py
 fi
-stage "tests" "$VENV/bin/python" -m pytest "$@"
+# Two processes: TensorFlow's own threads leave a core half idle while Python traces.
+stage "tests" "$VENV/bin/python" -m pytest --numprocesses 2 --dist worksteal "$@"
 
 if ((${#failed[@]})); then
     printf 'FAILED: %s\n' "${failed[@]}" >&2

@@ -221,27 +221,6 @@ def test_refuses_a_bad_penalty(make: Maker, name: str, value: float) -> None:
         make(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("shape", "way_out"),
-    [
-        ((28, 28, 1), r"`x\[None\]`"),
-        ((4, 28, 28), r"`x\[\.\.\., None\]`"),
-        ((4, 784), r"`x\.reshape\(-1, 28, 28, 1\)`"),
-        ((4, 28, 28, 3), r"rgb_to_grayscale"),
-        ((4, 32, 32, 1), r"tf\.image\.resize"),
-        ((784,), r"784 values"),
-    ],
-)
-def test_says_how_to_reshape(shape: tuple[int, ...], way_out: str) -> None:
-    with pytest.raises(ValueError, match=rf"\(batch, 28, 28, 1\); got .*{way_out}"):
-        LeNet5()(np.zeros(shape, "float32"))
-
-
-def test_refuses_bytes() -> None:
-    with pytest.raises(ValueError, match=r'got uint8: `x\.astype\("float32"\) / 255`'):
-        LeNet5()(np.zeros((4, 28, 28, 1), "uint8"))
-
-
 @pytest.mark.parametrize("make", MAKERS[1:])
 @pytest.mark.parametrize("shape", [(4, 784), (4, 28, 28, 3), (4, 32, 32, 1)])
 def test_keras_refuses_other_shapes_for_the_other_spellings(
@@ -249,10 +228,3 @@ def test_keras_refuses_other_shapes_for_the_other_spellings(
 ) -> None:
     with pytest.raises(ValueError, match=r"incompatible"):
         make()(np.zeros(shape, "float32"))
-
-
-@pytest.mark.parametrize("shape", [None, (None, None, None, None), (None, 28, 28, 1)])
-def test_runs_in_a_graph_of_any_batch(shape: tuple[int | None, ...] | None) -> None:
-    model = LeNet5()
-    traced = tf.function(model, input_signature=[tf.TensorSpec(shape, "float32")])
-    np.testing.assert_allclose(traced(images(3)), model(images(3)), atol=1e-6)
