@@ -11,6 +11,10 @@ from tqdm.auto import tqdm
 from .callbacks import StepsCallback
 
 
+_DONE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+_RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
+
+
 class ProgressBar(StepsCallback):
     """One tqdm bar an epoch: steps done, speed, and the epoch's running means.
 
@@ -24,7 +28,7 @@ class ProgressBar(StepsCallback):
         >>> step, screen = loops.TrainStep(model, "mse", "sgd"), io.StringIO()
         >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
         >>> _ = loops.train(step, data, epochs=1, callbacks=[loops.ProgressBar(screen)])
-        >>> "Epoch 1/1: 100%" in screen.getvalue()
+        >>> "Epoch 1/1: 2/2 [" in screen.getvalue()
         True
     """
 
@@ -55,6 +59,9 @@ class ProgressBar(StepsCallback):
         self._bar.update(steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        # The line that stays needs no bar, and may wrap rather than lose the values at its end.
+        self._bar.bar_format = _RUNNING if self._bar.total is None else _DONE
+        self._bar.dynamic_ncols, self._bar.ncols = None, None
         self._show(logs or {})
         self._close()
 
@@ -62,7 +69,8 @@ class ProgressBar(StepsCallback):
         self._close()
 
     def _show(self, values: dict[str, float]) -> None:
-        text = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
+        ordered = sorted(values.items(), key=lambda item: _order(item[0]))
+        text = " ".join(f"{name}={value:.4g}" for name, value in ordered)
         self._bar.set_postfix_str(text, refresh=False)
 
     def _close(self) -> None:
@@ -70,3 +78,8 @@ class ProgressBar(StepsCallback):
             self._bar.refresh()
             self._bar.close()
             self._bar = None
+
+
+def _order(name: str) -> tuple[bool, bool]:
+    """Sorts training before validation, and the loss first in each."""
+    return name.startswith("val_"), name.removeprefix("val_") != "loss"

@@ -42,7 +42,7 @@ def test_each_epoch_ends_with_its_logs(data):
     assert len(lines) == 2
     for epoch, line in enumerate(lines):
         assert line.startswith(f"Epoch {epoch + 1}/2: ")
-        assert ("100%" in line and "3/3" in line) if known else "3step" in line
+        assert line.startswith(f"Epoch {epoch + 1}/2: " + ("3/3 [" if known else "3 steps ["))
         for name, values in history.history.items():
             assert f"{name}={values[epoch]:.4g}" in line
 
@@ -77,10 +77,21 @@ def test_the_bar_is_closed_after_an_error(error):
     assert screen.getvalue().endswith("\n") and len(_last_lines(screen)) == 1
     # The same bar serves the next call.
     loops.train(_step(), loops.Batches(X, Y, 4), epochs=1, callbacks=[bar])
-    assert "Epoch 1/1: 100%" in _last_lines(screen)[-1]
+    assert "Epoch 1/1: 3/3" in _last_lines(screen)[-1]
 
 
 def test_standard_error_by_default(capsys):
     loops.train(_step(), loops.Batches(X, Y, 4), epochs=1, callbacks=[loops.ProgressBar()])
     captured = capsys.readouterr()
-    assert "Epoch 1/1: 100%" in captured.err and captured.out == ""
+    assert "Epoch 1/1: 3/3" in captured.err and captured.out == ""
+
+
+def test_the_line_that_stays_is_whole_in_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = io.StringIO()
+    data = loops.Batches(X, Y, 4)
+    callbacks = [loops.ProgressBar(screen)]
+    history = loops.train(_step(), data, epochs=1, validation=data, callbacks=callbacks)
+    order = [part.split("=")[0] for part in _last_lines(screen)[0].split() if "=" in part]
+    assert order == ["loss", "mae", "val_loss", "val_mae"]
+    assert f"val_mae={history.history['val_mae'][0]:.4g}]" in _last_lines(screen)[0]
