@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from .callbacks import StepsCallback
 
-
 _DONE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 
