@@ -17,6 +17,7 @@ from .labels import check_label_values, label_error, on_host
 from .measures import Records
 from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
+from .pace import Pace
 
 
 class BaseStep:
@@ -36,6 +37,7 @@ class BaseStep:
         self.loss = loss
         self.objective = Objective(model, loss, metrics)
         self.metrics = tuple(metrics)
+        self.pace = Pace()
         self._labels_fit: Any = None
 
     @property

@@ -74,13 +74,12 @@ class DeviceLoop:
         if self._rows is None:
             # One column more than values, 1 where a step has ended: an empty row is a step not made.
             self._rows = tf.Variable(tf.zeros([CAPACITY, self._width + 1]), trainable=False)
-        self._rows.assign(tf.zeros_like(self._rows))
         arrays = isinstance(iterator, BatchIterator)
         call = self._arrays_call if arrays else self._dataset_call
         if arrays:
             steps = min(steps, iterator.remaining)
             if steps == 0:
-                return self.rows()
+                return np.zeros((0, self._width), np.float32)
         function, arguments = call(iterator, steps)
         check()
         try:
@@ -109,10 +108,9 @@ class DeviceLoop:
         function = self._traced(
             ("arrays", reader, repr(specs)),
             functools.partial(self._array_loop, reader),
-            [specs, *[tf.TensorSpec([], tf.int64)] * len(numbers)],
+            [specs, tf.TensorSpec([len(numbers)], tf.int64)],
         )
-        tensors = [tf.constant(number, tf.int64) for number in numbers]
-        return function, [data.arrays, *tensors]
+        return function, [data.arrays, tf.constant(numbers, tf.int64)]
 
     def _dataset_call(self, iterator: Any, steps: int) -> tuple[Any, list[Any]]:
         spec = iterator.element_spec
@@ -124,26 +122,18 @@ class DeviceLoop:
     def _one(self, batch: Any) -> tf.Tensor:
         return self._row(batch)
 
-    def _array_loop(
-        self,
-        reader: BatchReader,
-        arrays: Any,
-        examples: tf.Tensor,
-        seed: tf.Tensor,
-        epoch: tf.Tensor,
-        position: tf.Tensor,
-        steps: tf.Tensor,
-    ) -> None:
-        size = reader.batch_size
+    def _array_loop(self, reader: BatchReader, arrays: Any, numbers: tf.Tensor) -> None:
+        examples, seed, epoch, position, steps = tf.unstack(numbers)
         # One shuffle for the whole call: its kernel costs more to start than to run.
         order = reader.order(examples, seed, epoch, position, steps)
 
-        def body(step: tf.Tensor) -> tuple[tf.Tensor]:
-            indices = order[step * size : (step + 1) * size]
-            self._record(step, reader.gather(arrays, indices, seed, epoch, position + step))
-            return (step + 1,)
+        def body(step: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            last = first + reader.batch_size
+            batch = reader.gather(arrays, order[first:last], seed, epoch, position + step)
+            self._record(step, batch)
+            return step + 1, last
 
-        tf.while_loop(lambda step: step < steps, body, [tf.constant(0, tf.int64)])
+        self._loop(steps, body, tf.constant(0, tf.int64))
 
     def _dataset_loop(self, iterator: Any, steps: tf.Tensor) -> None:
         def body(step: tf.Tensor) -> tuple[tf.Tensor]:
@@ -153,11 +143,16 @@ class DeviceLoop:
                 self._record(step, batch)
             return (step + 1,)
 
-        tf.while_loop(lambda step: step < steps, body, [tf.constant(0, tf.int64)])
+        self._loop(steps, body)
+
+    def _loop(self, steps: tf.Tensor, body: Callable[..., Any], *state: tf.Tensor) -> None:
+        assert self._rows is not None
+        self._rows.assign(tf.zeros_like(self._rows))
+        tf.while_loop(lambda step, *_: step < steps, body, [tf.constant(0, tf.int64), *state])
 
     def _record(self, step: tf.Tensor, batch: Any) -> None:
         assert self._rows is not None
-        self._rows.scatter_nd_update([[step]], [self._row(batch)])
+        self._rows.scatter_update(tf.IndexedSlices(self._row(batch), step))
 
     def _row(self, batch: Any) -> tf.Tensor:
         self.traces += 1

@@ -13,7 +13,6 @@ from .executor import runs_inline
 from .feed import Feed
 from .measures import Means
 from .objective import Loss, Scalars
-from .pace import Pace
 
 
 class EvalStep(BaseStep):
@@ -81,6 +80,6 @@ def evaluate(step: EvalStep, data: Any, *, steps: int | None = None) -> dict[str
     feed = Feed(data, steps, steps_name="steps", evaluates=True)
     step.reset_metrics()
     means = Means(step.objective.measures)
-    for records in feed.epoch(step, Pace()):
+    for records in feed.epoch(step, step.pace):
         means.add(records)
     return means.result()

@@ -183,8 +183,10 @@ class _Selection:
 
     def _body(self, batch: Any) -> Scalars:
         # The forward pass starts after the copy: whatever fails in it, the copy is of this step.
-        with tf.control_dependencies(self.state.save()):
-            batch = tf.nest.map_structure(tf.identity, batch)
+        saved = self.state.save()
+        if saved:
+            with tf.control_dependencies(saved):
+                batch = tf.nest.map_structure(tf.identity, batch)
         with inference_mode(self._frozen):
             loss, record, gradients = self._forward_backward(batch)
         taken = self._update(gradients, loss)

@@ -120,7 +120,7 @@ class _Run:
         self._hooks = hooks
         self.readers = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
         self._each = any(wants_every_step(callback) for callback in hooks.callbacks)
-        self._pace = Pace(1 if self._each else None)
+        self._pace = Pace(1) if self._each else step.pace
         self._done = 0
         self.logs: dict[str, float] = {}
 
@@ -177,7 +177,6 @@ class _Evaluation:
     def __init__(self, step: TrainStep, data: Any) -> None:
         self._step = EvalStep(step.model, step.loss, step.metrics)
         self._feed = Feed(data, name="validation", steps_name=None, evaluates=True)
-        self._pace = Pace()
 
     def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
         metrics = [metric for metric in self._step.metrics if isinstance(metric, keras.Metric)]
@@ -194,7 +193,7 @@ class _Evaluation:
         each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
         begin = (lambda: hooks.on_test_batch_begin(batch)) if each else None
         hooks.on_test_begin()
-        for records in self._feed.epoch(self._step, Pace(1) if each else self._pace, begin):
+        for records in self._feed.epoch(self._step, Pace(1) if each else self._step.pace, begin):
             means.add(records)
             batch += len(records)
             if each:
