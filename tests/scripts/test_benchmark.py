@@ -126,7 +126,7 @@ class Slow(Contender):
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds, self.now, self.blocks = seconds, 0.0, list[int]()
-        monkeypatch.setattr(worker.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr("bench.worker.time.perf_counter", lambda: self.now)
 
     def block(self, steps: int) -> None:
         self.blocks.append(steps)
@@ -183,7 +183,7 @@ def test_data_from_a_file(tmp_path: Path) -> None:
 
 
 GOOD = np.zeros((4, 28, 28), np.uint8)
-BAD_ARRAYS = {
+BAD_ARRAYS: dict[str, dict[str, Any]] = {
     "lacks y_train": {"x_train": GOOD},
     r"wanted \[n, 28, 28\]": {"x_train": GOOD[:, :5], "y_train": np.zeros(4, int)},
     "y_train is float64": {"x_train": GOOD, "y_train": np.zeros(4)},
