@@ -98,7 +98,8 @@ class TrainStep(BaseStep):
     def train_only(self, *filters: Any) -> None:
         """Changes what trains, from the next step on; the optimizer keeps all its state.
 
-        The step is traced once for a choice that it has not seen.
+        The step is traced once for a choice that it has not seen. Gradients that were accumulated but not
+        applied yet are dropped: they belong to the choice before.
 
         Args:
             filters: as `optim.select` takes them, or variables; `"*"` for all.
@@ -108,6 +109,8 @@ class TrainStep(BaseStep):
             ValueError: a variable that is not one of the model's trainable ones.
         """
         self.variables = self._choose(list(filters))
+        for selection in self._selections.values():
+            selection.update.forget()
 
     def _choose(self, variables: Any) -> list[Any]:
         if variables is None:
@@ -170,7 +173,7 @@ class _Selection:
 
     def __init__(self, step: TrainStep, update: Update, jit_compile: bool) -> None:
         self._objective = step.objective
-        self._update = update
+        self.update = update
         self._frozen = frozen_batch_norms(step.model, update.variables)
         self._watched = [variable.value for variable in update.variables]
         self._forward_backward = (
@@ -189,9 +192,9 @@ class _Selection:
                 batch = tf.nest.map_structure(tf.identity, batch)
         with inference_mode(self._frozen):
             loss, record, gradients = self._forward_backward(batch)
-        taken = self._update(gradients, loss)
+        taken = self.update(gradients, loss)
         value, examples, *measures = record
-        if self._update.may_skip:
+        if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A step that was skipped counts for no examples, so it is in no mean.
             examples = tf.where(taken, examples, 0.0)
@@ -204,7 +207,7 @@ class _Selection:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
             loss, record = self._objective(batch, training=True)
-            scaled = self._update.scale_loss(loss)
+            scaled = self.update.scale_loss(loss)
         return loss, record, tape.gradient(scaled, self._watched)
 
 

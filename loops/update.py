@@ -124,6 +124,13 @@ class Update:
         with raises_nonfinite(self.optimizer):
             return self._update(gradients, loss)
 
+    def forget(self) -> None:
+        """Drops gradients that were accumulated but not applied yet."""
+        if self.accumulate > 1:
+            self._calls.assign(0)
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+
     def _update(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
         gradients = list(gradients)
         self._check_gradients(gradients)

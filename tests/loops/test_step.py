@@ -291,6 +291,20 @@ def test_accumulating_equals_the_large_batch():
     assert_same(ours, theirs, 1e-5)
 
 
+def test_changing_the_choice_drops_what_was_accumulated():
+    ours, theirs = dense_model(), dense_model()
+    step = loops.TrainStep(ours, crossentropy(), keras.optimizers.SGD(0.1), accumulate=2)
+    other = loops.TrainStep(theirs, crossentropy(), keras.optimizers.SGD(0.1), accumulate=2)
+    step(X[:8], Y[:8])  # half of an update that never comes
+    step.train_only("head")
+    step.train_only("*")
+    for part in (slice(8, 16), slice(16, 24)):
+        step(X[part], Y[part])
+        other(X[part], Y[part])
+    assert int(step.optimizer.iterations) == 1
+    assert_same(ours, theirs)
+
+
 def test_bfloat16_and_float16_train():
     for policy in ("mixed_bfloat16", "mixed_float16"):
         keras.utils.set_random_seed(0)
