@@ -40,11 +40,13 @@ class Objective:
         self.model = model
         self._function: Callable[..., Any] | None = None
         self._loss: Any = None
+        self._tells_training = True
         if isinstance(loss, (str, keras.losses.Loss)):
             self._loss = resolve_loss(loss)
             self.takes_class_indices = takes_class_indices(self._loss)
         elif callable(loss):
             self._function = loss
+            self._tells_training = "training" in inspect.signature(loss).parameters
             self.takes_class_indices = False
         else:
             raise TypeError(
@@ -60,7 +62,7 @@ class Objective:
 
     def check_evaluates(self) -> None:
         """Raises ValueError if the loss cannot be told that it is not training."""
-        if self._function is not None and not self._tells_training():
+        if self._function is not None and not self._tells_training:
             raise ValueError(
                 "`loss` is a function without a parameter `training`, so dropout and BatchNorm would run "
                 "in training mode during evaluation. Write it as `def loss(model, batch, training=True)` "
@@ -82,7 +84,7 @@ class Objective:
         loss: Any = None
         predictions: Any = None
         if self._function is not None:
-            arguments = {"training": training} if self._tells_training() else {}
+            arguments = {"training": training} if self._tells_training else {}
             result = self._function(self.model, batch, **arguments)
             loss, predictions = result if isinstance(result, tuple) else (result, None)
             if loss.shape.rank != 0:
@@ -124,9 +126,6 @@ class Objective:
             total, weight = scalars[2 + 2 * column : 4 + 2 * column]
             values[measure.name] = tf.math.divide_no_nan(total, weight)
         return values
-
-    def _tells_training(self) -> bool:
-        return "training" in inspect.signature(self._function).parameters  # type: ignore[arg-type]
 
 
 def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
