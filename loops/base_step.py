@@ -42,7 +42,10 @@ class BaseStep:
 
     @property
     def traces(self) -> int:
-        """How often the step was traced: once for calls on one batch, once for each kind of iterator."""
+        """How often the step was traced: once for calls on one batch, once for each kind of iterator.
+
+        Another shape of an example, a longer sequence say, is another trace; another batch size is none.
+        """
         return sum(loop.traces for loop in self._all_loops())
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, tf.Tensor]:
@@ -62,6 +65,8 @@ class BaseStep:
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
         named = {"x": x, "y": y, "sample_weight": sample_weight}
+        if y is None and sample_weight is not None:
+            raise ValueError("`sample_weight` needs `y`: without targets there is nothing to weigh.")
         common_length(named)
         batch = keras.utils.pack_x_y_sample_weight(
             *(None if value is None else to_tensors(value, name) for name, value in named.items())

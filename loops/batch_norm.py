@@ -61,7 +61,7 @@ def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
 
 
 class ForwardState:
-    """A copy of the state that the forward pass writes (moving statistics), taken before each step.
+    """A copy of the state that a forward pass writes (moving statistics, metrics), taken before each step.
 
     The forward pass runs before anything can tell that a step is bad. With the copy, a step that failed
     leaves no trace.
@@ -69,15 +69,22 @@ class ForwardState:
     Args:
         model: a built model.
         frozen: its BatchNorm layers in inference mode, whose statistics nothing writes.
+        metrics: Keras metrics that the step updates.
     """
 
-    def __init__(self, model: keras.Model, frozen: Iterable[keras.layers.Layer]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        frozen: Iterable[keras.layers.Layer],
+        metrics: Iterable[keras.metrics.Metric] = (),
+    ) -> None:
         still = {id(layer) for layer in frozen}
         self._variables = [
             info.variable.value
             for info in variable_infos(model)
             if not info.variable.trainable and info.layer.trainable and id(info.layer) not in still
         ]
+        self._variables += [v.value for metric in metrics for v in metric.variables]
         self._copies = [
             tf.Variable(variable, trainable=False) for variable in self._variables
         ]

@@ -25,8 +25,7 @@ class StepsCallback(keras.callbacks.Callback):
         """Called after each call of the device.
 
         Args:
-            first: number of the first of these steps in all of training, from 1: for a training step,
-                the updates made so far plus 1.
+            first: number of the first of these steps in all of training, from 1, counted in batches.
             values: name -> float32 array, (steps,): each step's own loss and metrics.
         """
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from .batches import BatchIterator, BatchReader
-from .executor import executor
+from .executor import executor, nests_calls
 
 # Rows kept between two reads: more steps than this make several calls.
 CAPACITY = 4096
@@ -26,14 +26,14 @@ Rows = np.ndarray[Any, Any]
 class DeviceLoop:
     """Runs `body` on one batch or on many.
 
-    Each kind of call is traced once: the first dimension of a batch is left open, and so is the number of
-    steps, so neither a short last batch nor another number of steps traces again.
+    Each kind of call is traced once for a batch's dtypes and shapes. The first dimension is left open, and so
+    is the number of steps: neither a short last batch nor another number of steps traces again.
 
     Args:
         body: function from a batch to `width` float32 scalars, built of TensorFlow operations. All it does
             must depend on the batch.
         width: how many scalars.
-        inline: see `executor`.
+        inline: see `executor`; given up where the step calls functions of its own.
 
     Attributes:
         traces: how often `body` was traced.
@@ -161,10 +161,14 @@ class DeviceLoop:
     def _traced(self, key: Any, function: Callable[..., Any], specs: list[Any]) -> Any:
         """The concrete function of `key`, traced on first use."""
         if key not in self._functions:
+            # Without AutoGraph our own errors reach the caller as they were raised.
             with executor(self._inline):
-                # Without AutoGraph our own errors reach the caller as they were raised.
-                graph = tf.function(function, autograph=False)
-                self._functions[key] = graph.get_concrete_function(*specs)
+                traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+            if self._inline and nests_calls(traced):
+                self._inline = False
+                self._functions.clear()
+                traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+            self._functions[key] = traced
         return self._functions[key]
 
 

@@ -51,3 +51,22 @@ def executor(inline: bool) -> contextlib.AbstractContextManager[Any]:
     """
     choose = _function_executor_type() if inline else None
     return choose("SINGLE_THREADED_EXECUTOR") if choose else contextlib.nullcontext()
+
+
+# Operations that call a function and wait for it.
+_CALLS = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"}
+_CALLS |= {"PartitionedCall", "StatefulPartitionedCall"}
+
+
+def nests_calls(function: Any) -> bool:
+    """Whether the functions that a concrete function calls, such as its loop's body, call others in turn.
+
+    On one thread, such an operation holds the thread that the function under it may need, for ever.
+
+    Args:
+        function: a `tf.types.experimental.ConcreteFunction`.
+    """
+    graph = function.graph.as_graph_def()
+    if any(node.op in _CALLS - {"While", "StatelessWhile"} for node in graph.node):
+        return True
+    return any(node.op in _CALLS for inner in graph.library.function for node in inner.node_def)

@@ -8,6 +8,7 @@ no means (AUC, say) keep their variables and record what they hold after each st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -192,12 +193,14 @@ class Means:
 
     def __init__(self, measures: Iterable[Measure]) -> None:
         self._measures = list(measures)
+        self._any = False
         self._totals = np.zeros(1 + len(self._measures))
         self._weights = np.zeros(1 + len(self._measures))
 
     def add(self, records: Records) -> None:
         """Takes the steps of `records` in."""
         rows = records._rows.astype(np.float64)
+        self._any = self._any or len(rows) > 0
         rows = rows[rows[:, 1] > 0]
         if not len(rows):
             return
@@ -212,10 +215,12 @@ class Means:
                 self._weights[1 + column] += weight.sum()
 
     def result(self) -> dict[str, float]:
-        """Returns name -> mean; nothing before anything was added."""
-        if not self._weights[0]:
+        """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
+        if not self._any:
             return {}
         names = ["loss", *(measure.name for measure in self._measures)]
+        if not self._weights[0]:
+            return dict.fromkeys(names, math.nan)
         return {
             name: float(total / weight) if weight else 0.0
             for name, total, weight in zip(names, self._totals, self._weights)

@@ -37,6 +37,11 @@ class Objective:
     """
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
+        name = getattr(loss, "__name__", "")
+        if callable(loss) and getattr(keras.losses, name, None) is loss:
+            if isinstance(loss, type):
+                raise TypeError(f"`loss` is the class {name}: call it, `{name}()`.")
+            loss = name  # one of Keras' functions of (y, predictions)
         self.model = model
         self._function: Callable[..., Any] | None = None
         self._loss: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class ProgressBar(StepsCallback):
-    """One tqdm bar an epoch: steps done, speed, and the epoch's running means.
+    """One tqdm bar an epoch: steps done, speed, means over the steps so far, and the epoch's logs at its end.
 
     Args:
         file: where to write; None for standard error, as tqdm does.
@@ -47,15 +48,17 @@ class ProgressBar(StepsCallback):
             miniters=1,
             mininterval=0.05,
         )
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
-        steps = len(values["loss"])
-        seen = self._bar.n + steps
         for name, array in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(np.sum(array, dtype=np.float64))
-        self._show({name: total / seen for name, total in self._sums.items()})
-        self._bar.update(steps)
+            # A step that was skipped shows as NaN among finite ones: it is in no mean of the epoch either.
+            finite = array[np.isfinite(array)].astype(np.float64)
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + float(finite.sum()), count + len(finite))
+        means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
+        self._show(means)
+        self._bar.update(len(values["loss"]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # The line that stays needs no bar, and may wrap rather than lose the values at its end.

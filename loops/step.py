@@ -25,7 +25,8 @@ class TrainStep(BaseStep):
 
     Gradients are computed for the chosen variables alone, so the backward pass stops where they end. A
     BatchNorm whose variables are not chosen runs in inference mode and keeps its statistics. A step that
-    fails leaves the weights, and what the forward pass writes, as they were before it.
+    finds a NaN, an infinity or a label that does not fit leaves the weights, and what the forward pass
+    writes, as they were before it.
 
     Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
     variables of the model, so another choice later finds its state in place.
@@ -181,8 +182,11 @@ class _Selection:
             if jit_compile
             else self._gradients
         )
-        self.state = ForwardState(step.model, self._frozen)
-        self.loop = DeviceLoop(self._body, step.objective.width, runs_inline(step.model))
+        metrics = [m.metric for m in step.objective.measures if m.metric is not None]
+        self.state = ForwardState(step.model, self._frozen, metrics)
+        # With a condition in the update there are functions in the step: see `nests_calls`.
+        flat = not (jit_compile or update.may_skip or update.accumulate > 1)
+        self.loop = DeviceLoop(self._body, step.objective.width, flat and runs_inline(step.model))
 
     def _body(self, batch: Any) -> Scalars:
         # The forward pass starts after the copy: whatever fails in it, the copy is of this step.

@@ -84,10 +84,12 @@ class TensorBoard(StepsCallback):
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
-        self._finish(wait=True)
-        for file in self._files():
-            file.close()
-        self._writers, self._steps = {}, None
+        try:
+            self._finish(wait=True)
+        finally:
+            files, self._writers, self._steps = self._files(), {}, None
+            for file in files:
+                file.close()
 
     def _files(self) -> list[Any]:
         return [*self._writers.values(), *([] if self._steps is None else [self._steps])]
@@ -99,13 +101,12 @@ class TensorBoard(StepsCallback):
 
     def _finish(self, wait: bool) -> None:
         """Takes the results of writes that are done, or of all; a failed one raises here."""
-        left = []
-        for write in self._pending:
+        pending, self._pending = self._pending, []
+        for write in pending:
             if wait or write.done():
                 write.result()
             else:
-                left.append(write)
-        self._pending = left
+                self._pending.append(write)
 
 
 def check_log_dir(log_dir: str) -> None:

@@ -136,7 +136,8 @@ class Update:
         self._check_gradients(gradients)
         if self._scaler is not None:
             scale = tf.convert_to_tensor(self._scaler.dynamic_scale)
-            gradients = [_map(g, lambda t: t / tf.cast(scale, t.dtype)) for g in gradients]
+            # In float32: a scale of 65536 is infinite in float16, and a gradient over it zero.
+            gradients = [_map(g, lambda t: tf.cast(t, tf.float32) / scale) for g in gradients]
         if self.may_skip:
             finite = all_finite(gradients if loss is None else [*gradients, loss])
             tf.cond(
@@ -160,7 +161,7 @@ class Update:
             self._apply(gradients)
             return tf.constant(True)
         for total, gradient in zip(self._sums, gradients):
-            total.assign_add(tf.convert_to_tensor(gradient))
+            total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
         calls = self._calls.assign_add(1)
         tf.cond(tf.equal(calls % self.accumulate, 0), self._apply_sums, lambda: tf.constant(True))
         return tf.constant(True)
@@ -173,6 +174,7 @@ class Update:
 
     def _apply(self, gradients: list[Any]) -> None:
         if self.clip_norm is not None:
+            gradients = [_without_repeats(gradient) for gradient in gradients]
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         self._inner.apply(gradients, self.variables)
 
@@ -257,3 +259,12 @@ def _map(gradient: Any, change: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
     return change(gradient)
+
+
+def _without_repeats(gradient: Any) -> Any:
+    """Sums the slices of a sparse gradient that belong to one row, whose norm is that of the sum."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)

@@ -125,3 +125,8 @@ def test_an_error_after_many_calls_keeps_all_their_records(monkeypatch):
 def test_run_batch_records_one_step():
     records = make(["accuracy"]).run_batch((tf.constant(X), tf.constant(Y)))
     assert len(records) == 1 and list(records.values()) == ["loss", "accuracy"]
+
+
+def test_weights_without_targets_are_refused():
+    with pytest.raises(ValueError, match="`sample_weight` needs `y`"):
+        make()(X, None, np.ones(20))

@@ -1,5 +1,8 @@
 """The choice of executor never changes the numbers."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -52,3 +55,52 @@ def test_same_weights_with_either_executor(monkeypatch, recurrent):
 
     for left, right in zip(train(True), train(False), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+HANGS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+tf.config.threading.set_inter_op_parallelism_threads(1)
+from gradloop import loops
+
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+data = loops.Batches(np.ones((8, 3), "float32"), np.zeros((8, 2), "float32"), 2)
+
+@tf.function
+def inner(x):
+    return tf.cond(tf.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x)
+
+def loss(model, batch):
+    return tf.reduce_mean(inner(model(batch[0], training=True)) ** 2)
+
+inner(tf.ones([2, 2]))
+for step in (
+    loops.TrainStep(model, loss, "sgd"),
+    loops.TrainStep(model, "mse", "sgd", accumulate=2, on_nonfinite="skip"),
+    loops.TrainStep(model, "mse", keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), accumulate=2),
+):
+    step(np.ones((2, 3), "float32"), np.zeros((2, 2), "float32"))
+    assert len(step.run(iter(data), 4)["loss"]) == 4
+print("done")
+"""
+
+
+def test_steps_with_functions_inside_do_not_wait_for_ever():
+    """On one thread, a function inside a function would wait for the thread that its caller holds."""
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=240)
+    assert done.stdout.endswith("done\n"), done.stderr
+
+
+def test_nests_calls():
+    @tf.function
+    def flat(n):
+        return tf.while_loop(lambda i: i < n, lambda i: (i + 1,), [0])
+
+    @tf.function
+    def nested(n):
+        return tf.while_loop(lambda i: i < n, lambda i: (tf.cond(i > 2, lambda: i + 2, lambda: i + 1),), [0])
+
+    for function, expected in ((flat, False), (nested, True)):
+        with module.executor(True):
+            traced = function.get_concrete_function(tf.TensorSpec([], tf.int32))
+        assert module.nests_calls(traced) is expected

@@ -86,3 +86,11 @@ def test_bad_losses_raise_at_the_door():
         Objective(network, lambda model, batch: tf.reduce_sum(model(batch[0])), ["mae"])(batch, True)
     with pytest.raises(ValueError, match="without a parameter `training`"):
         Objective(network, lambda model, batch: tf.reduce_sum(model(batch[0]))).check_evaluates()
+
+
+def test_keras_own_loss_functions_and_classes():
+    network, batch = model(), (tf.constant(X), tf.constant(ONE_HOT))
+    by_name = Objective(network, "mean_squared_error")(batch, False)[0]
+    assert float(Objective(network, keras.losses.mean_squared_error)(batch, False)[0]) == float(by_name)
+    with pytest.raises(TypeError, match="`loss` is the class MeanSquaredError: call it"):
+        Objective(network, keras.losses.MeanSquaredError)

@@ -95,3 +95,14 @@ def test_the_line_that_stays_is_whole_in_a_narrow_terminal(monkeypatch):
     order = [part.split("=")[0] for part in _last_lines(screen)[0].split() if "=" in part]
     assert order == ["loss", "mae", "val_loss", "val_mae"]
     assert f"val_mae={history.history['val_mae'][0]:.4g}]" in _last_lines(screen)[0]
+
+
+def test_a_skipped_step_does_not_blank_the_means():
+    screen = io.StringIO()
+    bar = loops.ProgressBar(screen)
+    bar.set_params({"epochs": 1, "steps": 3})
+    bar.on_epoch_begin(0)
+    bar._bar.mininterval = 0
+    bar.on_train_steps_end(1, {"loss": np.array([1.0, np.nan, 3.0], "float32")})
+    assert "loss=2]" in screen.getvalue().split("\r")[-1]
+    bar.on_train_end()

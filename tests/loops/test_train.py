@@ -514,3 +514,18 @@ def test_backup_and_restore_goes_on_where_it_stopped(tmp_path):
     resumed = run(keras.callbacks.BackupAndRestore(tmp_path))
     _assert_same_weights(resumed.model, straight.model)
     assert resumed.model._initial_epoch is None
+
+
+def test_metrics_with_state_do_not_see_a_skipped_step():
+    x = X.copy()
+    x[6] = np.nan
+    metric = keras.metrics.SparseCategoricalCrossentropy(name="entropy")
+    step = _step(on_nonfinite="skip", metrics=[metric])
+    history = loops.train(step, _data(x), epochs=1).history
+    np.testing.assert_allclose(history["entropy"], history["loss"], rtol=1e-5)
+
+
+def test_an_epoch_of_skipped_steps_has_logs():
+    step = _step(on_nonfinite="skip")
+    history = loops.train(step, _data(np.full_like(X, np.nan)), epochs=2)
+    assert all(np.isnan(history.history[name]).tolist() == [True, True] for name in ("loss", "accuracy"))

@@ -156,3 +156,18 @@ def test_averages_of_a_subset_are_refused():
     with pytest.raises(ValueError, match="`use_ema=True` and was built over other variables"):
         loops.Update(optimizer, {"b": everything["b"]})
     loops.Update(optimizer, everything)
+
+
+def test_the_norm_of_a_sparse_gradient_is_that_of_its_sum():
+    table = keras.Variable(np.zeros((3, 1), "float32"))
+    update = loops.Update(keras.optimizers.SGD(1.0), {"table": table}, clip_norm=0.1)
+    repeated = tf.IndexedSlices(tf.constant([[1.0]] * 4), tf.constant([1, 1, 1, 1]), tf.constant([3, 1]))
+    update([repeated])
+    np.testing.assert_allclose(np.linalg.norm(table.numpy()), 0.1, rtol=1e-6)
+
+
+def test_a_loss_scale_beyond_float16_does_not_zero_gradients():
+    weight = keras.Variable(np.ones(1), dtype="float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=65536.0)
+    loops.Update(optimizer, {"weight": weight})([tf.constant([16384.0], tf.float16)])
+    np.testing.assert_allclose(weight.numpy(), [1.0 - 0.5 * 0.25])
