@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from .objective import Loss, Objective
 from .pace import Pace
 
 
-class BaseStep:
+class BaseStep(abc.ABC):
     """A loss and metrics over batches; what is done with them is the subclass's.
 
     Args:
@@ -161,13 +162,13 @@ class BaseStep:
         """The error to raise instead of one of TensorFlow's; None to let that one pass."""
         return label_error(error, self.objective.classes)
 
+    @abc.abstractmethod
     def _loop(self) -> DeviceLoop:
         """The loop that runs now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _all_loops(self) -> list[DeviceLoop]:
         """All loops made so far."""
-        raise NotImplementedError
 
 
 def _check_iterator(iterator: Any) -> None:

@@ -7,6 +7,7 @@ filter becomes one in `as_filter`.
 
 from __future__ import annotations
 
+import abc
 import re
 import types
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from .layout import Layout, VariableInfo
 from .matching import SelectionError, brief
 
 
-class Filter:
+class Filter(abc.ABC):
     """Chooses variables of a model; combine with `|` (either), `&` (both), `~` (all others).
 
     Strings, regexes and layer classes may stand on either side of `|` and `&`.
@@ -29,9 +30,9 @@ class Filter:
         ((name('conv') & ~kind('bias')) | layer_type(Dense))
     """
 
+    @abc.abstractmethod
     def mask(self, layout: Layout) -> list[bool]:
         """One bool a variable, in `layout.infos` order."""
-        raise NotImplementedError
 
     def hint(self, layout: Layout) -> str:
         """What to say when the filter matches nothing in this model; starts with a space."""
