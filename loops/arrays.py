@@ -16,12 +16,14 @@ def common_length(arrays: dict[str, Any]) -> int:
         arrays: name -> array, or a tuple or dict of arrays, or None; "x" must be there.
 
     Raises:
+        TypeError: a ragged or sparse tensor.
         ValueError: arrays of different lengths, without a first dimension, or empty.
     """
     lengths: dict[str, int] = {}
     for name, value in arrays.items():
         if value is None:
             continue
+        check_dense(value, name)
         for path, array in _named_leaves(name, value):
             if np.ndim(array) == 0:
                 raise ValueError(
@@ -37,6 +39,21 @@ def common_length(arrays: dict[str, Any]) -> int:
     if examples == 0:
         raise ValueError("`x` is empty: at least one example is needed.")
     return examples
+
+
+def check_dense(value: Any, name: str) -> None:
+    """Raises TypeError if there is a ragged or sparse tensor in an array, a tuple or a dict of such."""
+    for path, array in _named_leaves(name, value):
+        if isinstance(array, tf.RaggedTensor):
+            raise TypeError(
+                f"`{path}` is a RaggedTensor, which cannot be trained on: pad it, `{path}.to_tensor()`, and "
+                "mask the padding in the model or weigh it 0 in `sample_weight`."
+            )
+        if isinstance(array, tf.SparseTensor):
+            raise TypeError(
+                f"`{path}` is a SparseTensor, which cannot be trained on: convert it, "
+                f"`tf.sparse.to_dense({path})`."
+            )
 
 
 def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from ..optim import named_variables
-from .arrays import common_length, to_tensors
-from .batches import BatchIterator
+from .arrays import check_dense, common_length, to_tensors
+from .batches import Batches, BatchIterator
 from .device_loop import CAPACITY, DeviceLoop
 from .labels import check_label_values, label_error, on_host
 from .measures import Records
 from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
 from .pace import Pace
+from .state import metric_state, model_state, unique
 
 
 class BaseStep(abc.ABC):
@@ -28,6 +30,9 @@ class BaseStep(abc.ABC):
         model: a built model.
         loss: see `TrainStep`.
         metrics: see `TrainStep`.
+
+    Attributes:
+        batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
     """
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any]) -> None:
@@ -39,13 +44,15 @@ class BaseStep(abc.ABC):
         self.objective = Objective(model, loss, metrics)
         self.metrics = tuple(metrics)
         self.pace = Pace()
-        self._labels_fit: Any = None
+        self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
+        self._labels_fit: weakref.ref[Batches] | None = None
 
     @property
     def traces(self) -> int:
         """How often the step was traced: once for calls on one batch, once for each kind of iterator.
 
-        Another shape of an example, a longer sequence say, is another trace; another batch size is none.
+        Another batch size is no trace. Another shape of an example, a longer sequence say, is one more, from
+        which on the dimensions that differed may be of any size.
         """
         return sum(loop.traces for loop in self._all_loops())
 
@@ -62,6 +69,7 @@ class BaseStep(abc.ABC):
             such as AUC, gives what it holds since `reset_metrics`.)
 
         Raises:
+            TypeError: an array that is no dense array of numbers.
             ValueError: arrays of different lengths, no examples, labels that do not fit.
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
@@ -94,9 +102,20 @@ class BaseStep(abc.ABC):
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
         return records.values()
 
-    def run_batch(self, batch: Any) -> Records:
-        """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record."""
-        return Records(self._run_one(batch).numpy()[None], self.objective.measures)
+    def run_batch(self, batch: Any, spec: Any = None) -> Records:
+        """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
+
+        Args:
+            batch: dense tensors.
+            spec: the `element_spec` of the dataset that the batch is of, if it is of one: where that leaves
+                dimensions open, batches of other shapes do not trace again.
+
+        Raises:
+            TypeError: a ragged or sparse tensor.
+        """
+        for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
+            check_dense(value, name)
+        return Records(self._run_one(batch, spec).numpy()[None], self.objective.measures)
 
     def run_records(self, iterator: Any, steps: int) -> Records:
         """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
@@ -109,7 +128,7 @@ class BaseStep(abc.ABC):
             try:
                 ran = self._run_part(iterator, part)
             except NonFiniteError as error:
-                rows.append(self._loop().rows())
+                rows.append(self._loop().rows)
                 error.records = Records(np.concatenate(rows), self.objective.measures)
                 raise
             rows.append(ran)
@@ -123,18 +142,55 @@ class BaseStep(abc.ABC):
         for measure in self.objective.measures:
             measure.reset()
 
-    def _run_one(self, batch: Any) -> tf.Tensor:
+    def state(self) -> dict[str, Any]:
+        """Returns every variable that a step may write and a later one reads.
+
+        A copy of their values, assigned back later, is an exact rewind: the same batches give the same
+        numbers again. What the model or a function of yours writes without holding it (the global generator
+        of `keras.random` without a seed, say) is not among them.
+
+        Returns:
+            Names, which are the same in every process, to variables with `.numpy()` and `.assign()`: the
+            model's as `optim.named_variables` has them, with its seed generators under their layers' names;
+            `metrics/...`, of metrics with a state; `batches_done`. A `TrainStep` adds `optimizer/...`, its
+            loss scale included, and, where it accumulates, `accumulated/...` for the variables that train
+            now. It builds the optimizer for it if needed.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> from gradloop import loops
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="head")])
+            >>> step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1))
+            >>> list(step.state())
+            ['head/kernel', 'head/bias', 'batches_done', 'optimizer/iteration', 'optimizer/learning_rate']
+            >>> before = {name: variable.numpy() for name, variable in step.state().items()}
+            >>> x, y = np.ones((4, 3), "float32"), np.zeros((4, 1), "float32")
+            >>> once = float(step(x, y)["loss"])
+            >>> for name, variable in step.state().items():
+            ...     _ = variable.assign(before[name])
+            >>> float(step(x, y)["loss"]) == once
+            True
+        """
+        return unique(
+            [
+                *model_state(self.model),
+                *metric_state(self.model, self.objective.measures),
+                ("batches_done", self.batches_done),
+            ]
+        )
+
+    def _run_one(self, batch: Any, spec: Any = None) -> tf.Tensor:
         loop, labels = self._loop(), keras.utils.unpack_x_y_sample_weight(batch)[1]
-        return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels)), batch)
+        return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
 
     def _run_part(self, iterator: Any, steps: int) -> np.ndarray[Any, Any]:
         loop = self._loop()
 
         def check() -> None:
             if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
-                if self._labels_fit is not iterator.batches:
+                if self._labels_fit is None or self._labels_fit() is not iterator.batches:
                     self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
-                    self._labels_fit = iterator.batches
+                    self._labels_fit = weakref.ref(iterator.batches)
 
         return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
 

@@ -39,7 +39,8 @@ class Batches:
         sample_weight: (examples,), or None.
 
     Attributes:
-        epoch: the epoch that the next `for` reads, from 0; set it to start elsewhere.
+        epoch: the epoch that the next `for`, or the next call of `train`, begins with, from 0; set it to
+            start elsewhere.
 
     Raises:
         ValueError: empty data, arrays of different lengths, a batch size or seed out of range.

@@ -25,7 +25,8 @@ class StepsCallback(keras.callbacks.Callback):
         """Called after each call of the device.
 
         Args:
-            first: number of the first of these steps in all of training, from 1, counted in batches.
+            first: number of the first of these steps in all of the step's training, from 1: batches are
+                counted, those of skipped steps and of updates still to be made included.
             values: name -> float32 array, (steps,): each step's own loss and metrics.
         """
 

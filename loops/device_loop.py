@@ -15,10 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from .batches import BatchIterator, BatchReader
-from .executor import executor, nests_calls
+from .executor import executor
+from .tracing import Tracer, open_spec
 
 # Rows kept between two reads: more steps than this make several calls.
 CAPACITY = 4096
+# Calls are numbered in float32, which counts this far.
+_LAST_CALL = 2**24
+# What TensorFlow says where a batch is taken out of an optional that holds none.
+_NO_BATCH = "optional does not have a value"
 
 Rows = np.ndarray[Any, Any]
 
@@ -26,39 +31,53 @@ Rows = np.ndarray[Any, Any]
 class DeviceLoop:
     """Runs `body` on one batch or on many.
 
-    Each kind of call is traced once for a batch's dtypes and shapes. The first dimension is left open, and so
-    is the number of steps: neither a short last batch nor another number of steps traces again.
+    Each kind of call is traced once for a batch's dtypes and ranks. The first dimension is left open, and so
+    is the number of steps: neither a short last batch nor another number of steps traces again. Batches of
+    another shape are one more trace (see `Tracer`).
 
     Args:
         body: function from a batch to `width` float32 scalars, built of TensorFlow operations. All it does
             must depend on the batch.
         width: how many scalars.
         inline: see `executor`; given up where the step calls functions of its own.
+        forward: see `Tracer`.
+        count: int64 variable; the number of steps that ran is added to it.
 
     Attributes:
         traces: how often `body` was traced.
+        rows: what the last call of `many` returned or, if it failed, what its steps until then recorded.
     """
 
-    def __init__(self, body: Callable[[Any], list[tf.Tensor]], width: int, inline: bool) -> None:
+    def __init__(
+        self,
+        body: Callable[[Any], list[tf.Tensor]],
+        width: int,
+        inline: bool,
+        forward: Callable[[Any], Any],
+        count: tf.Variable,
+    ) -> None:
         self._body = body
         self._width = width
-        self._inline = inline
-        self._rows: tf.Variable | None = None
-        self._functions: dict[Any, Any] = {}
+        self._tracer = Tracer(forward, inline)
+        self._count = count
+        self._buffer: tf.Variable | None = None
+        self._call = 0
         self.traces = 0
+        self.rows: Rows = np.zeros((0, width), np.float32)
 
-    def one(self, batch: Any, check: Callable[[], None]) -> tf.Tensor:
+    def one(self, batch: Any, check: Callable[[], None], spec: Any = None) -> tf.Tensor:
         """Runs one batch of tensors; returns its values: float32, (width,).
 
         Args:
             batch: a nest of tensors.
             check: called once the step is traced, before it runs.
+            spec: of the batch, where its source knows one with more open dimensions; None for its own.
         """
-        specs = tf.nest.map_structure(_open_spec, batch)
-        function = self._traced(("one", repr(specs)), self._one, [specs])
+        specs = tf.nest.map_structure(open_spec, batch) if spec is None else spec
+        function = self._tracer.get("one", self._one, specs)
         check()
-        with executor(self._inline):
-            return function(batch)[:-1]
+        with executor(self._tracer.inline):
+            return function(batch)
 
     def many(self, iterator: Any, steps: int, check: Callable[[], None]) -> Rows:
         """Runs up to `steps` batches; fewer only if the data ends.
@@ -71,107 +90,113 @@ class DeviceLoop:
         Returns:
             float32 array, (steps that ran, width).
         """
-        if self._rows is None:
-            # One column more than values, 1 where a step has ended: an empty row is a step not made.
-            self._rows = tf.Variable(tf.zeros([CAPACITY, self._width + 1]), trainable=False)
+        self.rows = np.zeros((0, self._width), np.float32)
+        if self._buffer is None:
+            # One column more than values: the number of the call that wrote the row, so that rows of an
+            # earlier call are known for what they are.
+            self._buffer = tf.Variable(tf.zeros([CAPACITY, self._width + 1]), trainable=False)
         arrays = isinstance(iterator, BatchIterator)
-        call = self._arrays_call if arrays else self._dataset_call
         if arrays:
             steps = min(steps, iterator.remaining)
             if steps == 0:
-                return np.zeros((0, self._width), np.float32)
-        function, arguments = call(iterator, steps)
+                return self.rows
+        function, arguments = (self._arrays_call if arrays else self._dataset_call)(iterator)
         check()
+        self._call = self._call % _LAST_CALL + 1
         try:
-            with executor(self._inline):
-                function(*arguments)
-        except tf.errors.OutOfRangeError:
-            pass
+            with executor(self._tracer.inline):
+                function(*arguments, tf.constant([steps, self._call], tf.int64))
+        except tf.errors.InvalidArgumentError as error:
+            if arrays or _NO_BATCH not in str(error):
+                raise
         finally:
-            rows = self.rows()
+            self.rows = self._read_rows()
+            self._count.assign_add(len(self.rows))
             if arrays:
-                iterator.position += len(rows)
-        return rows
+                iterator.position += len(self.rows)
+        return self.rows
 
-    def rows(self) -> Rows:
-        """The rows of the last call of `many`, also after it failed."""
-        if self._rows is None:
-            return np.zeros((0, self._width), np.float32)
-        rows = self._rows.numpy()
-        done = rows[:, -1] > 0
-        return rows[: len(rows) if done.all() else int(np.argmin(done)), :-1]
+    def _read_rows(self) -> Rows:
+        assert self._buffer is not None
+        buffer = self._buffer.numpy()
+        own = buffer[:, -1] == self._call
+        return buffer[: len(own) if own.all() else int(np.argmin(own)), :-1]
 
-    def _arrays_call(self, iterator: BatchIterator, steps: int) -> tuple[Any, list[Any]]:
+    def _arrays_call(self, iterator: BatchIterator) -> tuple[Any, list[Any]]:
         data, reader = iterator.batches, iterator.batches.reader
-        specs = tf.nest.map_structure(_open_spec, data.arrays)
-        numbers = [data.examples, data.seed, iterator.epoch, iterator.position, steps]
-        function = self._traced(
-            ("arrays", reader, repr(specs)),
-            functools.partial(self._array_loop, reader),
-            [specs, tf.TensorSpec([len(numbers)], tf.int64)],
-        )
-        return function, [data.arrays, tf.constant(numbers, tf.int64)]
+        place = [data.examples, data.seed, iterator.epoch, iterator.position]
 
-    def _dataset_call(self, iterator: Any, steps: int) -> tuple[Any, list[Any]]:
-        spec = iterator.element_spec
-        function = self._traced(
-            ("dataset", repr(spec)), self._dataset_loop, [iterator, tf.TensorSpec([], tf.int64)]
+        def batch(arrays: Any) -> Any:
+            examples = tf.shape(tf.nest.flatten(arrays)[0], tf.int64)[0]
+            return reader.gather(arrays, tf.range(examples), 0, 0, 0)
+
+        function = self._tracer.get(
+            ("arrays", reader),
+            functools.partial(self._array_loop, reader),
+            tf.nest.map_structure(open_spec, data.arrays),
+            tf.TensorSpec([len(place)], tf.int64),
+            tf.TensorSpec([2], tf.int64),
+            batch=batch,
         )
-        return function, [iterator, tf.constant(steps, tf.int64)]
+        return function, [data.arrays, tf.constant(place, tf.int64)]
+
+    def _dataset_call(self, iterator: Any) -> tuple[Any, list[Any]]:
+        function = self._tracer.get(
+            "dataset",
+            self._dataset_loop,
+            iterator.element_spec,
+            tf.TensorSpec([2], tf.int64),
+            argument=tf.data.IteratorSpec,
+        )
+        return function, [iterator]
 
     def _one(self, batch: Any) -> tf.Tensor:
-        return self._row(batch)
+        row = self._row(batch)
+        with tf.control_dependencies([row]):
+            self._count.assign_add(1)
+        return row
 
-    def _array_loop(self, reader: BatchReader, arrays: Any, numbers: tf.Tensor) -> None:
-        examples, seed, epoch, position, steps = tf.unstack(numbers)
+    def _array_loop(
+        self, reader: BatchReader, arrays: Any, place: tf.Tensor, call: tf.Tensor
+    ) -> None:
+        examples, seed, epoch, position = tf.unstack(place)
         # One shuffle for the whole call: its kernel costs more to start than to run.
-        order = reader.order(examples, seed, epoch, position, steps)
+        order = reader.order(examples, seed, epoch, position, call[0])
 
-        def body(step: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             last = first + reader.batch_size
-            batch = reader.gather(arrays, order[first:last], seed, epoch, position + step)
-            self._record(step, batch)
+            batch = reader.gather(
+                arrays, tf.strided_slice(order, first, last), seed, epoch, position + step
+            )
+            self._record(step, batch, number)
             return step + 1, last
 
-        self._loop(steps, body, tf.constant(0, tf.int64))
+        # As a vector, `first` need not be packed into one for each slice.
+        self._loop(call, body, tf.constant([0], tf.int64))
 
-    def _dataset_loop(self, iterator: Any, steps: tf.Tensor) -> None:
-        def body(step: tf.Tensor) -> tuple[tf.Tensor]:
-            batch = next(iterator)
-            # At the end of the data `next` fails: nothing of this step may have run by then.
+    def _dataset_loop(self, iterator: Any, call: tf.Tensor) -> None:
+        def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
+            # `next` would end the data with an error that transformations and the model may raise as well.
+            batch = iterator.get_next_as_optional().get_value()
+            # Without a batch, nothing of this step may have run.
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-                self._record(step, batch)
+                self._record(step, batch, number)
             return (step + 1,)
 
-        self._loop(steps, body)
+        self._loop(call, body)
 
-    def _loop(self, steps: tf.Tensor, body: Callable[..., Any], *state: tf.Tensor) -> None:
-        assert self._rows is not None
-        self._rows.assign(tf.zeros_like(self._rows))
-        tf.while_loop(lambda step, *_: step < steps, body, [tf.constant(0, tf.int64), *state])
+    def _loop(self, call: tf.Tensor, body: Callable[..., Any], *state: tf.Tensor) -> None:
+        steps, number = call[0], tf.cast(call[1], tf.float32)
+        tf.while_loop(
+            lambda step, *_: step < steps,
+            lambda step, *rest: body(step, number, *rest),
+            [tf.constant(0, tf.int64), *state],
+        )
 
-    def _record(self, step: tf.Tensor, batch: Any) -> None:
-        assert self._rows is not None
-        self._rows.scatter_update(tf.IndexedSlices(self._row(batch), step))
+    def _record(self, step: tf.Tensor, batch: Any, number: tf.Tensor) -> None:
+        assert self._buffer is not None
+        self._buffer.scatter_update(tf.IndexedSlices(self._row(batch, number), step))
 
-    def _row(self, batch: Any) -> tf.Tensor:
+    def _row(self, batch: Any, *number: tf.Tensor) -> tf.Tensor:
         self.traces += 1
-        return tf.stack([*self._body(batch), 1.0])
-
-    def _traced(self, key: Any, function: Callable[..., Any], specs: list[Any]) -> Any:
-        """The concrete function of `key`, traced on first use."""
-        if key not in self._functions:
-            # Without AutoGraph our own errors reach the caller as they were raised.
-            with executor(self._inline):
-                traced = tf.function(function, autograph=False).get_concrete_function(*specs)
-            if self._inline and nests_calls(traced):
-                self._inline = False
-                self._functions.clear()
-                traced = tf.function(function, autograph=False).get_concrete_function(*specs)
-            self._functions[key] = traced
-        return self._functions[key]
-
-
-def _open_spec(tensor: Any) -> tf.TensorSpec:
-    """A tensor's spec with the first dimension open."""
-    return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
+        return tf.stack([*self._body(batch), *number])

@@ -40,7 +40,9 @@ class EvalStep(BaseStep):
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
         super().__init__(model, loss, metrics)
         self.objective.check_evaluates()
-        self._device_loop = DeviceLoop(self._body, self.objective.width, runs_inline(model))
+        self._device_loop = DeviceLoop(
+            self._body, self.objective.width, runs_inline(model), forward=self._body, count=self.batches_done
+        )
 
     def _body(self, batch: Any) -> Scalars:
         return self.objective(batch, training=False)[1]
@@ -80,6 +82,6 @@ def evaluate(step: EvalStep, data: Any, *, steps: int | None = None) -> dict[str
     feed = Feed(data, steps, steps_name="steps", evaluates=True)
     step.reset_metrics()
     means = Means(step.objective.measures)
-    for records in feed.epoch(step, step.pace):
+    for records in feed.epoch(0, step, step.pace):
         means.add(records)
     return means.result()

@@ -25,7 +25,7 @@ class EventFile:
     """
 
     def __init__(self, folder: str, tags: Sequence[str]) -> None:
-        os.makedirs(folder, exist_ok=True)
+        tf.io.gfile.makedirs(folder)
         # TensorBoard reads the files of a run in the order of their names, which begin with the time.
         name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.{os.getpid()}.{time.time_ns()}.steps"
         self._file = tf.io.TFRecordWriter(os.path.join(folder, name))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .base_step import BaseStep
-from .batches import Batches
+from .batches import Batches, BatchIterator
 from .measures import Records
 from .pace import Pace
 
@@ -19,6 +19,9 @@ class Feed:
 
     Without `steps`, an epoch is one pass over the data. With it, an epoch is that many batches, taken on
     from where the epoch before it stopped, and the data starts again when it ends.
+
+    In a `Batches`, the place where an epoch begins is a function of the epoch's number and of
+    `Batches.epoch` when the feed was made: it does not matter which epochs were read before, or by whom.
 
     Args:
         data: a `Batches` or a `tf.data.Dataset`.
@@ -66,17 +69,19 @@ class Feed:
         if length == 0:
             raise self._empty()
         self._data = data
+        self._first = data.epoch if isinstance(data, Batches) else 0
         self._evaluates = evaluates
         self._endless = steps is not None
         self._iterator: Any = None
-        self.steps = steps if steps is not None else length
+        self.steps = length if steps is None else int(steps)
 
     def epoch(
-        self, step: BaseStep, pace: Pace, before: Callable[[], None] | None = None
+        self, number: int, step: BaseStep, pace: Pace, before: Callable[[], None] | None = None
     ) -> Iterator[Records]:
         """Runs one epoch, yielding what each call recorded.
 
         Args:
+            number: of the epoch in the run, from 0.
             step: runs the batches.
             pace: says how many a call, and is told how long each took.
             before: called once before each call, when it is known that there is a batch; `pace` must be
@@ -85,9 +90,7 @@ class Feed:
         Raises:
             ValueError: the data turned out to be empty.
         """
-        fresh = self._iterator is None or not self._endless
-        if fresh:
-            self._iterator = self._start()
+        fresh = self._begin(number)
         done, told = 0, False
         while self.steps is None or done < self.steps:
             wanted = pace.steps
@@ -100,7 +103,7 @@ class Feed:
                     break
                 before()
                 done += 1
-                yield step.run_batch(batch.get_value())
+                yield step.run_batch(batch.get_value(), self._iterator.element_spec)
                 continue
             if before is not None and not told:
                 before()
@@ -119,19 +122,39 @@ class Feed:
                 break
             if fresh and not len(records):
                 raise self._empty()
-            self._iterator, fresh = self._start(), True
+            self._iterator, fresh = self._next_pass(), True
         if not done:
             raise self._empty()
 
-    def skip(self, epochs: int) -> None:
-        """Passes over epochs that an earlier run made, so that the order of the data is that run's."""
-        if isinstance(self._data, Batches) and not self._endless:
-            self._data.epoch += epochs
+    def give_back(self) -> None:
+        """Puts a `Batches` back to where it was when the feed was made."""
+        if isinstance(self._data, Batches):
+            self._data.epoch = self._first
 
-    def _start(self) -> Any:
-        if self._evaluates and isinstance(self._data, Batches):
+    def _begin(self, number: int) -> bool:
+        """Goes to where an epoch begins; returns whether nothing was read there yet."""
+        data = self._data
+        if isinstance(data, Batches) and not self._evaluates:
+            assert self.steps is not None
+            place = self._first * len(data) + number * self.steps
+            self._iterator = self._leaving(data.iterator(*divmod(place, len(data))))
+        elif self._iterator is None or not self._endless:
+            self._iterator = self._next_pass()
+        else:
+            return False
+        return True
+
+    def _next_pass(self) -> Any:
+        if not isinstance(self._data, Batches):
+            return iter(self._data)
+        if self._evaluates:
             return self._data.iterator()
-        return iter(self._data)
+        return self._leaving(self._data.iterator(self._iterator.epoch + 1))
+
+    def _leaving(self, iterator: BatchIterator) -> BatchIterator:
+        """Lets whoever reads the data next begin after the pass that `iterator` makes."""
+        iterator.batches.epoch = iterator.epoch + 1
+        return iterator
 
     def _empty(self) -> ValueError:
         return ValueError(f"`{self._name}` is empty: there is no batch to run.")

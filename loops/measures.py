@@ -42,6 +42,8 @@ class Measure:
 
     def __call__(self, y: Any, predictions: Any, weight: Any, examples: Any) -> tuple[Any, Any]:
         """Returns the batch's weighted sum and weight; for a metric with state, its value and 1."""
+        # In half precision, squares and sums lose digits and end at 65504.
+        y, predictions = tf.nest.map_structure(_single, (y, predictions))
         if self.metric is not None:
             self.metric.update_state(y, predictions, sample_weight=weight)
             value = self.metric.result()
@@ -70,6 +72,12 @@ class Measure:
         """Forgets the state of a metric that has any."""
         if self.metric is not None:
             self.metric.reset_state()
+
+
+def _single(value: Any) -> Any:
+    """A half-precision tensor in float32, anything else as it is."""
+    half = getattr(value, "dtype", None) in (tf.float16, tf.bfloat16)
+    return tf.cast(value, tf.float32) if half else value
 
 
 def resolve_metrics(metrics: Sequence[Any]) -> list[Measure]:

@@ -185,4 +185,15 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     masked = getattr(predictions, "_keras_mask", None) is not None
     if not plain or masked or loss.reduction != "sum_over_batch_size" or predictions.dtype != loss.dtype:
         return None
-    return tf.reduce_mean(loss.call(y, predictions))
+    return _mean(loss.call(y, predictions))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _mean(values: tf.Tensor) -> Any:
+    """`tf.reduce_mean`, whose own gradient works out in 14 operations by what each value is divided."""
+    mean = tf.reduce_mean(values)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.fill(tf.shape(values), upstream / tf.cast(tf.size(values), values.dtype))
+
+    return mean, gradient

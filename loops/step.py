@@ -8,14 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..optim import named_variables, select
+from ..optim import GroupedOptimizer, Plan, named_variables, select
+from ..optim.names import layout_of
 from .base_step import BaseStep
-from .batch_norm import ForwardState, frozen_batch_norms, inference_mode
 from .batches import BatchIterator
 from .device_loop import DeviceLoop
-from .executor import runs_inline
 from .nonfinite import NonFiniteError, nonfinite_inputs
-from .objective import Loss, Scalars
+from .objective import Loss
+from .selection import Selection
+from .state import optimizer_state, unique
 from .suggest import did_you_mean
 from .update import Update, check_update_options
 
@@ -35,10 +36,13 @@ class TrainStep(BaseStep):
         model: a built `keras.Model`.
         loss: a Keras loss, the name of one, or a function of `(model, batch)` that returns a scalar loss or
             `(loss, predictions)`; `batch` is `(x, y)` or `(x, y, sample_weight)`. What `model.losses` holds
-            is added.
+            (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving `mean_loss`
+            the model, counts it twice.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
-        variables: what trains: variables, or filters as `optim.select` takes them; None for all.
+        variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,
+            what a `GroupedOptimizer`'s plan has frozen does not train; freezing and unfreezing groups acts
+            from the next step on, with one trace for a choice that is new.
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
             weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
@@ -50,6 +54,7 @@ class TrainStep(BaseStep):
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         variables: what trains now, in the model's order.
+        batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -93,8 +98,31 @@ class TrainStep(BaseStep):
             "on_nonfinite": on_nonfinite,
         }
         self._jit_compile = jit_compile
-        self._selections: dict[tuple[int, ...], _Selection] = {}
-        self.variables = self._choose(variables)
+        self._selections: dict[tuple[int, ...], Selection] = {}
+        self._last: tuple[int, ...] = ()
+        self._chosen = self._choose(variables)
+        self._follows: tuple[Plan | None, list[Any]] = (None, self._chosen)
+
+    @property
+    def variables(self) -> list[Any]:
+        """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if not isinstance(inner, GroupedOptimizer):
+            return self._chosen
+        if not inner.built:  # it comes from a file, and knows its plan by names
+            inner.build(self.model.trainable_variables)
+        # A plan never changes: another one is in force after `freeze` and its like.
+        plan, training = self._follows
+        if plan is not inner.plan:
+            frozen = {id(variable) for variable in inner.plan.frozen}
+            training = [variable for variable in self._chosen if id(variable) not in frozen]
+            if not training:
+                raise ValueError(
+                    "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
+                    "of it, with `optimizer.unfreeze(name)`, or choose other variables."
+                )
+            self._follows = (inner.plan, training)
+        return training
 
     def train_only(self, *filters: Any) -> None:
         """Changes what trains, from the next step on; the optimizer keeps all its state.
@@ -109,9 +137,9 @@ class TrainStep(BaseStep):
             SelectionError: a filter that matches nothing.
             ValueError: a variable that is not one of the model's trainable ones.
         """
-        self.variables = self._choose(list(filters))
-        for selection in self._selections.values():
-            selection.update.forget()
+        self._chosen = self._choose(list(filters))
+        self._follows = (None, self._chosen)
+        self._last = ()
 
     def _choose(self, variables: Any) -> list[Any]:
         if variables is None:
@@ -140,16 +168,37 @@ class TrainStep(BaseStep):
     def _all_loops(self) -> list[DeviceLoop]:
         return [selection.loop for selection in self._selections.values()]
 
-    def _selection(self) -> _Selection:
-        key = tuple(id(variable) for variable in self.variables)
+    def state(self) -> dict[str, Any]:
+        update, names = self._selection().update, self._names()
+        parts = [*super().state().items(), *optimizer_state(self.optimizer, names)]
+        of = [*update.names, "calls"]
+        parts += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
+        return unique(parts)
+
+    def _names(self) -> dict[int, str]:
+        return {id(variable): name for name, variable in named_variables(self.model).items()}
+
+    def _selection(self) -> Selection:
+        variables = self.variables
+        key = tuple(id(variable) for variable in variables)
+        if key != self._last:
+            # Gradients that wait to be applied are of the choice before.
+            for selection in self._selections.values():
+                selection.update.forget()
+            self._last = key
         if key not in self._selections:
             if not self.optimizer.built:
                 self.optimizer.build(self.model.trainable_variables)
-            names = {id(v): name for name, v in named_variables(self.model).items()}
+            names = self._names()
             update = Update(
-                self.optimizer, {names[id(v)]: v for v in self.variables}, **self._update_options
+                self.optimizer,
+                {names[id(v)]: v for v in variables},
+                traced_again=True,
+                **self._update_options,
             )
-            self._selections[key] = _Selection(self, update, self._uses_jit())
+            self._selections[key] = Selection(
+                self.model, self.objective, update, self._uses_jit(), self.batches_done
+            )
         return self._selections[key]
 
     def _uses_jit(self) -> bool:
@@ -167,52 +216,6 @@ class TrainStep(BaseStep):
         if explained is not None:
             selection.state.restore()
         return explained
-
-
-class _Selection:
-    """The step for one choice of variables."""
-
-    def __init__(self, step: TrainStep, update: Update, jit_compile: bool) -> None:
-        self._objective = step.objective
-        self.update = update
-        self._frozen = frozen_batch_norms(step.model, update.variables)
-        self._watched = [variable.value for variable in update.variables]
-        self._forward_backward = (
-            tf.function(self._gradients, jit_compile=True, autograph=False)
-            if jit_compile
-            else self._gradients
-        )
-        metrics = [m.metric for m in step.objective.measures if m.metric is not None]
-        self.state = ForwardState(step.model, self._frozen, metrics)
-        # With a condition in the update there are functions in the step: see `nests_calls`.
-        flat = not (jit_compile or update.may_skip or update.accumulate > 1)
-        self.loop = DeviceLoop(self._body, step.objective.width, flat and runs_inline(step.model))
-
-    def _body(self, batch: Any) -> Scalars:
-        # The forward pass starts after the copy: whatever fails in it, the copy is of this step.
-        saved = self.state.save()
-        if saved:
-            with tf.control_dependencies(saved):
-                batch = tf.nest.map_structure(tf.identity, batch)
-        with inference_mode(self._frozen):
-            loss, record, gradients = self._forward_backward(batch)
-        taken = self.update(gradients, loss)
-        value, examples, *measures = record
-        if self.update.may_skip:
-            self.state.restore(when=tf.logical_not(taken))
-            # A step that was skipped counts for no examples, so it is in no mean.
-            examples = tf.where(taken, examples, 0.0)
-        # Nothing is recorded of a step that fails its check.
-        with tf.control_dependencies([taken]):
-            return [tf.identity(value), examples, *measures]
-
-    def _gradients(self, batch: Any) -> tuple[tf.Tensor, Scalars, list[Any]]:
-        # Watching nothing but the chosen variables is what ends the backward pass at them.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self._watched)
-            loss, record = self._objective(batch, training=True)
-            scaled = self.update.scale_loss(loss)
-        return loss, record, tape.gradient(scaled, self._watched)
 
 
 def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.Optimizer:
@@ -233,7 +236,7 @@ def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.O
 
 
 def _supports_jit(model: keras.Model) -> bool:
-    layers = [model, *model.layers]
+    layers = [model, *(node.layer for node in layout_of(model).nodes)]
     return all(getattr(layer, "supports_jit", True) for layer in layers)
 
 

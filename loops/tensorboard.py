@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,7 @@ class TensorBoard(StepsCallback):
     hence the run of its own.
 
     Args:
-        log_dir: folder of the logs; made when training begins.
+        log_dir: folder of the logs, on any file system that TensorFlow writes to; made when training begins.
         every_steps: writes the steps whose number is a multiple of it.
 
     Raises:
@@ -113,7 +113,7 @@ def check_log_dir(log_dir: str) -> None:
     """Makes the folder and proves that it can be written.
 
     Args:
-        log_dir: path of the folder.
+        log_dir: path of the folder, on any file system that TensorFlow writes to (`gs://...`).
 
     Raises:
         ValueError: it cannot.
@@ -126,11 +126,13 @@ def check_log_dir(log_dir: str) -> None:
         >>> os.path.isdir(folder)
         True
     """
+    proof = os.path.join(log_dir, f".gradloop-{os.getpid()}-{time.time_ns()}")
     try:
-        os.makedirs(log_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=log_dir):
-            pass
-    except OSError as error:
+        tf.io.gfile.makedirs(log_dir)
+        with tf.io.gfile.GFile(proof, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(proof)
+    except tf.errors.OpError as error:
         raise ValueError(
-            f"`log_dir` {log_dir!r} cannot be written: {error.strerror}. Choose another folder."
+            f"`log_dir` {log_dir!r} cannot be written: {error.message}. Choose another folder."
         ) from error

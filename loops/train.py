@@ -33,6 +33,12 @@ def train(
     has a batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the step
     that is running, with what was learned so far.
 
+    A `Batches` is read from `data.epoch` on and left at the epoch that comes next; where an epoch of the run
+    begins in it depends on nothing but the epoch's number. So a run that was ended by an error and that
+    `keras.callbacks.BackupAndRestore` takes up again reads what it would have read without the error: from a
+    `Batches` made anew, as well as from the same one, since a call that raises puts `data.epoch` back. A
+    dataset is read from its beginning again.
+
     The logs of an epoch are means over its examples: `loss`, each metric, and with validation `val_loss`
     and so on.
 
@@ -95,10 +101,12 @@ def train(
             step.model.stop_training = True
         except BaseException:
             # As in `fit`, a run that failed has not ended: a backup must stay. Our own close their files.
+            feed.give_back()
             for reader in run.readers:
                 reader.on_train_end(run.logs)
             raise
-        if getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema:
+        averages = getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema
+        if averages and int(step.optimizer.iterations.numpy()) > 0:  # before the first update there are none
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(run.logs)
     return step.model.history
@@ -125,14 +133,12 @@ class _Run:
         self.logs: dict[str, float] = {}
 
     def epochs(self, epochs: int) -> None:
-        # Counted here, where callbacks have begun: one of them may have restored the optimizer.
-        self._done = int(self._step.optimizer.iterations.numpy()) * self._step.accumulate
         first = take_initial_epoch(self._step.model)
-        self._feed.skip(first)
+        self._done = self._count(first)
         for epoch in range(first, epochs):
             self._hooks.on_epoch_begin(epoch)
             self._step.reset_metrics()
-            self.logs = self._train_epoch()
+            self.logs = self._train_epoch(epoch)
             if self._evaluation is not None:
                 for name, value in self._evaluation(self._hooks).items():
                     self.logs[f"val_{name}"] = value
@@ -140,11 +146,20 @@ class _Run:
             if self._step.model.stop_training:
                 return
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _count(self, first: int) -> int:
+        """The batches trained on before this run's; called when callbacks have begun."""
+        step = self._step
+        # An optimizer that someone restored knows of steps that `step` did not make, but not of skipped ones.
+        updated = int(step.optimizer.iterations.numpy()) * step.accumulate
+        before = first * (self._feed.steps or 0) if first else int(step.batches_done.numpy())
+        step.batches_done.assign(max(updated, before))
+        return max(updated, before)
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
         means, batch = Means(self._step.objective.measures), 0
         begin = (lambda: self._hooks.on_train_batch_begin(batch)) if self._each else None
         try:
-            for records in self._feed.epoch(self._step, self._pace, begin):
+            for records in self._feed.epoch(epoch, self._step, self._pace, begin):
                 means.add(records)
                 self._tell(records)
                 batch += len(records)
@@ -193,7 +208,8 @@ class _Evaluation:
         each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
         begin = (lambda: hooks.on_test_batch_begin(batch)) if each else None
         hooks.on_test_begin()
-        for records in self._feed.epoch(self._step, Pace(1) if each else self._step.pace, begin):
+        pace = Pace(1) if each else self._step.pace
+        for records in self._feed.epoch(0, self._step, pace, begin):
             means.add(records)
             batch += len(records)
             if each:

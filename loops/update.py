@@ -9,7 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..optim import GroupedOptimizer
+from ..optim.sparse import without_repeats
+from ..optim.stock import StockUpdate
 from .keras_private import built_variables, knows_variable
+from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, raises_nonfinite
 
 ON_NONFINITE = ("raise", "skip", "ignore")
@@ -37,6 +41,8 @@ class Update:
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
             whichever is chosen, and "raise" raises once the scale has fallen below 1, where it can no
             longer be the cause.
+        traced_again: whether the caller traces its function again whenever a group of a `GroupedOptimizer`
+            is frozen or unfrozen, as `TrainStep` does; see `GroupedOptimizer.apply`.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer.
@@ -64,6 +70,7 @@ class Update:
         clip_norm: float | None = None,
         accumulate: int = 1,
         on_nonfinite: str = "raise",
+        traced_again: bool = False,
     ) -> None:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
@@ -80,13 +87,15 @@ class Update:
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.on_nonfinite = on_nonfinite
-        self._scaler = (
-            optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else None
-        )
-        self._inner = self._scaler.inner_optimizer if self._scaler else optimizer
+        self._scale, self._inner = None, optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self._scale, self._inner = LossScale(optimizer), optimizer.inner_optimizer
         if not optimizer.built:
             optimizer.build(self.variables)
         self._check_known()
+        self._traced_again = traced_again
+        replicated = tf.distribute.has_strategy()
+        self._stock = None if replicated else StockUpdate.find(self._inner, self.variables)
         self._sums: list[tf.Variable] = []
         if accumulate > 1:
             self._sums = [
@@ -97,11 +106,11 @@ class Update:
     @property
     def may_skip(self) -> bool:
         """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
-        return self._scaler is not None or self.on_nonfinite == "skip"
+        return self._scale is not None or self.on_nonfinite == "skip"
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
-        return self._scaler.scale_loss(loss) if self._scaler else loss
+        return self._scale.scaled(loss) if self._scale else loss
 
     def __call__(self, gradients: Sequence[Any], loss: Any = None) -> tf.Tensor:
         """Updates the variables.
@@ -124,6 +133,11 @@ class Update:
         with raises_nonfinite(self.optimizer):
             return self._update(gradients, loss)
 
+    @property
+    def accumulators(self) -> list[tf.Variable]:
+        """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
+        return [*self._sums, self._calls] if self.accumulate > 1 else []
+
     def forget(self) -> None:
         """Drops gradients that were accumulated but not applied yet."""
         if self.accumulate > 1:
@@ -134,10 +148,11 @@ class Update:
     def _update(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
         gradients = list(gradients)
         self._check_gradients(gradients)
-        if self._scaler is not None:
-            scale = tf.convert_to_tensor(self._scaler.dynamic_scale)
-            # In float32: a scale of 65536 is infinite in float16, and a gradient over it zero.
-            gradients = [_map(g, lambda t: tf.cast(t, tf.float32) / scale) for g in gradients]
+        if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
+            # What does not train is neither checked nor in the norm.
+            gradients = self._inner.without_frozen(gradients, self.variables)
+        if self._scale is not None:
+            gradients = self._scale.unscaled(gradients)
         if self.may_skip:
             finite = all_finite(gradients if loss is None else [*gradients, loss])
             tf.cond(
@@ -155,8 +170,8 @@ class Update:
 
     def _take(self, gradients: list[Any]) -> tf.Tensor:
         """Accumulates or applies finite, unscaled gradients."""
-        if self._scaler is not None:
-            self._grow_scale()
+        if self._scale is not None:
+            self._scale.grow()
         if self.accumulate == 1:
             self._apply(gradients)
             return tf.constant(True)
@@ -173,40 +188,32 @@ class Update:
         return tf.constant(True)
 
     def _apply(self, gradients: list[Any]) -> None:
+        # Keras squares each slice of a row that a batch uses twice; the gradient is their sum.
+        gradients = [without_repeats(gradient) for gradient in gradients]
         if self.clip_norm is not None:
-            gradients = [_without_repeats(gradient) for gradient in gradients]
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
-        self._inner.apply(gradients, self.variables)
+        if self._stock is not None:
+            self._stock(gradients)
+        elif isinstance(self._inner, GroupedOptimizer):
+            self._inner.apply(gradients, self.variables, traced_again=self._traced_again)
+        else:
+            self._inner.apply(gradients, self.variables)
 
     def _refuse(self, gradients: list[Any], loss: Any) -> tf.Tensor:
         """Passes over non-finite gradients; halves the loss scale."""
-        if self._scaler is None:
+        if self._scale is None:
             return tf.constant(True)
-        halved = tf.convert_to_tensor(self._scaler.dynamic_scale) * 0.5
+        waits = []
         if self.on_nonfinite == "raise":
 
             def fail() -> tf.Tensor:
                 with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
                     return tf.constant(True)
 
-            may_go_on = tf.cond(halved < 1.0, fail, lambda: tf.constant(True))
-            with tf.control_dependencies([may_go_on]):
-                halved = tf.identity(halved)
-        self._scaler.step_counter.assign(0)
-        self._scaler.dynamic_scale.assign(halved)
-        return tf.constant(True)
-
-    def _grow_scale(self) -> None:
-        """Doubles the loss scale after `dynamic_growth_steps` finite steps in a row, as Keras does."""
-        scaler = self._scaler
-        assert scaler is not None
-        grown = tf.equal(
-            tf.cast(scaler.step_counter, tf.int64), scaler.dynamic_growth_steps - 1
-        )
-        scale = tf.convert_to_tensor(scaler.dynamic_scale)
-        scaler.dynamic_scale.assign(tf.where(grown, scale * 2.0, scale))
-        count = tf.convert_to_tensor(scaler.step_counter)
-        scaler.step_counter.assign(tf.where(grown, tf.zeros_like(count), count + 1))
+            waits = [tf.cond(self._scale.halved() < 1.0, fail, lambda: tf.constant(True))]
+        with tf.control_dependencies(waits):
+            self._scale.halve()
+            return tf.constant(True)
 
     def _check_known(self) -> None:
         for name, variable in zip(self.names, self.variables):
@@ -216,6 +223,8 @@ class Update:
                     "variables before the first step: `optimizer.build(model.trainable_variables)`."
                 )
 
+        if isinstance(self._inner, GroupedOptimizer):
+            return
         # Keras pairs averages with variables by position: for a subset, with other variables.
         ids = [id(variable) for variable in self.variables]
         if self._inner.use_ema and ids != [id(v) for v in built_variables(self._inner)]:
@@ -252,19 +261,3 @@ def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> 
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
-
-
-def _map(gradient: Any, change: Any) -> Any:
-    """Applies `change` to a gradient's values, dense or sparse."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
-    return change(gradient)
-
-
-def _without_repeats(gradient: Any) -> Any:
-    """Sums the slices of a sparse gradient that belong to one row, whose norm is that of the sum."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)

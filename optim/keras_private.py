@@ -1,8 +1,9 @@
 """Everything of Keras that is not its public interface and that this package leans on.
 
 Keras has no public way to ask how a layer names itself, which attributes it keeps for its own
-book-keeping, or which layers it tracks. The answers live here alone, so that a new Keras version
-can break one small file, and `tests/optim/test_keras_private.py` says so at once.
+book-keeping, which layers it tracks, or what rate an optimizer was made with. The answers live here
+alone, so that a new Keras version can break one small file, and `tests/optim/test_keras_private.py`
+says so at once.
 
 What cannot be known: whether a user wrote `name="dense_1"` or Keras counted to it. Keras drops the
 `name` argument from the arguments that it keeps (`Operation.__new__` says "Remove argument name"),
@@ -13,6 +14,8 @@ taken as automatic.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -73,3 +76,19 @@ def has_automatic_name(layer: keras.layers.Layer) -> bool:
 def has_automatic_variable_name(variable: keras.Variable) -> bool:
     """Whether Keras made up the variable's name: `variable`, `variable_3`."""
     return re.fullmatch(r"variable(_[1-9][0-9]*)?", variable.name) is not None
+
+
+def raw_learning_rate(
+    optimizer: keras.optimizers.Optimizer,
+) -> float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]:
+    """The rate that an optimizer was made with: its number as it is now, its schedule or its callable.
+
+    The property `learning_rate` gives a schedule's current value alone.
+    """
+    rate = optimizer._learning_rate
+    return float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
+
+
+def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Whether `optimizer.exclude_from_weight_decay` has left this variable in."""
+    return bool(optimizer._use_weight_decay(variable))

@@ -134,7 +134,7 @@ class _LastLayers(Filter):
     n: int
 
     def mask(self, layout: Layout) -> list[bool]:
-        units = [_unit(owner) for owner in layout.owners]
+        units = [unit_of(owner) for owner in layout.owners]
         trained = {
             id(unit): owner.position
             for unit, owner, trains in zip(units, layout.owners, layout.trainable())
@@ -152,7 +152,7 @@ class _LastLayers(Filter):
         return f"last_layers({self.n})"
 
 
-def _unit(owner: LayerNode) -> keras.layers.Layer:
+def unit_of(owner: LayerNode) -> keras.layers.Layer:
     """The outermost layer around `owner` that is not a model, which is one layer to its user."""
     chain = [*owner.around, owner.layer]
     return next((layer for layer in chain if not isinstance(layer, keras.Model)), owner.layer)

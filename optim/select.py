@@ -71,7 +71,7 @@ def _only_frozen(spec: Filter, layout: Layout, mask: Sequence[bool]) -> str:
     found = [(info, owner) for info, owner, hit in zip(layout.infos, layout.owners, mask) if hit]
     names = shortened([info.name for info, _ in found])
     frozen = dict.fromkeys(
-        by for _, owner in found if (by := _frozen_by(owner, layout)) is not None
+        by for _, owner in found if (by := frozen_by(owner, layout)) is not None
     )
     if not frozen:
         why = "they never train by design, like moving statistics"
@@ -83,8 +83,8 @@ def _only_frozen(spec: Filter, layout: Layout, mask: Sequence[bool]) -> str:
     return f"{spec!r} matches only frozen variables of model {layout.model.name!r}, {names}: {why}"
 
 
-def _frozen_by(owner: LayerNode, layout: Layout) -> str | None:
-    """The outermost layer around a variable that is not trainable."""
+def frozen_by(owner: LayerNode, layout: Layout) -> str | None:
+    """The outermost layer around a variable that is not trainable, as text; None if all are."""
     if not layout.model.trainable:
         return "the model itself"
     paths = {id(node.layer): node.path for node in layout.nodes}

@@ -9,6 +9,7 @@ import keras
 
 from .matching import brief
 from .names import layout_of
+from .table import aligned
 
 
 def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | None = None) -> str:
@@ -62,7 +63,7 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Non
         for row, shown in zip(rows, ["name in Keras", *layout.shown]):
             row.append("" if shown == row[0] else shown)
     totals = f"{len(layout.infos):,} variables, {total:,} parameters, {training:,} train"
-    return "\n".join([*_aligned(rows), totals])
+    return "\n".join([*aligned(rows, right=(2,)), totals])
 
 
 def _identities(variables: Iterable[keras.Variable]) -> dict[int, keras.Variable]:
@@ -80,15 +81,3 @@ def _identities(variables: Iterable[keras.Variable]) -> dict[int, keras.Variable
             )
         found[id(variable)] = variable
     return found
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Columns two spaces apart, numbers (the third) to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index == 2 else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import coordinator, figures, startup, tables
+from bench import coordinator, figures, startup, tables, updates
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.peers import BASE, INSTALL, PEERS, choose, interpreters
 
+PARTS = ("startup", "updates", "steps")
 EPILOG = """
 contenders:
 {contenders}
@@ -74,9 +75,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--parts",
         nargs="+",
-        choices=["startup", "steps"],
-        default=["startup", "steps"],
-        help="what to time: import and help, training steps; default: both",
+        choices=list(PARTS),
+        default=list(PARTS),
+        help="what to time: import and help, the optimizer's update of large networks, training steps; "
+        "default: all",
     )
     return made
 
@@ -113,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print("", *times.lines(), sep="\n", flush=True)
             report["startup"] = dataclasses.asdict(times)
+    if "updates" in options.parts:
+        _measure_updates(pythons["tensorflow"], options.rounds, report)
     status = 0
     if "steps" in options.parts:
         _measure(cases, peers, pythons, options, report)
@@ -120,6 +124,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return status
+
+
+def _measure_updates(python: str, rounds: int, report: dict[str, Any]) -> None:
+    folder = str(Path(__file__).parent)
+    report["updates"] = []
+    try:
+        report["plan_s"] = updates.plan_seconds(python, folder)
+        print("", updates.plan_line(report["plan_s"]), sep="\n", flush=True)
+        for network, optimizer in updates.CASES:
+            found = updates.measure(python, network, optimizer, rounds, folder)
+            print("", updates.report(network, optimizer, found), sep="\n", flush=True)
+            contenders = [dataclasses.asdict(one) for one in found]
+            report["updates"].append(
+                {"network": network, "optimizer": optimizer, "contenders": contenders}
+            )
+    except RuntimeError as error:
+        print(f"updates not measured: {error}", file=sys.stderr)
 
 
 def _measure(

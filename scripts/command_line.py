@@ -88,6 +88,21 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
+def assignment(
+    names: Iterable[str], value: Callable[[str], float]
+) -> Callable[[str], tuple[str, float]]:
+    """An argparse type: NAME=VALUE with one of ``names`` and what ``value``, a type too, takes."""
+    name_of = one_of(names)
+
+    def parse(text: str) -> tuple[str, float]:
+        name, equals, number_text = text.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"wanted NAME=NUMBER, got {text}")
+        return name_of(name), value(number_text)
+
+    return parse
+
+
 def check_writable(option: str, folder: Path) -> None:
     """Proves that files can be written in ``folder``, or refuses; leaves nothing behind."""
     try:

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a run as a picture."""
+"""Loss and accuracy as a picture: of one run, or of several beside each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 TRAIN_COLOUR = "#9aa5b1"
 TEST_COLOUR = "#0b6e99"
+# Seven that colour-blind readers can tell apart: Paul Tol's "bright" scheme, with black for its grey.
+PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")
 
 
 def draw(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
@@ -36,20 +38,81 @@ def draw(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None
     figure.savefig(path)
 
 
+def compare(
+    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    colours: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Writes a PNG with a panel each for loss and accuracy, in training and in validation.
+
+    Args:
+      histories: For each run's name, shown in the legend, what `draw` takes; one may have ended early.
+      colours: One a run.
+      path: The file to write.
+      title: What stands above the panels.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
+
+    figure = Figure(figsize=(11, 7), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    losses, accuracies = figure.subplots(2, 2, sharex=True)
+    for axes, part, prefix in zip(losses, ("Training", "Validation"), ("", "val_"), strict=True):
+        lines = [history[f"{prefix}loss"] for history in histories.values()]
+        _lines(axes, f"{part} loss (cross-entropy)", lines, colours)
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    # The first epochs differ by so much that they would hide how the later ones differ.
+    late = []
+    for axes, part, prefix in zip(accuracies, ("Training", "Validation"), ("", "val_"), strict=True):
+        lines = [[100 * v for v in history[f"{prefix}accuracy"]] for history in histories.values()]
+        _lines(axes, f"{part} accuracy (%)", lines, colours)
+        axes.set_xlabel("epoch")
+        late += [value for line in lines for value in line[len(line) // 4 :]]
+    margin = 0.05 * (max(late) - min(late)) or 1
+    for axes in accuracies:
+        axes.set_ylim(min(late) - margin, max(late) + margin)
+
+    final = [history["val_accuracy"][-1] for history in histories.values()]
+    handles, labels = losses[0].get_lines(), list(histories)
+    order = sorted(range(len(final)), key=lambda run: -final[run])
+    figure.legend(
+        [handles[run] for run in order],
+        [f"{100 * final[run]:.1f} %  {labels[run]}" for run in order],
+        title="Final validation accuracy",
+        alignment="left",
+        loc="outside right upper",
+        frameon=False,
+    )
+    figure.savefig(path)
+
+
+def _lines(
+    axes: Any, label: str, lines: Sequence[Sequence[float]], colours: Sequence[str]
+) -> None:
+    for values, colour in zip(lines, colours, strict=True):
+        _line(axes, values, colour)
+    _finish(axes, label)
+
+
+def _line(axes: Any, values: Sequence[float], colour: str, name: str | None = None) -> None:
+    epochs = range(1, len(values) + 1)
+    marker = "o" if len(values) <= 40 else None
+    axes.plot(epochs, values, color=colour, linewidth=2, marker=marker, markersize=4, label=name)
+
+
 def _panel(
     axes: Any, label: str, train: Sequence[float], test: Sequence[float], shown: str
 ) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    epochs = range(1, len(train) + 1)
-    marker = "o" if len(train) <= 40 else None
-    for values, colour, name in ((train, TRAIN_COLOUR, "training"), (test, TEST_COLOUR, "test")):
-        axes.plot(
-            epochs, values, color=colour, linewidth=2, marker=marker, markersize=4, label=name
-        )
+    _line(axes, train, TRAIN_COLOUR, "training")
+    _line(axes, test, TEST_COLOUR, "test")
     axes.annotate(
         shown.format(test[-1]),
-        (epochs[-1], test[-1]),
+        (len(test), test[-1]),
         xytext=(6, 0),
         textcoords="offset points",
         va="center",
@@ -57,12 +120,19 @@ def _panel(
         fontweight="bold",
         annotation_clip=False,
     )
-    axes.set_title(label, loc="left", fontsize=11)
+    _finish(axes, label)
     axes.set_xlabel("epoch")
+    axes.legend(frameon=False)
+
+
+def _finish(axes: Any, label: str) -> None:
+    """Title, whole epochs, a quiet grid."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(label, loc="left", fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     axes.margins(x=0.06)
-    axes.legend(frameon=False)

@@ -75,7 +75,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="move each training image at random, up to so many pixels each way (default: 2)")
     add("--weight-decay", type=number(float, at_least=0), metavar="RATE",
         help="decoupled weight decay of what trains (default: 0.004 for adamw, else none)")
-    add("--seed", type=number(int, at_least=0, below=2**32), default=0, metavar="N",
+    add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
         help="of weights, order and dropout: the same seed gives the same run (default: 0)")
     add("--strategy", default="auto", metavar="NAME",
         help="tf.distribute strategy: auto or one (default: auto, the GPU where there is one)")

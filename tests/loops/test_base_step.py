@@ -1,5 +1,8 @@
 """What a step refuses, and what is left untouched when it does."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -125,6 +128,42 @@ def test_an_error_after_many_calls_keeps_all_their_records(monkeypatch):
 def test_run_batch_records_one_step():
     records = make(["accuracy"]).run_batch((tf.constant(X), tf.constant(Y)))
     assert len(records) == 1 and list(records.values()) == ["loss", "accuracy"]
+
+
+RAGGED = tf.ragged.constant([[1.0], [2.0, 3.0]])
+SPARSE = tf.sparse.from_dense(X)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (RAGGED, r"is a RaggedTensor, which cannot be trained on: pad it, `{}.to_tensor\(\)`"),
+        (SPARSE, r"is a SparseTensor, which cannot be trained on: .* `tf.sparse.to_dense\({}\)`"),
+    ],
+    ids=["ragged", "sparse"],
+)
+def test_ragged_and_sparse_tensors_are_refused(wrong, message):
+    step = make()
+    for batch, name in (((wrong, Y), "x"), (({"a": X, "b": wrong}, Y), r"x\['b'\]"), ((X, wrong), "y")):
+        match = f"`{name}` {message.format(name)}"
+        with pytest.raises(TypeError, match=match):
+            step(*batch)
+        with pytest.raises(TypeError, match=match):
+            step.run_batch(batch)
+        with pytest.raises(TypeError, match=match):
+            loops.Batches(*batch, 2)
+    assert step.traces == 0
+
+
+def test_a_step_does_not_keep_data_alive():
+    step, data = make(), loops.Batches(X, Y, 10)
+    step.run(iter(data), 2)
+    alive = weakref.ref(data)
+    del data
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(loops.LabelError, match="holds the label -1"):
+        step.run(iter(loops.Batches(X, np.full(20, -1), 10)), 2)
 
 
 def test_weights_without_targets_are_refused():

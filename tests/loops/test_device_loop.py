@@ -15,7 +15,8 @@ class Adder:
     def __init__(self, inline=False):
         self.total = tf.Variable(0.0)
         self.draws = tf.Variable(0)
-        self.loop = DeviceLoop(self.body, 2, inline)
+        self.count = tf.Variable(0, dtype=tf.int64)
+        self.loop = DeviceLoop(self.body, 2, inline, self.forward, self.count)
 
     def body(self, batch):
         batch = tf.cast(batch, tf.float32)
@@ -23,6 +24,9 @@ class Adder:
         self.draws.assign_add(1)
         self.total.assign_add(tf.reduce_sum(batch) + heavy)
         return [tf.reduce_sum(batch), tf.reduce_max(batch)]
+
+    def forward(self, batch):
+        return batch
 
 
 @pytest.fixture(params=[False, True], ids=["default", "inline"])
@@ -66,11 +70,11 @@ def test_rows_of_an_earlier_call_do_not_show(adder):
     data = tf.data.Dataset.range(5).batch(1)
     assert len(adder.loop.many(iter(data), 5, nothing)) == 5
     assert len(adder.loop.many(iter(data), 2, nothing)) == 2
-    assert len(adder.loop.rows()) == 2
+    assert len(adder.loop.rows) == 2
 
 
 def test_no_rows_before_the_first_call(adder):
-    assert adder.loop.rows().shape == (0, 2)
+    assert adder.loop.rows.shape == (0, 2)
 
 
 def test_the_check_comes_before_anything_runs(adder):
@@ -82,6 +86,75 @@ def test_the_check_comes_before_anything_runs(adder):
     with pytest.raises(ValueError, match="not this"):
         adder.loop.one(tf.constant([1.0]), refuse)
     assert float(adder.total) == 0.0
+
+
+class Draws(Adder):
+    """A step that reads an iterator of its own, as one over unlabelled data does."""
+
+    def __init__(self, inline, batches):
+        super().__init__(inline)
+        self.other = iter(tf.data.Dataset.range(batches))
+
+    def body(self, batch):
+        with tf.control_dependencies([batch]):
+            return super().body(batch + next(self.other))
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["default", "inline"])
+@pytest.mark.parametrize("arrays", [False, True], ids=["dataset", "arrays"])
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_data_that_ends_inside_of_the_step_is_an_error(left, arrays, inline):
+    loop, data = Draws(inline, left).loop, tf.data.Dataset.range(3).batch(1)
+    iterator = iter(loops.Batches(np.arange(3), None, 1) if arrays else data)
+    with pytest.raises(tf.errors.OutOfRangeError, match="End of sequence"):
+        loop.many(iterator, 3, nothing)
+    assert len(loop.rows) == left
+    if arrays:
+        assert iterator.position == left
+    with pytest.raises(tf.errors.OutOfRangeError, match="End of sequence"):
+        loop.one(tf.constant([1], tf.int64), nothing)
+
+
+@pytest.mark.parametrize("fails_at", [0, 2])
+def test_data_that_ends_inside_of_a_transformation_is_an_error(adder, fails_at):
+    queue = tf.queue.FIFOQueue(9, [tf.int64], [[]])
+    queue.enqueue_many([tf.zeros([fails_at], tf.int64)])
+    queue.close()
+    data = tf.data.Dataset.range(3).filter(lambda _: queue.dequeue() == 0).batch(1)
+    with pytest.raises(tf.errors.OpError, match="is closed and has insufficient elements"):
+        adder.loop.many(iter(data), 3, nothing)
+    assert len(adder.loop.rows) == fails_at
+
+
+@pytest.mark.parametrize("error", [tf.errors.InvalidArgumentError, KeyboardInterrupt])
+def test_a_call_that_fails_at_once_moves_nothing(adder, error, monkeypatch):
+    iterator = iter(loops.Batches(np.arange(10), None, 2, shuffle=False))
+    adder.loop.many(iterator, 3, nothing)
+
+    def fail(*arguments):
+        raise error(None, None, "at once") if error is not KeyboardInterrupt else error
+
+    monkeypatch.setattr(adder.loop._tracer, "get", lambda *arguments, **options: fail)
+    with pytest.raises(error):
+        adder.loop.many(iterator, 2, nothing)
+    assert iterator.position == 3 and int(adder.count) == 3
+    assert adder.loop.rows.shape == (0, 2)
+
+
+def test_calls_are_numbered_past_what_float32_counts(adder):
+    data = tf.data.Dataset.range(3).batch(1)
+    adder.loop._call = 2**24 - 1
+    for _ in range(3):
+        assert len(adder.loop.many(iter(data), 3, nothing)) == 3
+    assert adder.loop._call == 2
+
+
+def test_steps_are_counted(adder):
+    batches, data = loops.Batches(np.arange(10), None, 3), tf.data.Dataset.range(2).batch(1)
+    adder.loop.many(iter(batches), 3, nothing)
+    adder.loop.many(iter(data), 9, nothing)
+    adder.loop.one(tf.constant([1.0]), nothing)
+    assert int(adder.count) == 6
 
 
 def test_one_batch_and_open_shapes(adder):

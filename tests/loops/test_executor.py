@@ -44,7 +44,7 @@ def test_without_the_choice_the_default_runs(monkeypatch):
 @pytest.mark.parametrize("recurrent", [False, True], ids=["dense", "recurrent"])
 def test_same_weights_with_either_executor(monkeypatch, recurrent):
     def train(inline):
-        monkeypatch.setattr("gradloop.loops.step.runs_inline", lambda model: inline)
+        monkeypatch.setattr("gradloop.loops.selection.runs_inline", lambda model: inline)
         keras.utils.set_random_seed(0)
         layers = [keras.layers.Reshape((4, 1)), keras.layers.GRU(5)] if recurrent else []
         model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(3, "softmax")])

@@ -25,11 +25,11 @@ class FakeStep:
         return ran
 
 
-def _epochs(feed, count, steps_a_call=2):
+def _epochs(feed, count, steps_a_call=2, first=0):
     epochs = []
-    for _ in range(count):
+    for number in range(first, first + count):
         step = FakeStep()
-        told = sum(len(records) for records in feed.epoch(step, Pace(steps_a_call)))
+        told = sum(len(records) for records in feed.epoch(number, step, Pace(steps_a_call)))
         assert told == len(step.seen)
         epochs.append(step.seen)
     return epochs

@@ -151,6 +151,29 @@ def test_metrics_with_state_run_on(make, weights):
     assert float(metric.result()) == 0.0
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["mse", "mean_squared_error", "mae", "cosine_similarity"])
+def test_half_precision_is_measured_in_single(name, dtype):
+    y, predictions = tf.fill([4, 500], 300.0), tf.fill([4, 500], 1.0)  # their squares overflow in float16
+    (measure,) = resolve_metrics([name])
+    expected, _ = measure(y, predictions, None, tf.constant(4.0))
+    for targets in (y, tf.cast(y, dtype)):
+        total, _ = measure(targets, tf.cast(predictions, dtype), None, tf.constant(4.0))
+        assert np.isfinite(float(total)) and float(total) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_half_precision_reaches_functions_of_ones_own_in_single():
+    seen = []
+
+    def look(y, predictions):
+        seen.extend([y.dtype, predictions["a"].dtype])
+        return predictions["a"][:, 0]
+
+    (measure,) = resolve_metrics([look])
+    measure(tf.constant([1, 2]), {"a": tf.ones((2, 1), tf.float16)}, None, tf.constant(2.0))
+    assert seen == [tf.int32, tf.float32]
+
+
 def test_a_metric_class_by_name():
     (measure,) = resolve_metrics(["AUC"])
     assert measure.name == "AUC" and isinstance(measure.metric, keras.metrics.AUC)

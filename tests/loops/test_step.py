@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.step import _supports_jit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
@@ -127,7 +128,7 @@ def test_backward_pass_stops_where_the_chosen_variables_end():
         model = dense_model()
         step = loops.TrainStep(model, crossentropy(), "sgd", variables=variables)
         step(X[:4], Y[:4])
-        (function,) = step._loop()._functions.values()
+        (((_, function),),) = step._loop()._tracer._functions.values()
         return sum(op.type == "MatMul" for op in function.graph.get_operations())
 
     # Two products forward. Backward the head's kernel; for all, also the signal and the other kernel.
@@ -276,6 +277,26 @@ def test_xla_gives_the_same_numbers():
         compiled(x, y)
         plain(x, y)
     assert_same(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_layer_that_xla_cannot_compile_is_found_at_any_depth(depth):
+    class Host(keras.layers.Layer):
+        def __init__(self, inner=None):
+            super().__init__()
+            self.inner = [keras.layers.Dense(3)] if inner is None else [inner]
+            self.supports_jit = inner is not None
+
+        def call(self, x):
+            return self.inner[0](x)
+
+    host = Host()
+    for _ in range(depth):
+        host = Host(host)
+    for layer, expected in ((host, False), (keras.layers.Dense(3), True)):
+        model = keras.Sequential([keras.Input((6,)), keras.Sequential([layer])])
+        assert _supports_jit(model) == expected
+        assert _supports_jit(keras.Sequential([keras.Input((6,)), model])) == expected
 
 
 def test_accumulating_equals_the_large_batch():

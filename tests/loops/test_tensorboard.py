@@ -169,6 +169,22 @@ def test_check_log_dir_leaves_an_empty_folder(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == []
 
 
+def test_file_systems_of_tensorflow():
+    """TensorFlow's file system in memory stands for the remote ones."""
+    folder = "ram://runs/first"
+    loops.train(_step(), _data(), epochs=1, callbacks=[loops.TensorBoard(folder)])
+    assert sorted(tf.io.gfile.listdir(folder)) == ["steps", "train"]
+    (name,) = tf.io.gfile.listdir(f"{folder}/steps")
+    assert len(list(tf.data.TFRecordDataset(f"{folder}/steps/{name}"))) == 1 + 5
+    assert not os.path.exists("ram:")
+
+
+def test_a_file_system_that_is_not_there():
+    with pytest.raises(ValueError, match="`log_dir` 'nowhere://runs' cannot be written: .*nowhere"):
+        loops.check_log_dir("nowhere://runs")
+    assert not os.path.exists("nowhere:")
+
+
 @pytest.mark.parametrize("every", [0, -1, True, 1.5])
 def test_bad_every_steps(tmp_path, every):
     with pytest.raises(ValueError, match=f"`every_steps` must be a whole number .* not {every}"):

@@ -123,3 +123,32 @@ def test_keras_does_not_record_an_explicit_name():
     layer = keras.layers.Dense(1, name="dense_7")
     kept = getattr(layer, "_auto_config", None)
     assert kept is None or "name" not in kept.config
+
+
+K = keras.optimizers
+
+
+def test_raw_learning_rate_is_a_float_where_it_is_a_number():
+    optimizer = K.SGD(0.5)
+    assert keras_private.raw_learning_rate(optimizer) == 0.5
+    optimizer.learning_rate = 0.25
+    found = keras_private.raw_learning_rate(optimizer)
+    assert (type(found), found) == (float, 0.25)
+
+
+def test_raw_learning_rate_keeps_schedules_and_functions():
+    schedule = K.schedules.CosineDecay(0.5, 10)
+    assert keras_private.raw_learning_rate(K.SGD(schedule)) is schedule
+    assert keras_private.raw_learning_rate(K.SGD(fixed := lambda: 0.5)) is fixed
+    optimizer = K.SGD(0.5)
+    optimizer.learning_rate = schedule
+    assert keras_private.raw_learning_rate(optimizer) is schedule
+
+
+def test_uses_weight_decay():
+    kernel, bias, scale = (keras.Variable([1.0], name=name) for name in ("kernel", "bias", "gamma"))
+    optimizer = K.AdamW()
+    assert all(keras_private.uses_weight_decay(optimizer, v) for v in (kernel, bias, scale))
+    optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
+    found = [keras_private.uses_weight_decay(optimizer, v) for v in (kernel, bias, scale)]
+    assert found == [True, False, False]

@@ -15,6 +15,7 @@ from typing import Any
 import benchmark
 import numpy as np
 import pytest
+
 from bench import coordinator, data, figures, peers, startup, tables, worker
 from bench.case import NETWORKS, Case, Contender, steps_in_block
 from bench.figures import Result, Verdict

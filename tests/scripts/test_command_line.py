@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import command_line
-from command_line import check_writable, number, one_of, refusing, shown
+from command_line import assignment, check_writable, number, one_of, refusing, shown
 
 
 def test_number_reads_what_is_within_bounds() -> None:
@@ -33,6 +33,25 @@ def test_one_of_ignores_case_and_suggests() -> None:
         parse("adm")
     with pytest.raises(argparse.ArgumentTypeError, match=r"q is unknown; choose from adam, sgd"):
         parse("q")
+
+
+def test_assignment_reads_a_name_and_a_number() -> None:
+    parse = assignment(["adam", "sgd"], number(float, above=0))
+    assert parse("Adam=1e-3") == ("adam", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adam", "wanted NAME=NUMBER, got adam"),
+        ("adm=1", "adm is unknown; did you mean adam"),
+        ("adam=0", "wanted a number above 0, got 0"),
+        ("adam=1=2", "wanted a number above 0, got 1=2"),
+    ],
+)
+def test_assignment_refuses_the_rest(text: str, message: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        assignment(["adam", "sgd"], number(float, above=0))(text)
 
 
 def test_refusing_makes_one_line_of_a_message(capsys: pytest.CaptureFixture[str]) -> None:

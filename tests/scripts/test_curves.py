@@ -37,3 +37,27 @@ def test_needs_no_screen_and_no_pyplot(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
     assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 60])
+def test_compares_runs_each_in_its_colour(epochs: int, tmp_path: Path) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    histories = {}
+    for number in range(len(curves.PALETTE)):
+        falling = list(np.geomspace(2.0, 0.01 * (number + 1), epochs))
+        rising = list(np.linspace(0.1, 0.98 - 0.03 * number, epochs))
+        histories[f"run {number}"] = {
+            "loss": falling,
+            "val_loss": falling,
+            "accuracy": rising,
+            "val_accuracy": rising,
+        }
+    # One that ended early, far from the others.
+    histories["run 3"] = {"loss": [900.0], "val_loss": [9e5], "accuracy": [0.0], "val_accuracy": [0.0]}
+    curves.compare(histories, curves.PALETTE, tmp_path / "runs.png", "seven runs")
+    pixels = imread(tmp_path / "runs.png")[..., :3]
+    assert pixels.shape[1] > pixels.shape[0] > 400
+    for colour in curves.PALETTE:
+        assert (np.abs(pixels - np.array(to_rgb(colour))) < 0.02).all(axis=-1).sum() > 50

@@ -1,0 +1,355 @@
+"""One optimizer with a learning rate for every group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .group import check_optimizer
+from .keras_private import raw_learning_rate
+from .matching import brief, shortened
+from .parts import Member
+from .plan import Plan
+from .plan_config import PlanConfig
+from .planned import Planned
+from .sparse import Gradient, without_repeats
+from .state import Shapes, TrackedState, check_state, read_store, write_store
+
+
+@keras.saving.register_keras_serializable(package="gradloop")
+class GroupedOptimizer(keras.optimizers.Optimizer):
+    """A Keras optimizer whose groups have their own learning rate, weight decay, frozen state or algorithm.
+
+    It updates as `optimizer` would: by one fused TensorFlow kernel a variable where there is one (SGD with
+    and without momentum or Nesterov, Adagrad, Adadelta, RMSprop, Adam, AdamW; float32 and float64
+    variables), else by Keras' own `update_step`. `fused` tells which; the numbers are the same.
+
+    Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` hold for all
+    groups together: `global_clipnorm` is the norm over all that trains, and schedules count updates, not
+    the micro-steps between them. A row that comes twice in a sparse gradient counts once, with the sum.
+
+    Bias correction counts a variable's own updates, so one that is unfrozen late starts as in an optimizer
+    of its own. State exists for every variable from the start, keyed by stable name in `.keras`,
+    `.weights.h5` and `tf.train.Checkpoint` files. The base learning rate is part of it; the groups' settings
+    (scales, rates of their own, what is frozen) belong to the plan, which `.keras` files hold as it is in
+    force and the others do not.
+
+    Args:
+        optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed.
+        plan: what `partition` returns.
+        name: the optimizer's name; None for one that Keras gives.
+
+    Raises:
+        TypeError: `optimizer` is no Keras optimizer, `plan` is no `Plan`.
+        ValueError: `optimizer` is built already.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> plan = partition(model, {"body": Group("body", lr_scale=0.1), "head": "head"})
+        >>> optimizer = GroupedOptimizer(keras.optimizers.AdamW(1e-3), plan)
+        >>> {name: round(rate, 6) for name, rate in optimizer.learning_rates.items()}
+        {'body': 0.0001, 'head': 0.001}
+        >>> optimizer.freeze("body")
+        >>> [variable.path.split("/", 1)[1] for variable in optimizer.plan.trained]
+        ['head/kernel', 'head/bias']
+        >>> optimizer.fused
+        True
+
+    Reference: Howard & Ruder 2018, "Universal language model fine-tuning for text classification"
+    (discriminative learning rates); the algorithms are those of `keras.optimizers`.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        plan: Plan | PlanConfig,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(optimizer, GroupedOptimizer):
+            raise ValueError(
+                f"`optimizer` {optimizer.name!r} is a GroupedOptimizer itself: pass a fresh Keras optimizer, "
+                "such as keras.optimizers.AdamW(1e-3)"
+            )
+        check_optimizer("optimizer", optimizer)
+        if not isinstance(plan, (Plan, PlanConfig)):
+            raise TypeError(f"`plan` must be what `optim.partition` returns, got {brief(plan)}")
+        super().__init__(
+            learning_rate=raw_learning_rate(optimizer),
+            clipnorm=optimizer.clipnorm,
+            clipvalue=optimizer.clipvalue,
+            global_clipnorm=optimizer.global_clipnorm,
+            loss_scale_factor=optimizer.loss_scale_factor,
+            name=name,
+        )
+        self._core = _Core(optimizer, None if isinstance(plan, Plan) else plan)
+        if isinstance(plan, Plan):
+            self._bind(plan)
+
+    # -- the plan ------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force. `freeze`, `unfreeze`, `rescale` and `set_learning_rate` change it."""
+        return self._planned.plan
+
+    @property
+    def fused(self) -> bool:
+        """Whether every variable is updated by a fused kernel."""
+        return all(part.fused for part in self._planned.parts)
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Each group's learning rate in the next update; that of a frozen group too."""
+        with tf.init_scope():
+            rates = self._planned.rates(self)
+        return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
+
+    def freeze(self, *groups: str) -> None:
+        """Stops updates, weight decay included, of groups from now on. Their state is kept."""
+        self._planned.change(self.plan.freeze(*groups))
+
+    def unfreeze(self, *groups: str) -> None:
+        """Lets groups train from now on, with the state that they had."""
+        self._planned.change(self.plan.unfreeze(*groups))
+
+    def rescale(self, group: str, lr_scale: float) -> None:
+        """Sets the scale of a group that follows the optimizer's rate; nothing is traced again."""
+        self._planned.change(self.plan.rescale(group, lr_scale))
+
+    def set_learning_rate(self, group: str, learning_rate: float) -> None:
+        """Sets the rate of a group that has a number of its own; nothing is traced again."""
+        self._planned.change(self.plan.set_learning_rate(group, learning_rate))
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Checks that `variables` are the plan's; state was made with the optimizer.
+
+        Only an optimizer that comes from a file has none yet: its plan is bound to these variables.
+
+        Raises:
+            ValueError: a variable that is not in the plan.
+        """
+        if self._core.planned is None:
+            assert self._core.config is not None
+            self._bind(self._core.config.bind(list(variables)))
+        self._members(variables)
+
+    def _bind(self, plan: Plan) -> None:
+        """Makes the state."""
+        self._know(list(plan.variables.values()))
+        planned = self._core.planned = Planned(plan, self._core.optimizer)
+        self._core.by_id = {id(m.variable): m for m in planned.members.values()}
+        self.use_ema = self._core.optimizer.use_ema
+        self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
+
+    # Keras would track the model's variables by position, and a checkpoint give them back to others.
+    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]
+    def _know(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+
+    @property
+    def _model_variables_moving_average(self) -> list[keras.Variable]:
+        """The averages in the plan's order, where `keras.callbacks.SwapEMAWeights` looks for them."""
+        return [self._planned.state[f"{name}/average"] for name in self.plan.order]
+
+    @property
+    def _planned(self) -> Planned:
+        if self._core.planned is None:
+            raise ValueError(
+                f"optimizer {self.name!r} comes from a config and knows its plan by names alone: call "
+                "`optimizer.build(model.trainable_variables)` first"
+            )
+        return self._core.planned
+
+    def _members(self, variables: Sequence[keras.Variable]) -> list[Member]:
+        known = self._core.by_id
+        strange = [getattr(v, "path", v.name) for v in variables if id(v) not in known]
+        if strange:
+            raise ValueError(
+                f"{len(strange)} variables are not in the optimizer's plan: {shortened(strange)}. The plan "
+                f"holds {shortened(list(self.plan.order))}; make one for this model with "
+                "`optim.partition(model, ...)`"
+            )
+        return [known[id(variable)] for variable in variables]
+
+    # -- updating ------------------------------------------------------------------------------------------
+
+    # AutoGraph would take this apart, slowly, in a loop of the user's.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def apply(
+        self,
+        grads: Sequence[Gradient | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+        *,
+        traced_again: bool = False,
+    ) -> None:
+        """Updates the variables.
+
+        Args:
+            grads: one a variable, of its shape; None for a variable that stays as it is.
+            trainable_variables: any of the plan's, in any order; None for all, in the plan's order. Those
+                of frozen groups stay as they are.
+            traced_again: whether the caller traces its function again whenever the plan's frozen groups
+                change, as `loops.TrainStep` does. If not, the graph asks for each group's state in each call.
+
+        Raises:
+            ValueError: gradients for unknown variables, another number of gradients than variables, no
+                gradient at all, or accumulation on several replicas.
+        """
+        if len(grads) == 0:
+            return
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        planned = self._planned
+        if trainable_variables is None:
+            trainable_variables = list(self.plan.variables.values())
+        if len(grads) != len(trainable_variables):
+            raise ValueError(
+                f"`grads` has {len(grads)} entries for {len(trainable_variables)} variables: one each"
+            )
+        members = self._members(trainable_variables)
+        work = [(m, _checked(m, given)) for m, given in zip(members, grads) if given is not None]
+        if not work:
+            raise ValueError(
+                "`grads` holds None alone: the loss depends on none of "
+                f"{shortened([member.name for member in members])}"
+            )
+        live = not (traced_again or tf.executing_eagerly())
+        with tf.name_scope(self.name):
+            planned.update(self, work, live)
+
+    def without_frozen(
+        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
+    ) -> list[Gradient]:
+        """The gradients, zero for variables of frozen groups whatever they were.
+
+        For what looks at all gradients before `apply`, such as a norm or a check for NaN: in a graph, each
+        group's state is asked for whenever it runs.
+        """
+        return self._planned.without_frozen(list(zip(self._members(variables), gradients)))
+
+    def apply_gradients(self, grads_and_vars: Any) -> Any:
+        """`apply` for pairs, as `zip(gradients, variables)`; returns `iterations`."""
+        gradients, variables = zip(*grads_and_vars)
+        self.apply(gradients, variables)
+        return self.iterations
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Not a way in: rates are a group's, so updates go through `apply`."""
+        raise TypeError("GroupedOptimizer has no single update step: call `apply(gradients, variables)`")
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """With `use_ema`, sets the variables to their averages, those without an update excepted."""
+        if self.use_ema:
+            self._planned.overwrite_by_averages(self._members(var_list))
+
+    # -- saving --------------------------------------------------------------------------------------------
+
+    def named_state(self) -> dict[str, Any]:
+        """Every variable that an update may write, weights excepted, under a stable name.
+
+        Values copied from them and given back later are an exact rewind.
+        """
+        return {v.name: v for v in super().variables} | self._planned.state | self._planned.counters()
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The counter, the learning rate if it is a number, and the state in the plan's order."""
+        state = self._core.planned.state if self._core.planned else {}
+        return [*super().variables, *state.values()]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state, keyed by stable names, to a Keras file's store."""
+        planned = self._core.planned
+        named = {v.name: v for v in super().variables} | (planned.state if planned else {})
+        arrays = {name: variable.numpy() for name, variable in named.items()}
+        numbers = planned.numbers() if planned else {}
+        write_store(store, arrays | {f"{name}/updates": np.int64(n) for name, n in numbers.items()})
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` has written.
+
+        Raises:
+            StateError: the file's state is of other variables or of another plan.
+        """
+        arrays = read_store(store)
+        own = {v.name: v for v in super().variables}
+        counts = {n: int(arrays.pop(f"{n}/updates")) for n in self.plan.order if f"{n}/updates" in arrays}
+        state = {name: array for name, array in arrays.items() if name not in own}
+        if state:  # none in a file of an optimizer that was not built
+            self._restore(counts, {name: array.shape for name, array in state.items()})
+        for name, variable in {**own, **self._planned.state}.items():
+            if name in arrays and arrays[name].shape == tuple(variable.shape):
+                variable.assign(arrays[name])
+
+    def _restore(self, counts: dict[str, int], shapes: Shapes) -> None:
+        """Takes the counts of a checkpoint, unless its state does not fit."""
+        wanted = {name: tuple(v.shape) for name, v in self._planned.state.items()}
+        if self._core.partial:
+            # Where moments start anew, so does their bias correction.
+            anew = {name.rsplit("/", 1)[0] for name in wanted if shapes.get(name) != wanted[name]}
+            counts = {name: count for name, count in counts.items() if name not in anew}
+        else:
+            check_state(shapes, wanted)
+        self._planned.set_numbers(counts, self._core.partial)
+
+    @contextmanager
+    def partial_load(self) -> Iterator[None]:
+        """Within this context, loading takes the state that fits and leaves the rest as it is."""
+        self._core.partial = True
+        try:
+            yield
+        finally:
+            self._core.partial = False
+
+    def get_config(self) -> dict[str, Any]:
+        """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""
+        optimizer = keras.optimizers.serialize(self._core.optimizer)
+        rate = raw_learning_rate(self)
+        if not isinstance(rate, float):
+            rate = keras.saving.serialize_keras_object(rate)
+        optimizer["config"]["learning_rate"] = rate
+        config = PlanConfig.of(self.plan) if self._core.planned else self._core.config
+        assert config is not None
+        return {"optimizer": optimizer, "plan": config.to_dict(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
+        """The optimizer of a config, without variables until it is built."""
+        config = deepcopy(config)  # Keras writes into what it reads
+        optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
+        return cls(optimizer, PlanConfig.from_dict(config["plan"], custom_objects), name=config["name"])
+
+
+class _Core:
+    """What neither Keras nor TensorFlow is to find by walking the optimizer's attributes.
+
+    They would save it a second time, by position.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, config: PlanConfig | None) -> None:
+        self.optimizer = optimizer
+        self.config = config
+        self.planned: Planned | None = None
+        self.by_id: dict[int, Member] = {}
+        self.partial = False
+
+
+def _checked(member: Member, gradient: Any) -> Gradient:
+    """A gradient as a tensor of the variable's shape, each row of a sparse one once."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    if not gradient.shape.is_compatible_with(member.variable.shape):
+        raise ValueError(
+            f"`grads` has shape {gradient.shape} for {member.name!r}, whose shape is "
+            f"{tuple(member.variable.shape)}"
+        )
+    return without_repeats(gradient)

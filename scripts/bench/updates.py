@@ -1,0 +1,212 @@
+"""The update alone: `optimizer.apply` on the variables of a large network, ours beside Keras'.
+
+`python -m bench.updates NETWORK OPTIMIZER ROUNDS` measures one case and prints it as JSON. All contenders
+live in one process, update the same weights by the same gradients, and take turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .figures import ratio
+from .tables import table
+
+CASES = (("ResNet50", "adam"), ("ResNet50", "momentum"), ("MobileNetV2", "adam"))
+OPTIMIZERS = {"adam": "Adam", "momentum": "momentum SGD"}
+# contender, its counterpart: least ratio of times, hoped for.
+BASE = "gradloop, 3 groups"
+TARGETS = {
+    ("ResNet50", "adam", "keras"): (2.0, 2.5),
+    ("ResNet50", "adam", "keras MultiOptimizer of 3"): (2.0, 2.5),
+    ("ResNet50", "momentum", "keras"): (1.6, 1.8),
+    ("MobileNetV2", "adam", "keras"): (1.5, 1.75),
+}
+MOST_TRACE = (0.4, 0.25)
+MOST_GROUPS = 1.03
+MOST_PLAN_S = 0.5
+
+
+@dataclasses.dataclass
+class Contender:
+    """What one optimizer showed.
+
+    Args:
+        name: in the table.
+        ms: milliseconds an update, one value a round.
+        trace_s: seconds to trace the update.
+        state_mb: the optimizer's variables, MB (10^6 bytes).
+    """
+
+    name: str
+    trace_s: float
+    state_mb: float
+    ms: list[float] = dataclasses.field(default_factory=list)
+
+
+def measure(python: str, network: str, optimizer: str, rounds: int, cwd: str) -> list[Contender]:
+    """Runs one case in a fresh process.
+
+    Raises:
+        RuntimeError: if it fails; the message is its last line.
+    """
+    command = [python, "-m", "bench.updates", network, optimizer, str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1800)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return [Contender(**values) for values in json.loads(done.stdout.strip().splitlines()[-1])]
+
+
+def plan_seconds(python: str, cwd: str) -> float:
+    """Seconds to partition a model of 1,000 layers, in a fresh process; median of 5."""
+    done = subprocess.run(
+        [python, "-m", "bench.updates", "plan"], capture_output=True, text=True, cwd=cwd, timeout=600
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def report(network: str, optimizer: str, found: Sequence[Contender]) -> str:
+    """The table of one case, and its wanted figures."""
+    by_name = {one.name: one for one in found}
+    base = by_name[BASE]
+    rows = [
+        [
+            one.name,
+            f"{sorted(one.ms)[len(one.ms) // 2]:.1f}",
+            f"{ratio(one.ms, base.ms):.2f}x",
+            f"{one.trace_s:.2f}",
+            f"{one.state_mb:.1f}",
+        ]
+        for one in found
+    ]
+    lines = [f"update of {network}, {OPTIMIZERS[optimizer]} ({len(base.ms)} rounds)"]
+    lines.append(table(["optimizer", "ms", "time", "trace s", "state MB"], rows))
+    for (of, kind, peer), (least, hoped) in TARGETS.items():
+        if (of, kind) == (network, optimizer):
+            times = ratio(by_name[peer].ms, base.ms)
+            lines.append(_line(f"{peer} / gradloop", times, least, hoped))
+    trace = base.trace_s / by_name["keras"].trace_s
+    lines.append(_line("trace, gradloop / keras", trace, *MOST_TRACE, most=True))
+    groups = ratio(by_name["gradloop, 100 groups"].ms, by_name["gradloop, 1 group"].ms)
+    lines.append(_line("100 groups / 1 group", groups, MOST_GROUPS, None, most=True))
+    state = max(one.state_mb for one in found if "gradloop" in one.name) / by_name["keras"].state_mb
+    lines.append(_line("state, gradloop / keras", state, 1.0, None, most=True))
+    return "\n".join(lines)
+
+
+def plan_line(seconds: float) -> str:
+    """The figure of `plan_seconds`."""
+    return _line("seconds to plan 1,000 layers", seconds, MOST_PLAN_S, None, most=True)
+
+
+def _line(what: str, value: float, wanted: float, hoped: float | None, most: bool = False) -> str:
+    met = round(value, 3) <= wanted if most else value >= wanted
+    word = "met" if met else "missed"
+    if hoped is not None and (value <= hoped if most else value >= hoped):
+        word = "reached"
+    return f"  {what}: {value:.3f} (wanted {'<=' if most else '>='} {wanted:g}): {word}"
+
+
+def _contenders(network: str, optimizer: str) -> tuple[dict[str, Any], list[Any]]:
+    import keras
+
+    from gradloop import optim
+
+    made = {
+        "adam": keras.optimizers.Adam,
+        "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    }[optimizer]
+    model = getattr(keras.applications, network)(weights=None, include_top=False)
+    variables = model.trainable_variables
+    order = optim.partition(model, {"all": "*"}).order
+
+    def grouped(count: int) -> Any:
+        groups = {}
+        for index in range(count):
+            names = set(order[index * len(order) // count : (index + 1) * len(order) // count])
+            groups[str(index)] = optim.Group(_among(names), lr_scale=1.0 / (index + 1))
+        return optim.GroupedOptimizer(made(1e-3), optim.partition(model, groups))
+
+    def patterns(index: int) -> str:
+        third = variables[index * len(variables) // 3 : (index + 1) * len(variables) // 3]
+        return "|".join(re.escape(variable.path) for variable in third)
+
+    contenders = {"keras": made(1e-3)}
+    if hasattr(keras.optimizers, "MultiOptimizer"):
+        parts = {patterns(index): made(1e-3 / (index + 1)) for index in (1, 2)}
+        together = keras.optimizers.OptimizerMap(made(1e-3), parts)
+        contenders["keras MultiOptimizer of 3"] = keras.optimizers.MultiOptimizer(together)
+    for one in contenders.values():
+        one.build(variables)
+    for count in (1, 3, 100):
+        contenders[f"gradloop, {count} group{'s' * (count > 1)}"] = grouped(count)
+    return contenders, variables
+
+
+def _among(names: set[str]) -> Callable[[Any], bool]:
+    return lambda info: info.name in names
+
+
+def _run(network: str, optimizer: str, rounds: int) -> list[dict[str, Any]]:
+    import time
+
+    import tensorflow as tf
+
+    contenders, variables = _contenders(network, optimizer)
+    gradients = [tf.random.stateless_normal(v.shape, [0, i]) * 1e-3 for i, v in enumerate(variables)]
+    found, functions = [], []
+    for name, one in contenders.items():
+        function = tf.function(lambda given, one=one: one.apply(given, variables))
+        start = time.perf_counter()
+        functions.append(function.get_concrete_function(gradients))
+        traced = time.perf_counter() - start
+        size = sum(variable.numpy().nbytes for variable in one.variables)
+        found.append(Contender(name, traced, size / 1e6))
+        functions[-1](*gradients)
+    for _ in range(rounds):
+        for one, function in zip(found, functions):
+            start = time.perf_counter()
+            for _ in range(3):
+                function(*gradients)
+            one.ms.append((time.perf_counter() - start) / 3 * 1e3)
+    return [dataclasses.asdict(one) for one in found]
+
+
+def _plan() -> float:
+    import statistics
+    import time
+
+    import keras
+
+    from gradloop import optim
+
+    # In blocks, as Keras' own recursion ends short of 1,000 layers in a row.
+    blocks = [
+        keras.Sequential(
+            [keras.Input((2,)), *(keras.layers.Dense(2, name=f"dense_{index}") for index in range(100))],
+            name=f"block_{letter}",
+        )
+        for letter in "abcdefghij"
+    ]
+    model = keras.Sequential([keras.Input((2,)), *blocks])
+    groups = {block.name: f"{block.name}/*" for block in blocks}
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        optim.partition(model, groups)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "plan":
+        print(_plan())
+    else:
+        print(json.dumps(_run(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

@@ -1,0 +1,242 @@
+"""train with Keras' callbacks, as `model.fit` treats them."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import loops
+
+RANDOM = np.random.RandomState(0)
+X = RANDOM.rand(22, 4).astype("float32")
+Y = RANDOM.randint(0, 3, 22)
+LOSS = "sparse_categorical_crossentropy"
+
+
+def _model():
+    keras.utils.set_random_seed(11)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, "tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+
+
+def _step(rate=0.1, metrics=("accuracy",), **options):
+    return loops.TrainStep(_model(), LOSS, keras.optimizers.SGD(rate), metrics=metrics, **options)
+
+
+def _data(x=X, y=Y, **options):
+    return loops.Batches(x, y, 5, shuffle=False, **options)
+
+
+def _dataset(*arrays):
+    return tf.data.Dataset.from_tensor_slices(arrays or (X, Y)).batch(5)
+
+
+def _generated():
+    def generate():
+        for first in range(0, 22, 5):
+            yield X[first : first + 5], Y[first : first + 5]
+
+    specs = (tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.int64))
+    return tf.data.Dataset.from_generator(generate, output_signature=specs)
+
+
+def _weights(model):
+    return [weight.numpy() for weight in model.weights]
+
+
+def _assert_same_weights(one, other, atol=1e-6):
+    for a, b in zip(_weights(one), _weights(other)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def _assert_same_logs(ours, theirs, rel=2e-6):
+    assert set(ours.history) == set(theirs.history)
+    for name, values in theirs.history.items():
+        np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2e-6, err_msg=name)
+
+
+class Hooks(keras.callbacks.Callback):
+    """Writes down every hook that is called; with batch hooks or without."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("train begin")
+
+    def on_train_end(self, logs=None):
+        self.calls.append("train end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(f"epoch begin {epoch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(f"epoch end {epoch} {sorted(logs)}")
+
+    def on_test_begin(self, logs=None):
+        self.calls.append("test begin")
+
+    def on_test_end(self, logs=None):
+        self.calls.append(f"test end {sorted(logs)}")
+
+
+class BatchHooks(Hooks):
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(f"begin {batch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(f"end {batch} {sorted(logs)}")
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.calls.append(f"test begin {batch}")
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.calls.append(f"test end {batch} {sorted(logs)}")
+
+
+@pytest.mark.parametrize(
+    "hooks, data",
+    [(Hooks, _dataset), (BatchHooks, _dataset), (Hooks, _generated), (BatchHooks, _generated)],
+)
+def test_hooks_are_called_as_fit_calls_them(hooks, data):
+    ours, theirs = hooks(), hooks()
+    reference, validation = _model(), (X[:7], Y[:7])
+    reference.compile("adam", LOSS, metrics=["accuracy"])
+    fit = {"validation_data": validation, "validation_batch_size": 5, "verbose": 0}
+    reference.fit(_dataset(), shuffle=False, epochs=2, callbacks=[theirs], **fit)
+    loops.train(_step(), data(), epochs=2, validation=_data(*validation), callbacks=[ours])
+    assert ours.calls == theirs.calls
+
+
+def test_callbacks_see_the_run():
+    seen = {}
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.update(self.params, optimizer=self.model.optimizer, stop=self.model.stop_training)
+
+    step = _step()
+    history = loops.train(step, _data(), epochs=2, callbacks=(Look(),))
+    assert seen["epochs"] == 2 and seen["steps"] == 5 and seen["stop"] is False
+    assert seen["optimizer"] is step.optimizer
+    assert not hasattr(step.model, "optimizer")
+    assert step.model.history is history
+    other = keras.callbacks.History()
+    assert loops.train(step, _generated(), epochs=1, callbacks=[Look(), other]) is other
+    assert seen["steps"] is None
+
+
+def test_a_compiled_model_keeps_its_optimizer():
+    step = _step()
+    step.model.compile("sgd", "mse")
+    own = step.model.optimizer
+    loops.train(step, _data(), epochs=1)
+    assert step.model.optimizer is own
+
+
+def test_early_stopping_restores_the_best_weights():
+    step = _step(rate=0.5)
+    kept = {}
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kept[epoch] = (logs["val_loss"], _weights(self.model))
+
+    stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    validation = _data(X[:9], (Y[:9] + 1) % 3)
+    history = loops.train(
+        step, _data(), epochs=30, validation=validation, callbacks=[Keep(), stopping]
+    )
+    best = int(np.argmin(history.history["val_loss"]))
+    assert len(history.epoch) == best + 3 < 30
+    for weight, expected in zip(_weights(step.model), kept[best][1]):
+        np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+        lambda: keras.callbacks.ReduceLROnPlateau("loss", 0.3, patience=1, min_delta=10.0),
+    ],
+    ids=["scheduler", "plateau"],
+)
+def test_learning_rate_callbacks(make):
+    reference, step = _model(), _step()
+    reference.compile(keras.optimizers.SGD(0.1), LOSS, metrics=["accuracy"])
+    expected = reference.fit(X, Y, 5, 4, shuffle=False, verbose=0, callbacks=[make()])
+    history = loops.train(step, _data(), epochs=4, callbacks=[make()])
+    _assert_same_logs(history, expected)
+    assert len(set(history.history["learning_rate"])) > 1
+    _assert_same_weights(step.model, reference, 2e-6)
+    assert step.traces == 1
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 3])
+def test_model_checkpoint(tmp_path, save_freq):
+    step = _step()
+    path = tmp_path / ("{epoch}.keras" if save_freq == "epoch" else "{epoch}-{batch}.keras")
+    saver = keras.callbacks.ModelCheckpoint(str(path), save_freq=save_freq)
+    loops.train(step, _data(), epochs=2, callbacks=[saver])
+    names = {"epoch": ["1", "2"], 3: ["1-3", "2-1", "2-4"]}[save_freq]
+    assert sorted(file.stem for file in tmp_path.iterdir()) == names
+    loaded = keras.models.load_model(tmp_path / f"{names[-1]}.keras")
+    if save_freq == "epoch":
+        _assert_same_weights(loaded, step.model, 0.0)
+    assert loaded.predict(X, verbose=0).shape == (22, 3)
+
+
+def test_csv_logger(tmp_path):
+    history = loops.train(
+        _step(), _data(), epochs=3, callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv")]
+    )
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == history.history["loss"]
+
+
+def test_ema_weights_in_validation():
+    def optimizer():
+        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+
+    reference, model = _model(), _model()
+    reference.compile(optimizer(), LOSS)
+    step = loops.TrainStep(model, LOSS, optimizer())
+    swap = keras.callbacks.SwapEMAWeights
+    expected = reference.fit(
+        X, Y, 5, 2, shuffle=False, verbose=0, callbacks=[swap()], validation_data=(X, Y)
+    )
+    history = loops.train(step, _data(), epochs=2, validation=_data(), callbacks=[swap()])
+    _assert_same_logs(history, expected)
+
+
+def test_keras_tensorboard_and_progress_bar(tmp_path, capsys):
+    board = keras.callbacks.TensorBoard(tmp_path, update_freq="batch", histogram_freq=1)
+    bar = keras.callbacks.ProgbarLogger()
+    loops.train(_step(), _data(), epochs=1, validation=_data(), callbacks=[board, bar])
+    assert {"train", "validation"} <= {path.name for path in tmp_path.iterdir()}
+    assert "5/5" in capsys.readouterr().out
+
+
+def test_a_callback_that_cannot_begin(tmp_path):
+    (tmp_path / "file").write_text("")
+    callbacks = [
+        loops.TensorBoard(tmp_path / "file" / "logs"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    step = _step()
+    before = _weights(step.model)
+    with pytest.raises(ValueError, match="`log_dir` .* cannot be written"):
+        loops.train(step, _data(), epochs=1, callbacks=callbacks)
+    for weight, old in zip(_weights(step.model), before):
+        np.testing.assert_array_equal(weight, old)
+    assert not hasattr(step.model, "optimizer")

@@ -1,0 +1,145 @@
+"""The range test script: what it refuses at the door, and whole runs on a small input."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import find_lr
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import train_lenet
+
+SCRIPT = Path(find_lr.__file__)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """Three classes that a bright corner tells apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(96) % 3
+    x = rng.random((96, 28, 28)) * 0.3
+    for image, label in zip(x, y, strict=True):
+        image[:, 9 * label : 9 * label + 9] += 0.7
+    np.savez(tmp_path / "small.npz", x_train=x, y_train=y, x_test=x[:24], y_test=y[:24])
+    return str(tmp_path / "small.npz")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["find_lr.py", *arguments])
+    find_lr.main()
+
+
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> str:
+    """The one line that the script ends with."""
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+REFUSED = [
+    (["--steps", "2"], "--steps: wanted a whole number at least 3, got 2"),
+    (["--lowest", "0"], "--lowest: wanted a number above 0, got 0"),
+    (["--highest", "nan"], "--highest: wanted a number above 0, got nan"),
+    (["--lowest", "0.1", "--highest", "0.1"], "--lowest 0.1 must be below --highest 0.1"),
+    (["--optimizer", "adamm"], "adamm is unknown; did you mean adam?"),
+    (["--step", "3"], "unrecognized arguments: --step 3 (--help lists the options)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_refuses_options(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert message in refusal(monkeypatch, capsys, *arguments)
+
+
+def test_bad_data_filter_and_place_are_one_line(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "nowhere.npz: no such file" in refusal(monkeypatch, capsys, "--data", "nowhere.npz")
+    line = refusal(monkeypatch, capsys, "--data", small, "--train-only", "Conv1")
+    assert "conv1/kernel" in line
+    line = refusal(monkeypatch, capsys, "--log-dir", "small.npz/logs")
+    assert "--log-dir: cannot write to small.npz/logs" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
+
+
+def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
+    options = ["--data", small, "--optimizer", "momentum", "--batch-size", "24", "--shift", "0"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *options, "--train-only", "fc*", "--train-only", "conv2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    assert "momentum from 1e-06 to 10 in 100 steps of 24 images" in done.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert f"--logdir {folder.relative_to(tmp_path)}" in done.stdout
+    suggestion = float(done.stdout.split("Suggestion  ")[1].split(",")[0])
+    assert 1e-4 < suggestion < 1.0
+
+    # The command that it prints trains with the same options, at the suggested rate.
+    program, script, *words = shlex.split(done.stdout.split("Train       ")[1])
+    assert Path(script) == SCRIPT.with_name("train_lenet.py") and Path(program) == Path(sys.executable)
+    args = train_lenet.parse(words)
+    assert (args.data, args.optimizer, args.batch_size, args.shift) == (small, "momentum", 24, 0)
+    assert args.train_only == ["fc*", "conv2"] and args.learning_rate == suggestion
+
+
+def test_the_log_holds_the_curve(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, "--data", small, "--steps", "30", "--highest", "0.01", "--log-dir", str(tmp_path))
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    found: dict[str, dict[int, float]] = {}
+    for record in tf.data.TFRecordDataset(str(file)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            number = 0.0 if "curve" in value.tag else float(tf.make_ndarray(value.tensor))
+            found.setdefault(value.tag, {})[event.step] = number
+    scalars = ["learning_rate", "loss", "running_mean"]
+    assert list(found) == [*(f"range_test/{name}" for name in scalars), "range_test/curve"]
+    rates = found["range_test/learning_rate"]
+    assert list(rates) == list(range(1, 31))
+    np.testing.assert_allclose(list(rates.values()), np.geomspace(1e-6, 0.01, 30), rtol=1e-6)
+
+
+def test_a_range_without_a_fall_is_one_line_after_the_curve(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", small, "--log-dir", str(tmp_path / "logs"), "--optimizer", "sgd"]
+    line = refusal(monkeypatch, capsys, *options, "--lowest", "10", "--highest", "100", "--steps", "5")
+    assert "the loss never fell by more than its scatter between the rates 10 and" in line
+    assert (tmp_path / "logs" / "curve.png").exists()
+
+
+def test_without_matplotlib_only_the_curve_is_missing(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name)
+    )
+    run(monkeypatch, "--data", small, "--steps", "40", "--log-dir", str(tmp_path / "logs"))
+    out = capsys.readouterr().out
+    assert 'Curve       left out, since matplotlib is missing: pip install "gradloop[data]"' in out
+    assert "Suggestion  " in out
+    assert [path.suffix for path in (tmp_path / "logs").iterdir()] == [".v2"]
