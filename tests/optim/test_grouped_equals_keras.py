@@ -18,6 +18,9 @@ STOCK = sorted(
     for name, item in vars(K).items()
     if inspect.isclass(item) and issubclass(item, K.Optimizer) and name not in WRAPPERS
 )
+# Keras 3.12's Muon, of one weight decay, fails with TensorFlow whatever it is given.
+NEW_MUON = "adam_weight_decay" in K.Muon().get_config()
+WORKING = [name for name in STOCK if name != "Muon" or NEW_MUON]
 FUSED = {"SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW"}
 
 SHAPES = {"matrix": (4, 3), "rows": (5, 2), "vector": (3,)}  # `rows` gets sparse gradients
@@ -105,13 +108,13 @@ def assert_equal(make, wanted=FLOAT32, make_ours=None):
     return ours
 
 
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", WORKING)
 def test_default_settings(name):
     ours = assert_equal(lambda: getattr(K, name)(learning_rate=0.05), ALL)
     assert int(ours.iterations.numpy()) == STEPS
 
 
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", WORKING)
 def test_scale_schedule_decay_and_averages(name):
     """A scale of 1/4 is a rate a quarter as large."""
 
@@ -136,7 +139,6 @@ SETTINGS = {
     "adam slow": lambda: K.Adam(0.05, beta_2=0.9999),
     "amsgrad": lambda: K.Adam(0.05, amsgrad=True),
     "adamw amsgrad": lambda: K.AdamW(0.05, amsgrad=True, weight_decay=0.1),
-    "muon of one decay": lambda: K.Muon(0.05, weight_decay=None, adam_weight_decay=0.5),
     "adafactor": lambda: K.Adafactor(0.05, relative_step=False),
     "clip by norm": lambda: K.SGD(0.05, clipnorm=0.5),
     "clip by value": lambda: K.Adam(0.05, clipvalue=0.5),
@@ -147,6 +149,11 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_other_settings(settings):
     assert_equal(SETTINGS[settings])
+
+
+@pytest.mark.skipif(not NEW_MUON, reason="Muon of this Keras has one decay")
+def test_muon_of_one_decay():
+    assert_equal(lambda: K.Muon(0.05, weight_decay=None, adam_weight_decay=0.5))
 
 
 def test_loss_scale():

@@ -9,17 +9,15 @@ from gradloop.optim import Group, GroupedOptimizer, partition
 
 K = keras.optimizers
 OPTIMIZERS = {
-    # stopped by scalars
     "SGD": lambda: K.SGD(0.1, weight_decay=0.1),
     "Adadelta": lambda: K.Adadelta(0.5),
     "RMSprop": lambda: K.RMSprop(0.1, centered=True),
     "Adam": lambda: K.Adam(0.1),
     "AdamW with averages": lambda: K.AdamW(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
-    # left out by a condition
     "momentum": lambda: K.SGD(0.1, momentum=0.9, weight_decay=0.1),
     "Adagrad": lambda: K.Adagrad(0.1),
     "RMSprop with momentum": lambda: K.RMSprop(0.1, momentum=0.9),
-    # by Keras' own step
+    # these by Keras' own step
     "Lion": lambda: K.Lion(0.1, weight_decay=0.1),
     "Nadam": lambda: K.Nadam(0.1),
     "Adafactor with averages": lambda: K.Adafactor(0.1, use_ema=True, ema_momentum=0.5),
