@@ -151,6 +151,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
 
     # Keras would track the model's variables by position, and a checkpoint give them back to others.
+    # (TensorFlow's decorators have no types.)
     @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]
     def _know(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
@@ -182,7 +183,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     # -- updating ------------------------------------------------------------------------------------------
 
-    # AutoGraph would take this apart, slowly, in a loop of the user's.
+    # AutoGraph would take this apart, slowly, in a loop of the user's. (No types here either.)
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def apply(
         self,

@@ -86,7 +86,7 @@ class LRCurve:
         try:
             suggestion = self.suggestion
         except ValueError:
-            pass  # nothing to mark
+            pass  # a curve without a suggestion is drawn without the line
         else:
             label = f"suggestion: {suggestion:.2g}"
             axes.axvline(suggestion, color="#c2410c", linewidth=1.5, linestyle="--", label=label)
