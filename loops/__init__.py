@@ -4,10 +4,11 @@ from .batches import Batches, BatchIterator
 from .callbacks import StepsCallback
 from .eval_step import EvalStep, evaluate
 from .labels import LabelError
+from .mean_loss import mean_loss
 from .measures import Records
 from .nonfinite import NonFiniteError
-from .own_loop import mean_loss, replicated
 from .progress import ProgressBar
+from .replicated import replicated
 from .step import TrainStep
 from .strategy import strategy
 from .tensorboard import TensorBoard, check_log_dir

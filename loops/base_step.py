@@ -20,6 +20,7 @@ from .measures import Records
 from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
 from .pace import Pace
+from .scope import check_scope, has_other_workers, scope_of, strategy_of
 from .state import metric_state, model_state, unique
 
 
@@ -32,6 +33,7 @@ class BaseStep(abc.ABC):
         metrics: see `TrainStep`.
 
     Attributes:
+        strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
     """
 
@@ -39,12 +41,17 @@ class BaseStep(abc.ABC):
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model, not {model!r}.")
         named_variables(model)  # raises for a model that is not built
+        self.strategy = strategy_of(model.variables, "model")
         self.model = model
         self.loss = loss
-        self.objective = Objective(model, loss, metrics)
+        with scope_of(self.strategy):
+            self.objective = Objective(model, loss, metrics)
+            self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
+        for measure in self.objective.measures:
+            for variable in measure.metric.variables if measure.metric is not None else ():
+                check_scope(f"metrics: {measure.name}", variable, self.strategy)
         self.metrics = tuple(metrics)
         self.pace = Pace()
-        self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
         self._labels_fit: weakref.ref[Batches] | None = None
 
     @property
@@ -73,6 +80,12 @@ class BaseStep(abc.ABC):
             ValueError: arrays of different lengths, no examples, labels that do not fit.
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
+        if has_other_workers(self.strategy):
+            raise ValueError(
+                "The step was called with arrays on several workers, each of which would pass its own: use "
+                "`loops.train(step, data)` or `step.run(iter(data), steps)` with a `Batches` or a dataset: "
+                "each worker takes its part."
+            )
         named = {"x": x, "y": y, "sample_weight": sample_weight}
         if y is None and sample_weight is not None:
             raise ValueError("`sample_weight` needs `y`: without targets there is nothing to weigh.")
@@ -180,11 +193,12 @@ class BaseStep(abc.ABC):
         )
 
     def _run_one(self, batch: Any, spec: Any = None) -> tf.Tensor:
-        loop, labels = self._loop(), keras.utils.unpack_x_y_sample_weight(batch)[1]
-        return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
+        labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
+        with scope_of(self.strategy):
+            loop = self._loop()
+            return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
 
     def _run_part(self, iterator: Any, steps: int) -> np.ndarray[Any, Any]:
-        loop = self._loop()
 
         def check() -> None:
             if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
@@ -192,7 +206,9 @@ class BaseStep(abc.ABC):
                     self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
                     self._labels_fit = weakref.ref(iterator.batches)
 
-        return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
+        with scope_of(self.strategy):
+            loop = self._loop()
+            return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
 
     def _check_labels(self, labels: Any) -> None:
         classes = self.objective.classes

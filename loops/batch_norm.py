@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,35 @@ import keras
 import tensorflow as tf
 
 from ..optim import variable_infos
+
+
+def check_synchronised(
+    model: keras.Model, frozen: Iterable[keras.layers.Layer], replicas: int
+) -> None:
+    """Warns of BatchNorm layers that train by the statistics of one replica's examples each.
+
+    Args:
+        model: a built model.
+        frozen: its BatchNorm layers that run in inference mode.
+        replicas: how many train together.
+    """
+    still = {id(layer) for layer in frozen}
+    apart = {
+        info.layer.name: None
+        for info in variable_infos(model)
+        if isinstance(info.layer, keras.layers.BatchNormalization)
+        and not info.layer.synchronized
+        and id(info.layer) not in still
+    }
+    if apart and replicas > 1:
+        names = list(apart)
+        warnings.warn(
+            f"BatchNormalization {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}: each of the "
+            f"{replicas} replicas normalises its own part of the batch, so the numbers differ from those of "
+            "one device; moving statistics are averaged over replicas after each step. Make the layers with "
+            "`synchronized=True` for the numbers of one device.",
+            stacklevel=2,
+        )
 
 
 def frozen_batch_norms(model: keras.Model, variables: Iterable[Any]) -> list[keras.layers.Layer]:
@@ -84,9 +114,17 @@ class ForwardState:
             for info in variable_infos(model)
             if not info.variable.trainable and info.layer.trainable and id(info.layer) not in still
         ]
+        self._statistics = [variable for variable in self._variables if variable.dtype.is_floating]
         self._variables += [v.value for metric in metrics for v in metric.variables]
+        # On replicas, what is one replica's own has a copy that is its own.
         self._copies = [
-            tf.Variable(variable, trainable=False) for variable in self._variables
+            tf.Variable(
+                variable,
+                trainable=False,
+                synchronization=variable.synchronization,
+                aggregation=variable.aggregation,
+            )
+            for variable in self._variables
         ]
 
     def save(self) -> list[tf.Tensor]:
@@ -100,3 +138,12 @@ class ForwardState:
                 variable.assign(copy)
             else:
                 variable.assign(tf.where(when, copy, variable))
+
+    def statistics(self) -> list[tf.Tensor]:
+        """Returns what the model keeps of all batches, such as moving averages, as this replica has it."""
+        return [tf.convert_to_tensor(variable) for variable in self._statistics]
+
+    def set_statistics(self, values: Iterable[tf.Tensor]) -> None:
+        """Sets what `statistics` returned, to the mean over replicas."""
+        for variable, value in zip(self._statistics, values):
+            variable.assign(value)

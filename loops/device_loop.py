@@ -194,8 +194,15 @@ class DeviceLoop:
         )
 
     def _record(self, step: tf.Tensor, batch: Any, number: tf.Tensor) -> None:
+        def write(buffer: tf.Variable, row: tf.Tensor, step: tf.Tensor) -> None:
+            buffer.scatter_update(tf.IndexedSlices(row, step))
+
         assert self._buffer is not None
-        self._buffer.scatter_update(tf.IndexedSlices(self._row(batch, number), step))
+        row = self._row(batch, number)
+        if tf.distribute.has_strategy():
+            tf.distribute.get_strategy().extended.update(self._buffer, write, args=(row, step))
+        else:
+            write(self._buffer, row, step)
 
     def _row(self, batch: Any, *number: tf.Tensor) -> tf.Tensor:
         self.traces += 1

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from ..optim.replicas import sum_over_replicas
 from .base_step import BaseStep
 from .device_loop import DeviceLoop
 from .executor import runs_inline
 from .feed import Feed
 from .measures import Means
 from .objective import Loss, Scalars
+from .share import Share, on_replicas
 
 
 class EvalStep(BaseStep):
@@ -41,11 +44,23 @@ class EvalStep(BaseStep):
         super().__init__(model, loss, metrics)
         self.objective.check_evaluates()
         self._device_loop = DeviceLoop(
-            self._body, self.objective.width, runs_inline(model), forward=self._body, count=self.batches_done
+            self._body,
+            self.objective.width,
+            runs_inline(model),
+            forward=self._forward,
+            count=self.batches_done,
         )
 
-    def _body(self, batch: Any) -> Scalars:
+    def _forward(self, batch: Any) -> Scalars:
         return self.objective(batch, training=False)[1]
+
+    def _body(self, batch: Any) -> Scalars:
+        record = on_replicas(self.strategy, self._one, batch)
+        return record if self.strategy is None else self.objective.completed(record)
+
+    def _one(self, batch: Any, share: Share | None) -> Scalars:
+        record = self.objective(batch, training=False, share=share)[1]
+        return record if share is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 
     def _loop(self) -> DeviceLoop:
         return self._device_loop

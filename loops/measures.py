@@ -40,18 +40,33 @@ class Measure:
         self.metric = metric
         self._function = function
 
-    def __call__(self, y: Any, predictions: Any, weight: Any, examples: Any) -> tuple[Any, Any]:
-        """Returns the batch's weighted sum and weight; for a metric with state, its value and 1."""
+    def __call__(
+        self, y: Any, predictions: Any, weight: Any, examples: Any, counts: tf.Tensor | None = None
+    ) -> tuple[Any, Any]:
+        """Returns the batch's weighted sum and weight; for a metric with state, its value and 1.
+
+        Args:
+            y: targets.
+            predictions: of the model.
+            weight: of each example, or None.
+            examples: how many there are, float32 scalar.
+            counts: on replicas, what each example counts; see `Share`.
+
+        On replicas, a metric with state has seen the replica's share: ask for `result` outside of them.
+        """
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))
         if self.metric is not None:
+            if counts is not None:
+                each = tf.fill([tf.cast(examples, tf.int32)], counts)
+                weight = each if weight is None else tf.cast(weight, tf.float32) * counts
             self.metric.update_state(y, predictions, sample_weight=weight)
-            value = self.metric.result()
-            if getattr(value, "shape", None) is None or len(value.shape):
-                raise ValueError(
-                    f"`metrics`: the result of {self.name!r} is no scalar, so it has no place in the logs."
-                )
-            return tf.cast(value, tf.float32), tf.constant(1.0)
+            return self.result()
+        total, count = self._sums(y, predictions, weight, examples)
+        return (total, count) if counts is None else (total * counts, count * counts)
+
+    def _sums(self, y: Any, predictions: Any, weight: Any, examples: Any) -> tuple[Any, Any]:
+        """The weighted sum and the weight of a mean over examples."""
         assert self._function is not None
         values = tf.cast(self._function(y, predictions), tf.float32)
         if values.shape.rank == 0:  # predictions of shape (batch,): Keras' functions average them already
@@ -67,6 +82,16 @@ class Measure:
         weight = tf.reshape(weight, tf.concat([tf.shape(weight), [1] * max(missing, 0)], 0))
         weight = tf.broadcast_to(weight, tf.shape(values))
         return tf.reduce_sum(values * weight), tf.reduce_sum(weight)
+
+    def result(self) -> tuple[Any, Any]:
+        """Returns the value of a metric with state, and 1."""
+        assert self.metric is not None
+        value = self.metric.result()
+        if getattr(value, "shape", None) is None or len(value.shape):
+            raise ValueError(
+                f"`metrics`: the result of {self.name!r} is no scalar, so it has no place in the logs."
+            )
+        return tf.cast(value, tf.float32), tf.constant(1.0)
 
     def reset(self) -> None:
         """Forgets the state of a metric that has any."""

@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from .keras_private import keras_mask
 from .labels import check_label_spec, takes_class_indices
 from .measures import Measure, resolve_metrics
+from .share import STEP_TAKES_SHARE, Share, examples_in, total_over_replicas
 from .suggest import did_you_mean
 
 Loss: TypeAlias = keras.losses.Loss | str | Callable[..., Any]
@@ -74,23 +76,31 @@ class Objective:
                 "and pass `training` on to the model."
             )
 
-    def __call__(self, batch: Any, training: bool) -> tuple[tf.Tensor, Scalars]:
+    def __call__(
+        self, batch: Any, training: bool, share: Share | None = None
+    ) -> tuple[tf.Tensor, Scalars]:
         """Runs the model on a batch, inside a tape or not.
 
         Args:
-            batch: what `keras.utils.unpack_x_y_sample_weight` takes.
+            batch: what `keras.utils.unpack_x_y_sample_weight` takes; on replicas, the part of one.
             training: the mode of dropout and BatchNorm.
+            share: on replicas, what the examples of this one count.
 
         Returns:
             `(loss, record)`: the scalar loss, regularisation included, and float32 scalars: the loss, the
-            number of examples, and two for each measure (see `Measure`).
+            number of examples, and two for each measure (see `Measure`). On replicas, shares of these, whose
+            sums are those of the whole batch.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         loss: Any = None
         predictions: Any = None
         if self._function is not None:
             arguments = {"training": training} if self._tells_training else {}
-            result = self._function(self.model, batch, **arguments)
+            token = STEP_TAKES_SHARE.set(True)
+            try:
+                result = self._function(self.model, batch, **arguments)
+            finally:
+                STEP_TAKES_SHARE.reset(token)
             loss, predictions = result if isinstance(result, tuple) else (result, None)
             if loss.shape.rank != 0:
                 raise ValueError(
@@ -108,20 +118,53 @@ class Objective:
                     loss = _mean_of_classes(self._loss, y, predictions)
             if loss is None:
                 loss = _value(self._loss, y, predictions, weight)
+        own = tf.cast(examples_in(x), tf.float32)
+        counts = None if share is None else share.weight
+        counted = own if share is None else own * share.weight
+        if share is not None:
+            loss = tf.cast(loss, tf.float32) * self._factor(predictions, weight, counted, share)
         regularisation = self.model.losses
         if regularisation:
-            loss = tf.add_n([tf.cast(loss, tf.float32), *(tf.cast(r, tf.float32) for r in regularisation)])
+            penalties = [tf.cast(penalty, tf.float32) for penalty in regularisation]
+            if share is not None:
+                penalties = [penalty * (counted / share.examples) for penalty in penalties]
+            loss = tf.add_n([tf.cast(loss, tf.float32), *penalties])
         loss = tf.cast(loss, tf.float32)
-        examples = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
-        record = [loss, examples]
+        record = [loss, counted]
         if self.measures and predictions is None:
             raise ValueError(
                 "`metrics` need predictions, and the `loss` function returns the loss alone: return "
                 "`(loss, predictions)`."
             )
         for measure in self.measures:
-            record.extend(measure(y, predictions, weight, examples))
+            record.extend(measure(y, predictions, weight, own, counts))
         return loss, record
+
+    def _factor(self, predictions: Any, weight: Any, counted: tf.Tensor, share: Share) -> tf.Tensor:
+        """By what a replica's loss is multiplied so that the products add up to the loss of all replicas."""
+        reduction = getattr(self._loss, "reduction", "sum_over_batch_size")
+        if reduction == "sum":
+            return share.weight
+        mask = keras_mask(predictions)
+        weighs = weight is not None and reduction == "mean_with_sample_weight"
+        if mask is None and not weighs:
+            return counted / share.examples
+        # Keras' mean is over what the mask lets through, or over the weights.
+        divisor = tf.constant(1.0) if mask is None else tf.cast(mask, tf.float32)
+        if weighs:
+            weight = tf.cast(weight, tf.float32)
+            missing = max((divisor.shape.rank or 0) - (weight.shape.rank or 0), 0)
+            divisor *= tf.reshape(weight, tf.concat([tf.shape(weight), [1] * missing], 0))
+        divisor = tf.reduce_sum(divisor) * share.weight
+        return tf.math.divide_no_nan(divisor, total_over_replicas(divisor))
+
+    def completed(self, record: Scalars) -> Scalars:
+        """The record of a whole batch, summed over replicas, with the values of metrics that keep a state."""
+        record = list(record)
+        for column, measure in enumerate(self.measures):
+            if measure.metric is not None:
+                record[2 + 2 * column : 4 + 2 * column] = measure.result()
+        return record
 
     def batch_values(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns name -> scalar of one record, a float32 vector."""
@@ -182,7 +225,7 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     a quarter of a small model's operations.
     """
     plain = type(loss) is keras.losses.SparseCategoricalCrossentropy
-    masked = getattr(predictions, "_keras_mask", None) is not None
+    masked = keras_mask(predictions) is not None
     if not plain or masked or loss.reduction != "sum_over_batch_size" or predictions.dtype != loss.dtype:
         return None
     return _mean(loss.call(y, predictions))

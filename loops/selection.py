@@ -7,10 +7,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .batch_norm import ForwardState, frozen_batch_norms, inference_mode
+from ..optim.replicas import replica_count
+from .batch_norm import ForwardState, check_synchronised, frozen_batch_norms, inference_mode
 from .device_loop import DeviceLoop
 from .executor import runs_inline
 from .objective import Objective, Scalars
+from .random_masks import own_masks
+from .share import Share, on_replicas
 from .update import Update
 
 
@@ -23,6 +26,7 @@ class Selection:
         update: over the variables that train.
         jit_compile: whether XLA compiles the forward and backward pass.
         count: see `DeviceLoop`.
+        strategy: that the model belongs to; None for none.
 
     Attributes:
         update: as given.
@@ -37,10 +41,15 @@ class Selection:
         update: Update,
         jit_compile: bool,
         count: tf.Variable,
+        strategy: tf.distribute.Strategy | None,
     ) -> None:
+        self._model = model
         self._objective = objective
+        self._strategy = strategy
         self.update = update
         self._frozen = frozen_batch_norms(model, update.variables)
+        if strategy is not None:
+            check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
         self._forward_backward = (
             tf.function(self._gradients, jit_compile=True, autograph=False)
@@ -60,27 +69,45 @@ class Selection:
         )
 
     def _body(self, batch: Any) -> Scalars:
+        with inference_mode(self._frozen), own_masks(self._model, self._strategy):
+            record = on_replicas(self._strategy, self._one, batch)
+        return record if self._strategy is None else self._objective.completed(record)
+
+    def _one(self, batch: Any, share: Share | None) -> Scalars:
+        """The step on one replica, or on the only device."""
         # The forward pass starts after the copy: whatever fails in it, the copy is of this step.
         saved = self.state.save()
         if saved:
             with tf.control_dependencies(saved):
                 batch = tf.nest.map_structure(tf.identity, batch)
-        with inference_mode(self._frozen):
-            loss, record, gradients = self._forward_backward(batch)
-        taken = self.update(gradients, loss)
-        value, examples, *measures = record
+        loss, record, gradients = self._forward_backward(batch, share)
+        if share is None:
+            taken = self.update(gradients, loss)
+        else:
+            record, gradients = self._summed(record, gradients)
+            taken = self.update.apply(gradients, record[0])
+        value, count, *measures = record
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A step that was skipped counts for no examples, so it is in no mean.
-            examples = tf.where(taken, examples, 0.0)
+            count = tf.where(taken, count, 0.0)
         # Nothing is recorded of a step that fails its check.
         with tf.control_dependencies([taken]):
-            return [tf.identity(value), examples, *measures]
+            return [tf.identity(value), count, *measures]
 
-    def _gradients(self, batch: Any) -> tuple[tf.Tensor, Scalars, list[Any]]:
+    def _summed(self, record: Scalars, gradients: list[Any]) -> tuple[Scalars, list[Any]]:
+        """Sums what replicas have over them; averages moving statistics."""
+        own = self.state.statistics()
+        gradients, (numbers, *totals) = self.update.summed(gradients, [tf.stack(record), *own])
+        self.state.set_statistics(total / replica_count() for total in totals)
+        return tf.unstack(numbers), gradients
+
+    def _gradients(
+        self, batch: Any, share: Share | None
+    ) -> tuple[tf.Tensor, Scalars, list[Any]]:
         # Watching nothing but the chosen variables is what ends the backward pass at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
-            loss, record = self._objective(batch, training=True)
+            loss, record = self._objective(batch, training=True, share=share)
             scaled = self.update.scale_loss(loss)
         return loss, record, tape.gradient(scaled, self._watched)

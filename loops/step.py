@@ -15,6 +15,7 @@ from .batches import BatchIterator
 from .device_loop import DeviceLoop
 from .nonfinite import NonFiniteError, nonfinite_inputs
 from .objective import Loss
+from .scope import check_scope, scope_of
 from .selection import Selection
 from .state import optimizer_state, unique
 from .suggest import did_you_mean
@@ -90,7 +91,9 @@ class TrainStep(BaseStep):
         check_update_options(clip_norm, accumulate, on_nonfinite)
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
-        self.optimizer = _resolve_optimizer(optimizer, model)
+        with scope_of(self.strategy):
+            self.optimizer = _resolve_optimizer(optimizer, model)
+        check_scope("optimizer", self.optimizer.iterations, self.strategy)
         self.accumulate = accumulate
         self._update_options: dict[str, Any] = {
             "clip_norm": clip_norm,
@@ -188,7 +191,8 @@ class TrainStep(BaseStep):
             self._last = key
         if key not in self._selections:
             if not self.optimizer.built:
-                self.optimizer.build(self.model.trainable_variables)
+                with scope_of(self.strategy):
+                    self.optimizer.build(self.model.trainable_variables)
             names = self._names()
             update = Update(
                 self.optimizer,
@@ -196,9 +200,11 @@ class TrainStep(BaseStep):
                 traced_again=True,
                 **self._update_options,
             )
-            self._selections[key] = Selection(
-                self.model, self.objective, update, self._uses_jit(), self.batches_done
-            )
+            jit_compile = self._uses_jit()
+            with scope_of(self.strategy):
+                self._selections[key] = Selection(
+                    self.model, self.objective, update, jit_compile, self.batches_done, self.strategy
+                )
         return self._selections[key]
 
     def _uses_jit(self) -> bool:

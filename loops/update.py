@@ -1,4 +1,4 @@
-"""One update of the chosen variables: unscale, check, accumulate, clip, apply, in that order."""
+"""One update of the chosen variables: sum, unscale, check, accumulate, clip, apply, in that order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import keras
 import tensorflow as tf
 
 from ..optim import GroupedOptimizer
+from ..optim.replicas import apply_sums, sum_over_replicas, when
 from ..optim.sparse import without_repeats
 from ..optim.stock import StockUpdate
 from .keras_private import built_variables, knows_variable
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, raises_nonfinite
+from .scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 
@@ -22,11 +24,14 @@ ON_NONFINITE = ("raise", "skip", "ignore")
 class Update:
     """Applies gradients to the chosen variables, in one fixed order.
 
-    1. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
-    2. check that every gradient is finite;
-    3. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
-    4. clip by the global norm over all the trained variables together;
-    5. apply once. `optimizer.iterations` counts updates, so schedules do too.
+    1. sum over the replicas of the strategy, in one reduction: each replica gives the gradient of its share
+       of the loss (see `mean_loss`);
+    2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
+    3. check that every gradient is finite: on all replicas or on none, since it is the sum;
+    4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
+    5. clip by the global norm over all the trained variables together, and as the optimizer itself is set
+       to, which on one device is the optimizer's own affair;
+    6. apply once. `optimizer.iterations` counts updates, so schedules do too.
 
     An optimizer that is not built yet is built here, over `variables`. To train other variables with it
     later, build it over all of them first: `optimizer.build(model.trainable_variables)`.
@@ -46,8 +51,9 @@ class Update:
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer.
-        ValueError: no variables, a variable that the optimizer was not built with, a bad option, or an
-            optimizer with `use_ema` that was built over other variables.
+        ValueError: no variables, a variable that the optimizer was not built with, a bad option, an
+            optimizer with `use_ema` that was built over other variables, an optimizer or variables made
+            outside of the strategy's scope, or a setting of the optimizer that several replicas exclude.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -90,18 +96,22 @@ class Update:
         self._scale, self._inner = None, optimizer
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             self._scale, self._inner = LossScale(optimizer), optimizer.inner_optimizer
+        strategy = self._strategy = strategy_of(self.variables, "variables")
+        check_scope("optimizer", optimizer.iterations, strategy)
         if not optimizer.built:
-            optimizer.build(self.variables)
+            with scope_of(strategy):
+                optimizer.build(self.variables)
         self._check_known()
         self._traced_again = traced_again
-        replicated = tf.distribute.has_strategy()
-        self._stock = None if replicated else StockUpdate.find(self._inner, self.variables)
+        check_on_replicas(self._inner, strategy)
+        self._stock = StockUpdate.find(self._inner, self.variables)
         self._sums: list[tf.Variable] = []
         if accumulate > 1:
-            self._sums = [
-                tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables
-            ]
-            self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+            with scope_of(strategy):
+                self._sums = [
+                    tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables
+                ]
+                self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     @property
     def may_skip(self) -> bool:
@@ -117,8 +127,9 @@ class Update:
 
         Args:
             gradients: one per variable, of its shape: tensors or `tf.IndexedSlices`, of the scaled loss if
-                there is a loss scale.
-            loss: the loss, to be checked with the gradients; None to check the gradients alone.
+                there is a loss scale. On several replicas, those of this replica's share of the loss.
+            loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
+                gradients alone.
 
         Returns:
             A scalar bool tensor: whether the gradients were taken (false if they were skipped). What depends
@@ -129,9 +140,37 @@ class Update:
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
         if not tf.executing_eagerly():
-            return self._update(gradients, loss)
+            return self._sum_and_apply(gradients, loss)
         with raises_nonfinite(self.optimizer):
-            return self._update(gradients, loss)
+            return self._sum_and_apply(gradients, loss)
+
+    def summed(self, gradients: Sequence[Any], others: Sequence[tf.Tensor]) -> tuple[list[Any], list[Any]]:
+        """Does the first thing that a call does: sums over replicas, other tensors in the same reduction.
+
+        Args:
+            gradients: as for a call.
+            others: tensors of the same shapes on each replica.
+
+        Returns:
+            The sums of both; for `apply`.
+
+        Raises:
+            ValueError: another number of gradients than variables, a gradient that is None, or a call outside
+                of the replicas of the strategy that the variables belong to.
+        """
+        gradients = list(gradients)
+        self._check_gradients(gradients)
+        check_in_replica("Update", self._strategy)
+        sums = sum_over_replicas([*gradients, *others])
+        return sums[: len(gradients)], sums[len(gradients) :]
+
+    def apply(self, gradients: list[Any], loss: Any = None) -> tf.Tensor:
+        """Does the rest of what a call does, with what `summed` returned."""
+        return self._update(gradients, loss)
+
+    def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
+        sums, losses = self.summed(gradients, [] if loss is None else [loss])
+        return self.apply(sums, losses[0] if losses else None)
 
     @property
     def accumulators(self) -> list[tf.Variable]:
@@ -145,9 +184,7 @@ class Update:
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
 
-    def _update(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
-        gradients = list(gradients)
-        self._check_gradients(gradients)
+    def _update(self, gradients: list[Any], loss: Any) -> tf.Tensor:
         if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
             # What does not train is neither checked nor in the norm.
             gradients = self._inner.without_frozen(gradients, self.variables)
@@ -155,37 +192,32 @@ class Update:
             gradients = self._scale.unscaled(gradients)
         if self.may_skip:
             finite = all_finite(gradients if loss is None else [*gradients, loss])
-            tf.cond(
-                finite,
-                lambda: self._take(gradients),
-                lambda: self._refuse(gradients, loss),
-            )
+            overflow = None if self._scale is None else self._overflow
+            when(finite, self._take, gradients, [] if loss is None else [loss], otherwise=overflow)
             return finite
         checked = []
         if self.on_nonfinite == "raise":
             checked = [check_finite(gradients, self.names, loss)]
         with tf.control_dependencies(checked):
-            self._take(gradients)
+            self._take(gradients, [])
             return tf.identity(tf.constant(True))
 
-    def _take(self, gradients: list[Any]) -> tf.Tensor:
+    def _take(self, gradients: list[Any], losses: list[Any]) -> None:
         """Accumulates or applies finite, unscaled gradients."""
         if self._scale is not None:
             self._scale.grow()
         if self.accumulate == 1:
             self._apply(gradients)
-            return tf.constant(True)
+            return
         for total, gradient in zip(self._sums, gradients):
             total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
         calls = self._calls.assign_add(1)
-        tf.cond(tf.equal(calls % self.accumulate, 0), self._apply_sums, lambda: tf.constant(True))
-        return tf.constant(True)
+        when(tf.equal(calls % self.accumulate, 0), self._apply_sums)
 
-    def _apply_sums(self) -> tf.Tensor:
+    def _apply_sums(self) -> None:
         self._apply([total / self.accumulate for total in self._sums])
         for total in self._sums:
             total.assign(tf.zeros_like(total))
-        return tf.constant(True)
 
     def _apply(self, gradients: list[Any]) -> None:
         # Keras squares each slice of a row that a batch uses twice; the gradient is their sum.
@@ -195,16 +227,16 @@ class Update:
         if self._stock is not None:
             self._stock(gradients)
         elif isinstance(self._inner, GroupedOptimizer):
-            self._inner.apply(gradients, self.variables, traced_again=self._traced_again)
+            self._inner.apply(gradients, self.variables, traced_again=self._traced_again, summed=True)
         else:
-            self._inner.apply(gradients, self.variables)
+            apply_sums(self._inner, gradients, self.variables)
 
-    def _refuse(self, gradients: list[Any], loss: Any) -> tf.Tensor:
-        """Passes over non-finite gradients; halves the loss scale."""
-        if self._scale is None:
-            return tf.constant(True)
+    def _overflow(self, gradients: list[Any], losses: list[Any]) -> None:
+        """Halves the loss scale, after gradients that are not finite."""
+        assert self._scale is not None
         waits = []
         if self.on_nonfinite == "raise":
+            loss = losses[0] if losses else None
 
             def fail() -> tf.Tensor:
                 with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
@@ -213,7 +245,6 @@ class Update:
             waits = [tf.cond(self._scale.halved() < 1.0, fail, lambda: tf.constant(True))]
         with tf.control_dependencies(waits):
             self._scale.halve()
-            return tf.constant(True)
 
     def _check_known(self) -> None:
         for name, variable in zip(self.names, self.variables):

@@ -191,6 +191,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         trainable_variables: Sequence[keras.Variable] | None = None,
         *,
         traced_again: bool = False,
+        summed: bool = False,
     ) -> None:
         """Updates the variables.
 
@@ -200,6 +201,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 of frozen groups stay as they are.
             traced_again: whether the caller traces its function again whenever the plan's frozen groups
                 change, as `loops.TrainStep` does. If not, the graph asks for each group's state in each call.
+            summed: whether the gradients are sums over all replicas already; if not, they are summed here.
 
         Raises:
             ValueError: gradients for unknown variables, another number of gradients than variables, no
@@ -225,7 +227,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             )
         live = not (traced_again or tf.executing_eagerly())
         with tf.name_scope(self.name):
-            planned.update(self, work, live)
+            planned.update(self, work, live, summed)
 
     def without_frozen(
         self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]

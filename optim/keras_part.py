@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from .keras_private import raw_learning_rate
-from .parts import Averaging, Member, Moment, Part, Work, only_if
+from .parts import Averaging, Member, Moment, Part, Work
+from .replicas import apply_sums, when
 from .sparse import Gradient
 
 # What holds for all groups together, and is done once by the optimizer around them.
@@ -80,27 +81,21 @@ class KerasPart(Part):
         if moment.active is None:
             apply()
         else:
-            only_if(moment.active[group], apply)
+            when(moment.active[group], apply)
 
     def _apply(self, work: Work, rate: tf.Tensor) -> None:
         variables = [member.variable for member, _ in work]
         gradients = [gradient for _, gradient in work]
-        strategy = tf.distribute.get_strategy()
-        share = 1.0 / strategy.num_replicas_in_sync
 
         def on_one(gradients: Sequence[Gradient], rate: tf.Tensor) -> None:
             if self._settable:
                 self._optimizer.learning_rate = rate
             else:
                 self._rate = rate
-            # Keras sums over replicas in any case, so what is summed already is divided before; and the sum
-            # of sparse gradients has each row once a replica, which Keras would square one by one.
-            if share < 1.0:
-                gradients = [tf.convert_to_tensor(gradient) * share for gradient in gradients]
-            self._optimizer.apply(gradients, variables)
+            apply_sums(self._optimizer, gradients, variables)
 
-        if tf.distribute.has_strategy():
-            strategy.extended.call_for_each_replica(on_one, args=(gradients, rate))
+        if tf.distribute.in_cross_replica_context():
+            tf.distribute.get_strategy().extended.call_for_each_replica(on_one, args=(gradients, rate))
         else:
             on_one(gradients, rate)
 

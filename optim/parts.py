@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from .kernels import Kernel
+from .replicas import on_each_device, when
 from .sparse import Gradient
 
 Work = Sequence[tuple["Member", Gradient]]
@@ -134,7 +135,7 @@ class FusedPart(Part):
             if moment.active is None:
                 update()
             else:
-                only_if(moment.active[group], update)
+                when(moment.active[group], update)
 
     def _corrected(self, work: Work, moment: Moment) -> Sequence[tf.Tensor]:
         """The rate of each variable of `work`, in its dtype."""
@@ -201,7 +202,7 @@ class FusedPart(Part):
             on_each_device(member.variable, _move_average, inputs)
         if averaging.overwrite_every:
             due = tf.equal((tf.convert_to_tensor(moment.iterations) + 1) % averaging.overwrite_every, 0)
-            only_if(due, lambda: self._overwrite(members))
+            when(due, lambda: self._overwrite(members))
 
     def _overwrite(self, members: Sequence[Member]) -> None:
         for member in members:
@@ -229,27 +230,9 @@ def new_slot(variable: keras.Variable, slot: str, initial: float = 0.0) -> keras
         )
 
 
-def on_each_device(variable: keras.Variable, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
-    """Calls `function(variable, *inputs)` for each copy of the variable, with the inputs on its device."""
-    if tf.distribute.has_strategy():
-        tf.distribute.get_strategy().extended.update(variable.value, function, args=inputs, group=False)
-    else:
-        function(variable.value, *inputs)
-
-
 def constrain(variable: keras.Variable) -> None:
     """Applies a variable's constraint."""
     on_each_device(variable, lambda v: v.assign(variable.constraint(v)), ())
-
-
-def only_if(condition: tf.Tensor, action: Callable[[], None]) -> None:
-    """Runs `action`, which changes variables, if `condition` holds."""
-
-    def act() -> tf.Tensor:
-        action()
-        return tf.constant(True)
-
-    tf.cond(condition, act, lambda: tf.constant(False))
 
 
 def merged_state(parts: Sequence[Part]) -> Mapping[str, keras.Variable]:

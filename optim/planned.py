@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from .clipping import clipped
 from .division import make_members, make_parts
 from .keras_part import KerasPart
-from .parts import Averaging, FusedPart, Member, Moment, Work, merged_state, new_slot, only_if
+from .parts import Averaging, FusedPart, Member, Moment, Work, merged_state, new_slot
 from .plan import Plan
 from .rates import Rates
-from .sparse import Gradient, times, where, without_repeats
+from .replicas import in_replica, replica_count, sum_over_replicas, when
+from .sparse import Gradient, times, where
 from .state import StateError
 
 Pairs = list[tuple[Member, Gradient]]
@@ -60,13 +62,14 @@ class Planned:
         """The rate of each group in the next update."""
         return self._rates.now(optimizer.learning_rate, optimizer.iterations)
 
-    def update(self, optimizer: keras.optimizers.Optimizer, work: Work, live: bool) -> None:
+    def update(self, optimizer: keras.optimizers.Optimizer, work: Work, live: bool, summed: bool) -> None:
         """One call of `optimizer.apply`.
 
         Args:
             optimizer: whose base rate, counter, clipping and loss scale hold now.
             work: members and their gradients.
             live: whether the graph is to look at each group's state whenever it runs.
+            summed: whether the gradients are sums over replicas already.
         """
         groups = list(self.plan.groups.values())
         pairs = [(m, g) for m, g in work if live or not groups[m.group].frozen]
@@ -78,23 +81,25 @@ class Planned:
         if not pairs:
             optimizer.iterations.assign_add(1)
             return
-        pairs = _summed(pairs)
+        if not summed:
+            sums = sum_over_replicas([gradient for _, gradient in pairs])
+            pairs = [(member, total) for (member, _), total in zip(pairs, sums)]
         if optimizer.loss_scale_factor is not None:
             pairs = [(m, times(g, 1.0 / optimizer.loss_scale_factor)) for m, g in pairs]
         if self._accumulate == 1:
             self._step(optimizer, pairs, live)
             return
-        if _replicas() > 1:
+        if replica_count() > 1:
             raise ValueError(
-                f"`gradient_accumulation_steps={self._accumulate}` does not work on {_replicas()} replicas: "
-                "accumulate outside the optimizer, with `loops.Update(accumulate=...)`"
+                f"`gradient_accumulation_steps={self._accumulate}` does not work on {replica_count()} "
+                "replicas: accumulate outside the optimizer, with `loops.Update(accumulate=...)`"
             )
         for member, gradient in pairs:
             total = self._sums[member.name]
             total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
         calls = self._calls.value.assign_add(1)
         due = tf.equal(calls % self._accumulate, 0)
-        only_if(due, lambda: self._step_by_sums(optimizer, [member for member, _ in pairs], live))
+        when(due, lambda: self._step_by_sums(optimizer, [member for member, _ in pairs], live))
 
     def _step_by_sums(self, optimizer: Any, members: Sequence[Member], live: bool) -> None:
         sums = [self._sums[member.name].value for member in members]
@@ -105,8 +110,9 @@ class Planned:
 
     def _step(self, optimizer: Any, pairs: Pairs, live: bool) -> None:
         active = self._trains() if live else None
-        pairs = _clipped(optimizer, pairs, active)
         members = [member for member, _ in pairs]
+        counted = None if active is None else [active[member.group] for member in members]
+        gradients = clipped(optimizer, [gradient for _, gradient in pairs], counted)
 
         def on_all(gradients: Sequence[Gradient]) -> None:
             moment = self._moment(optimizer, members, live)
@@ -120,8 +126,7 @@ class Planned:
                 self._counts.assign(moment.updates)
             optimizer.iterations.value.assign_add(1)  # one operation, where Keras' own has three
 
-        gradients = [gradient for _, gradient in pairs]
-        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+        if in_replica():
             context = tf.distribute.get_replica_context()
             context.merge_call(lambda _, given: on_all(given), args=(gradients,))
         else:
@@ -196,47 +201,6 @@ class Planned:
         for member in members:
             if counts[member.name]:
                 member.variable.assign(self.state[f"{member.name}/average"])
-
-
-def _summed(pairs: Pairs) -> Pairs:
-    """The gradients summed over replicas."""
-    if _replicas() == 1 or tf.distribute.in_cross_replica_context():
-        return pairs
-    context = tf.distribute.get_replica_context()
-    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [gradient for _, gradient in pairs])
-    # Several replicas may have used the same row.
-    return [(member, without_repeats(total)) for (member, _), total in zip(pairs, sums)]
-
-
-def _clipped(optimizer: Any, pairs: Pairs, active: Sequence[tf.Tensor] | None) -> Pairs:
-    gradients = [gradient for _, gradient in pairs]
-    if optimizer.clipnorm:
-        gradients = [tf.clip_by_norm(gradient, optimizer.clipnorm) for gradient in gradients]
-    elif optimizer.clipvalue:
-        limit = optimizer.clipvalue
-        gradients = [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
-    elif optimizer.global_clipnorm:
-        counted = None if active is None else [active[member.group] for member, _ in pairs]
-        factor = _clip_factor(gradients, optimizer.global_clipnorm, counted)
-        gradients = [times(gradient, tf.cast(factor, gradient.dtype)) for gradient in gradients]
-    return [(member, gradient) for (member, _), gradient in zip(pairs, gradients)]
-
-
-def _clip_factor(
-    gradients: Sequence[Gradient], limit: float, counted: Sequence[tf.Tensor] | None
-) -> tf.Tensor:
-    """What brings the norm of the counted gradients together down to `limit`; NaN if one is not finite."""
-    wide = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
-    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    squares = [tf.reduce_sum(tf.square(tf.cast(value, wide))) for value in values]
-    if counted is not None:
-        squares = [tf.where(counts, square, 0) for counts, square in zip(counted, squares)]
-    norm = tf.sqrt(tf.add_n(squares))
-    return limit * tf.minimum(1.0 / norm, 1.0 / limit) + (norm - norm)
-
-
-def _replicas() -> int:
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def _shared(values: Sequence[Any], dtype: tf.DType) -> tf.Variable:

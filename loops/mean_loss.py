@@ -1,60 +1,23 @@
-"""Parts for a training loop of one's own."""
+"""The mean of a loss, on one device or as a replica's share."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from .nonfinite import raises_nonfinite
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def replicated(step: F) -> F:
-    """Decorator: runs a step of your own as one TensorFlow function.
-
-    The step is traced once for each signature, and a `NonFiniteError` of an `Update` in it arrives as one.
-
-    Args:
-        step: function of tensors, made of TensorFlow operations; returns a nest of tensors.
-
-    Returns:
-        The function; its return values are those of `step`.
-
-    Example:
-        >>> import keras, tensorflow as tf
-        >>> from gradloop import loops
-        >>> weight = keras.Variable(3.0)
-        >>> update = loops.Update(keras.optimizers.SGD(0.25), [weight])
-        >>> @loops.replicated
-        ... def step(x):
-        ...     with tf.GradientTape() as tape:
-        ...         loss = (weight * x) ** 2
-        ...     update(tape.gradient(loss, update.variables))
-        ...     return {"loss": loss}
-        >>> float(step(tf.constant(1.0))["loss"]), float(weight)
-        (9.0, 1.5)
-    """
-    function = tf.function(step)
-
-    @functools.wraps(step)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not tf.executing_eagerly():
-            return function(*args, **kwargs)
-        with raises_nonfinite():
-            return function(*args, **kwargs)
-
-    return call  # type: ignore[return-value]  # the same signature, which wraps() cannot say
+from ..optim.replicas import in_replica, replica_count
+from .share import STEP_TAKES_SHARE, total_over_replicas
 
 
 def mean_loss(
     per_example: Any, model: keras.Model | None = None, sample_weight: Any = None
 ) -> tf.Tensor:
     """Returns the mean of per-example losses over the batch, plus the model's regularisation.
+
+    On replicas it is this replica's share of that mean: the shares add up to the mean over the examples of
+    all, however many each has, and so do their gradients, which `Update` sums.
 
     Args:
         per_example: losses, (batch, ...), for example of a Keras loss with `reduction="none"`.
@@ -88,7 +51,9 @@ def mean_loss(
             )
         shape = tf.concat([tf.shape(weight), [1] * missing], 0)
         losses *= tf.reshape(weight, shape)
-    total = tf.reduce_mean(losses)
-    if model is not None:
-        total = tf.add_n([total, *(tf.cast(loss, tf.float32) for loss in model.losses)])
-    return total
+    penalties = [] if model is None else [tf.cast(loss, tf.float32) for loss in model.losses]
+    if not in_replica() or replica_count() == 1 or STEP_TAKES_SHARE.get():
+        return tf.add_n([tf.reduce_mean(losses), *penalties])
+    own = tf.cast(tf.size(losses), tf.float32)
+    of_all = total_over_replicas(own)
+    return tf.add_n([tf.reduce_sum(losses) / of_all, *(penalty * (own / of_all) for penalty in penalties)])

@@ -1,0 +1,80 @@
+"""A batch over replicas: each takes its share, and the shares of a loss add up to the loss of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from .keras_private import undivided_losses
+
+
+def examples_in(batch: Any) -> tf.Tensor:
+    """Returns the number of examples of a batch, int32 scalar."""
+    return tf.shape(tf.nest.flatten(batch)[0])[0]
+
+
+# Set while a step runs a loss function of the user's, of whose result it takes the replica's share itself.
+STEP_TAKES_SHARE: ContextVar[bool] = ContextVar("STEP_TAKES_SHARE", default=False)
+
+
+class Share(NamedTuple):
+    """What a replica's examples count.
+
+    Attributes:
+        examples: in the batch of all replicas together, float32 scalar.
+        weight: of each example of this replica, float32 scalar: 1, or less where several replicas have it.
+    """
+
+    examples: tf.Tensor
+    weight: tf.Tensor
+
+
+def on_replicas(
+    strategy: tf.distribute.Strategy | None, function: Callable[[Any, Share | None], Any], batch: Any
+) -> Any:
+    """Runs `function(own batch, share)` on each replica, with its part of the examples of a batch.
+
+    Replica r of R takes the examples from r * n // R to (r + 1) * n // R, so parts differ by one example at
+    most. Fewer examples than replicas, the rest of an epoch, go to each replica, where they count 1 / R: an
+    empty batch fails in TensorFlow's kernels, and has no statistics for BatchNorm.
+
+    Args:
+        strategy: whose replicas; None to run the function once, with the whole batch and None.
+        function: of tensors and a `Share`.
+        batch: a nest of tensors whose first dimension is the examples.
+
+    Returns:
+        What the first replica of this process returned.
+    """
+    if strategy is None:
+        return function(batch, None)
+    replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
+    weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
+    share = Share(tf.cast(examples, tf.float32), weight)
+    parts = batch if replicas == 1 else split(strategy, batch)
+    # Keras' losses divide by the number of replicas, which is right for equal parts alone.
+    with undivided_losses():
+        results = strategy.run(function, args=(parts, share))
+    return tf.nest.map_structure(lambda result: strategy.experimental_local_results(result)[0], results)
+
+
+def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
+    """Returns a batch as values of which each replica has its part; see `on_replicas`."""
+    replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
+    few = examples < replicas
+
+    def part(context: Any) -> Any:
+        number = context.replica_id_in_sync_group
+        first = tf.where(few, 0, number * examples // replicas)
+        last = tf.where(few, examples, (number + 1) * examples // replicas)
+        return tf.nest.map_structure(lambda tensor: tensor[first:last], batch)
+
+    return strategy.experimental_distribute_values_from_function(part)
+
+
+def total_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a small tensor over all replicas."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
