@@ -14,13 +14,15 @@ import tensorflow as tf
 from ..optim import named_variables
 from .arrays import check_dense, common_length, to_tensors
 from .batches import Batches, BatchIterator
-from .device_loop import CAPACITY, DeviceLoop
+from .device_loop import CAPACITY
 from .labels import check_label_values, label_error, on_host
+from .make_loop import Loop
 from .measures import Records
 from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
 from .pace import Pace
 from .scope import check_scope, has_other_workers, scope_of, strategy_of
+from .share import same_on_workers
 from .state import metric_state, model_state, unique
 
 
@@ -51,7 +53,7 @@ class BaseStep(abc.ABC):
             for variable in measure.metric.variables if measure.metric is not None else ():
                 check_scope(f"metrics: {measure.name}", variable, self.strategy)
         self.metrics = tuple(metrics)
-        self.pace = Pace()
+        self.pace = Pace(agree=same_on_workers(self.strategy))
         self._labels_fit: weakref.ref[Batches] | None = None
 
     @property
@@ -235,11 +237,11 @@ class BaseStep(abc.ABC):
         return label_error(error, self.objective.classes)
 
     @abc.abstractmethod
-    def _loop(self) -> DeviceLoop:
+    def _loop(self) -> Loop:
         """The loop that runs now."""
 
     @abc.abstractmethod
-    def _all_loops(self) -> list[DeviceLoop]:
+    def _all_loops(self) -> list[Loop]:
         """All loops made so far."""
 
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from ..optim.replicas import sum_over_replicas
 from .base_step import BaseStep
-from .device_loop import DeviceLoop
 from .executor import runs_inline
 from .feed import Feed
+from .make_loop import Loop, make_loop
 from .measures import Means
 from .objective import Loss, Scalars
 from .share import Share, on_replicas
@@ -43,7 +43,8 @@ class EvalStep(BaseStep):
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
         super().__init__(model, loss, metrics)
         self.objective.check_evaluates()
-        self._device_loop = DeviceLoop(
+        self._device_loop = make_loop(
+            self.strategy,
             self._body,
             self.objective.width,
             runs_inline(model),
@@ -62,10 +63,10 @@ class EvalStep(BaseStep):
         record = self.objective(batch, training=False, share=share)[1]
         return record if share is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 
-    def _loop(self) -> DeviceLoop:
+    def _loop(self) -> Loop:
         return self._device_loop
 
-    def _all_loops(self) -> list[DeviceLoop]:
+    def _all_loops(self) -> list[Loop]:
         return [self._device_loop]
 
 

@@ -22,14 +22,22 @@ class Pace:
     Args:
         steps: a fixed number of steps a call instead.
         clock: seconds, increasing; a fake in tests.
+        agree: makes one number of those that several workers measured. They must run the same number of steps
+            in a call, as TensorFlow tells a loop's reductions apart by their place in it.
 
     Attributes:
         steps: how many the next call should run.
     """
 
-    def __init__(self, steps: int | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        steps: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        agree: Callable[[float], float] | None = None,
+    ) -> None:
         self._fixed = steps is not None
         self._clock = clock
+        self._agree = agree
         self._calls = 0
         self.steps = steps or 1
 
@@ -49,5 +57,7 @@ class Pace:
         # The first call traces, so its time says nothing.
         if self._fixed or ran < self.steps or self._calls == 1:
             return
+        if self._agree is not None:
+            seconds = self._agree(seconds)
         fitting = int(ran * SECONDS_A_CALL / max(seconds, 1e-9))
         self.steps = max(1, min(fitting, ran * _GROWTH, CAPACITY))

@@ -82,9 +82,16 @@ def check_in_replica(what: str, strategy: tf.distribute.Strategy | None) -> None
         )
 
 
+def is_asynchronous(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether workers of a strategy make their steps each at its own time."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
 def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether some of a strategy's replicas are in other processes."""
-    return strategy is not None and len(strategy.extended.worker_devices) < strategy.num_replicas_in_sync
+    if strategy is None or is_asynchronous(strategy):
+        return False
+    return len(strategy.extended.worker_devices) < strategy.num_replicas_in_sync
 
 
 def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
@@ -93,8 +100,17 @@ def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractCont
 
 
 def _strategy(variable: Any) -> tf.distribute.Strategy | None:
-    # TensorFlow's plain variables have no such attribute.
-    return getattr(getattr(variable, "value", variable), "distribute_strategy", None)
+    variable = getattr(variable, "value", variable)
+    # TensorFlow's plain variables have no such attribute, and those on parameter servers neither.
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is not None or "/job:ps" not in (variable.device or ""):
+        return strategy
+    if not is_asynchronous(tf.distribute.get_strategy()):
+        raise ValueError(
+            f"{variable.name!r} is on a parameter server, and this was called outside of its strategy's "
+            "scope: call it inside, `with strategy.scope(): ...`."
+        )
+    return tf.distribute.get_strategy()
 
 
 def _one_device(strategy: tf.distribute.Strategy) -> bool:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from ..optim.replicas import replica_count
 from .batch_norm import ForwardState, check_synchronised, frozen_batch_norms, inference_mode
-from .device_loop import DeviceLoop
 from .executor import runs_inline
+from .make_loop import make_loop
 from .objective import Objective, Scalars
 from .random_masks import own_masks
 from .share import Share, on_replicas
@@ -60,7 +60,8 @@ class Selection:
         self.state = ForwardState(model, self._frozen, metrics)
         # With a condition in the update there are functions in the step: see `nests_calls`.
         flat = not (jit_compile or update.may_skip or update.accumulate > 1)
-        self.loop = DeviceLoop(
+        self.loop = make_loop(
+            strategy,
             self._body,
             objective.width,
             flat and runs_inline(model),

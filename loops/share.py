@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from .keras_private import undivided_losses
+from .scope import has_other_workers
 
 
 def examples_in(batch: Any) -> tf.Tensor:
@@ -78,3 +79,20 @@ def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
 def total_over_replicas(value: tf.Tensor) -> tf.Tensor:
     """Returns the sum of a small tensor over all replicas."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def same_on_workers(strategy: tf.distribute.Strategy | None) -> Callable[[float], float] | None:
+    """Returns a function that gives each worker the mean of the numbers that all call it with.
+
+    None where there is one process alone, or where workers need not agree.
+    """
+    if strategy is None or not has_other_workers(strategy):
+        return None
+
+    def mean(number: float) -> float:
+        with strategy.scope():
+            value = tf.constant(number, tf.float32)
+            shares = strategy.run(total_over_replicas, args=(value / strategy.num_replicas_in_sync,))
+        return float(strategy.experimental_local_results(shares)[0])
+
+    return mean

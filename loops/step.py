@@ -12,7 +12,7 @@ from ..optim import GroupedOptimizer, Plan, named_variables, select
 from ..optim.names import layout_of
 from .base_step import BaseStep
 from .batches import BatchIterator
-from .device_loop import DeviceLoop
+from .make_loop import Loop
 from .nonfinite import NonFiniteError, nonfinite_inputs
 from .objective import Loss
 from .scope import check_scope, scope_of
@@ -165,10 +165,10 @@ class TrainStep(BaseStep):
         ids = {id(item) for item in items}
         return [variable for variable in self.model.trainable_variables if id(variable) in ids]
 
-    def _loop(self) -> DeviceLoop:
+    def _loop(self) -> Loop:
         return self._selection().loop
 
-    def _all_loops(self) -> list[DeviceLoop]:
+    def _all_loops(self) -> list[Loop]:
         return [selection.loop for selection in self._selections.values()]
 
     def state(self) -> dict[str, Any]:

@@ -119,7 +119,15 @@ def apply_sums(
         scale = optimizer.loss_scale_factor or 1.0
         gradients = clipped(optimizer, [times(gradient, 1.0 / scale) for gradient in gradients])
         gradients = [tf.convert_to_tensor(times(gradient, scale / count)) for gradient in gradients]
-    optimizer.apply(gradients, variables)
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
+        optimizer.apply(gradients, variables)
+        return
+    # Keras reads its counter, adds to it and writes it back: of two workers that do so together, one is lost.
+    vars(optimizer.iterations)["assign_add"] = optimizer.iterations.value.assign_add
+    try:
+        optimizer.apply(gradients, variables)
+    finally:
+        del vars(optimizer.iterations)["assign_add"]
 
 
 def on_each_device(variable: keras.Variable, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:

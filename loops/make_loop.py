@@ -1,0 +1,28 @@
+"""The loop that a strategy's steps run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from .coordinator_loop import CoordinatorLoop
+from .device_loop import DeviceLoop
+from .scope import is_asynchronous
+
+Loop: TypeAlias = DeviceLoop | CoordinatorLoop
+
+
+def make_loop(
+    strategy: tf.distribute.Strategy | None,
+    body: Callable[[Any], list[tf.Tensor]],
+    width: int,
+    inline: bool,
+    forward: Callable[[Any], Any],
+    count: tf.Variable,
+) -> Loop:
+    """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`."""
+    if is_asynchronous(strategy):
+        return CoordinatorLoop(body, width, strategy, count)
+    return DeviceLoop(body, width, inline, forward, count)
