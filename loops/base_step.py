@@ -22,7 +22,7 @@ from .nonfinite import NonFiniteError
 from .objective import Loss, Objective
 from .pace import Pace
 from .scope import check_scope, has_other_workers, scope_of, strategy_of
-from .share import same_on_workers
+from .share import check_divides, same_on_workers
 from .state import metric_state, model_state, unique
 
 
@@ -51,7 +51,7 @@ class BaseStep(abc.ABC):
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
         for measure in self.objective.measures:
             for variable in measure.metric.variables if measure.metric is not None else ():
-                check_scope(f"metrics: {measure.name}", variable, self.strategy)
+                check_scope("metrics", variable, self.strategy)
         self.metrics = tuple(metrics)
         self.pace = Pace(agree=same_on_workers(self.strategy))
         self._labels_fit: weakref.ref[Batches] | None = None
@@ -135,6 +135,7 @@ class BaseStep(abc.ABC):
     def run_records(self, iterator: Any, steps: int) -> Records:
         """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
         _check_iterator(iterator)
+        check_divides(self.strategy, iterator)
         if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
             raise ValueError(f"`steps` must be a whole number of at least 1, not {steps!r}.")
         rows = []

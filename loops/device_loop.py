@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from .batches import BatchIterator, BatchReader
 from .executor import executor
+from .share import Unread
 from .tracing import Tracer, open_spec
 
 # Rows kept between two reads: more steps than this make several calls.
@@ -42,6 +43,7 @@ class DeviceLoop:
         inline: see `executor`; given up where the step calls functions of its own.
         forward: see `Tracer`.
         count: int64 variable; the number of steps that ran is added to it.
+        splits: whether `body` splits batches over replicas, and takes an `Unread` batch.
 
     Attributes:
         traces: how often `body` was traced.
@@ -55,11 +57,13 @@ class DeviceLoop:
         inline: bool,
         forward: Callable[[Any], Any],
         count: tf.Variable,
+        splits: bool = False,
     ) -> None:
         self._body = body
         self._width = width
         self._tracer = Tracer(forward, inline)
         self._count = count
+        self._splits = splits
         self._buffer: tf.Variable | None = None
         self._call = 0
         self.traces = 0
@@ -165,10 +169,14 @@ class DeviceLoop:
 
         def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             last = first + reader.batch_size
-            batch = reader.gather(
-                arrays, tf.strided_slice(order, first, last), seed, epoch, position + step
-            )
-            self._record(step, batch, number)
+
+            def take(indices: tf.Tensor) -> Any:
+                return reader.gather(arrays, indices, seed, epoch, position + step)
+
+            # What a transform draws at random is for the whole batch, on however many replicas.
+            lazy = self._splits and reader.transform is None
+            indices = tf.strided_slice(order, first, last)
+            self._record(step, Unread(indices, take) if lazy else take(indices), number)
             return step + 1, last
 
         # As a vector, `first` need not be packed into one for each slice.

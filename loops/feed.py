@@ -12,6 +12,7 @@ from .base_step import BaseStep
 from .batches import Batches, BatchIterator
 from .measures import Records
 from .pace import Pace
+from .share import check_same_order
 
 
 class Feed:
@@ -90,6 +91,8 @@ class Feed:
         Raises:
             ValueError: the data turned out to be empty.
         """
+        if isinstance(self._data, tf.data.Dataset):
+            check_same_order(step.strategy, self._data, self._name)
         fresh = self._begin(number)
         done, told = 0, False
         while self.steps is None or done < self.steps:

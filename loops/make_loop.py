@@ -25,4 +25,4 @@ def make_loop(
     """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`."""
     if is_asynchronous(strategy):
         return CoordinatorLoop(body, width, strategy, count)
-    return DeviceLoop(body, width, inline, forward, count)
+    return DeviceLoop(body, width, inline, forward, count, splits=strategy is not None)

@@ -8,12 +8,27 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .batches import BatchIterator
 from .keras_private import undivided_losses
 from .scope import has_other_workers
 
 
+class Unread(NamedTuple):
+    """A batch of arrays of which only the examples that are asked for are read.
+
+    Attributes:
+        indices: of its examples, (examples,).
+        take: gives the batch of some of these indices.
+    """
+
+    indices: tf.Tensor
+    take: Callable[[tf.Tensor], Any]
+
+
 def examples_in(batch: Any) -> tf.Tensor:
     """Returns the number of examples of a batch, int32 scalar."""
+    if isinstance(batch, Unread):
+        return tf.shape(batch.indices)[0]
     return tf.shape(tf.nest.flatten(batch)[0])[0]
 
 
@@ -45,7 +60,7 @@ def on_replicas(
     Args:
         strategy: whose replicas; None to run the function once, with the whole batch and None.
         function: of tensors and a `Share`.
-        batch: a nest of tensors whose first dimension is the examples.
+        batch: a nest of tensors whose first dimension is the examples, or an `Unread`.
 
     Returns:
         What the first replica of this process returned.
@@ -55,7 +70,7 @@ def on_replicas(
     replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
     weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
     share = Share(tf.cast(examples, tf.float32), weight)
-    parts = batch if replicas == 1 else split(strategy, batch)
+    parts = split(strategy, batch)
     # Keras' losses divide by the number of replicas, which is right for equal parts alone.
     with undivided_losses():
         results = strategy.run(function, args=(parts, share))
@@ -65,12 +80,16 @@ def on_replicas(
 def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     """Returns a batch as values of which each replica has its part; see `on_replicas`."""
     replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
+    if replicas == 1:
+        return batch.take(batch.indices) if isinstance(batch, Unread) else batch
     few = examples < replicas
 
     def part(context: Any) -> Any:
         number = context.replica_id_in_sync_group
         first = tf.where(few, 0, number * examples // replicas)
         last = tf.where(few, examples, (number + 1) * examples // replicas)
+        if isinstance(batch, Unread):
+            return batch.take(batch.indices[first:last])
         return tf.nest.map_structure(lambda tensor: tensor[first:last], batch)
 
     return strategy.experimental_distribute_values_from_function(part)
@@ -89,10 +108,52 @@ def same_on_workers(strategy: tf.distribute.Strategy | None) -> Callable[[float]
     if strategy is None or not has_other_workers(strategy):
         return None
 
+    @tf.function
+    def on_all(value: tf.Tensor) -> tf.Tensor:
+        # Made by an operation of the replica, as TensorFlow reduces to the device of what it is given.
+        totals = strategy.run(lambda number: total_over_replicas(tf.identity(number)), args=(value,))
+        return strategy.experimental_local_results(totals)[0]
+
     def mean(number: float) -> float:
         with strategy.scope():
-            value = tf.constant(number, tf.float32)
-            shares = strategy.run(total_over_replicas, args=(value / strategy.num_replicas_in_sync,))
-        return float(strategy.experimental_local_results(shares)[0])
+            return float(on_all(tf.constant(number / strategy.num_replicas_in_sync, tf.float32)))
 
     return mean
+
+
+def check_divides(strategy: tf.distribute.Strategy | None, iterator: Any) -> None:
+    """Raises ValueError if batches cannot be split over the replicas of a strategy.
+
+    Args:
+        strategy: None for one device.
+        iterator: a `BatchIterator` or an iterator of a `tf.data.Dataset`.
+    """
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return
+    replicas = strategy.num_replicas_in_sync
+    if isinstance(iterator, BatchIterator):
+        sizes = [iterator.batches.batch_size]
+    else:
+        specs = tf.nest.flatten(iterator.element_spec)
+        whole = [spec for spec in specs if not isinstance(spec, tf.TensorSpec) or spec.shape.rank == 0]
+        if whole:
+            raise ValueError(
+                f"the dataset's elements hold {whole[0]}, which has no examples to split over {replicas} "
+                "replicas: give dense tensors whose first dimension is the batch, `dataset.batch(...)`."
+            )
+        sizes = [spec.shape[0] for spec in specs if spec.shape.rank and spec.shape[0] is not None]
+    if sizes and min(sizes) < replicas:
+        raise ValueError(
+            f"batches of {min(sizes)} examples are too small for {replicas} replicas, each of which takes a "
+            f"part: the batch size is that of all together; make it {replicas} or more."
+        )
+
+
+def check_same_order(strategy: tf.distribute.Strategy | None, data: tf.data.Dataset, name: str) -> None:
+    """Raises ValueError if several workers would read a dataset in different orders."""
+    if has_other_workers(strategy) and data.options().deterministic is False:
+        raise ValueError(
+            f"`{name}` cannot be sharded: it is read in no fixed order (its options say `deterministic = "
+            "False`), and each worker takes its part of every batch. Leave that option out, and seed its "
+            "shuffles."
+        )

@@ -93,7 +93,7 @@ class TrainStep(BaseStep):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
         with scope_of(self.strategy):
             self.optimizer = _resolve_optimizer(optimizer, model)
-        check_scope("optimizer", self.optimizer.iterations, self.strategy)
+        check_scope("optimizer", self.optimizer.variables[0], self.strategy)
         self.accumulate = accumulate
         self._update_options: dict[str, Any] = {
             "clip_norm": clip_norm,
@@ -210,6 +210,8 @@ class TrainStep(BaseStep):
     def _uses_jit(self) -> bool:
         if self._jit_compile != "auto":
             return bool(self._jit_compile)
+        if self.strategy is not None and _synchronises(self.model):
+            return False  # XLA compiles for one device, and knows no reduction over others
         return bool(tf.config.list_logical_devices("GPU")) and _supports_jit(self.model)
 
     def _explain(self, error: Exception, source: Any) -> Exception | None:
@@ -239,6 +241,10 @@ def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.O
     if model.dtype_policy.compute_dtype == "float16" and not scaled:
         return keras.optimizers.LossScaleOptimizer(optimizer, name=optimizer.name)
     return optimizer
+
+
+def _synchronises(model: keras.Model) -> bool:
+    return any(getattr(node.layer, "synchronized", False) for node in layout_of(model).nodes)
 
 
 def _supports_jit(model: keras.Model) -> bool:

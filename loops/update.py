@@ -97,7 +97,7 @@ class Update:
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             self._scale, self._inner = LossScale(optimizer), optimizer.inner_optimizer
         strategy = self._strategy = strategy_of(self.variables, "variables")
-        check_scope("optimizer", optimizer.iterations, strategy)
+        check_scope("optimizer", optimizer.variables[0], strategy)
         if not optimizer.built:
             with scope_of(strategy):
                 optimizer.build(self.variables)
