@@ -2,6 +2,7 @@
 
 from .batches import Batches, BatchIterator
 from .callbacks import StepsCallback
+from .cluster import is_chief
 from .eval_step import EvalStep, evaluate
 from .labels import LabelError
 from .mean_loss import mean_loss
@@ -29,6 +30,7 @@ __all__ = [
     "Update",
     "check_log_dir",
     "evaluate",
+    "is_chief",
     "mean_loss",
     "replicated",
     "strategy",

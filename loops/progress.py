@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .callbacks import StepsCallback
+from .cluster import is_chief
 
 _DONE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
@@ -17,6 +18,8 @@ _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 
 class ProgressBar(StepsCallback):
     """One tqdm bar an epoch: steps done, speed, means over the steps so far, and the epoch's logs at its end.
+
+    Of several workers, one shows it.
 
     Args:
         file: where to write; None for standard error, as tqdm does.
@@ -43,6 +46,7 @@ class ProgressBar(StepsCallback):
             desc=f"Epoch {epoch + 1}/{self.params.get('epochs')}",
             unit="step",
             file=self._file or sys.stderr,
+            disable=not is_chief(),
             dynamic_ncols=True,
             # Each call comes after a fraction of a second: show it, whatever tqdm's own pace.
             miniters=1,

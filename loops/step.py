@@ -182,6 +182,10 @@ class TrainStep(BaseStep):
         return {id(variable): name for name, variable in named_variables(self.model).items()}
 
     def _selection(self) -> Selection:
+        with scope_of(self.strategy):
+            return self._selected()
+
+    def _selected(self) -> Selection:
         variables = self.variables
         key = tuple(id(variable) for variable in variables)
         if key != self._last:
@@ -191,8 +195,7 @@ class TrainStep(BaseStep):
             self._last = key
         if key not in self._selections:
             if not self.optimizer.built:
-                with scope_of(self.strategy):
-                    self.optimizer.build(self.model.trainable_variables)
+                self.optimizer.build(self.model.trainable_variables)
             names = self._names()
             update = Update(
                 self.optimizer,
@@ -200,11 +203,9 @@ class TrainStep(BaseStep):
                 traced_again=True,
                 **self._update_options,
             )
-            jit_compile = self._uses_jit()
-            with scope_of(self.strategy):
-                self._selections[key] = Selection(
-                    self.model, self.objective, update, jit_compile, self.batches_done, self.strategy
-                )
+            self._selections[key] = Selection(
+                self.model, self.objective, update, self._uses_jit(), self.batches_done, self.strategy
+            )
         return self._selections[key]
 
     def _uses_jit(self) -> bool:

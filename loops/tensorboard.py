@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .callbacks import StepsCallback
+from .cluster import is_chief
 from .event_file import EventFile
 
 
@@ -53,6 +54,8 @@ class TensorBoard(StepsCallback):
         self._pending: list[Future[None]] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if not is_chief():
+            return
         check_log_dir(self.log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradloop-tensorboard")
 
@@ -69,6 +72,8 @@ class TensorBoard(StepsCallback):
         self._pending.append(self._thread.submit(self._steps.write, numbers[kept], columns))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._thread is None:
+            return
         # Keras' schedules are functions of the step; the optimizer gives the rate of the next step.
         rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate).numpy())
         values = {"learning_rate": rate, **(logs or {})}

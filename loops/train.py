@@ -15,6 +15,7 @@ from .keras_private import take_initial_epoch
 from .measures import Means, Records
 from .nonfinite import NonFiniteError
 from .pace import Pace
+from .scope import scope_of
 from .step import TrainStep
 
 
@@ -190,7 +191,8 @@ class _Evaluation:
     """
 
     def __init__(self, step: TrainStep, data: Any) -> None:
-        self._step = EvalStep(step.model, step.loss, step.metrics)
+        with scope_of(step.strategy):
+            self._step = EvalStep(step.model, step.loss, step.metrics)
         self._feed = Feed(data, name="validation", steps_name=None, evaluates=True)
 
     def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:

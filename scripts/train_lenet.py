@@ -78,7 +78,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
         help="of weights, order and dropout: the same seed gives the same run (default: 0)")
     add("--strategy", default="auto", metavar="NAME",
-        help="tf.distribute strategy: auto or one (default: auto, the GPU where there is one)")
+        help="devices: one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2, multiworker, parameter_server "
+        "or tpu (default: auto: the cluster in TF_CONFIG, else all GPUs, else the CPU)")
     add("--log-dir", type=Path, metavar="FOLDER",
         help="where the TensorBoard log and the curves go (default: runs/lenet5-TIME)")
     add("--save", type=Path, metavar="FILE.keras",
@@ -103,12 +104,18 @@ def main() -> None:
 
         from gradloop import loops, models, optim
 
+    # First of all: devices are made before anything runs on them.
+    with refusing(ValueError, TimeoutError):
+        strategy = loops.strategy(args.strategy)
+        # Of several workers, all train and one tells and writes.
+        chief = loops.is_chief()
+        say = print if chief else (lambda *_: None)
     with refusing(datasets.DataError):
         data = datasets.load(args.data)
-    for folder in (log_dir, model_file.parent):
+    for folder in (log_dir, model_file.parent) if chief else ():
         folder.mkdir(parents=True, exist_ok=True)
-    print(f"Data      {data.name}: {len(data.y_train):,} images to train on, {len(data.y_test):,} "
-          f"to test on, {len(data.class_names)} classes")
+    say(f"Data      {data.name}: {len(data.y_train):,} images to train on, {len(data.y_test):,} "
+        f"to test on, {len(data.class_names)} classes")
     keras.utils.set_random_seed(args.seed)
     train_data = loops.Batches(
         data.x_train, data.y_train, args.batch_size, seed=args.seed,
@@ -117,8 +124,6 @@ def main() -> None:
     test_data = loops.Batches(data.x_test, data.y_test, 256, shuffle=False)
 
     # The model, the optimizer and the step, on the device or devices of the strategy.
-    with refusing(ValueError):
-        strategy = loops.strategy(args.strategy)
     steps = args.epochs * len(train_data)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
     with strategy.scope(), refusing(optim.SelectionError):
@@ -129,17 +134,19 @@ def main() -> None:
         )
         step = loops.TrainStep(model, loss, optimizer, variables=args.train_only, metrics=metrics)
         eval_step = loops.EvalStep(model, loss, metrics)
-    print(f"Plan      {args.optimizer} at {rate:g}, {args.schedule}; dropout {args.dropout:g}, "
-          f"shift {args.shift}, weight decay {optimizer.weight_decay or 0:g}; {args.epochs} epochs of "
-          f"{len(train_data)} steps, {args.batch_size} images each; seed {args.seed}")
-    print(optim.summary(model, step.variables))
+    say(f"Plan      {args.optimizer} at {rate:g}, {args.schedule}; dropout {args.dropout:g}, "
+        f"shift {args.shift}, weight decay {optimizer.weight_decay or 0:g}; {args.epochs} epochs of "
+        f"{len(train_data)} steps, {args.batch_size} images each; seed {args.seed}")
+    say(optim.summary(model, step.variables))
 
     # The test set is watched, never used to choose anything.
     bars = [loops.ProgressBar(), loops.TensorBoard(str(log_dir))]
-    with refusing(loops.NonFiniteError):
+    with refusing(loops.NonFiniteError, ValueError):
         history = loops.train(step, train_data, epochs=args.epochs, validation=test_data,
                               callbacks=bars).history
     result = loops.evaluate(eval_step, test_data)
+    if not chief:
+        return
     model.save(model_file)
 
     print(f"\nTest accuracy {result['accuracy']:.2%} (loss {result['loss']:.4f}) "

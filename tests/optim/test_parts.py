@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.optim.kernels import kernel_for
-from gradloop.optim.parts import Averaging, FusedPart, Member, Moment, merged_state, new_slot, only_if
+from gradloop.optim.parts import Averaging, FusedPart, Member, Moment, merged_state, new_slot
 
 K = keras.optimizers
 
@@ -119,15 +119,3 @@ def test_new_slot():
 def test_merged_state():
     one, other = part_of(K.Adam()), part_of(K.RMSprop())
     assert set(merged_state([one, other])) == {*one.state(), *other.state()}
-
-
-@pytest.mark.parametrize("condition", [True, False])
-def test_only_if(condition):
-    variable = tf.Variable(0.0)
-
-    @tf.function
-    def run(flag):
-        only_if(flag, lambda: variable.assign_add(1.0))
-
-    run(tf.constant(condition))
-    assert float(variable) == condition

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Starts a cluster's tasks on this machine: workers, or a chief with workers and parameter servers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from command_line import Parser, number, refuse
+
+EXAMPLES = """examples:
+  launch.py --workers 2 scripts/train_lenet.py --strategy multiworker --epochs 3
+  launch.py --workers 2 --parameter-servers 1 scripts/train_lenet.py --strategy parameter_server
+
+Every task runs the script with the same arguments and its own TF_CONFIG, on loopback. All end together: when
+one fails, with its exit status; with parameter servers, when the chief is done; on Ctrl-C.
+"""
+# Seconds that a task has to end when it is asked to.
+GRACE = 10.0
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = Parser(__doc__ or "", EXAMPLES)
+    add = parser.add_argument
+    add("--workers", type=number(int, at_least=1), default=2, metavar="N", help="workers (default: 2)")
+    add("--parameter-servers", type=number(int, at_least=0), default=0, metavar="N",
+        help="parameter servers, which a chief then comes with (default: 0: workers alone)")
+    add("script", type=Path, metavar="SCRIPT", help="a Python script")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
+    args = parser.parse_args(argv)
+    if not args.script.is_file():
+        refuse(f"SCRIPT: there is no file {args.script}")
+    return args
+
+
+def cluster(workers: int, parameter_servers: int) -> dict[str, list[str]]:
+    """The addresses of all tasks, on ports that are free now."""
+    counts = {"worker": workers}
+    if parameter_servers:
+        counts = {"chief": 1, "worker": workers, "ps": parameter_servers}
+    with contextlib.ExitStack() as open_sockets:
+        # All are held until all are found, so that no port comes twice.
+        def address() -> str:
+            found = open_sockets.enter_context(socket.socket())
+            found.bind(("127.0.0.1", 0))
+            return f"127.0.0.1:{found.getsockname()[1]}"
+
+        return {kind: [address() for _ in range(count)] for kind, count in counts.items()}
+
+
+class Task:
+    """A running task.
+
+    Args:
+        name: before each line of its output.
+        command: to run.
+        config: its TF_CONFIG.
+        shows_bars: whether lines that are written over, as progress bars are, pass; else their last does.
+    """
+
+    def __init__(self, name: str, command: list[str], config: dict[str, Any], shows_bars: bool) -> None:
+        self.name = name
+        self._shows_bars = shows_bars
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config), "PYTHONUNBUFFERED": "1"}
+        # In a group of its own: Ctrl-C comes to us, and what the task starts ends with it.
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._copy, args=(self.process.stdout,))
+        self._reader.start()
+
+    def _copy(self, output: IO[bytes]) -> None:
+        rest = ""
+        while block := os.read(output.fileno(), 1 << 16).decode(errors="replace"):
+            *pieces, rest = re.split(r"(?<=\n)|(?<=\r)(?!\n)", rest + block)
+            for piece in pieces:
+                self._print(piece)
+        if rest:
+            self._print(rest + "\n")
+
+    def _print(self, piece: str) -> None:
+        over = piece.endswith("\r")
+        if piece.strip() and (self._shows_bars or not over):
+            sys.stdout.write(f"{self.name} | {piece.rstrip()}" + ("\r" if over else "\n"))
+            sys.stdout.flush()
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the task and to what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def end(self, until: float) -> None:
+        """Waits for a task that was asked to end, and kills it at a time of `time.monotonic`."""
+        try:
+            self.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        self.send(signal.SIGKILL)
+        self.process.wait()
+        self._reader.join()
+
+
+def run(tasks: list[Task], leader: Task | None) -> int:
+    """Waits for the end of all tasks, or of the leader, or for the first failure; returns the exit status."""
+    status = 0
+    try:
+        while True:
+            codes = [task.process.poll() for task in tasks]
+            failed = next(((task, code) for task, code in zip(tasks, codes) if code), None)
+            if failed is not None and (leader is None or failed[0] is leader):
+                task, code = failed
+                status = 128 - code if code < 0 else code
+                print(f"{task.name} failed with status {status}; ending the others", file=sys.stderr)
+                break
+            if all(code is not None for code in codes) or (leader and leader.process.poll() == 0):
+                break
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    finally:
+        for task in tasks:
+            task.send(signal.SIGTERM)
+        until = time.monotonic() + GRACE
+        for task in tasks:
+            task.end(until)
+    return status
+
+
+def main() -> None:
+    """Starts the tasks and ends with their status."""
+    args = parse()
+    addresses = cluster(args.workers, args.parameter_servers)
+    command = [sys.executable, str(args.script), *args.arguments]
+    # What ends us ends the tasks too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    tasks = []
+    for kind, some in addresses.items():
+        for index in range(len(some)):
+            config = {"cluster": addresses, "task": {"type": kind, "index": index}}
+            name = kind if kind == "chief" else f"{kind} {index}"
+            tasks.append(Task(name, command, config, shows_bars=not tasks))
+    raise SystemExit(run(tasks, tasks[0] if args.parameter_servers else None))
+
+
+if __name__ == "__main__":
+    main()
