@@ -66,10 +66,22 @@ class Cluster:
         kind, index = task["type"], task["index"]
         if isinstance(index, str) and index.isdigit():  # as some cluster managers write it
             index = int(index)
-        known = tasks.get(kind, [])
+        known = tasks.get(kind, []) if isinstance(kind, str) else []
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(known):
             raise _malformed(f"says that this task is {kind} {index!r}, but its cluster has {_counts(tasks)}")
         return cls({name: list(addresses) for name, addresses in tasks.items()}, kind, index)
+
+    @classmethod
+    def from_resolver(cls, resolver: Any) -> Cluster:
+        """Asks one of `tf.distribute.cluster_resolver`."""
+        spec = resolver.cluster_spec()  # first, as some find their task by it
+        kind, index = resolver.task_type, resolver.task_id
+        tasks = {name: list(addresses) for name, addresses in spec.as_dict().items()}
+        return cls(tasks, kind, int(index or 0))
+
+    def join(self) -> None:
+        """Makes this process one of the cluster's for good, as TensorFlow does."""
+        _joined[:] = [self]
 
     @property
     def address(self) -> str:
@@ -144,10 +156,15 @@ class Cluster:
             time.sleep(0.1)
 
 
+# The cluster that this process has joined: one at most.
+_joined: list[Cluster] = []
+
+
 def is_chief() -> bool:
     """Whether this process is the one to write files and to print.
 
-    True unless TF_CONFIG says that it is another task than the chief or, where there is no chief, worker 0.
+    True unless it is another task of its cluster than the chief or, where there is no chief, worker 0. The
+    cluster is the one that `loops.strategy` joined or, before, that in TF_CONFIG.
 
     Raises:
         ValueError: TF_CONFIG is malformed.
@@ -157,7 +174,7 @@ def is_chief() -> bool:
         >>> loops.is_chief()
         True
     """
-    cluster = Cluster.from_environment()
+    cluster = _joined[0] if _joined else Cluster.from_environment()
     return cluster is None or cluster.is_chief
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class DeviceLoop:
         if self._buffer is None:
             # One column more than values: the number of the call that wrote the row, so that rows of an
             # earlier call are known for what they are.
-            self._buffer = tf.Variable(tf.zeros([CAPACITY, self._width + 1]), trainable=False)
+            self._buffer = _of_this_process(tf.zeros([CAPACITY, self._width + 1]))
         arrays = isinstance(iterator, BatchIterator)
         if arrays:
             steps = min(steps, iterator.remaining)
@@ -202,16 +203,15 @@ class DeviceLoop:
         )
 
     def _record(self, step: tf.Tensor, batch: Any, number: tf.Tensor) -> None:
-        def write(buffer: tf.Variable, row: tf.Tensor, step: tf.Tensor) -> None:
-            buffer.scatter_update(tf.IndexedSlices(row, step))
-
         assert self._buffer is not None
-        row = self._row(batch, number)
-        if tf.distribute.has_strategy():
-            tf.distribute.get_strategy().extended.update(self._buffer, write, args=(row, step))
-        else:
-            write(self._buffer, row, step)
+        self._buffer.scatter_update(tf.IndexedSlices(self._row(batch, number), step))
 
     def _row(self, batch: Any, *number: tf.Tensor) -> tf.Tensor:
         self.traces += 1
         return tf.stack([*self._body(batch), *number])
+
+
+def _of_this_process(value: tf.Tensor) -> tf.Variable:
+    """A variable of no strategy, in whose scope this may be called: another thread is outside of it."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(tf.Variable, value, trainable=False).result()

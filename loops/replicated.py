@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from .nonfinite import raises_nonfinite
-from .scope import has_other_workers, scope_of
+from .scope import has_other_workers, is_asynchronous, scope_of
 from .share import split
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -103,6 +103,11 @@ def _is_distributed(value: Any) -> bool:
 
 
 def _check_arguments(strategy: tf.distribute.Strategy, arguments: Any) -> None:
+    if is_asynchronous(strategy):
+        raise ValueError(
+            "The step was called under parameter servers, whose workers run steps that a coordinator gives "
+            "them: use `TrainStep` and `train`, or `ClusterCoordinator.schedule`."
+        )
     flat = tf.nest.flatten(arguments)
     whole = [value for value in flat if not _is_distributed(value) and len(getattr(value, "shape", ()))]
     if not whole:

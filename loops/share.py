@@ -68,31 +68,43 @@ def on_replicas(
     if strategy is None:
         return function(batch, None)
     replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
-    weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
-    share = Share(tf.cast(examples, tf.float32), weight)
-    parts = split(strategy, batch)
+
+    def own(part: Any, examples: tf.Tensor) -> Any:
+        if isinstance(batch, Unread):
+            # Each replica reads its own examples; only the indices of all go to it.
+            part = batch.take(_part(part, examples, replicas, tf.distribute.get_replica_context()))
+        if replicas == 1:
+            return function(part, None)
+        weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
+        return function(part, Share(tf.cast(examples, tf.float32), weight))
+
+    parts = batch.indices if isinstance(batch, Unread) else split(strategy, batch)
     # Keras' losses divide by the number of replicas, which is right for equal parts alone.
     with undivided_losses():
-        results = strategy.run(function, args=(parts, share))
+        results = strategy.run(own, args=(parts, examples))
     return tf.nest.map_structure(lambda result: strategy.experimental_local_results(result)[0], results)
 
 
 def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns a batch as values of which each replica has its part; see `on_replicas`."""
+    """Returns a nest of tensors as values of which each replica has its part; see `on_replicas`."""
     replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
     if replicas == 1:
-        return batch.take(batch.indices) if isinstance(batch, Unread) else batch
-    few = examples < replicas
+        return batch
 
     def part(context: Any) -> Any:
-        number = context.replica_id_in_sync_group
-        first = tf.where(few, 0, number * examples // replicas)
-        last = tf.where(few, examples, (number + 1) * examples // replicas)
-        if isinstance(batch, Unread):
-            return batch.take(batch.indices[first:last])
-        return tf.nest.map_structure(lambda tensor: tensor[first:last], batch)
+        return tf.nest.map_structure(lambda tensor: _part(tensor, examples, replicas, context), batch)
 
     return strategy.experimental_distribute_values_from_function(part)
+
+
+def _part(tensor: tf.Tensor, examples: tf.Tensor, replicas: int, context: Any) -> tf.Tensor:
+    """The rows of a tensor that are those of a replica."""
+    if replicas == 1:
+        return tensor
+    number, few = context.replica_id_in_sync_group, examples < replicas
+    first = tf.where(few, 0, number * examples // replicas)
+    last = tf.where(few, examples, (number + 1) * examples // replicas)
+    return tensor[first:last]
 
 
 def total_over_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -108,15 +120,16 @@ def same_on_workers(strategy: tf.distribute.Strategy | None) -> Callable[[float]
     if strategy is None or not has_other_workers(strategy):
         return None
 
-    @tf.function
     def on_all(value: tf.Tensor) -> tf.Tensor:
         # Made by an operation of the replica, as TensorFlow reduces to the device of what it is given.
         totals = strategy.run(lambda number: total_over_replicas(tf.identity(number)), args=(value,))
         return strategy.experimental_local_results(totals)[0]
 
+    traced = tf.function(on_all)
+
     def mean(number: float) -> float:
         with strategy.scope():
-            return float(on_all(tf.constant(number / strategy.num_replicas_in_sync, tf.float32)))
+            return float(traced(tf.constant(number / strategy.num_replicas_in_sync, tf.float32)))
 
     return mean
 

@@ -38,8 +38,9 @@ def strategy(
             - "mirrored:cpu:2": so many logical devices that share the CPU, to try out what several GPUs do.
             - "multiworker": the workers that the environment variable TF_CONFIG lists, each with all its
               GPUs; "multiworker:slurm" and "multiworker:kubernetes" ask these for the list.
-            - "parameter_server": the cluster in TF_CONFIG, trained asynchronously. The chief gets the
-              strategy. On its workers and parameter servers the call serves until the process is ended.
+            - "parameter_server", with the same endings: a chief, workers and parameter servers, trained
+              asynchronously. The chief gets the strategy. On the others the call serves until the process
+              is ended.
             - "tpu", "tpu:NAME": the TPU of this machine, or of that name.
             - "auto": in a strategy's scope, that one; the cluster in TF_CONFIG, if there is one; all GPUs, if
               there are several; else one device.
@@ -103,9 +104,9 @@ def _make(spec: str, timeout: float) -> tf.distribute.Strategy:
         if not kind:
             return _mirrored_gpus(_count(spec, count) if count else None)
     elif name == "multiworker" and (not rest or rest in _RESOLVERS):
-        return _multiworker(rest, timeout)
-    elif spec == "parameter_server":
-        return _parameter_server(timeout)
+        return _multiworker(spec, rest, timeout)
+    elif name == "parameter_server" and (not rest or rest in _RESOLVERS):
+        return _parameter_server(spec, rest, timeout)
     elif name == "tpu":
         return _tpu(rest)
     raise _unknown(spec)
@@ -141,29 +142,23 @@ def _mirrored_cpus(count: int) -> tf.distribute.Strategy:
     )
 
 
-def _multiworker(resolver: str, timeout: float) -> tf.distribute.Strategy:
-    if resolver:
-        made = getattr(tf.distribute.cluster_resolver, _RESOLVERS[resolver])()
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=made)
-    cluster = _cluster("multiworker")
+def _multiworker(spec: str, source: str, timeout: float) -> tf.distribute.Strategy:
+    cluster, resolver = _cluster(spec, source)
     if "ps" in cluster.tasks:
-        raise ValueError(
-            "`spec` 'multiworker', but TF_CONFIG lists parameter servers: use 'parameter_server'."
-        )
+        raise ValueError(f"`spec` {spec!r}, but the cluster has parameter servers: use 'parameter_server'.")
     with cluster.port_held():
         cluster.wait_for_others(timeout)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
 
-def _parameter_server(timeout: float) -> tf.distribute.Strategy:
-    cluster = _cluster("parameter_server")
+def _parameter_server(spec: str, source: str, timeout: float) -> tf.distribute.Strategy:
+    cluster, resolver = _cluster(spec, source)
     missing = [kind for kind in ("chief", "worker", "ps") if kind not in cluster.tasks]
     if missing:
         raise ValueError(
-            f"`spec` 'parameter_server', but TF_CONFIG lists no {missing[0]!r}: it takes a chief, workers "
-            "and parameter servers."
+            f"`spec` {spec!r}, but the cluster has no {missing[0]!r}: it takes a chief, workers and "
+            "parameter servers."
         )
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if cluster.kind != "chief":
         _serve(cluster, resolver)
     with cluster.port_held():
@@ -195,14 +190,21 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
-def _cluster(spec: str) -> Cluster:
-    cluster = Cluster.from_environment()
-    if cluster is None:
-        raise ValueError(
-            f"`spec` {spec!r} needs a cluster, and the environment variable TF_CONFIG lists none: start the "
-            "program with scripts/launch.py on this machine, or set TF_CONFIG on each."
-        )
-    return cluster
+def _cluster(spec: str, source: str) -> tuple[Cluster, Any]:
+    """The cluster that this process belongs to, which it joins, and TensorFlow's word for it."""
+    if source:
+        resolver = getattr(tf.distribute.cluster_resolver, _RESOLVERS[source])()
+        cluster = Cluster.from_resolver(resolver)
+    else:
+        found = Cluster.from_environment()
+        if found is None:
+            raise ValueError(
+                f"`spec` {spec!r} needs a cluster, and the environment variable TF_CONFIG lists none: start "
+                "the program with scripts/launch.py on this machine, or set TF_CONFIG on each."
+            )
+        cluster, resolver = found, tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    cluster.join()
+    return cluster, resolver
 
 
 def _count(spec: str, text: str) -> int:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from ..optim import GroupedOptimizer
-from ..optim.replicas import apply_sums, sum_over_replicas, when
+from ..optim.replicas import apply_sums, once, sum_over_replicas, when
 from ..optim.sparse import without_repeats
 from ..optim.stock import StockUpdate
 from .keras_private import built_variables, knows_variable
@@ -191,15 +191,19 @@ class Update:
         if self._scale is not None:
             gradients = self._scale.unscaled(gradients)
         if self.may_skip:
-            finite = all_finite(gradients if loss is None else [*gradients, loss])
+            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
             overflow = None if self._scale is None else self._overflow
             when(finite, self._take, gradients, [] if loss is None else [loss], otherwise=overflow)
             return finite
         checked = []
         if self.on_nonfinite == "raise":
-            checked = [check_finite(gradients, self.names, loss)]
+            checked = [once(self._checked, gradients, [] if loss is None else [loss])]
         with tf.control_dependencies(checked):
             self._take(gradients, [])
+            return tf.identity(tf.constant(True))
+
+    def _checked(self, gradients: list[Any], losses: list[Any]) -> tf.Tensor:
+        with tf.control_dependencies([check_finite(gradients, self.names, losses[0] if losses else None)]):
             return tf.identity(tf.constant(True))
 
     def _take(self, gradients: list[Any], losses: list[Any]) -> None:

@@ -105,6 +105,22 @@ def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[],
     tf.cond(condition, branch(action), branch(otherwise))
 
 
+def once(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
+    """Returns `function(*tensors)`, worked out by one replica of this process for all.
+
+    Args:
+        function: of tensors.
+        tensors: nests of tensors, the same on each replica.
+    """
+    if not in_replica() or replica_count() == 1:
+        return function(*tensors)
+
+    def on_all(strategy: Any, *given: Any) -> tf.Tensor:
+        return function(*tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], given))
+
+    return tf.distribute.get_replica_context().merge_call(on_all, args=tensors)
+
+
 def apply_sums(
     optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
 ) -> None:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import coordinator, figures, startup, tables, updates
+from bench import coordinator, figures, replicas, startup, tables, updates
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.peers import BASE, INSTALL, PEERS, choose, interpreters
 
-PARTS = ("startup", "updates", "steps")
+PARTS = ("startup", "updates", "replicas", "steps")
 EPILOG = """
 contenders:
 {contenders}
@@ -77,8 +77,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=list(PARTS),
         default=list(PARTS),
-        help="what to time: import and help, the optimizer's update of large networks, training steps; "
-        "default: all",
+        help="what to time: import and help, the optimizer's update of large networks, steps on several "
+        "replicas and workers, training steps; default: all",
     )
     return made
 
@@ -117,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             report["startup"] = dataclasses.asdict(times)
     if "updates" in options.parts:
         _measure_updates(pythons["tensorflow"], options.rounds, report)
+    if "replicas" in options.parts:
+        _measure_replicas(pythons["tensorflow"], options.rounds, report)
     status = 0
     if "steps" in options.parts:
         _measure(cases, peers, pythons, options, report)
@@ -141,6 +143,21 @@ def _measure_updates(python: str, rounds: int, report: dict[str, Any]) -> None:
             )
     except RuntimeError as error:
         print(f"updates not measured: {error}", file=sys.stderr)
+
+
+def _measure_replicas(python: str, rounds: int, report: dict[str, Any]) -> None:
+    folder = str(Path(__file__).parent)
+    found = []
+    try:
+        for network in replicas.NETWORKS:
+            for count in replicas.REPLICAS:
+                found.append(replicas.measure(python, network, count, rounds, folder))
+            found.append(replicas.measure_workers(python, network, rounds, folder))
+    except RuntimeError as error:
+        print(f"replicas not measured: {error}", file=sys.stderr)
+    if found:
+        print("", replicas.report(found), sep="\n", flush=True)
+    report["replicas"] = [dataclasses.asdict(one) for one in found]
 
 
 def _measure(

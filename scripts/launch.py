@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -24,7 +24,8 @@ EXAMPLES = """examples:
   launch.py --workers 2 --parameter-servers 1 scripts/train_lenet.py --strategy parameter_server
 
 Every task runs the script with the same arguments and its own TF_CONFIG, on loopback. All end together: when
-one fails, with its exit status; with parameter servers, when the chief is done; on Ctrl-C.
+one fails, with its exit status; with parameter servers, when the chief is done (a worker that is killed there
+is survived, as long as there are others); on Ctrl-C.
 """
 # Seconds that a task has to end when it is asked to.
 GRACE = 10.0
@@ -37,6 +38,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--workers", type=number(int, at_least=1), default=2, metavar="N", help="workers (default: 2)")
     add("--parameter-servers", type=number(int, at_least=0), default=0, metavar="N",
         help="parameter servers, which a chief then comes with (default: 0: workers alone)")
+    add("--timeout", type=number(float, above=0), metavar="SECONDS",
+        help="end all tasks after so long, with status 124 (default: never)")
     add("script", type=Path, metavar="SCRIPT", help="a Python script")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     args = parser.parse_args(argv)
@@ -83,18 +86,22 @@ class Task:
         self._reader.start()
 
     def _copy(self, output: IO[bytes]) -> None:
+        # Decodes over the borders of blocks, and keeps \r.
+        text = io.TextIOWrapper(output, errors="replace", newline="")
         rest = ""
-        while block := os.read(output.fileno(), 1 << 16).decode(errors="replace"):
-            *pieces, rest = re.split(r"(?<=\n)|(?<=\r)(?!\n)", rest + block)
-            for piece in pieces:
-                self._print(piece)
+        while block := text.read(1) if self._shows_bars else text.readline():
+            rest += block
+            if rest.endswith("\n") or (self._shows_bars and rest.endswith("\r")):
+                self._print(rest)
+                rest = ""
         if rest:
             self._print(rest + "\n")
 
-    def _print(self, piece: str) -> None:
-        over = piece.endswith("\r")
-        if piece.strip() and (self._shows_bars or not over):
-            sys.stdout.write(f"{self.name} | {piece.rstrip()}" + ("\r" if over else "\n"))
+    def _print(self, line: str) -> None:
+        if not self._shows_bars:
+            line = line.rstrip().rpartition("\r")[2] + "\n"
+        if line.strip():
+            sys.stdout.write(f"{self.name} | {line}")
             sys.stdout.flush()
 
     def send(self, number: int) -> None:
@@ -113,46 +120,62 @@ class Task:
         self._reader.join()
 
 
-def run(tasks: list[Task], leader: Task | None) -> int:
-    """Waits for the end of all tasks, or of the leader, or for the first failure; returns the exit status."""
-    status = 0
-    try:
-        while True:
-            codes = [task.process.poll() for task in tasks]
-            failed = next(((task, code) for task, code in zip(tasks, codes) if code), None)
-            if failed is not None and (leader is None or failed[0] is leader):
-                task, code = failed
-                status = 128 - code if code < 0 else code
-                print(f"{task.name} failed with status {status}; ending the others", file=sys.stderr)
-                break
-            if all(code is not None for code in codes) or (leader and leader.process.poll() == 0):
-                break
-            time.sleep(0.05)
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    finally:
-        for task in tasks:
-            task.send(signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        for task in tasks:
-            task.end(until)
-    return status
-
-
-def main() -> None:
-    """Starts the tasks and ends with their status."""
-    args = parse()
-    addresses = cluster(args.workers, args.parameter_servers)
-    command = [sys.executable, str(args.script), *args.arguments]
-    # What ends us ends the tasks too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    tasks = []
+def start(addresses: dict[str, list[str]], command: list[str], tasks: list[Task]) -> None:
+    """Starts one task for each address; `tasks` holds those that run, whatever interrupts it."""
     for kind, some in addresses.items():
         for index in range(len(some)):
             config = {"cluster": addresses, "task": {"type": kind, "index": index}}
             name = kind if kind == "chief" else f"{kind} {index}"
             tasks.append(Task(name, command, config, shows_bars=not tasks))
-    raise SystemExit(run(tasks, tasks[0] if args.parameter_servers else None))
+
+
+def wait(tasks: list[Task], timeout: float | None) -> int:
+    """Waits for the end of all tasks, of the chief if there is one, or for a failure; returns the status."""
+    until = None if timeout is None else time.monotonic() + timeout
+    leader = tasks[0] if tasks[0].name == "chief" else None
+    while until is None or time.monotonic() < until:
+        codes = [task.process.poll() for task in tasks]
+        for task, code in zip(tasks, codes):
+            # A chief goes on without a worker that was killed, not without one that failed by itself.
+            if code and not (leader and task is not leader and code < 0):
+                status = 128 - code if code < 0 else code
+                print(f"{task.name} failed with status {status}; ending the others", file=sys.stderr)
+                return status
+        if all(code is not None for code in codes) or (leader and leader.process.poll() == 0):
+            return 0
+        time.sleep(0.05)
+    print(f"not done after {timeout:g} seconds; ending all", file=sys.stderr)
+    return 124
+
+
+def end(tasks: list[Task]) -> None:
+    """Asks all tasks to end, and kills those that do not."""
+    for task in tasks:
+        task.send(signal.SIGTERM)
+    until = time.monotonic() + GRACE
+    for task in tasks:
+        task.end(until)
+
+
+def main() -> None:
+    """Starts the tasks and ends with their status."""
+    args = parse()
+    command = [sys.executable, str(args.script), *args.arguments]
+
+    def interrupted(number: int, _: object) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)  # the tasks are being ended already
+        raise SystemExit(128 + number)
+
+    for number_ in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number_, interrupted)
+    tasks: list[Task] = []
+    try:
+        start(cluster(args.workers, args.parameter_servers), command, tasks)
+        status = wait(tasks, args.timeout)
+    finally:
+        end(tasks)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

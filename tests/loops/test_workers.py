@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-
 WORKER = """
 import keras
 import numpy as np

@@ -1,0 +1,131 @@
+"""launch.py: prefixes, statuses, and that nothing stays behind. The scripts it starts need no TensorFlow."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[2] / "scripts" / "launch.py"
+TASK = """
+import json, os, signal, sys, time
+config = json.loads(os.environ["TF_CONFIG"])
+kind, index = config["task"]["type"], config["task"]["index"]
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(body):
+        file = tmp_path / "task.py"
+        file.write_text(TASK + body)
+        return file
+
+    return write
+
+
+def launch(*arguments, timeout=60):
+    command = [sys.executable, str(LAUNCH), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def test_prefixes_and_arguments(script):
+    done = launch("--workers", 2, script("print(kind, index, sys.argv[1:])"), "--epochs", "3")
+    assert done.returncode == 0, done.stderr
+    lines = sorted(done.stdout.splitlines())
+    assert lines == ["worker 0 | worker 0 ['--epochs', '3']", "worker 1 | worker 1 ['--epochs', '3']"]
+
+
+def test_each_task_has_a_port_of_its_own(script):
+    body = "print(*[a for some in config['cluster'].values() for a in some])"
+    body += "\nif kind != 'chief': time.sleep(60)"
+    done = launch("--workers", 2, "--parameter-servers", 1, script(body))
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("chief | ")]
+    addresses = line.removeprefix("chief | ").split()
+    assert len(set(addresses)) == 4 and all(a.startswith("127.0.0.1:") for a in addresses)
+
+
+def test_bars_of_one_task_pass_and_of_others_the_last_state(script):
+    done = launch(script("print('a\\rb\\rc\\nend'); sys.stdout.write('last')"))
+    assert "worker 0 | a\r" in done.stdout or "worker 0 | a\nworker 0 | b" in done.stdout
+    assert "worker 1 | c\n" in done.stdout and "worker 1 | a" not in done.stdout
+    assert done.stdout.count("| last\n") == 2
+
+
+def test_letters_of_several_bytes_over_a_border(script):
+    done = launch("--workers", 1, script("sys.stdout.write('ä' * 100001)"))
+    assert done.stdout.count("ä") == 100001 and "\ufffd" not in done.stdout
+
+
+def test_the_first_failure_ends_all(script):
+    done = launch(script("if index == 1: sys.exit(7)\ntime.sleep(60)"), timeout=30)
+    assert done.returncode == 7
+    assert "worker 1 failed with status 7; ending the others" in done.stderr
+
+
+def test_a_signal_is_told_as_shells_do(script):
+    done = launch("--workers", 1, script("os.kill(os.getpid(), signal.SIGKILL)"))
+    assert done.returncode == 128 + signal.SIGKILL
+
+
+def test_a_chief_survives_a_worker_that_was_killed_but_not_one_that_failed(script):
+    killed = "if kind == 'worker': os.kill(os.getpid(), signal.SIGKILL)\n"
+    rest = "time.sleep(2 if kind == 'chief' else 60)"
+    assert launch("--workers", 1, "--parameter-servers", 1, script(killed + rest)).returncode == 0
+    failed = "if kind == 'worker': sys.exit(3)\n"
+    assert launch("--workers", 1, "--parameter-servers", 1, script(failed + rest)).returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(script, tmp_path, number):
+    child = "import subprocess; subprocess.Popen(['sleep', '77.125'])\n"
+    process = subprocess.Popen(
+        [sys.executable, str(LAUNCH), str(script(child + "print('up', flush=True); time.sleep(60)"))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(2):
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("up\n")
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    for _ in range(50):
+        left = subprocess.run(["pgrep", "-f", "sleep 77.125"], capture_output=True, text=True).stdout
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+
+
+def test_timeout(script):
+    done = launch("--timeout", 1, script("time.sleep(60)"), timeout=30)
+    assert done.returncode == 124
+    assert "not done after 1 seconds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere.py"], "there is no file nowhere.py"),
+        (["--workers", "0", __file__], "--workers"),
+        ([], "SCRIPT"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    done = launch(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_help_does_not_import_tensorflow():
+    environment = {**os.environ, "PYTHONPATH": "/nonexistent"}
+    code = "import runpy, sys; sys.argv = ['launch.py', '--help']; sys.modules['tensorflow'] = None\n"
+    code += f"sys.path.insert(0, {str(LAUNCH.parent)!r})\n"
+    code += f"runpy.run_path({str(LAUNCH)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "--parameter-servers" in done.stdout
