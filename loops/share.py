@@ -68,43 +68,50 @@ def on_replicas(
     if strategy is None:
         return function(batch, None)
     replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
-
-    def own(part: Any, examples: tf.Tensor) -> Any:
-        if isinstance(batch, Unread):
-            # Each replica reads its own examples; only the indices of all go to it.
-            part = batch.take(_part(part, examples, replicas, tf.distribute.get_replica_context()))
-        if replicas == 1:
-            return function(part, None)
+    share = None
+    if replicas > 1:
+        # Every value that goes to a replica costs a transfer: both numbers as one vector.
         weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
-        return function(part, Share(tf.cast(examples, tf.float32), weight))
+        share = tf.stack([tf.cast(examples, tf.float32), weight])
 
-    parts = batch.indices if isinstance(batch, Unread) else split(strategy, batch)
+    def own(part: Any, share: tf.Tensor | None) -> Any:
+        # Each replica reads its own examples.
+        part = batch.take(part) if isinstance(batch, Unread) else part
+        return function(part, None if share is None else Share(*tf.unstack(share)))
+
     # Keras' losses divide by the number of replicas, which is right for equal parts alone.
     with undivided_losses():
-        results = strategy.run(own, args=(parts, examples))
+        results = strategy.run(own, args=(split(strategy, batch), share))
     return tf.nest.map_structure(lambda result: strategy.experimental_local_results(result)[0], results)
 
 
 def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns a nest of tensors as values of which each replica has its part; see `on_replicas`."""
-    replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
+    """Returns a nest of tensors as values of which each replica has its part; see `on_replicas`.
+
+    Of an `Unread`, the indices.
+    """
+    replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return batch
+        return batch.indices if isinstance(batch, Unread) else batch
+    examples = examples_in(batch)
+    few = examples < replicas
+    edges = tf.range(replicas + 1) * examples // replicas
+    if isinstance(batch, Unread):
+        # Indices are copied cheaply, and one operation cuts them into all parts.
+        repeated = tf.tile(batch.indices, [tf.where(few, replicas, 1)])
+        sizes = tf.where(few, examples, edges[1:] - edges[:-1])
+        indices = tf.split(repeated, sizes, num=replicas)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: indices[context.replica_id_in_sync_group]
+        )
+    first, last = tf.where(few, 0, edges[:-1]), tf.where(few, examples, edges[1:])
 
     def part(context: Any) -> Any:
-        return tf.nest.map_structure(lambda tensor: _part(tensor, examples, replicas, context), batch)
+        number = context.replica_id_in_sync_group
+        rows = slice(number, number + 1)
+        return tf.nest.map_structure(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
 
     return strategy.experimental_distribute_values_from_function(part)
-
-
-def _part(tensor: tf.Tensor, examples: tf.Tensor, replicas: int, context: Any) -> tf.Tensor:
-    """The rows of a tensor that are those of a replica."""
-    if replicas == 1:
-        return tensor
-    number, few = context.replica_id_in_sync_group, examples < replicas
-    first = tf.where(few, 0, number * examples // replicas)
-    last = tf.where(few, examples, (number + 1) * examples // replicas)
-    return tensor[first:last]
 
 
 def total_over_replicas(value: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,9 @@ from gradloop.loops.pace import Pace
 
 
 class FakeStep:
-    """Reads batches as a step does, and keeps what it read."""
+    """Reads batches as a step on one device does, and keeps what it read."""
+
+    strategy = None
 
     def __init__(self):
         self.seen = []
