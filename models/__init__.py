@@ -1,5 +1,19 @@
-"""Networks to train: LeNet-5, written in the three ways that Keras has."""
+"""Networks to train: LeNet-5 written in Keras' three ways, and transfer learning on keras.applications."""
 
+from .backbone import backbone, networks
+from .classifier import classifier
 from .lenet5 import LeNet5, lenet5_functional, lenet5_sequential
+from .recommend import Strategy, recommend
+from .truncate import truncate
 
-__all__ = ["LeNet5", "lenet5_functional", "lenet5_sequential"]
+__all__ = [
+    "LeNet5",
+    "Strategy",
+    "backbone",
+    "classifier",
+    "lenet5_functional",
+    "lenet5_sequential",
+    "networks",
+    "recommend",
+    "truncate",
+]

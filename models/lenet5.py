@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import keras
 
+from .checks import class_count, dropout_rate
 from .images import IMAGE_SHAPE, checked_images
-
-
-def _class_count(num_classes: int) -> int:
-    try:
-        count = operator.index(num_classes)
-    except TypeError:
-        count = 0
-    if isinstance(num_classes, bool) or count < 2:
-        raise ValueError(
-            f"`num_classes` must be an integer of at least 2; got {num_classes!r}."
-        )
-    return count
-
-
-def _dropout_rate(dropout: float) -> float:
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(
-            f"`dropout` is the share of units to drop, at least 0 and below 1; got {dropout!r}."
-        )
-    return float(dropout)
 
 
 def _penalty(name: str, value: float) -> float:
@@ -49,8 +29,8 @@ def _layers(
     dtype: Any = None,
 ) -> list[keras.layers.Layer]:
     """The network as an ordered list of fresh layers: the one place that says what LeNet-5 is."""
-    num_classes = _class_count(num_classes)
-    dropout = _dropout_rate(dropout)
+    num_classes = class_count(num_classes)
+    dropout = dropout_rate(dropout)
     l1, l2 = _penalty("l1", l1), _penalty("l2", l2)
     policy = dtype if dtype is not None else keras.config.dtype_policy()
     # Half precision has too few digits for the logarithm of a small probability.

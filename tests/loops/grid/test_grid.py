@@ -39,7 +39,7 @@ def test_two_workers_give_the_numbers_of_one_device():
     answers = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.endswith("}")]
     assert len(answers) == 2
     for found in map(json.loads, answers):
-        assert len(found) >= 22
+        assert len(found) >= 23
         failed = {name: why for name, why in found.items() if why}
         assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 

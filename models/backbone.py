@@ -1,0 +1,190 @@
+"""Any image network of keras.applications, with its own preprocessing inside."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import operator
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from .preprocessing import identity, preprocessed
+
+MODES = ("tf", "torch", "caffe")
+
+
+def backbone(
+    name: str,
+    input_shape: Sequence[int | None] = (224, 224, 3),
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    include_top: bool = False,
+    preprocessing: str | None = "own",
+) -> keras.Model:
+    """Returns an image network of keras.applications that takes plain pixels.
+
+    The layers keep Keras' names (`"block5_conv2"`), and the graph is flat: preprocessing and network are one
+    Functional model, which `truncate` cuts, `classifier` grafts on and `cache_frozen` splits anywhere.
+
+    Args:
+        name: as in keras.applications: `"VGG16"`, `"ResNet50"`, `"MobileNetV2"`, ...; case does not matter.
+        input_shape: of one image, (height, width, 3); height and width may be None where a network takes any.
+        weights: None for random ones, `"imagenet"` for those that Keras downloads, or an `.h5` or
+            `.weights.h5` file of them.
+        include_top: whether to end in the network's own classifier of 1,000 ImageNet classes, instead of in
+            its last feature map.
+        preprocessing: `"own"` for what this network's `preprocess_input` does; `"tf"` (-1 to 1), `"torch"`
+            (ImageNet's mean and deviation) or `"caffe"` (BGR without the mean) for weights from elsewhere
+            that expect it; None for none.
+
+    Returns:
+        A Functional model. It takes RGB images of values from 0 to 255, (batch, height, width, 3).
+
+    Raises:
+        ValueError: an unknown network or preprocessing; an input shape that is too small or has not three
+            channels; weights of another network.
+        FileNotFoundError: no such weights file.
+        ConnectionError: `weights="imagenet"`, and they cannot be downloaded.
+
+    Example:
+        >>> model = backbone("MobileNetV2", (96, 96, 3))
+        >>> model.output_shape
+        (None, 3, 3, 1280)
+
+    Reference: https://keras.io/api/applications.
+    """
+    network, module = _found(name)
+    shape = _checked_shape(input_shape)
+    path = _checked_path(weights)
+    known = inspect.signature(network).parameters
+    # Some bring their preprocessing as layers of their own, which can be left out or not.
+    options = {"include_preprocessing": preprocessing == "own"} if "include_preprocessing" in known else {}
+    preprocess = _preprocess(preprocessing, module)
+    if preprocessing != "own" and not options and identity(module.preprocess_input):
+        raise ValueError(
+            f"`preprocessing` {preprocessing!r}: {network.__name__} has its own as layers that cannot be "
+            "left out; use 'own'."
+        )
+    pixels = keras.Input(shape, name="pixels")
+    images = pixels if preprocess is None else preprocessed(pixels, preprocess)
+    try:
+        model = network(
+            include_top=include_top,
+            weights=weights if weights == "imagenet" else None,
+            input_tensor=images,
+            input_shape=shape,
+            **options,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"`input_shape` {shape} does not fit {network.__name__}; Keras says: {error}"
+        ) from error
+    except Exception as error:
+        if weights == "imagenet" and "URL fetch failure" in str(error):
+            raise ConnectionError(
+                f"`weights='imagenet'`: the file of {network.__name__} cannot be downloaded ({error}). "
+                "Fetch it where there is a network, and pass its path as `weights`."
+            ) from error
+        raise
+    if 0 in model.output_shape[1:]:
+        raise ValueError(
+            f"`input_shape` {shape} is too small for {network.__name__}: its last feature map would be "
+            f"{model.output_shape[1:]}."
+        )
+    if path is not None:
+        _load(model, path, network.__name__)
+    # Keras made a list of the one input, and would warn whenever it is not given one.
+    return keras.Model(pixels, model.output, name=model.name)
+
+
+def networks() -> list[str]:
+    """The names that `backbone` takes, those of all image networks of keras.applications.
+
+    Example:
+        >>> {"VGG16", "ResNet50", "MobileNetV2"} <= set(networks())
+        True
+    """
+    return sorted(_networks())
+
+
+def _networks() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
+    """Name -> its constructor and the module of its `preprocess_input`."""
+    found: dict[str, tuple[Callable[..., keras.Model], ModuleType]] = {}
+    for name, member in vars(keras.applications).items():
+        if name[0].isupper() and inspect.isfunction(member):
+            # The module where it is written has a public one of the same name beside it.
+            found[name] = (member, getattr(keras.applications, member.__module__.rpartition(".")[2]))
+    return found
+
+
+def _found(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
+    known = _networks()
+    by_lower = {one.lower(): one for one in known}
+    if isinstance(name, str) and name.lower() in by_lower:
+        return known[by_lower[name.lower()]]
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)
+    meant = f" Did you mean {' or '.join(repr(by_lower[one]) for one in near)}?" if near else ""
+    raise ValueError(
+        f"`name` {name!r} is no image network of keras.applications.{meant} All: {', '.join(sorted(known))}."
+    )
+
+
+def _checked_shape(input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    try:
+        shape = tuple(None if size is None else operator.index(size) for size in input_shape)
+    except TypeError:
+        shape = ()
+    if len(shape) != 3 or any(size is not None and size < 1 for size in shape):
+        raise ValueError(f"`input_shape` must be (height, width, 3), not {input_shape!r}.")
+    if shape[2] != 3:
+        raise ValueError(
+            f"`input_shape` {shape}: these networks and their preprocessing take three channels, RGB. Repeat "
+            "the channel of grey images: `np.repeat(x, 3, axis=-1)`."
+        )
+    return shape
+
+
+def _checked_path(weights: str | os.PathLike[str] | None) -> str | None:
+    if weights is None or weights == "imagenet":
+        return None
+    path = os.fspath(weights)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"`weights` must be None, 'imagenet' or a file, and {path!r} is no file.")
+    if not path.endswith(".h5"):
+        raise ValueError(
+            f"`weights` {path!r} is no `.h5` or `.weights.h5` file. `keras.models.load_model` reads whole "
+            "models."
+        )
+    return path
+
+
+def _preprocess(mode: str | None, module: ModuleType) -> Callable[[Any], Any] | None:
+    if mode == "own":
+        return module.preprocess_input
+    if mode in MODES:
+        preprocess = keras.applications.imagenet_utils.preprocess_input
+        return partial(preprocess, data_format="channels_last", mode=mode)
+    if mode is not None:
+        options = ", ".join(map(repr, ("own", *MODES)))
+        raise ValueError(f"`preprocessing` must be {options} or None, not {mode!r}.")
+    return None
+
+
+def _load(model: keras.Model, path: str, name: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            model.load_weights(path)
+        except Exception as error:  # of many types, by what differs first
+            said = " ".join(str(error).split())
+            raise ValueError(
+                f"`weights` {path!r} are not those of {name} with this top; Keras says: {said[:300]}"
+            ) from error
+    # Of weights that do not fit, Keras warns container by container; of others, what it says is news.
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -1,0 +1,55 @@
+"""What a network of keras.applications does to pixels first, as layers of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+Preprocess = Callable[[Any], Any]
+
+
+def preprocessed(pixels: Any, preprocess: Preprocess) -> Any:
+    """Applies a `preprocess_input` function of keras.applications as layers that are saved with the model.
+
+    Every such function scales and shifts each channel, and some reverse the channels first. What exactly one
+    does is found by calling it, so nothing of Keras' tables is repeated here.
+
+    Args:
+        pixels: symbolic images, (batch, height, width, 3), RGB, 0 to 255.
+        preprocess: takes and returns NumPy images of that shape.
+
+    Returns:
+        Symbolic images, as the network's weights expect them; `pixels` itself where nothing is to be done.
+    """
+    order, scale, offset = affine(preprocess)
+    if order == [2, 1, 0]:
+        pixels = keras.ops.flip(pixels, axis=-1)
+    if identity(preprocess):
+        return pixels
+    if np.ptp(scale) == 0 and np.ptp(offset) == 0:
+        return keras.layers.Rescaling(float(scale[0]), float(offset[0]), name="preprocessing")(pixels)
+    normalization = keras.layers.Normalization(
+        mean=(-offset / scale).tolist(), variance=(1 / scale**2).tolist(), name="preprocessing"
+    )
+    return normalization(pixels)
+
+
+def identity(preprocess: Preprocess) -> bool:
+    """Whether a `preprocess_input` function returns what it is given."""
+    order, scale, offset = affine(preprocess)
+    return order == [0, 1, 2] and np.allclose(scale, 1.0) and np.allclose(offset, 0.0)
+
+
+def affine(preprocess: Preprocess) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Returns `(order, scale, offset)`: output channel c is `scale[c] * input[order[c]] + offset[c]`."""
+    black = np.zeros((1, 1, 1, 3))
+    offset = np.array(preprocess(black.copy()), "float64")[0, 0, 0]
+    primaries = 255.0 * np.eye(3)[:, None, None]
+    slopes = (np.array(preprocess(primaries.copy()), "float64")[:, 0, 0] - offset) / 255.0
+    order = np.abs(slopes).argmax(axis=0)
+    # Differences of floats near 1: digits beyond the twelfth are noise, and would hide equal channels.
+    scale = np.round(slopes[order, range(3)], 12)
+    return order.tolist(), scale, np.round(offset, 12)

@@ -1,0 +1,76 @@
+"""Classifiers: what the head is made of, and that it is on the backbone's own layers."""
+
+import keras
+import numpy as np
+import pytest
+
+from gradloop import models, optim
+
+L = keras.layers
+
+
+def features(size=4):
+    return keras.Sequential([keras.Input((size, size, 3)), L.Conv2D(5, 1, name="conv")], name="net")
+
+
+def names(model):
+    return [layer.name for layer in model.layers if layer.name.startswith("head")]
+
+
+def test_pooling_hidden_and_dropout():
+    backbone = features()
+    x = np.random.default_rng(0).random((2, 4, 4, 3), "float32")
+    model = models.classifier(backbone, 3)
+    assert names(model) == ["head_pool", "head"]
+    head = model.get_layer("head")
+    logits = backbone(x).numpy().mean((1, 2)) @ head.kernel.numpy() + head.bias.numpy()
+    np.testing.assert_allclose(model(x), keras.ops.softmax(logits), rtol=1e-5)
+    assert model.get_layer("conv") is backbone.get_layer("conv")
+
+    model = models.classifier(backbone, 3, pooling="flatten", hidden=(256, 7), dropout=0.5)
+    wanted = ["head_flatten", "head_hidden1", "head_dropout1", "head_hidden2", "head_dropout2", "head"]
+    assert names(model) == wanted
+    assert model.get_layer("head_hidden1").kernel.shape == (80, 256)
+    assert len(optim.select(model, "head")) == 6
+    assert names(models.classifier(backbone, 3, dropout=0.2)) == ["head_pool", "head_dropout", "head"]
+
+
+def test_on_a_vector_and_on_a_truncated_network():
+    vector = models.truncate(models.lenet5_functional(), "fc1")
+    assert names(models.classifier(vector, 5)) == ["head"]
+    short = models.classifier(models.truncate(models.backbone("VGG16", (32, 32, 3)), "block3_pool"), 2)
+    assert short.get_layer("head").kernel.shape == (256, 2)
+
+
+def test_probabilities_are_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = models.classifier(features(), 3)
+    assert model.output.dtype == "float32"
+    assert model.get_layer("conv").compute_dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 1}, "`num_classes` must be an integer of at least 2; got 1"),
+        ({"pooling": "max"}, "`pooling` must be 'avg' or 'flatten', not 'max'"),
+        ({"hidden": (0,)}, "`hidden` must be whole numbers of at least 1; got 0"),
+        ({"hidden": (1.5,)}, "`hidden` must be whole numbers of at least 1; got 1.5"),
+        ({"dropout": 1.0}, "`dropout` is the share of units"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        models.classifier(features(), **{"num_classes": 2, **options})
+
+
+def test_bad_backbones():
+    with pytest.raises(ValueError, match="gives .None, None, None, 5.: make it with a height and width"):
+        models.classifier(features(None), 2, pooling="flatten")
+    x = keras.Input((4, 3))
+    with pytest.raises(ValueError, match="of rank 4 or 2; it ends in"):
+        models.classifier(keras.Model(x, L.Dense(2)(x)), 2)
+    with pytest.raises(ValueError, match="of rank 4 or 2; it ends in"):
+        models.classifier(keras.Model(x, [L.Flatten()(x), x]), 2)
+    with pytest.raises(ValueError, match="whose code alone knows"):
+        models.classifier(models.LeNet5(), 2)

@@ -1,0 +1,71 @@
+"""Recommendations: the four cells of the table, as plans."""
+
+import keras
+import pytest
+
+from gradloop import models, optim
+
+L = keras.layers
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.classifier(models.backbone("VGG16", (32, 32, 3)), 5, hidden=(8,))
+
+
+def owners(variables):
+    return list(dict.fromkeys(variable.path.split("/")[-2] for variable in variables))
+
+
+HEAD = ["head_hidden1", "head"]
+# Thirteen convolutions: the last third is four.
+TOP = ["block4_conv3", "block5_conv1", "block5_conv2", "block5_conv3"]
+
+
+@pytest.mark.parametrize(
+    ("examples", "similar", "name", "trained"),
+    [
+        (2_000, True, "head", HEAD),
+        (2_000, False, "top", TOP + HEAD),
+        (4_999, False, "top", TOP + HEAD),
+        (5_000, True, "top", TOP + HEAD),
+        (1_000_000, False, "all", None),
+    ],
+)
+def test_the_table(model, examples, similar, name, trained):
+    strategy = models.recommend(examples, similar=similar)
+    assert strategy.name == name
+    assert f"{examples:,} examples" in strategy.reason and strategy.reason in str(strategy)
+    plan = optim.partition(model, strategy)
+    everything = owners(model.trainable_variables)
+    assert owners(plan.trained) == (trained or everything)
+    assert len(plan.order) == len(model.trainable_variables)
+    assert plan.groups["head"].lr_scale == 1.0
+    if name == "top":
+        assert plan.groups["top"].lr_scale == 0.1
+
+
+def test_filters_of_ones_own(model):
+    strategy = models.recommend(9_000, True, head=optim.last_layers(1), top="block5*")
+    plan = optim.partition(model, strategy)
+    assert owners(plan.trained) == ["block5_conv1", "block5_conv2", "block5_conv3", "head"]
+    with pytest.raises(optim.SelectionError, match="block9"):
+        optim.partition(model, models.recommend(9_000, True, top="block9*"))
+
+
+def test_a_small_network():
+    small = keras.Sequential([keras.Input((2,)), L.Dense(2, name="a"), L.Dense(2, name="b")])
+    small = keras.Sequential([*small.layers, L.Dense(2, name="c"), L.Dense(2, name="head")])
+    small.build((None, 2))
+    assert owners(optim.partition(small, models.recommend(9_000, True)).trained) == ["c", "head"]
+
+
+@pytest.mark.parametrize("examples", [0, -1, 2.5, "many"])
+def test_bad_examples(examples):
+    with pytest.raises(ValueError, match="`examples` must be a whole number of at least 1"):
+        models.recommend(examples, similar=True)
+
+
+def test_bad_similar():
+    with pytest.raises(TypeError, match="`similar` must be True or False, not 'yes'"):
+        models.recommend(10, similar="yes")  # type: ignore[arg-type]
