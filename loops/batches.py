@@ -99,6 +99,24 @@ class Batches:
         self.epoch += 1
         return iterator
 
+    def with_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> Batches:
+        """Returns `Batches` of other arrays in the same batch size, order and epoch.
+
+        Args:
+            x, y, sample_weight: as for `Batches`; of as many examples, the order is the same.
+        """
+        other = Batches(
+            x,
+            y,
+            self.batch_size,
+            shuffle=self.reader.shuffle,
+            seed=self.seed,
+            transform=self.reader.transform,
+            sample_weight=sample_weight,
+        )
+        other.epoch = self.epoch
+        return other
+
     def iterator(self, epoch: int = 0, position: int = 0) -> BatchIterator:
         """Returns an iterator over the rest of an epoch; `Batches` itself does not move.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,11 +17,14 @@ class Call(NamedTuple):
         operation: a layer, or an operation of `keras.ops`.
         inputs: symbolic tensors that it reads; none for an input of the model.
         outputs: symbolic tensors that it makes.
+        arguments: `(args, kwargs)` of the call with other tensors in the places of its inputs, given by the
+            `id` of these.
     """
 
     operation: Any
     inputs: Sequence[Any]
     outputs: Sequence[Any]
+    arguments: Callable[[Mapping[int, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -44,6 +47,11 @@ def functional(model: keras.Model) -> keras.Model:
     return graph
 
 
+def has_mask(tensor: Any) -> bool:
+    """Whether a symbolic tensor carries a mask, as an Embedding's does with `mask_zero=True`."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
 def calls(model: keras.Model) -> list[Call]:
     """The calls of a Functional or Sequential model, each after those whose outputs it reads.
 
@@ -54,7 +62,9 @@ def calls(model: keras.Model) -> list[Call]:
     """
     levels = functional(model)._nodes_by_depth
     return [
-        Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors))
+        Call(
+            node.operation, tuple(node.input_tensors), tuple(node.output_tensors), node.arguments.fill_in
+        )
         for depth in sorted(levels, reverse=True)
         for node in levels[depth]
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from ..optim.layout import stable_layer_names
 from .keras_private import Call, calls, functional
 
 
@@ -18,8 +19,9 @@ def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras
 
     Args:
         model: a Functional or Sequential model, branching or not.
-        layer: the last layer to keep, or its name; or how many to take off, as a negative number: -2 removes
-            the last two of `model.layers`, as long as one layer is the end of what is left.
+        layer: the last layer to keep, or its name, Keras' or the stable one of `optim`; or how many to
+            take off, as a negative number: -2 removes the last two of `model.layers`, as long as one layer is
+            the end of what is left.
 
     Returns:
         A Functional model with the same inputs.
@@ -42,16 +44,26 @@ def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras
         end = list(_called(model, graph, layer).outputs)
     else:
         raise TypeError(f"`layer` must be a layer, its name or a negative number, not {layer!r}.")
-    name = f"{model.name}_truncated"
-    return keras.Model(functional(model).input, end[0] if len(end) == 1 else end, name=name)
+    # The same name: a number that Keras gave it would no longer be known as one in another.
+    return keras.Model(functional(model).input, end[0] if len(end) == 1 else end, name=model.name)
 
 
 def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Layer) -> Call:
     """The one call of a layer."""
-    found = [call for call in graph if layer is call.operation or layer == call.operation.name]
+    stable = dict(zip(map(id, model.layers), stable_layer_names(model.layers)))
+    found = [
+        call
+        for call in graph
+        if layer is call.operation or layer in (call.operation.name, stable.get(id(call.operation)))
+    ]
     if len(found) == 1:
         return found[0]
     name = layer if isinstance(layer, str) else layer.name
+    if len({id(call.operation) for call in found}) > 1:
+        raise ValueError(
+            f"`layer` {name!r} is the stable name of one layer of model {model.name!r} and the one that "
+            "Keras shows of another: pass the layer itself."
+        )
     if found:
         raise ValueError(
             f"`layer` {name!r} is called {len(found)} times in model {model.name!r}, so it has no one "

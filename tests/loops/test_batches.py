@@ -287,3 +287,14 @@ def test_places_that_are_none(epoch, position):
     with pytest.raises(ValueError, match=f"`epoch` {epoch} and `position` {position} are no place"):
         data.iterator(epoch, position)
     assert isinstance(data.iterator(0, 3), loops.BatchIterator)
+
+
+def test_other_arrays_in_the_same_order():
+    data = loops.Batches(np.arange(7), np.arange(7), 3, seed=5)
+    list(data)
+    other = data.with_arrays(np.arange(7) + 10, np.arange(7), np.ones(7))
+    assert other.epoch == 1
+    for (x, _), (moved, _, weight) in zip(data, other, strict=True):
+        np.testing.assert_array_equal(moved, x + 10)
+        np.testing.assert_array_equal(weight, np.ones(len(x)))
+    np.testing.assert_array_equal(data.with_arrays(np.arange(3), None).arrays, np.arange(3))

@@ -45,6 +45,22 @@ def test_a_model_of_other_calls_of_the_layers():
     np.testing.assert_array_equal(cut(x), model.get_layer("stem")(x))
 
 
+def test_automatic_names_in_any_process():
+    L.Add()  # Keras counts on
+    x = keras.Input((2,))
+    first, second = L.Add(), L.Add()
+    model = keras.Model(x, L.Dense(1)(second([first([x, x]), x])))
+    one = np.ones((1, 2), "float32")
+    for name in (first.name, first, "add"):
+        np.testing.assert_array_equal(models.truncate(model, name)(one), 2 * one)
+    if second.name != "add_1":
+        np.testing.assert_array_equal(models.truncate(model, "add_1")(one), 3 * one)
+    first = L.Add(name="add_1")
+    model = keras.Model(x, L.Dense(1)(L.Add(name="add_3")([first([x, x]), x])))
+    with pytest.raises(ValueError, match="'add_1' is the stable name of one layer .* and the one that Keras"):
+        models.truncate(model, "add_1")
+
+
 def test_several_inputs():
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
     model = keras.Model({"a": a, "b": b}, L.Dense(1, name="last")(L.Add(name="sum")([a, b])))
