@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .checks import whole_number
 from .cut import of_cut, split_graph
 from .feature_files import FeatureFiles, fingerprint
 from .frozen import augmentations, split_frozen, trained_variables
@@ -160,8 +161,7 @@ def _arrays(data: Any) -> tuple[Any, Any, Any]:
 
 def _slices(x: Any, batch_size: int, copies: int) -> Callable[[], Iterator[Any]]:
     """Returns a function that begins a pass over the inputs, of all copies, as tensors."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a whole number of at least 1, not {batch_size!r}.")
+    batch_size = whole_number("batch_size", batch_size)
     examples = len(keras.tree.flatten(x)[0])
 
     def passes() -> Iterator[Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import operator
 
 
-def class_count(num_classes: int) -> int:
-    """The number of classes; ValueError unless it is an integer of at least 2."""
+def whole_number(name: str, value: int, at_least: int = 1) -> int:
+    """The value as an int; ValueError unless it is a whole number that is large enough."""
     try:
-        count = operator.index(num_classes)
+        number = operator.index(value)
     except TypeError:
-        count = 0
-    if isinstance(num_classes, bool) or count < 2:
-        raise ValueError(f"`num_classes` must be an integer of at least 2; got {num_classes!r}.")
-    return count
+        number = at_least - 1
+    if isinstance(value, bool) or number < at_least:
+        raise ValueError(f"`{name}` must be an integer of at least {at_least}; got {value!r}.")
+    return number
 
 
 def dropout_rate(dropout: float) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 
 import keras
 
-from .checks import class_count, dropout_rate
+from .checks import dropout_rate, whole_number
 from .keras_private import functional
 
 L = keras.layers
@@ -48,8 +47,8 @@ def classifier(
         ['head_hidden1/kernel', 'head_hidden1/bias', 'head/kernel', 'head/bias']
     """
     graph = functional(backbone)
-    num_classes, dropout = class_count(num_classes), dropout_rate(dropout)
-    hidden = [_units(units) for units in hidden]
+    num_classes, dropout = whole_number("num_classes", num_classes, 2), dropout_rate(dropout)
+    hidden = [whole_number(f"hidden[{place}]", units) for place, units in enumerate(hidden)]
     features = graph.output
     shape = getattr(features, "shape", ())
     if len(shape) not in (2, 4):
@@ -77,13 +76,3 @@ def classifier(
     # Half precision has too few digits for the logarithm of a small probability.
     probabilities = L.Dense(num_classes, activation="softmax", dtype="float32", name="head")(features)
     return keras.Model(graph.input, probabilities, name=f"{backbone.name}_classifier")
-
-
-def _units(units: int) -> int:
-    try:
-        count = operator.index(units)
-    except TypeError:
-        count = 0
-    if isinstance(units, bool) or count < 1:
-        raise ValueError(f"`hidden` must be whole numbers of at least 1; got {units!r}.")
-    return count

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from .checks import class_count, dropout_rate
+from .checks import dropout_rate, whole_number
 from .images import IMAGE_SHAPE, checked_images
 
 
@@ -29,7 +29,7 @@ def _layers(
     dtype: Any = None,
 ) -> list[keras.layers.Layer]:
     """The network as an ordered list of fresh layers: the one place that says what LeNet-5 is."""
-    num_classes = class_count(num_classes)
+    num_classes = whole_number("num_classes", num_classes, 2)
     dropout = dropout_rate(dropout)
     l1, l2 = _penalty("l1", l1), _penalty("l2", l2)
     policy = dtype if dtype is not None else keras.config.dtype_policy()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 
 from ..optim import Filter, FilterLike, Group
 from ..optim.filters import as_filter
 from ..optim.layout import Layout
+from .checks import whole_number
 
 # The usual line between a small and a large set in transfer learning is some thousand images in all.
 FEW = 5_000
@@ -100,12 +100,7 @@ def recommend(
 
     Reference: CS231n, "Transfer Learning", https://cs231n.github.io/transfer-learning.
     """
-    try:
-        examples = operator.index(examples)
-    except TypeError:
-        raise ValueError(f"`examples` must be a whole number of at least 1, not {examples!r}.") from None
-    if examples < 1:
-        raise ValueError(f"`examples` must be a whole number of at least 1, not {examples!r}.")
+    examples = whole_number("examples", examples)
     if not isinstance(similar, bool):
         raise TypeError(f"`similar` must be True or False, not {similar!r}.")
     head = as_filter(head)

@@ -54,8 +54,8 @@ def test_probabilities_are_float32_under_mixed_precision():
     [
         ({"num_classes": 1}, "`num_classes` must be an integer of at least 2; got 1"),
         ({"pooling": "max"}, "`pooling` must be 'avg' or 'flatten', not 'max'"),
-        ({"hidden": (0,)}, "`hidden` must be whole numbers of at least 1; got 0"),
-        ({"hidden": (1.5,)}, "`hidden` must be whole numbers of at least 1; got 1.5"),
+        ({"hidden": (0,)}, r"`hidden\[0\]` must be an integer of at least 1; got 0"),
+        ({"hidden": (1.5,)}, r"`hidden\[0\]` must be an integer of at least 1; got 1.5"),
         ({"dropout": 1.0}, "`dropout` is the share of units"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_small_network():
 
 @pytest.mark.parametrize("examples", [0, -1, 2.5, "many"])
 def test_bad_examples(examples):
-    with pytest.raises(ValueError, match="`examples` must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="`examples` must be an integer of at least 1"):
         models.recommend(examples, similar=True)
 
 
