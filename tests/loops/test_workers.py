@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 WORKER = """
 import keras
 import numpy as np
@@ -209,6 +211,7 @@ def tasks(program, cluster):
             process.communicate()
 
 
+@pytest.mark.slow
 def test_two_workers_are_one_device():
     with tasks(WORKER, {"worker": ports(2)}) as started:
         ends = [process.communicate(timeout=400) for process in started.values()]

@@ -23,6 +23,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_cuts_and_caches(name):
     size = SIZES[name]
