@@ -85,7 +85,7 @@ def backbone(
         raise ValueError(
             f"`input_shape` {shape} does not fit {network.__name__}; Keras says: {error}"
         ) from error
-    except Exception as error:
+    except Exception as error:  # Keras wraps whatever the network gave in a bare Exception.
         if weights == "imagenet" and "URL fetch failure" in str(error):
             raise ConnectionError(
                 f"`weights='imagenet'`: the file of {network.__name__} cannot be downloaded ({error}). "
