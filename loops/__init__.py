@@ -14,6 +14,7 @@ from .step import TrainStep
 from .strategy import strategy
 from .tensorboard import TensorBoard, check_log_dir
 from .train import train
+from .unfreeze import Unfreeze
 from .update import Update
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "StepsCallback",
     "TensorBoard",
     "TrainStep",
+    "Unfreeze",
     "Update",
     "check_log_dir",
     "evaluate",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    from .step import TrainStep
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
@@ -19,7 +22,24 @@ class StepsCallback(keras.callbacks.Callback):
     A callback with a batch hook makes `train` return to Python after every step, which is what makes it
     exact and what costs time. One that only reads values derives from this class and has them all, later
     by a fraction of a second.
+
+    Attributes:
+        train_step: the `TrainStep` that trains, from `train`; None before.
     """
+
+    train_step: TrainStep | None = None
+
+    def set_train_step(self, step: TrainStep) -> None:
+        """Called by `train` before training begins, as Keras calls `set_model`."""
+        self.train_step = step
+
+    def steps_allowed(self, done: int) -> int | None:
+        """How many steps may run before `on_train_steps_end` is called next; None for any number.
+
+        Args:
+            done: batches in all of the step's training so far.
+        """
+        return None
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
         """Called after each call of the device.

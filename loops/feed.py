@@ -77,7 +77,12 @@ class Feed:
         self.steps = length if steps is None else int(steps)
 
     def epoch(
-        self, number: int, step: BaseStep, pace: Pace, before: Callable[[], None] | None = None
+        self,
+        number: int,
+        step: BaseStep,
+        pace: Pace,
+        before: Callable[[], None] | None = None,
+        allowed: Callable[[], int | None] = lambda: None,
     ) -> Iterator[Records]:
         """Runs one epoch, yielding what each call recorded.
 
@@ -87,6 +92,7 @@ class Feed:
             pace: says how many a call, and is told how long each took.
             before: called once before each call, when it is known that there is a batch; `pace` must be
                 one step a call then.
+            allowed: how many the next call may run at most; None for any number.
 
         Raises:
             ValueError: the data turned out to be empty.
@@ -96,7 +102,7 @@ class Feed:
         fresh = self._begin(number)
         done, told = 0, False
         while self.steps is None or done < self.steps:
-            wanted = pace.steps
+            wanted = min(pace.steps, allowed() or pace.steps)
             if self.steps is not None:
                 wanted = min(wanted, self.steps - done)
             if before is not None and self.steps is None:

@@ -94,6 +94,8 @@ def train(
         )
         run = _Run(step, feed, evaluation, hooks)
         step.model.stop_training = False
+        for reader in run.readers:
+            reader.set_train_step(step)
         # A callback that cannot begin ends the call here: `on_train_end` is for those that have begun.
         hooks.on_train_begin()
         try:
@@ -160,7 +162,7 @@ class _Run:
         means, batch = Means(self._step.objective.measures), 0
         begin = (lambda: self._hooks.on_train_batch_begin(batch)) if self._each else None
         try:
-            for records in self._feed.epoch(epoch, self._step, self._pace, begin):
+            for records in self._feed.epoch(epoch, self._step, self._pace, begin, self._allowed):
                 means.add(records)
                 self._tell(records)
                 batch += len(records)
@@ -173,6 +175,11 @@ class _Run:
                 self._tell(error.records)
             raise
         return means.result()
+
+    def _allowed(self) -> int | None:
+        """How many steps the next call may run, by those callbacks that have a say in it."""
+        wishes = [reader.steps_allowed(self._done) for reader in self.readers]
+        return min((max(wish, 1) for wish in wishes if wish is not None), default=None)
 
     def _tell(self, records: Records) -> None:
         if not len(records):

@@ -1,7 +1,7 @@
 """Which variables train and how each is updated: names, filters, groups, rates, and one optimizer."""
 
 from .criteria import kind, layer_type, name
-from .depth import discriminative, layerwise_decay
+from .depth import depths, discriminative, layerwise_decay
 from .filters import Filter, FilterLike
 from .group import Group, KernelDecay
 from .grouped import GroupedOptimizer
@@ -31,6 +31,7 @@ __all__ = [
     "SlantedTriangular",
     "StateError",
     "VariableInfo",
+    "depths",
     "discriminative",
     "from_layer",
     "kind",

@@ -72,12 +72,32 @@ def layerwise_decay(
     """
     decay = real("decay", decay, above=0, at_most=1)
     layout = layout_of(model)
-    depths: Sequence[FilterLike] = _depths(layout) if blocks is None else _checked(blocks, layout)
-    top = len(depths) - 1
+    levels: Sequence[FilterLike] = _depths(layout) if blocks is None else _checked(blocks, layout)
+    top = len(levels) - 1
     return {
         f"depth_{depth}": Group(where, lr_scale=decay ** (top - depth))
-        for depth, where in enumerate(depths)
+        for depth, where in enumerate(levels)
     }
+
+
+def depths(model: keras.layers.Layer) -> list[Filter]:
+    """A filter for each depth of a model, from the bottom to the top, as `layerwise_decay` counts them.
+
+    Args:
+        model: a built model.
+
+    Raises:
+        ValueError: nothing to train.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
+        ...     keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(2, name="head")])
+        >>> depths(model)
+        [depth(fc1, norm), depth(head)]
+    """
+    return list(_depths(layout_of(model)))
 
 
 def discriminative(
@@ -123,17 +143,17 @@ def discriminative(
             "`lowest`, the top at `highest`"
         )
     groups = whole("groups", groups, at_least=1)
-    depths = _depths(layout_of(model))
-    if groups > len(depths):
+    levels = _depths(layout_of(model))
+    if groups > len(levels):
         raise ValueError(
-            f"`groups` {groups} is more than the {len(depths)} layers of model {model.name!r} that have "
-            f"trainable variables: ask for {len(depths)} or fewer"
+            f"`groups` {groups} is more than the {len(levels)} layers of model {model.name!r} that have "
+            f"trainable variables: ask for {len(levels)} or fewer"
         )
     rates = np.geomspace(lowest, highest, groups) if groups > 1 else [highest]
-    shorter, longer = divmod(len(depths), groups)
+    shorter, longer = divmod(len(levels), groups)
     starts = [run * shorter + min(run, longer) for run in range(groups + 1)]
     return {
-        f"depth_{run}": Group(_merged(depths[starts[run] : starts[run + 1]]), learning_rate=float(rate))
+        f"depth_{run}": Group(_merged(levels[starts[run] : starts[run + 1]]), learning_rate=float(rate))
         for run, rate in enumerate(rates)
     }
 

@@ -1,4 +1,4 @@
-"""A table of a model's variables: which train, which are frozen, how many parameters."""
+"""A table of a model's variables: which train, in which group, how large."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import math
 from collections.abc import Iterable
 
 import keras
+import numpy as np
 
 from .matching import brief
 from .names import layout_of
+from .plan import Plan
 from .table import aligned
 
 
-def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | None = None) -> str:
-    """A plain-text table of every variable: stable name, shape, parameters, trains or frozen.
+def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Plan | None = None) -> str:
+    """A plain-text table of every variable: stable name, shape, parameters, dtype, norm, trains or frozen.
 
-    Where Keras shows another name than the stable one, a last column tells it.
+    The norm is that of the values now, the root of the sum of their squares. With a plan there is a column
+    for the group. Where Keras shows another name than the stable one, a last column tells it.
 
     Args:
         model: a built model or layer.
-        variables: the variables that will train, such as `select` returns; `None` means
+        variables: the variables that will train, such as `select` returns, or a `Plan`; `None` means
             `model.trainable_variables`.
 
     Returns:
@@ -31,18 +34,21 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Non
         NotBuiltError: the model's variables do not exist yet.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
-        ...                           keras.layers.Dense(2, name="fc2")])
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)),
+        ...     keras.layers.Dense(3, use_bias=False, kernel_initializer="ones", name="fc1"),
+        ...     keras.layers.Dense(3, kernel_initializer="ones", name="fc2")])
         >>> print(summary(model, select(model, "fc2")))
-        name        shape   parameters  state
-        fc1/kernel  (4, 3)          12  frozen
-        fc1/bias    (3,)             3  frozen
-        fc2/kernel  (3, 2)           6  trains
-        fc2/bias    (2,)             2  trains
-        4 variables, 23 parameters, 8 train
+        name        shape   parameters  dtype     norm  state
+        fc1/kernel  (4, 3)          12  float32  3.464  frozen
+        fc2/kernel  (3, 3)           9  float32      3  trains
+        fc2/bias    (3,)             3  float32      0  trains
+        3 variables, 24 parameters, 12 train
     """
     layout = layout_of(model)
-    trained = _identities(model.trainable_variables if variables is None else variables)
+    plan = variables if isinstance(variables, Plan) else None
+    chosen = plan.trained if plan is not None else variables
+    trained = _identities(model.trainable_variables if chosen is None else chosen)
     known = {id(variable) for variable in model.weights}
     for identity, variable in trained.items():
         if identity not in known:
@@ -50,20 +56,33 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Non
                 f"`variables` holds {variable.path!r} of shape {tuple(variable.shape)}, which is "
                 f"not a variable of model {model.name!r}; select from the model that you pass"
             )
-    rows = [["name", "shape", "parameters", "state"]]
+    rows = [["name", "shape", "parameters", "dtype", "norm"]]
     total = training = 0
     for info in layout.infos:
         parameters = math.prod(info.variable.shape)
-        trains = id(info.variable) in trained
         total += parameters
-        training += parameters * trains
-        state = "trains" if trains else "frozen"
-        rows.append([info.name, str(tuple(info.variable.shape)), f"{parameters:,}", state])
+        training += parameters * (id(info.variable) in trained)
+        shape, norm = str(tuple(info.variable.shape)), f"{_norm(info.variable):.4g}"
+        rows.append([info.name, shape, f"{parameters:,}", info.variable.dtype, norm])
+    if plan is not None:
+        groups = {id(v): group for group, members in plan.members.items() for v in members.values()}
+        _add(rows, "group", [groups.get(id(info.variable), "") for info in layout.infos])
+    _add(rows, "state", ["trains" if id(info.variable) in trained else "frozen" for info in layout.infos])
     if layout.names != list(layout.shown):
-        for row, shown in zip(rows, ["name in Keras", *layout.shown]):
-            row.append("" if shown == row[0] else shown)
+        shown = zip(layout.names, layout.shown)
+        _add(rows, "name in Keras", ["" if keras_name == name else keras_name for name, keras_name in shown])
     totals = f"{len(layout.infos):,} variables, {total:,} parameters, {training:,} train"
-    return "\n".join([*aligned(rows, right=(2,)), totals])
+    return "\n".join([*aligned(rows, right=(2, 4)), totals])
+
+
+def _add(rows: list[list[str]], heading: str, column: Iterable[str]) -> None:
+    for row, cell in zip(rows, [heading, *column]):
+        row.append(cell)
+
+
+def _norm(variable: keras.Variable) -> float:
+    values = np.asarray(variable.numpy(), "float64")
+    return math.sqrt(float(np.vdot(values, values)))
 
 
 def _identities(variables: Iterable[keras.Variable]) -> dict[int, keras.Variable]:

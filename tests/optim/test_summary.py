@@ -1,6 +1,7 @@
 """The table, read back and summed up independently."""
 
 import keras
+import numpy as np
 import pytest
 
 from gradloop import optim
@@ -28,20 +29,23 @@ def model():
 
 
 def rows(table):
-    return [line.rsplit(None, 2) for line in table.splitlines()[1:-1]]
+    """(parameters, state) of each line."""
+    lines = [line.split() for line in table.splitlines()[1:-1]]
+    return [(line[-4], line[-1]) for line in lines]
 
 
 def test_table(model):
     table = summary(model, select(model, "conv")).splitlines()
-    assert table[0] == "name                  shape          parameters  state"
-    assert table[1] == "conv1/kernel          (5, 5, 1, 6)          150  trains"
-    assert table[-2] == "output/bias           (10,)                  10  frozen"
+    norm = f"{np.linalg.norm(model.weights[0].numpy()):.4g}"
+    assert table[0].split() == ["name", "shape", "parameters", "dtype", "norm", "state"]
+    assert table[1].split() == ["conv1/kernel", "(5,", "5,", "1,", "6)", "150", "float32", norm, "trains"]
+    assert table[-2].split() == ["output/bias", "(10,)", "10", "float32", "0", "frozen"]
     assert table[-1] == "14 variables, 61,770 parameters, 2,572 train"
 
 
 def test_sums_agree_with_keras(model):
     table = summary(model)
-    counts = [(int(count.replace(",", "")), state) for _, count, state in rows(table)]
+    counts = [(int(count.replace(",", "")), state) for count, state in rows(table)]
     assert sum(count for count, _ in counts) == model.count_params()
     trained = sum(count for count, state in counts if state == "trains")
     assert f"{model.count_params():,} parameters, {trained:,} train" in table
@@ -60,23 +64,45 @@ def test_columns_are_aligned(model):
     lines = summary(model).splitlines()[:-1]
     assert len({line.rindex(line.split()[-1]) for line in lines}) == 1
     # Numbers end where their heading ends.
-    end = lines[0].index("parameters") + len("parameters")
-    assert all(line[end - 1].strip() and not line[end].strip() for line in lines)
+    for heading in ("parameters", "norm"):
+        end = lines[0].index(heading) + len(heading)
+        assert all(line[end - 1].strip() and not line[end].strip() for line in lines)
     assert not any(line.endswith(" ") for line in lines)
 
 
 def test_names_that_keras_shows_otherwise_get_a_column():
     keras.utils.clear_session()
     L.Dense(1)
-    other = keras.Sequential([keras.Input((2,)), L.Dense(3), L.Dense(4, name="head")])
+    ones = {"kernel_initializer": "ones", "bias_initializer": "ones"}
+    other = keras.Sequential([keras.Input((2,)), L.Dense(3, **ones), L.Dense(4, name="head", **ones)])
     assert summary(other).splitlines() == [
-        "name          shape   parameters  state   name in Keras",
-        "dense/kernel  (2, 3)           6  trains  dense_1/kernel",
-        "dense/bias    (3,)             3  trains  dense_1/bias",
-        "head/kernel   (3, 4)          12  trains",
-        "head/bias     (4,)             4  trains",
+        "name          shape   parameters  dtype     norm  state   name in Keras",
+        "dense/kernel  (2, 3)           6  float32  2.449  trains  dense_1/kernel",
+        "dense/bias    (3,)             3  float32  1.732  trains  dense_1/bias",
+        "head/kernel   (3, 4)          12  float32  3.464  trains",
+        "head/bias     (4,)             4  float32      2  trains",
         "4 variables, 25 parameters, 25 train",
     ]
+
+
+def test_a_plan_tells_the_groups(model):
+    groups = {"convolutions": optim.Group("conv", frozen=True), "dense": L.Dense}
+    plan = optim.partition(model, groups, rest="train")
+    lines = {line.split()[0]: line.split()[-2:] for line in summary(model, plan).splitlines()[1:-1]}
+    assert summary(model, plan).splitlines()[0].split()[-2:] == ["group", "state"]
+    assert lines["conv1/kernel"] == ["convolutions", "frozen"]
+    assert lines["fc1/kernel"] == ["dense", "trains"]
+    assert lines["norm/gamma"] == ["rest", "trains"]
+    assert lines["norm/moving_mean"][-1] == "frozen" and lines["norm/moving_mean"][-2] == "0"  # in no group
+    trained = sum(int(v.numpy().size) for v in plan.trained)
+    assert summary(model, plan).endswith(f"{trained:,} train")
+
+
+def test_dtype_and_norm_of_half_precision():
+    keras.config.set_dtype_policy("float16")
+    half = keras.Sequential([keras.Input((300,)), L.Dense(300, kernel_initializer="ones", name="wide")])
+    # A sum of squares that float16 cannot hold.
+    assert summary(half).splitlines()[1].split()[-3:] == ["float16", "300", "trains"]
 
 
 def test_no_variables_train(model):

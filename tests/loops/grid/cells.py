@@ -56,7 +56,7 @@ def dense(**options):
 
 def run(
     strategy, make=dense, optimizer=lambda model: K.SGD(0.1), *, x=X, y=Y, weight=None, loss=DIGITS, batch=16,
-    epochs=34, metrics=(), between=None, evaluated=False, **options,
+    epochs=34, metrics=(), callbacks=list, between=None, evaluated=False, **options,
 ):  # fmt: skip
     """Trains about 100 steps; returns everything that is to be the same everywhere.
 
@@ -70,10 +70,10 @@ def run(
         step = loops.TrainStep(model, loss, optimizer(model), metrics=made, **options)
     data = loops.Batches(x, y, batch, sample_weight=weight)
     test = loops.Batches(x, y, 9, shuffle=False) if evaluated else None
-    history = loops.train(step, data, epochs=epochs, validation=test).history
-    if between is None:
+    history = loops.train(step, data, epochs=epochs, validation=test, callbacks=callbacks()).history
+    if between is None and not callbacks():
         assert step.traces == 1, f"{step.traces} traces"
-    else:
+    elif between is not None:
         between(step)
         more = loops.train(step, data, epochs=epochs, validation=test).history
         history = {name: values + more[name] for name, values in history.items()}
@@ -306,6 +306,14 @@ def groups_of_rates_one_frozen(strategy):
 @cell
 def another_choice_on_the_way(strategy):
     equal(strategy, between=lambda step: step.train_only("last"), epochs=10)
+
+
+@cell
+def gradual_unfreezing(strategy):
+    stages = {0: "last", 4: "first/kernel", 8: all}
+    equal(strategy, callbacks=lambda: [loops.Unfreeze(stages)], epochs=12)
+    by_step = {0: "last", 20: all}  # in the middle of an epoch of three batches
+    equal(strategy, callbacks=lambda: [loops.Unfreeze(by_step, by="step")], epochs=10)
 
 
 def linear():

@@ -1,0 +1,92 @@
+"""When a value stops getting better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Words in the names of Keras' losses and metrics that tell which way is better.
+_FALLS = ("loss", "error", "entropy", "divergence", "perplexity", "hinge", "poisson", "mse", "mae")
+_RISES = ("acc", "auc", "precision", "recall", "specificity", "sensitivity", "iou", "score", "r2", "simil")
+
+
+class Plateau:
+    """Counts the times that a value in the epochs' logs did not get better for some epochs in a row.
+
+    Args:
+        monitor: its name in the logs.
+        mode: `"min"` or `"max"`; None to tell by the name.
+        patience: epochs in a row.
+        min_delta: a change that is not larger is no improvement.
+
+    Attributes:
+        count: plateaus so far.
+
+    Raises:
+        ValueError: a mode that is unknown, or that the name does not tell; a number out of range.
+
+    Example:
+        >>> plateau = Plateau("val_loss", None, patience=2, min_delta=0.0)
+        >>> for value in (1.0, 0.5, 0.6, 0.7, 0.4):
+        ...     plateau.add({"val_loss": value})
+        >>> plateau.count
+        1
+    """
+
+    def __init__(self, monitor: str, mode: str | None, patience: int, min_delta: float) -> None:
+        if mode not in ("min", "max", None):
+            raise ValueError(f"`mode` must be 'min', 'max' or None, not {mode!r}.")
+        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
+            raise ValueError(f"`patience` must be a whole number of at least 1, not {patience!r}.")
+        number = isinstance(min_delta, (int, float)) and not isinstance(min_delta, bool)
+        if not (number and 0 <= min_delta < math.inf):
+            raise ValueError(f"`min_delta` must be a number of at least 0, not {min_delta!r}.")
+        self._monitor = monitor
+        self._sign = 1.0 if (mode or _mode_of(monitor)) == "min" else -1.0
+        self._patience = int(patience)
+        self._min_delta = float(min_delta)
+        self.count = 0
+        self._best: float | None = None
+        self._waited = 0
+
+    def add(self, logs: Mapping[str, Any]) -> None:
+        """Takes an epoch's logs.
+
+        Raises:
+            ValueError: they do not hold the value.
+        """
+        if self._monitor not in logs:
+            raise ValueError(
+                f"`monitor` {self._monitor!r} is not in the epoch's logs, which hold {', '.join(logs)}: name "
+                "one of them" + (", or give `validation`." if self._monitor.startswith("val_") else ".")
+            )
+        value = float(logs[self._monitor])
+        if self._best is None or self._sign * (self._best - value) > self._min_delta:
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited >= self._patience:
+            self.count, self._waited = self.count + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        """What has been counted, as JSON can hold it."""
+        return {"count": self.count, "best": self._best, "waited": self._waited}
+
+    def set_state(self, state: Mapping[str, Any] | None) -> None:
+        """Takes what `state` gave; None to begin anew."""
+        values: Mapping[str, Any] = {"count": 0, "best": None, "waited": 0} if state is None else state
+        self.count, self._waited = int(values["count"]), int(values["waited"])
+        self._best = values["best"]
+
+
+def _mode_of(monitor: str) -> str:
+    name = monitor.lower()
+    falls, rises = any(word in name for word in _FALLS), any(word in name for word in _RISES)
+    if falls == rises:
+        raise ValueError(
+            f"`monitor` {monitor!r} does not tell which way is better: say `mode='min'` or `mode='max'`."
+        )
+    return "min" if falls else "max"
