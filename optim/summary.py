@@ -47,8 +47,9 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Pla
     """
     layout = layout_of(model)
     plan = variables if isinstance(variables, Plan) else None
-    chosen = plan.trained if plan is not None else variables
-    trained = _identities(model.trainable_variables if chosen is None else chosen)
+    if isinstance(variables, Plan):
+        variables = variables.trained
+    trained = _identities(model.trainable_variables if variables is None else variables)
     known = {id(variable) for variable in model.weights}
     for identity, variable in trained.items():
         if identity not in known:

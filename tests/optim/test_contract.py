@@ -16,8 +16,9 @@ def test_public_names():
     assert sorted(optim.__all__) == [
         *("Filter", "FilterLike", "Group", "GroupedOptimizer", "KernelDecay", "LRCurve", "NotBuiltError"),
         *("OneCycle", "Plan", "SelectionError", "SlantedTriangular", "StateError", "VariableInfo"),
-        *("discriminative", "from_layer", "kind", "last_layers", "layer_type", "layers", "layerwise_decay"),
-        *("lr_range_test", "name", "named_variables", "partition", "select", "summary", "variable_infos"),
+        *("depths", "discriminative", "from_layer", "kind", "last_layers", "layer_type", "layers"),
+        *("layerwise_decay", "lr_range_test", "name", "named_variables", "partition", "select", "summary"),
+        "variable_infos",
     ]
     for name in optim.__all__:
         assert callable(getattr(optim, name)) or name == "FilterLike"

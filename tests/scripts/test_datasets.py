@@ -156,7 +156,7 @@ def test_missing_keys_says_which_are_there(tmp_path: Path) -> None:
 
 def test_one_bare_array(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(DataError, match=r"a\.npy: holds one bare array; save all four"):
+    with pytest.raises(DataError, match=r"a\.npy: holds one bare array; save all in one file"):
         datasets.load(str(tmp_path / "a.npy"))
 
 
