@@ -6,6 +6,7 @@ from .classifier import classifier
 from .lenet5 import LeNet5, lenet5_functional, lenet5_sequential
 from .recommend import Strategy, recommend
 from .truncate import truncate
+from .weights_file import load_weights, save_weights
 
 __all__ = [
     "Cached",
@@ -16,7 +17,9 @@ __all__ = [
     "classifier",
     "lenet5_functional",
     "lenet5_sequential",
+    "load_weights",
     "networks",
     "recommend",
+    "save_weights",
     "truncate",
 ]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from .group import check_optimizer
+from .grouped_files import Core, GroupedState
 from .keras_private import raw_learning_rate
 from .matching import brief, shortened
 from .parts import Member
@@ -19,11 +18,11 @@ from .plan import Plan
 from .plan_config import PlanConfig
 from .planned import Planned
 from .sparse import Gradient, without_repeats
-from .state import Shapes, TrackedState, check_state, read_store, write_store
+from .state import TrackedState
 
 
 @keras.saving.register_keras_serializable(package="gradloop")
-class GroupedOptimizer(keras.optimizers.Optimizer):
+class GroupedOptimizer(GroupedState):
     """A Keras optimizer whose groups have their own learning rate, weight decay, frozen state or algorithm.
 
     It updates as `optimizer` would: by one fused TensorFlow kernel a variable where there is one (SGD with
@@ -37,8 +36,9 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     Bias correction counts a variable's own updates, so one that is unfrozen late starts as in an optimizer
     of its own. State exists for every variable from the start, keyed by stable name in `.keras`,
     `.weights.h5` and `tf.train.Checkpoint` files. The base learning rate is part of it; the groups' settings
-    (scales, rates of their own, what is frozen) belong to the plan, which `.keras` files hold as it is in
-    force and the others do not.
+    (scales, rates of their own, what is frozen) belong to the plan, which `.keras` and `.h5` files hold as it
+    is in force and the others do not. What Keras reads from `.h5` becomes plan and state when the optimizer
+    is built: by the first step, or by `optimizer.build(model.trainable_variables)`.
 
     Args:
         optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed.
@@ -88,7 +88,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             loss_scale_factor=optimizer.loss_scale_factor,
             name=name,
         )
-        self._core = _Core(optimizer, None if isinstance(plan, Plan) else plan)
+        self._core = Core(optimizer, None if isinstance(plan, Plan) else plan)
         if isinstance(plan, Plan):
             self._bind(plan)
 
@@ -138,14 +138,21 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             ValueError: a variable that is not in the plan.
         """
         if self._core.planned is None:
+            if not variables:
+                # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
+                self._core.unread = True
+                return
             assert self._core.config is not None
-            self._bind(self._core.config.bind(list(variables)))
+            with tf.init_scope():  # `fit` gets here while it traces
+                self._bind(self._core.config.bind(list(variables)))
         self._members(variables)
 
     def _bind(self, plan: Plan) -> None:
-        """Makes the state."""
+        """Makes the state, with the values that wait for it."""
+        planned = Planned(plan, self._core.optimizer)
+        self._give_waiting(planned)
         self._know(list(plan.variables.values()))
-        planned = self._core.planned = Planned(plan, self._core.optimizer)
+        self._core.planned = planned
         self._core.by_id = {id(m.variable): m for m in planned.members.values()}
         self.use_ema = self._core.optimizer.use_ema
         self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
@@ -158,17 +165,12 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def _model_variables_moving_average(self) -> list[keras.Variable]:
-        """The averages in the plan's order, where `keras.callbacks.SwapEMAWeights` looks for them."""
-        return [self._planned.state[f"{name}/average"] for name in self.plan.order]
+        """The averages in the plan's order, where `keras.callbacks.SwapEMAWeights` looks for them.
 
-    @property
-    def _planned(self) -> Planned:
-        if self._core.planned is None:
-            raise ValueError(
-                f"optimizer {self.name!r} comes from a config and knows its plan by names alone: call "
-                "`optimizer.build(model.trainable_variables)` first"
-            )
-        return self._core.planned
+        It swaps all of them with the weights: that of a variable which has not been updated is its value.
+        """
+        self._planned.settle_averages()
+        return [self._planned.state[f"{name}/average"] for name in self.plan.order]
 
     def _members(self, variables: Sequence[keras.Variable]) -> list[Member]:
         known = self._core.by_id
@@ -254,64 +256,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         if self.use_ema:
             self._planned.overwrite_by_averages(self._members(var_list))
 
-    # -- saving --------------------------------------------------------------------------------------------
-
-    def named_state(self) -> dict[str, Any]:
-        """Every variable that an update may write, weights excepted, under a stable name.
-
-        Values copied from them and given back later are an exact rewind.
-        """
-        return {v.name: v for v in super().variables} | self._planned.state | self._planned.counters()
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The counter, the learning rate if it is a number, and the state in the plan's order."""
-        state = self._core.planned.state if self._core.planned else {}
-        return [*super().variables, *state.values()]
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the state, keyed by stable names, to a Keras file's store."""
-        planned = self._core.planned
-        named = {v.name: v for v in super().variables} | (planned.state if planned else {})
-        arrays = {name: variable.numpy() for name, variable in named.items()}
-        numbers = planned.numbers() if planned else {}
-        write_store(store, arrays | {f"{name}/updates": np.int64(n) for name, n in numbers.items()})
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` has written.
-
-        Raises:
-            StateError: the file's state is of other variables or of another plan.
-        """
-        arrays = read_store(store)
-        own = {v.name: v for v in super().variables}
-        counts = {n: int(arrays.pop(f"{n}/updates")) for n in self.plan.order if f"{n}/updates" in arrays}
-        state = {name: array for name, array in arrays.items() if name not in own}
-        if state:  # none in a file of an optimizer that was not built
-            self._restore(counts, {name: array.shape for name, array in state.items()})
-        for name, variable in {**own, **self._planned.state}.items():
-            if name in arrays and arrays[name].shape == tuple(variable.shape):
-                variable.assign(arrays[name])
-
-    def _restore(self, counts: dict[str, int], shapes: Shapes) -> None:
-        """Takes the counts of a checkpoint, unless its state does not fit."""
-        wanted = {name: tuple(v.shape) for name, v in self._planned.state.items()}
-        if self._core.partial:
-            # Where moments start anew, so does their bias correction.
-            anew = {name.rsplit("/", 1)[0] for name in wanted if shapes.get(name) != wanted[name]}
-            counts = {name: count for name, count in counts.items() if name not in anew}
-        else:
-            check_state(shapes, wanted)
-        self._planned.set_numbers(counts, self._core.partial)
-
-    @contextmanager
-    def partial_load(self) -> Iterator[None]:
-        """Within this context, loading takes the state that fits and leaves the rest as it is."""
-        self._core.partial = True
-        try:
-            yield
-        finally:
-            self._core.partial = False
+    # -- configuration --------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""
@@ -330,20 +275,6 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         config = deepcopy(config)  # Keras writes into what it reads
         optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
         return cls(optimizer, PlanConfig.from_dict(config["plan"], custom_objects), name=config["name"])
-
-
-class _Core:
-    """What neither Keras nor TensorFlow is to find by walking the optimizer's attributes.
-
-    They would save it a second time, by position.
-    """
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer, config: PlanConfig | None) -> None:
-        self.optimizer = optimizer
-        self.config = config
-        self.planned: Planned | None = None
-        self.by_id: dict[int, Member] = {}
-        self.partial = False
 
 
 def _checked(member: Member, gradient: Any) -> Gradient:

@@ -50,7 +50,9 @@ class KerasPart(Part):
         self._rate: Any = 0.0
         self._settable = isinstance(raw_learning_rate(optimizer), float)
         # Adafactor looks at whether its rate is a number, so a number stays one.
-        self._optimizer = _copy(optimizer, 0.0 if self._settable else self._current_rate)
+        # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
+        with keras.name_scope(f"group_{members[0].group}"):
+            self._optimizer = _copy(optimizer, 0.0 if self._settable else self._current_rate)
         settings: dict[str, Any] = dict.fromkeys(_COMMON)
         if averaging is not None:
             settings |= {"use_ema": True, "ema_momentum": averaging.momentum}

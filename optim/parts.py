@@ -110,10 +110,10 @@ class FusedPart(Part):
         self._dtype = members[0].variable.dtype
         self._averaging = averaging
         self._slots = slots or {
-            member.name: [new_slot(member.variable, slot, kernel.initial) for slot in kernel.slots]
+            member.name: [new_slot(member, slot, kernel.initial) for slot in kernel.slots]
             for member in members
         }
-        self._averages = {m.name: new_slot(m.variable, "average") for m in members} if averaging else {}
+        self._averages = {m.name: new_slot(m, "average") for m in members} if averaging else {}
 
     @property
     def counts(self) -> bool:
@@ -218,15 +218,19 @@ def _move_average(variable: tf.Variable, average: tf.Variable, momentum: tf.Tens
     average.assign(momentum * average + (1 - momentum) * variable)
 
 
-def new_slot(variable: keras.Variable, slot: str, initial: float = 0.0) -> keras.Variable:
-    """A state variable of the shape and dtype of `variable`, on its device."""
+def new_slot(member: Member, slot: str, initial: float = 0.0) -> keras.Variable:
+    """A state variable of the shape and dtype of a member's, on its device.
+
+    It is named after the member: in `.h5` files each needs a name of its own.
+    """
+    variable = member.variable
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable.value):
         return keras.Variable(
             keras.initializers.Constant(initial),
             shape=variable.shape,
             dtype=variable.dtype,
             trainable=False,
-            name=slot,
+            name=f"{member.name}/{slot}".replace("/", "."),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from .clipping import clipped
@@ -37,19 +38,28 @@ class Planned:
         self._part_of = {member.name: part for part in self.parts for member in part.members}
         self._rates = Rates(list(plan.groups.values()))
         self._active = _shared([not group.frozen for group in plan.groups.values()], tf.bool)
-        self._counts = None
+        self._counts: keras.Variable | None = None
         if any(isinstance(part, FusedPart) and part.counts for part in self.parts):
-            self._counts = _shared([0] * len(self.members), tf.int64)
+            self._counts = keras.Variable(
+                np.zeros(len(self.members), "int64"),
+                trainable=False,
+                aggregation="only_first_replica",
+                name="updates",
+            )
         self._sums: dict[str, keras.Variable] = {}
         self.state = dict(merged_state(self.parts))
         if self._accumulate > 1:
             self._sums = {
-                member.name: new_slot(member.variable, "gradient_accumulator")
+                member.name: new_slot(member, "gradient_accumulator")
                 for member in self.members.values()
             }
             self._calls = keras.Variable(0, dtype="int64", trainable=False, name="calls")
             self.state |= {f"{name}/gradient_accumulator": total for name, total in self._sums.items()}
             self.state["calls"] = self._calls
+        # Which parts there are depends on groups that share an optimizer object, which no file tells.
+        place = {name: index for index, name in enumerate(plan.order)}
+        ordered = sorted(self.state, key=lambda name: place.get(name.rpartition("/")[0], len(place)))
+        self.state = {name: self.state[name] for name in ordered}
 
     def change(self, plan: Plan) -> None:
         """Takes over other settings of the same groups."""
@@ -123,7 +133,7 @@ class Planned:
                 if id(part) in work:
                     part.apply(work[id(part)], moment)
             if self._counts is not None:
-                self._counts.assign(moment.updates)
+                self._counts.value.assign(moment.updates)
             optimizer.iterations.value.assign_add(1)  # one operation, where Keras' own has three
 
         if in_replica():
@@ -150,10 +160,14 @@ class Planned:
             if live:
                 groups = [member.group for member in self.members.values()]
                 new *= tf.cast(tf.gather(self._active, groups), tf.int64)
-            updates = self._counts + new
+            updates = self._counts.value + new
         return Moment(self.rates(optimizer), active, updates, optimizer.iterations)
 
-    def counters(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, keras.Variable]:
+        """State and counters, in an order that the plan alone decides."""
+        return self.state | self.counters()
+
+    def counters(self) -> dict[str, keras.Variable]:
         """The variables behind `numbers`."""
         found = {} if self._counts is None else {"updates": self._counts}
         for part in self.parts:
@@ -194,6 +208,13 @@ class Planned:
         if self._counts is not None:
             now = zip(self.members, self._counts.numpy().tolist())
             self._counts.assign([saved.get(name, count) for name, count in now])
+
+    def settle_averages(self) -> None:
+        """Sets averages of variables that have not been updated, which hold nothing yet, to their values."""
+        counts = self.numbers()
+        for name, member in self.members.items():
+            if not counts[name]:
+                self.state[f"{name}/average"].assign(member.variable)
 
     def overwrite_by_averages(self, members: Sequence[Member]) -> None:
         """Sets variables to their averages, if they have been updated."""

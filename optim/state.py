@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -42,6 +42,27 @@ def check_state(saved: Shapes, wanted: Shapes) -> None:
             f"{'; '.join(found)}. The optimizer is as it was; to load what fits, load within "
             "`with optimizer.partial_load():`"
         )
+
+
+def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Assigns values in the variables' order, all or none.
+
+    Raises:
+        StateError: another number of values, or other shapes.
+    """
+    if len(values) != len(variables):
+        raise StateError(
+            f"`weights` holds {len(values)} arrays for {len(variables)} variables: it is of another model or "
+            "another plan. Pass the values of `optimizer.variables`"
+        )
+    for (name, variable), value in zip(variables.items(), values):
+        if value.shape != tuple(variable.shape):
+            raise StateError(
+                f"`weights` has shape {value.shape} for {name!r}, whose shape is {tuple(variable.shape)}: it "
+                "is of another model or another plan. Pass the values of `optimizer.variables`"
+            )
+    for variable, value in zip(variables.values(), values):
+        variable.assign(value)
 
 
 def write_store(store: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:

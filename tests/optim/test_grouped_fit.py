@@ -196,6 +196,24 @@ def test_swapping_in_the_averages(make):
     assert_close(*found)
 
 
+@pytest.mark.parametrize("make", [K.SGD, K.Lion])
+def test_swapping_leaves_alone_what_has_no_average_yet(make):
+    groups = {"head": "head", "others": Group(~optim.name("head"), frozen=True)}
+    model, optimizer = compiled(make(0.1, use_ema=True, ema_momentum=0.6), groups)
+    seen = Weighed()
+    frozen = [v.numpy() for v in optimizer.plan.frozen]
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    fit(model, validation_data=(TOKENS, Y), callbacks=[swap, seen])
+    places = [[id(v) for v in model.weights].index(id(v)) for v in optimizer.plan.frozen]
+    for when in [*seen.during, *seen.after, weights(model)]:
+        for place, value in zip(places, frozen):
+            np.testing.assert_array_equal(when[place], value)
+    # Later they have averages of their own.
+    optimizer.unfreeze("others")
+    fit(model, validation_data=(TOKENS, Y), callbacks=[keras.callbacks.SwapEMAWeights(), seen])
+    assert not any(np.array_equal(v, value) for v, value in zip(optimizer.plan.frozen, frozen))
+
+
 def test_averages_become_the_weights_at_the_end():
     found = []
     for groups in ({"all": "*"}, None):

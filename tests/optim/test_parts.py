@@ -106,14 +106,12 @@ def test_averaging_of():
 
 def test_new_slot():
     variable = keras.Variable(np.ones((2, 3)), dtype="float64")
-    slot = new_slot(variable, "momentum", 0.5)
-    assert (slot.dtype, tuple(slot.shape), slot.name, slot.trainable) == (
-        "float64",
-        (2, 3),
-        "momentum",
-        False,
-    )
+    slot = new_slot(Member("blocks/0/kernel", variable, 0, 0, 0.0), "momentum", 0.5)
+    assert (slot.dtype, tuple(slot.shape), slot.trainable) == ("float64", (2, 3), False)
+    assert slot.name == "blocks.0.kernel.momentum"
     np.testing.assert_array_equal(slot, np.full((2, 3), 0.5))
+    other = new_slot(Member("blocks_0/kernel", variable, 0, 0, 0.0), "momentum")
+    assert slot.path != other.path
 
 
 def test_merged_state():
