@@ -45,6 +45,17 @@ class Strategy(Mapping[str, Group]):
         self.reason = reason
         self._groups = dict(groups)
 
+    @classmethod
+    def named(cls, name: str, *, head: FilterLike = "head", top: FilterLike | None = None) -> Strategy:
+        """One of the three by name, whatever the data; `head` and `top` are as for `recommend`.
+
+        Raises:
+            ValueError: another name.
+        """
+        if name not in _WORDS:
+            raise ValueError(f"`name` must be one of {', '.join(map(repr, _WORDS))}, not {name!r}.")
+        return cls(name, "as asked for.", _groups(name, as_filter(head), top))
+
     def __getitem__(self, group: str) -> Group:
         return self._groups[group]
 
@@ -103,28 +114,34 @@ def recommend(
     examples = whole_number("examples", examples)
     if not isinstance(similar, bool):
         raise TypeError(f"`similar` must be True or False, not {similar!r}.")
-    head = as_filter(head)
-    upper = (_LastThird(head) if top is None else as_filter(top)) & ~head
     few = examples < FEW
     said = f"{examples:,} examples are {'few' if few else 'many'}"
     if few and similar:
-        groups = {"backbone": Group(~head, frozen=True), "head": Group(head)}
-        return Strategy("head", f"{said}, and its features fit them as they are.", groups)
-    if not few and not similar:
-        groups = {"backbone": Group(~head), "head": Group(head)}
-        return Strategy("all", f"{said}, enough to learn features for data that is not similar.", groups)
-    groups = {
+        name, reason = "head", f"{said}, and its features fit them as they are."
+    elif few:
+        name = "top"
+        reason = (
+            f"{said}, so its general first features stay; its last ones do not fit data that is not similar."
+        )
+    elif similar:
+        name = "top"
+        reason = f"{said}, enough to adapt its last features; the first ones fit similar data as they are."
+    else:
+        name, reason = "all", f"{said}, enough to learn features for data that is not similar."
+    return Strategy(name, reason, _groups(name, as_filter(head), top))
+
+
+def _groups(name: str, head: Filter, top: FilterLike | None) -> dict[str, Group]:
+    if name == "head":
+        return {"backbone": Group(~head, frozen=True), "head": Group(head)}
+    if name == "all":
+        return {"backbone": Group(~head), "head": Group(head)}
+    upper = (_LastThird(head) if top is None else as_filter(top)) & ~head
+    return {
         "bottom": Group(~(head | upper), frozen=True),
         "top": Group(upper, lr_scale=_PRETRAINED),
         "head": Group(head),
     }
-    if similar:
-        reason = f"{said}, enough to adapt its last features; the first ones fit similar data as they are."
-    else:
-        reason = (
-            f"{said}, so its general first features stay; its last ones do not fit data that is not similar."
-        )
-    return Strategy("top", reason, groups)
 
 
 class _LastThird(Filter):

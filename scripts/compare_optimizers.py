@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from dataclasses import dataclass
@@ -202,16 +201,15 @@ def main() -> None:
     print(f"\n{results(rates, runs)}\n")
     tensorboard = shown(Path(sys.executable).with_name("tensorboard"))
     print(f"TensorBoard  {tensorboard} --logdir {shown(log_dir)}")
-    picture = log_dir / "optimizers.png"
     drawn = {name: run for name, run in runs.items() if run.history}
-    if importlib.util.find_spec("matplotlib") is None:
-        print('Curves       left out, since matplotlib is missing: pip install "gradloop[data]"')
-    elif drawn:
+    if drawn:
         labels = {f"{name} at {rates[name]:g}{', ' * bool(run.note)}{run.note}": run.history
                   for name, run in drawn.items()}
         title = f"LeNet-5 on {data.name}, {args.batch_size} images a step"
-        curves.compare(labels, [COLOURS[name] for name in drawn], picture, title)
-        print(f"Curves       xdg-open {shown(picture)}")
+        colours = [COLOURS[name] for name in drawn]
+        curves.say(
+            log_dir / "optimizers.png", lambda picture: curves.compare(labels, colours, picture, title)
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from command_line import shown
 
 TRAIN_COLOUR = "#9aa5b1"
 TEST_COLOUR = "#0b6e99"
@@ -12,13 +15,25 @@ TEST_COLOUR = "#0b6e99"
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")
 
 
-def draw(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
+def say(path: Path, draw: Callable[[Path], None]) -> None:
+    """Draws a picture and prints how to open it; without matplotlib, how to get that."""
+    if importlib.util.find_spec("matplotlib") is None:
+        print('Curves       left out, since matplotlib is missing: pip install "gradloop[data]"')
+    else:
+        draw(path)
+        print(f"Curves       xdg-open {shown(path)}")
+
+
+def draw(
+    history: Mapping[str, Sequence[float]], path: Path, title: str, held_out: str = "test"
+) -> None:
     """Writes a PNG with one panel for the loss and one for the accuracy, over the epochs.
 
     Args:
       history: ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``, one value an epoch.
       path: The file to write.
       title: What stands above both panels.
+      held_out: What the ``val_`` values are of.
     """
     # The figure alone, without pyplot: no window system, no global state.
     from matplotlib.figure import Figure
@@ -26,13 +41,14 @@ def draw(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     loss, accuracy = figure.subplots(1, 2)
-    _panel(loss, "Loss (cross-entropy)", history["loss"], history["val_loss"], "{:.3f}")
+    _panel(loss, "Loss (cross-entropy)", history["loss"], history["val_loss"], "{:.3f}", held_out)
     _panel(
         accuracy,
         "Accuracy (%)",
         [100 * value for value in history["accuracy"]],
         [100 * value for value in history["val_accuracy"]],
         "{:.1f} %",
+        held_out,
     )
     loss.set_ylim(bottom=0)
     figure.savefig(path)
@@ -91,6 +107,58 @@ def compare(
     figure.savefig(path)
 
 
+def ranges(runs: Mapping[str, Sequence[Sequence[float]]], path: Path, title: str) -> None:
+    """Writes a PNG of accuracies over the epochs: for each name the mean of its runs, and their range.
+
+    Args:
+      runs: For each name, shown at its line's end, one list of test accuracies by epoch a run; all as long.
+      path: The file to write.
+      title: What stands above.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    axes = figure.subplots()
+    for colour, (name, several) in zip(PALETTE, runs.items()):
+        values = 100 * np.array(several)
+        mean, epochs = values.mean(axis=0), np.arange(1, values.shape[1] + 1)
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        _line(axes, mean, colour, f"{mean[-1]:.1f} %  {name}")
+    _finish(axes, "Test accuracy (%)")
+    axes.set_xlabel("epoch")
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+
+
+def dots(groups: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
+    """Writes a PNG with a column for each name: a dot each run, a bar at the mean.
+
+    Args:
+      groups: For each name, one accuracy a run.
+      path: The file to write.
+      title: What stands above.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    axes = figure.subplots()
+    for place, (colour, values) in enumerate(zip(PALETTE, groups.values())):
+        percent = 100 * np.array(values)
+        across = place + np.linspace(-0.12, 0.12, len(percent)) * (len(percent) > 1)
+        axes.plot(across, percent, "o", color=colour, markersize=6, alpha=0.7)
+        axes.hlines(percent.mean(), place - 0.25, place + 0.25, color=colour, linewidth=2.5)
+        axes.annotate(f"{percent.mean():.1f}", (place + 0.28, percent.mean()), va="center", color=colour,
+                      fontweight="bold")
+    _finish(axes, "")
+    axes.set_xticks(range(len(groups)), list(groups))
+    figure.savefig(path)
+
+
 def _lines(
     axes: Any, label: str, lines: Sequence[Sequence[float]], colours: Sequence[str]
 ) -> None:
@@ -106,10 +174,10 @@ def _line(axes: Any, values: Sequence[float], colour: str, name: str | None = No
 
 
 def _panel(
-    axes: Any, label: str, train: Sequence[float], test: Sequence[float], shown: str
+    axes: Any, label: str, train: Sequence[float], test: Sequence[float], shown: str, held_out: str
 ) -> None:
     _line(axes, train, TRAIN_COLOUR, "training")
-    _line(axes, test, TEST_COLOUR, "test")
+    _line(axes, test, TEST_COLOUR, held_out)
     axes.annotate(
         shown.format(test[-1]),
         (len(test), test[-1]),

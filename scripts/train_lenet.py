@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import augmentation
 import curves
 import datasets
+import model_card
 from command_line import (
     Parser,
     below_here,
@@ -148,17 +148,15 @@ def main() -> None:
     if not chief:
         return
     model.save(model_file)
+    model_card.write(model_file, data.class_names, highest=1)
 
     print(f"\nTest accuracy {result['accuracy']:.2%} (loss {result['loss']:.4f}) "
           f"on {len(data.y_test):,} images it never trained on\n")
     tensorboard = shown(Path(sys.executable).with_name("tensorboard"))
     print(f"TensorBoard  {tensorboard} --logdir {shown(log_dir)}")
-    picture = log_dir / "curves.png"
-    if importlib.util.find_spec("matplotlib") is None:
-        print('Curves       left out, since matplotlib is missing: pip install "gradloop[data]"')
-    elif history.get("val_loss"):  # Nothing to draw when it was stopped within the first epoch.
-        curves.draw(history, picture, f"LeNet-5 on {data.name}: {result['accuracy']:.2%} right")
-        print(f"Curves       xdg-open {shown(picture)}")
+    if history.get("val_loss"):  # Nothing to draw when it was stopped within the first epoch.
+        title = f"LeNet-5 on {data.name}: {result['accuracy']:.2%} right"
+        curves.say(log_dir / "curves.png", lambda picture: curves.draw(history, picture, title))
     file = str(below_here(model_file))
     code = f"import keras, gradloop.models; keras.models.load_model({file!r}).summary()"
     print(f'Model        {shown(Path(sys.executable))} -c "{code}"')

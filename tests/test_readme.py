@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_code_runs() -> None:
+def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes files
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 4
     names: dict[str, Any] = {}
@@ -32,5 +35,6 @@ def test_files_and_commands_exist() -> None:
 
 def test_options_shown_are_options() -> None:
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--help", "--logdir", "--ntasks"}
-    source = "".join(Path(ROOT, "scripts", name).read_text() for name in ("train_lenet.py", "launch.py"))
+    scripts = ("train_lenet.py", "launch.py", "finetune.py", "predict.py")
+    source = "".join(Path(ROOT, "scripts", name).read_text() for name in scripts)
     assert [option for option in sorted(used) if f'"{option}"' not in source] == []

@@ -53,6 +53,21 @@ def test_filters_of_ones_own(model):
         optim.partition(model, models.recommend(9_000, True, top="block9*"))
 
 
+@pytest.mark.parametrize(("name", "trained"), [("head", HEAD), ("top", TOP + HEAD), ("all", None)])
+def test_one_of_the_three_by_name(model, name, trained):
+    strategy = models.Strategy.named(name)
+    assert str(strategy).endswith(": as asked for.")
+    plan = optim.partition(model, strategy)
+    assert owners(plan.trained) == (trained or owners(model.trainable_variables))
+    by_filter = models.Strategy.named(name, head=optim.last_layers(1), top="block5*")
+    assert owners(optim.partition(model, by_filter).trained)[-1] == "head"
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match="`name` must be one of 'head', 'top', 'all', not 'bottom'"):
+        models.Strategy.named("bottom")
+
+
 def test_a_small_network():
     small = keras.Sequential([keras.Input((2,)), L.Dense(2, name="a"), L.Dense(2, name="b")])
     small = keras.Sequential([*small.layers, L.Dense(2, name="c"), L.Dense(2, name="head")])

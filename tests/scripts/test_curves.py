@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,35 @@ def test_compares_runs_each_in_its_colour(epochs: int, tmp_path: Path) -> None:
     assert pixels.shape[1] > pixels.shape[0] > 400
     for colour in curves.PALETTE:
         assert (np.abs(pixels - np.array(to_rgb(colour))) < 0.02).all(axis=-1).sum() > 50
+
+
+def coloured(path: Path, colour: str) -> int:
+    """Pixels of one colour in a picture."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    pixels = imread(path)[..., :3]
+    return int((np.abs(pixels - np.array(to_rgb(colour))) < 0.02).all(axis=-1).sum())
+
+
+def test_ranges_and_dots_show_every_name_in_its_colour(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    runs = {name: rng.random((3, 5)).tolist() for name in ("one", "two")}
+    curves.ranges(runs, tmp_path / "ranges.png", "two names")
+    curves.dots({name: values[0] for name, values in runs.items()}, tmp_path / "dots.png", "two names")
+    for name in ("ranges", "dots"):
+        for number, colour in enumerate(curves.PALETTE[:3]):
+            assert (coloured(tmp_path / f"{name}.png", colour) > 50) == (number < 2)
+
+
+def test_says_where_the_picture_is_or_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn: list[Path] = []
+    curves.say(Path("a b.png"), drawn.append)
+    assert drawn == [Path("a b.png")]
+    assert capsys.readouterr().out == "Curves       xdg-open 'a b.png'\n"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    curves.say(Path("c.png"), drawn.append)
+    assert len(drawn) == 1 and 'pip install "gradloop[data]"' in capsys.readouterr().out

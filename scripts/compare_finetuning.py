@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Compares ways to fine-tune a network: the head alone, one rate for all layers, a rate for each run of
+layers, gradual unfreezing, and the last two together; each several times, as a table, CSV and a picture.
+
+All ways start from the same weights and a head that was trained first, and share everything else: order,
+augmentation, epochs, warm-up, averaged weights, the epoch that was best on the validation images. The test
+images are looked at once a run, by that epoch's weights, and choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import curves
+import photos
+from bench.tables import table
+from command_line import Parser, check_writable, number, one_of, quiet_import, refusing, shown
+from datasets import DataError
+from transfer import LOSS, Recipe, fine_tune
+
+# For each way: what trains, whether rates differ, whether it unfreezes by and by.
+WAYS = {
+    "head": ("head", False, False),
+    "uniform": ("*", False, False),
+    "layer-wise": ("*", True, False),
+    "unfreezing": ("*", False, True),
+    "both": ("*", True, True),
+}
+COLUMNS = ("way", "seed", "validation", "test", "best_epoch", "seconds")
+EXAMPLES = """examples:
+  compare_finetuning.py --data photos/
+  compare_finetuning.py --data my.npz --weights mobilenet.weights.h5 --preprocessing torch --seeds 3
+  compare_finetuning.py --data my.npz --ways uniform both --lr-highest 1e-3 --lr-lowest 1e-5
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One run: accuracies as shares, of the weights of the best epoch, counted from 1."""
+
+    way: str
+    seed: int
+    validation: float
+    test: float
+    best_epoch: int
+    seconds: float
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; a value that cannot work is refused here."""
+    usual = Recipe()
+    parser = Parser(__doc__ or "", EXAMPLES)
+    add = parser.add_argument
+    add("--data", required=True, metavar="FOLDER|FILE.npz|tfds:NAME",
+        help="images, as finetune.py takes them")
+    add("--backbone", default="MobileNetV2", metavar="NAME",
+        help="a network of keras.applications (default: MobileNetV2)")
+    add("--weights", default="imagenet", metavar="imagenet|none|FILE",
+        help="imagenet: downloaded by Keras (default); FILE: an .h5 file of them; none: random ones")
+    add("--preprocessing", type=one_of(["own", "tf", "torch", "caffe"]), default="own", metavar="NAME",
+        help="what pixels become first: the network's own (default); tf, torch or caffe for weights from "
+        "elsewhere that expect it")
+    add("--size", type=number(int, at_least=16), default=96, metavar="PIXELS",
+        help="side that images are resized to (default: 96)")
+    add("--ways", type=one_of(WAYS), nargs="+", default=list(WAYS), metavar="NAME",
+        help=f"which of {', '.join(WAYS)} (default: all)")
+    add("--seeds", type=number(int, at_least=1), default=5, metavar="N",
+        help="runs of each way, with the seeds 0, 1, ... (default: 5)")
+    add("--lr-highest", type=number(float, above=0), default=usual.highest, metavar="RATE",
+        help=f"the one rate, and that of the head where they differ (default: {usual.highest:g})")
+    add("--lr-lowest", type=number(float, above=0), default=usual.lowest, metavar="RATE",
+        help=f"where rates differ, that of the first layers (default: {usual.lowest:g})")
+    add("--epochs", type=number(int, at_least=1), default=usual.epochs, metavar="N",
+        help=f"passes over the training images (default: {usual.epochs})")
+    add("--batch-size", type=number(int, at_least=1), default=usual.batch_size, metavar="N",
+        help=f"images a step (default: {usual.batch_size})")
+    add("--csv", type=Path, metavar="FILE", help="the figures (default: finetuning.csv in the log folder)")
+    add("--picture", type=Path, metavar="FILE.png",
+        help="the picture (default: finetuning.png in the log folder)")
+    add("--log-dir", type=Path, metavar="FOLDER",
+        help="where the TensorBoard logs go (default: runs/finetuning-TIME)")
+    args = parser.parse_args(argv)
+    args.ways = list(dict.fromkeys(args.ways))
+    return args
+
+
+def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_dir: Path) -> Result:
+    """One run of one way."""
+    import keras
+
+    from gradloop import loops, models, optim
+
+    import augmentation
+
+    started = time.perf_counter()
+    where, differ, unfreezes = WAYS[way]
+    recipe = Recipe(
+        epochs=args.epochs, batch_size=args.batch_size, seed=seed, highest=args.lr_highest,
+        lowest=args.lr_lowest if differ else args.lr_highest, unfreeze="top-down" if unfreezes else None,
+    )
+    keras.utils.set_random_seed(seed)
+    keras.backend.clear_session()
+    backbone = models.backbone(
+        args.backbone, (args.size, args.size, 3), None if args.weights == "none" else args.weights,
+        preprocessing=args.preprocessing,
+    )
+    model = models.classifier(backbone, len(data.class_names), dropout=0.2)
+    best = log_dir / f"{way}-{seed}" / "best.weights.h5"
+    history = fine_tune(
+        model, optim.select(model, where), data.train, data.validation, recipe,
+        transform=augmentation.photos(augmentation.PHOTOS, args.size), best=best,
+        callbacks=[loops.TensorBoard(str(best.parent))],
+    )
+    test = loops.Batches(*data.test, 128, shuffle=False)
+    accuracy = loops.evaluate(loops.EvalStep(model, LOSS, ["accuracy"]), test)["accuracy"]
+    place = int(np.argmax(history["val_accuracy"]))
+    seconds = time.perf_counter() - started
+    return Result(way, seed, history["val_accuracy"][place], accuracy, place + 1, round(seconds, 1))
+
+
+def summary(results: Sequence[Result]) -> str:
+    """The table on screen: mean and standard deviation of each way."""
+    rows = []
+    for way in dict.fromkeys(result.way for result in results):
+        some = [result for result in results if result.way == way]
+        cells = [way, str(len(some))]
+        for values in ([one.validation for one in some], [one.test for one in some]):
+            spread = f"{np.std(values, ddof=1):.2%}" if len(values) > 1 else "-"
+            cells += [f"{np.mean(values):.2%}", spread]
+        rows.append([*cells, f"{np.mean([one.seconds for one in some]):.0f}"])
+    return table(["way", "runs", "validation", "deviation", "test", "deviation", "seconds"], rows)
+
+
+def write_csv(results: Sequence[Result], path: Path) -> None:
+    """Every run, a row each."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for result in results:
+            row: dict[str, Any] = dataclasses.asdict(result)
+            writer.writerow(row | {name: f"{row[name]:.4f}" for name in ("validation", "test")})
+
+
+def main() -> None:
+    """Runs all ways, and says where the figures are."""
+    args = parse()
+    log_dir = args.log_dir or Path("runs") / time.strftime("finetuning-%Y%m%d-%H%M%S")
+    figures, picture = args.csv or log_dir / "finetuning.csv", args.picture or log_dir / "finetuning.png"
+    for option, folder in (("--log-dir", log_dir), ("--csv", figures.parent), ("--picture", picture.parent)):
+        check_writable(option, folder)
+    with quiet_import():
+        from gradloop import loops, optim
+    with refusing(DataError):
+        data = photos.load(args.data, args.size)
+    train, validation, test = (f"{len(part[1]):,}" for part in (data.train, data.validation, data.test))
+    print(f"Data      {data.name}: {train} images to train on, {validation} to choose by, {test} to test on")
+    print(f"Plan      {', '.join(args.ways)}; rate {args.lr_highest:g}, from {args.lr_lowest:g} where rates "
+          f"differ; {args.epochs} epochs, {args.batch_size} images a step; {args.seeds} runs each",
+          flush=True)
+    for folder in (log_dir, figures.parent, picture.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    for seed in range(args.seeds):
+        for way in args.ways:
+            with refusing(ValueError, OSError, optim.SelectionError, loops.NonFiniteError):
+                results.append(run(way, seed, data, args, log_dir))
+            last = results[-1]
+            print(f"{way:11s} seed {seed}: validation {last.validation:.2%} in epoch {last.best_epoch}, "
+                  f"test {last.test:.2%}, {last.seconds:.0f} s", flush=True)
+            write_csv(results, figures)
+    print(f"\n{summary(results)}\n\nFigures      {shown(figures)}")
+    print(f"TensorBoard  {shown(Path(sys.executable).with_name('tensorboard'))} --logdir {shown(log_dir)}")
+    title = f"{args.backbone} on {data.name}: test accuracy (%), each run and the mean"
+    by_way = {way: [one.test for one in results if one.way == way] for way in args.ways}
+    curves.say(picture, lambda path: curves.dots(by_way, path, title))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""How the scripts fine-tune a network with a new head: rates, stages, averages, the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradloop import optim
+
+LOSS = "sparse_categorical_crossentropy"
+_HEAD_RATE = 1e-3  # a head alone is a small convex problem, which Adam's usual rate suits
+_EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is fine-tuned once its head has been put on.
+
+    Args:
+        epochs: passes over the images in the main stage.
+        head_epochs: passes of the head alone before it, on features computed once; 0 for none. A head that
+            starts at random would first pull the features under it apart (Kumar et al. 2022,
+            arXiv:2202.10054).
+        batch_size: images a step.
+        highest: learning rate of the head after the warm-up.
+        lowest: that of the first layers that train; those between follow a geometric series.
+        runs: into how many runs of layers, each with a rate of its own, what trains below the head is split.
+        warmup: share of all steps in which the rates rise from 0; then they fall down a cosine.
+        weight_decay: decoupled, of kernels alone.
+        ema: momentum of the average of the weights, which is what is evaluated and kept; 0 for none.
+        unfreeze: stages as `loops.Unfreeze` takes them; `"top-down"` for one run of layers more each epoch,
+            from the head down; None for all from the start.
+        seed: of the order, the augmentation and dropout.
+    """
+
+    epochs: int = 6
+    head_epochs: int = 10
+    batch_size: int = 32
+    highest: float = 3e-4
+    lowest: float = 3e-5
+    runs: int = 4
+    warmup: float = 0.2
+    weight_decay: float = 0.0
+    ema: float = 0.99
+    unfreeze: Any = None
+    seed: int = 0
+
+
+def plan_of(model: Any, trained: Sequence[Any], recipe: Recipe) -> optim.Plan:
+    """Groups with geometric rates for what trains, from its first layers to the head.
+
+    BatchNorm is frozen, statistics and all: a few thousand images are too few to learn other ones.
+
+    Args:
+        model: the network, or the part of it that `models.cache_frozen` gives.
+        trained: variables of it.
+        recipe: whose rates are shared out.
+    """
+    import keras
+
+    from gradloop import optim
+
+    ids = {id(variable) for variable in trained}
+    norms = optim.layer_type(keras.layers.BatchNormalization)
+    head = optim.name("head")
+
+    def chosen(info: optim.VariableInfo) -> bool:
+        return id(info.variable) in ids
+
+    levels = []
+    for depth in optim.depths(model):
+        level = depth & chosen & ~norms & ~head
+        try:
+            optim.select(model, level)
+        except optim.SelectionError:
+            continue  # all of this depth is frozen, or the head's
+        levels.append(level)
+    count = min(recipe.runs, len(levels))
+    decay = optim.KernelDecay(recipe.weight_decay)
+    groups = {}
+    for number, run in enumerate(np.array_split(np.arange(len(levels)), count) if count else []):
+        where = levels[run[0]]
+        for place in run[1:]:
+            where = where | levels[place]
+        scale = (recipe.lowest / recipe.highest) ** (1 - number / count)
+        groups[f"body_{number + 1}"] = optim.Group(where, lr_scale=scale, weight_decay=decay)
+    groups["head"] = optim.Group(head & chosen, weight_decay=decay)
+    return optim.partition(model, groups, rest="freeze")
+
+
+def train_head(model: Any, images: Any, recipe: Recipe) -> None:
+    """Trains the head alone, on features of the network below it that are computed once."""
+    import keras
+
+    from gradloop import loops, models
+
+    cached = models.cache_frozen(model, "head", images)
+    step = loops.TrainStep(cached.model, LOSS, keras.optimizers.Adam(_HEAD_RATE), variables=cached.variables)
+    loops.train(step, cached.data, epochs=recipe.head_epochs)
+
+
+def fine_tune(
+    model: Any,
+    trained: Sequence[Any],
+    train: tuple[Any, Any],
+    validation: tuple[Any, Any],
+    recipe: Recipe,
+    *,
+    transform: Callable[..., Any] | None = None,
+    cache: Path | str | None = None,
+    best: Path | None = None,
+    callbacks: Sequence[Any] = (),
+    say: Callable[[object], None] = lambda _: None,
+) -> dict[str, list[float]]:
+    """Trains a network whose head is called `head`.
+
+    Args:
+        model: made by `models.classifier`, within the strategy's scope that this is called in.
+        trained: the variables that train in the main stage, the head among them.
+        train: images (n, height, width, 3) and labels (n,).
+        validation: likewise; says which epoch was best.
+        recipe: how.
+        transform: of the training images, as `loops.Batches` takes it; not with `cache`.
+        cache: `"memory"` or a folder, to compute what is frozen once; None to compute it at each step.
+        best: a `.weights.h5` file for the weights of the epoch with the best validation accuracy, while the
+            others run; None to end with those of the last epoch.
+        callbacks: more of them.
+        say: told what was decided.
+
+    Returns:
+        The history of the main stage, name -> value by epoch; validation values are those of the averaged
+        weights, where there are averages.
+    """
+    import keras
+
+    from gradloop import loops
+
+    images = loops.Batches(*train, recipe.batch_size, seed=recipe.seed)
+    held_out = loops.Batches(*validation, _EVALUATION_BATCH, shuffle=False)
+    if recipe.head_epochs:
+        train_head(model, images, recipe)
+    part = model
+    if cache is not None:
+        part, images, held_out = _cached(model, trained, images, held_out, cache)
+    elif transform is not None:
+        images = loops.Batches(*train, recipe.batch_size, seed=recipe.seed, transform=transform)
+    plan = plan_of(part, trained, recipe)
+    say(plan)
+    step = loops.TrainStep(part, LOSS, _optimizer(plan, recipe, len(images)), metrics=["accuracy"])
+    hooks: list[Any] = []
+    if recipe.unfreeze is not None:
+        stages = None if recipe.unfreeze == "top-down" else recipe.unfreeze
+        hooks.append(loops.Unfreeze(stages, verbose=int(say is print)))
+    if recipe.ema:
+        hooks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if best is not None:
+        hooks.append(
+            keras.callbacks.ModelCheckpoint(
+                str(best), "val_accuracy", mode="max", save_best_only=True, save_weights_only=True
+            )
+        )
+    history = loops.train(
+        step, images, epochs=recipe.epochs, validation=held_out, callbacks=[*hooks, *callbacks]
+    )
+    if best is not None and best.exists():
+        part.load_weights(best)
+        best.unlink()  # it may be of a part of the network, so of no use to anybody
+    return history.history
+
+
+def _cached(model: Any, trained: Sequence[Any], images: Any, held_out: Any, cache: Path | str) -> Any:
+    """The part of the network that trains, and features to train and to validate it on."""
+    from gradloop import models
+
+    folders: list[Any] = [None, None]
+    if cache != "memory":
+        folders = [Path(cache) / "train", Path(cache) / "validation"]
+    kept = models.cache_frozen(model, list(trained), images, path=folders[0])
+    validated = models.cache_frozen(model, list(trained), held_out, path=folders[1])
+    return kept.model, kept.data, validated.data
+
+
+def _optimizer(plan: optim.Plan, recipe: Recipe, steps_per_epoch: int) -> Any:
+    import keras
+
+    from gradloop import optim
+
+    steps = recipe.epochs * steps_per_epoch
+    rising = min(int(recipe.warmup * steps), steps - 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - rising, warmup_target=recipe.highest, warmup_steps=rising
+    )
+    averages = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    return optim.GroupedOptimizer(keras.optimizers.AdamW(schedule, **averages), plan)
