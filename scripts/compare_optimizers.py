@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Trains LeNet-5 with several optimizers, from the same weights in the same order, and compares them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Finds a learning rate for LeNet-5: trains a batch at each of many rising rates and watches the loss.
 
 Below some rate nothing is learnt, above another the loss explodes. The suggestion is the rate at which the

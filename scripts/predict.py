@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Says what is on pictures, with a classifier that train_lenet.py, finetune.py or Keras has saved.
 
 One line a file: its name, then the likeliest classes. The names of the classes and the range of pixels come

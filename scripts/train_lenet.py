@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Trains LeNet-5 on handwritten digits, or on other grey images of 28x28, with gradloop's parts."""
 
 from __future__ import annotations

@@ -185,3 +185,12 @@ def test_settings_name_what_is_there() -> None:
 def test_build_table_is_all_of_pyproject() -> None:
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     assert [line for line in lines if line.startswith("[")] == ["[build-system]"]
+
+
+def test_scripts_that_are_shown_as_commands_can_be_run_as_such() -> None:
+    shown = (ROOT / "README.md").read_text()
+    for script in (ROOT / "scripts").glob("*.py"):
+        commands = [line for line in shown.splitlines() if line.strip().startswith(f"scripts/{script.name}")]
+        if commands or os.access(script, os.X_OK):
+            assert os.access(script, os.X_OK), f"{script.name} is shown as a command and not executable"
+            assert script.read_text().startswith("#!/usr/bin/env python3\n"), script.name
