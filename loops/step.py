@@ -31,7 +31,9 @@ class TrainStep(BaseStep):
     writes, as they were before it.
 
     Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
-    variables of the model, so another choice later finds its state in place.
+    variables of the model, so another choice later finds its state in place. One that you have built over
+    fewer (`optimizer.build(optim.select(model, "head"))`) takes no memory for the others, and never trains
+    them.
 
     Args:
         model: a built `keras.Model`.

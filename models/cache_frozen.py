@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from .checks import whole_number
 from .cut import of_cut, split_graph
-from .feature_files import FeatureFiles, fingerprint
+from .feature_files import FeatureFiles, filling, fingerprint
 from .frozen import augmentations, split_frozen, trained_variables
 from .keras_private import calls
 
@@ -101,6 +102,7 @@ def cache_frozen(
         >>> cached.x.shape, [variable.path.split("/")[-2] for variable in cached.model.trainable_variables]
         ((8, 3), ['head', 'head'])
     """
+    batch_size = whole_number("batch_size", batch_size)
     variables = trained_variables(model, trained)
     parts = split_frozen(model, variables)
     assert parts.front is not None  # frozen weights are in it
@@ -118,12 +120,12 @@ def cache_frozen(
         )
     whole = _arrays(data)
     x, y, sample_weight = whole
-    parts_of_x = _slices(x, batch_size, copies)
-    run = _runner(parts.front, random)
+    examples = len(keras.tree.flatten(x)[0]) * max(copies, 1)
+    batches = _features(parts.front, random, _slices(x, batch_size, copies))
     if path is None:
-        computed = [np.concatenate(column) for column in zip(*map(run, parts_of_x()))]
+        computed = _in_memory(examples, batches)
     else:
-        computed = _kept(FeatureFiles(path), fingerprint(parts.front, x, copies), run, parts_of_x)
+        computed = _kept(FeatureFiles(path), fingerprint(parts.front, x, copies), examples, batches)
     x, y, sample_weight = keras.tree.map_structure(lambda array: _repeated(array, copies), whole)
     features = of_cut(parts, computed, x)
     if hasattr(data, "with_arrays"):
@@ -159,17 +161,11 @@ def _arrays(data: Any) -> tuple[Any, Any, Any]:
     return arrays
 
 
-def _slices(x: Any, batch_size: int, copies: int) -> Callable[[], Iterator[Any]]:
-    """Returns a function that begins a pass over the inputs, of all copies, as tensors."""
-    batch_size = whole_number("batch_size", batch_size)
-    examples = len(keras.tree.flatten(x)[0])
-
-    def passes() -> Iterator[Any]:
-        for _ in range(max(copies, 1)):
-            for first in range(0, examples, batch_size):
-                yield keras.tree.map_structure(partial(_rows, first=first, last=first + batch_size), x)
-
-    return passes
+def _slices(x: Any, batch_size: int, copies: int) -> Iterator[Any]:
+    """The inputs in batches, of all copies, as tensors."""
+    for _ in range(max(copies, 1)):
+        for first in range(0, len(keras.tree.flatten(x)[0]), batch_size):
+            yield keras.tree.map_structure(partial(_rows, first=first, last=first + batch_size), x)
 
 
 def _rows(array: np.ndarray, first: int, last: int) -> tf.Tensor:
@@ -180,8 +176,10 @@ def _repeated(array: Any, copies: int) -> Any:
     return array if array is None or copies < 2 else np.concatenate([array] * copies)
 
 
-def _runner(front: keras.Model, random: Sequence[str]) -> Callable[[Any], list[np.ndarray]]:
-    """The frozen part as a function of inputs: in inference mode, save its layers that augment."""
+def _features(
+    front: keras.Model, random: Sequence[str], batches: Iterator[Any]
+) -> Iterator[list[np.ndarray]]:
+    """Runs the frozen part over batches: in inference mode, save its layers that augment."""
     inferred, augment = front, None
     if random:
         before: set[int] = set()
@@ -198,15 +196,32 @@ def _runner(front: keras.Model, random: Sequence[str]) -> Callable[[Any], list[n
         # NumPy's files know no bfloat16.
         return [tf.cast(t, tf.float32) if t.dtype == tf.bfloat16 else t for t in made]
 
-    traced = tf.function(run, autograph=False, reduce_retracing=True)
-    return lambda x: [tensor.numpy() for tensor in traced(x)]
+    traced = None
+    for x in batches:
+        if traced is None:
+            # A large network takes as long to trace as some thousand images to run: once, then, for
+            # batches of any size, as the last one is smaller.
+            specs = keras.tree.map_structure(_any_length, x)
+            traced = tf.function(run, autograph=False).get_concrete_function(specs)
+        yield [tensor.numpy() for tensor in traced(x)]
+
+
+def _any_length(tensor: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+
+def _in_memory(examples: int, batches: Iterator[list[np.ndarray]]) -> list[np.ndarray]:
+    first = next(batches)
+    # Room for all at once: to join batches at the end would take it twice.
+    arrays = [np.empty((examples, *array.shape[1:]), array.dtype) for array in first]
+    write = filling(arrays)
+    for batch in chain([first], batches):
+        write(batch)
+    return arrays
 
 
 def _kept(
-    files: FeatureFiles,
-    key: str,
-    run: Callable[[Any], list[np.ndarray]],
-    parts_of_x: Callable[[], Iterator[Any]],
+    files: FeatureFiles, key: str, examples: int, batches: Iterator[list[np.ndarray]]
 ) -> list[np.ndarray]:
     """The features of a folder, made before or now."""
     if files.exists and files.key == key:
@@ -217,8 +232,8 @@ def _kept(
             "made again.",
             stacklevel=3,
         )
-    examples = sum(len(keras.tree.flatten(part)[0]) for part in parts_of_x())
-    with files.writing(key, examples, run(next(parts_of_x()))) as write:
-        for part in parts_of_x():
-            write(run(part))
+    first = next(batches)
+    with files.writing(key, examples, first) as write:
+        for batch in chain([first], batches):
+            write(batch)
     return files.read()

@@ -83,15 +83,7 @@ class FeatureFiles:
             )
             for number, array in enumerate(like)
         ]
-        first = 0
-
-        def write(batch: Sequence[np.ndarray]) -> None:
-            nonlocal first
-            for array, some in zip(arrays, batch):
-                array[first : first + len(some)] = some
-            first += len(batch[0])
-
-        yield write
+        yield filling(arrays)
         for array in arrays:
             array.flush()
         with open(self._index, "w", encoding="utf-8") as file:
@@ -99,6 +91,19 @@ class FeatureFiles:
 
     def _file(self, number: int) -> str:
         return os.path.join(self.folder, f"features-{number}.npy")
+
+
+def filling(arrays: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], None]:
+    """Returns a function that takes batches one after the other and writes them into arrays for all."""
+    first = 0
+
+    def write(batch: Sequence[np.ndarray]) -> None:
+        nonlocal first
+        for array, some in zip(arrays, batch):
+            array[first : first + len(some)] = some
+        first += len(batch[0])
+
+    return write
 
 
 def fingerprint(front: keras.Model, x: Any, copies: int) -> str:

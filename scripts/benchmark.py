@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import coordinator, figures, replicas, startup, tables, updates
+from bench import coordinator, figures, frozen, replicas, startup, tables, updates
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.peers import BASE, INSTALL, PEERS, choose, interpreters
 
-PARTS = ("startup", "updates", "replicas", "steps")
+PARTS = ("startup", "updates", "replicas", "frozen", "steps")
 EPILOG = """
 contenders:
 {contenders}
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         choices=list(PARTS),
         default=list(PARTS),
         help="what to time: import and help, the optimizer's update of large networks, steps on several "
-        "replicas and workers, training steps; default: all",
+        "replicas and workers, frozen networks with a cache and without, training steps; default: all",
     )
     return made
 
@@ -119,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _measure_updates(pythons["tensorflow"], options.rounds, report)
     if "replicas" in options.parts:
         _measure_replicas(pythons["tensorflow"], options.rounds, report)
+    if "frozen" in options.parts:
+        _measure_frozen(pythons["tensorflow"], options.rounds, report)
     status = 0
     if "steps" in options.parts:
         _measure(cases, peers, pythons, options, report)
@@ -158,6 +160,18 @@ def _measure_replicas(python: str, rounds: int, report: dict[str, Any]) -> None:
     if found:
         print("", replicas.report(found), sep="\n", flush=True)
     report["replicas"] = [dataclasses.asdict(one) for one in found]
+
+
+def _measure_frozen(python: str, rounds: int, report: dict[str, Any]) -> None:
+    found = []
+    try:
+        for case in frozen.CASES:
+            found.append(frozen.measure(python, case, rounds, str(Path(__file__).parent)))
+    except RuntimeError as error:
+        print(f"frozen not measured: {error}", file=sys.stderr)
+    if found:
+        print("", frozen.report(found), sep="\n", flush=True)
+    report["frozen"] = [dataclasses.asdict(one) for one in found]
 
 
 def _measure(

@@ -120,6 +120,29 @@ def test_in_a_file_and_again(tmp_path):
     np.testing.assert_array_equal(other.x, models.cache_frozen(model, "head", (X, Y)).x)
 
 
+class Counted(keras.layers.Layer):
+    """Counts how often it is traced and how often it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.traces, self.runs = 0, tf.Variable(0)
+
+    def call(self, x):
+        self.traces += 1
+        self.runs.assign_add(1)
+        return x
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_one_trace_and_one_run_of_each_batch(tmp_path, in_files):
+    counted = Counted()
+    model = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(2, 8), counted, L.Dense(2, name="head")])
+    before = counted.traces
+    # The last batch is smaller.
+    models.cache_frozen(model, "head", (X, Y), path=tmp_path if in_files else None, batch_size=8)
+    assert (counted.traces - before, int(counted.runs.numpy())) == (1, 3)
+
+
 def test_augmented_copies():
     keras.utils.set_random_seed(0)
     flip = L.RandomFlip("horizontal", name="flip")

@@ -1,0 +1,112 @@
+"""Training the end of a frozen network: from `models.cache_frozen`, without a cache, and by `fit`.
+
+What is measured, and what it should be; `frozen_contenders` is the process that measures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .figures import ratio
+from .frozen_contenders import OPTIMIZERS, Settings
+from .tables import table
+
+CASES = ("head only", "top block", "write", "peak memory")
+
+
+class Wanted(NamedTuple):
+    """A ratio of two contenders of a case, and what it should be; None where it is only told."""
+
+    case: str
+    over: str
+    under: str
+    value: float | None
+    most: bool = False
+
+
+WANTED = (
+    Wanted("head only", "fit", "cached", 50.0),
+    Wanted("head only", "fit", "no cache", 1.0),
+    Wanted("top block", "fit", "cached", 3.0),
+    Wanted("top block", "fit", "no cache", 1.0),
+    # What a user waits for: `cache_frozen` traces in every call, and so does the first `predict` of a model.
+    Wanted("write", "in memory", "predict", 1.1, most=True),
+    Wanted("write", "in files", "predict", 1.1, most=True),
+    # Beside a `predict` that was traced before, the trace shows.
+    Wanted("write", "in memory", "predict again", None),
+    Wanted("write", "in files", "predict again", None),
+    Wanted("peak memory", "step with SGD", "inference", 1.1, most=True),
+    Wanted("peak memory", "step with Adam for the head", "inference", 1.1, most=True),
+    # Two values for each frozen weight, to be there when more is chosen: a choice of the user's.
+    Wanted("peak memory", "step with Adam", "inference", None),
+)
+
+
+USUAL = Settings()
+
+
+@dataclasses.dataclass
+class Case:
+    """What one case showed.
+
+    Args:
+        name: of `CASES`.
+        values: by contender, one value a round: seconds of an epoch or of a pass over the data, or MB (10^6
+            bytes) that a process held more at its peak than with model and data alone.
+    """
+
+    name: str
+    values: dict[str, list[float]]
+
+
+def measure(python: str, case: str, rounds: int, cwd: str, settings: Settings = USUAL) -> Case:
+    """Runs one case, in fresh processes.
+
+    Raises:
+        RuntimeError: if it fails; the message is its last line.
+    """
+    if case != "peak memory":
+        return Case(case, _child(python, case, rounds, cwd, settings))
+    values: dict[str, list[float]] = {name: [] for name in OPTIMIZERS}
+    for _ in range(rounds):
+        for name, megabytes in values.items():
+            megabytes += _child(python, name, 1, cwd, settings)[name]
+    return Case(case, values)
+
+
+def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
+    """The table of some cases, and the wanted figures."""
+    by_name = {case.name: case.values for case in cases}
+    rows = []
+    for case, over, under, value, most in WANTED:
+        if case not in by_name:
+            continue
+        values = by_name[case]
+        times = ratio(values[over], values[under])
+        judged = ["", ""]
+        if value is not None:
+            met = round(times, 2) <= value if most else round(times, 2) >= value
+            judged = [f"{'<=' if most else '>='} {value:g}", "met" if met else "missed"]
+        medians = [f"{statistics.median(values[name]):.4g}" for name in (over, under)]
+        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *judged])
+    rounds = min(len(some) for case in cases for some in case.values.values())
+    title = (
+        f"frozen networks, {settings.side}x{settings.side}, batch {settings.batch_size} ({rounds} rounds): "
+        "MobileNetV2, seconds of an epoch or of writing a cache; VGG16, MB at the peak"
+    )
+    return f"{title}\n{table(['case', 'of', '', 'and', 'ratio', 'wanted', 'result'], rows)}"
+
+
+def _child(python: str, case: str, rounds: int, cwd: str, settings: Settings) -> dict[str, list[float]]:
+    said = json.dumps(dataclasses.asdict(settings))
+    command = [python, "-m", "bench.frozen_contenders", case, str(rounds), said]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=3600)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    found: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found

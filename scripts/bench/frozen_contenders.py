@@ -1,0 +1,209 @@
+"""The process that `frozen` measures in: `python -m bench.frozen_contenders CASE ROUNDS SETTINGS`.
+
+It prints one case as JSON; SETTINGS is JSON, too. Contenders train networks of their own, of the same kind
+and on the same data, and take turns in one process; those whose peak memory is measured get a process each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+# The first layer that trains.
+FIRST = {"head only": "head", "top block": "block_16_expand"}
+OPTIMIZERS = {
+    "inference": None,
+    "step with SGD": "sgd",
+    "step with Adam for the head": "adam",
+    "step with Adam": "adam",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is trained on what.
+
+    Args:
+        side: height and width of images.
+        examples: how many.
+        batch_size: examples a step.
+    """
+
+    side: int = 96
+    examples: int = 2_000
+    batch_size: int = 32
+
+
+def load(settings: Settings) -> tuple[Any, Any]:
+    """Synthetic images of whole pixels, scaled to -1 to 1: float32 `[n, side, side, 3]`; labels 0 and 1."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (settings.examples, settings.side, settings.side, 3), np.uint8)
+    return pixels.astype(np.float32) / np.float32(127.5) - 1, rng.integers(0, 2, settings.examples)
+
+
+def split(model: Any, first: str) -> tuple[list[Any], list[Any]]:
+    """The layers before one, and the variables that train from there on."""
+    place = [layer.name for layer in model.layers].index(first)
+    chosen = [variable for layer in model.layers[place:] for variable in layer.trainable_variables]
+    return model.layers[:place], chosen
+
+
+def network(name: str, side: int) -> Any:
+    """A network of `keras.applications` with random weights and a new head for two classes."""
+    import keras
+
+    application = getattr(keras.applications, name)
+    base = application(input_shape=(side, side, 3), include_top=False, weights=None, pooling="avg")
+    head = keras.layers.Dense(2, activation="softmax", name="head")
+    return keras.Model(base.input, head(base.output))
+
+
+def _clock() -> Any:
+    """A callback that takes the seconds of an epoch or a prediction, by Keras' own hooks.
+
+    When `fit` and `predict` are done with all batches, they may sleep, at random, until up to twice the time
+    has gone by: they give back the iterator of a dataset, whose tuning thread looks up ever more rarely. This
+    is not to our credit. Nor is that they make the dataset anew in each call.
+    """
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        seconds = start = 0.0
+
+        def on_epoch_begin(self, epoch: int = 0, logs: Any = None) -> None:
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int = 0, logs: Any = None) -> None:
+            self.seconds = time.perf_counter() - self.start
+
+        def on_predict_begin(self, logs: Any = None) -> None:
+            self.on_epoch_begin()
+
+        def on_predict_end(self, logs: Any = None) -> None:
+            self.on_epoch_end()
+
+    return Clock()
+
+
+def _epochs(first: str, settings: Settings) -> dict[str, Callable[[], float]]:
+    """What runs an epoch and tells its seconds, by contender. Adam, cross-entropy and accuracy for all."""
+    from gradloop import loops, models
+
+    x, y = load(settings)
+    loss, size = "sparse_categorical_crossentropy", settings.batch_size
+
+    def made() -> tuple[Any, list[Any], list[Any]]:
+        model = network("MobileNetV2", settings.side)
+        return model, *split(model, first)
+
+    fitted, frozen, _ = made()
+    for layer in frozen:
+        layer.trainable = False  # so that BatchNorm, too, runs in inference mode
+    fitted.compile("adam", loss, metrics=["accuracy"])
+    whole, _, chosen = made()
+    step = loops.TrainStep(whole, loss, "adam", variables=chosen, metrics=["accuracy"])
+    data = loops.Batches(x, y, size)
+    model, _, chosen = made()
+    cached = models.cache_frozen(model, chosen, data)
+    short = loops.TrainStep(cached.model, loss, "adam", variables=cached.variables, metrics=["accuracy"])
+    clock = _clock()
+
+    def fit() -> float:
+        fitted.fit(x, y, batch_size=size, epochs=1, verbose=0, callbacks=[clock])
+        return float(clock.seconds)
+
+    def train(own: Any, batches: Any) -> float:
+        loops.train(own, batches, epochs=1, callbacks=[clock])
+        return float(clock.seconds)
+
+    return {"fit": fit, "no cache": lambda: train(step, data), "cached": lambda: train(short, cached.data)}
+
+
+def _passes(settings: Settings, folder: str) -> dict[str, Callable[[], float]]:
+    """What runs the frozen part over all examples and tells its seconds, by contender: see `WANTED`."""
+    import keras
+
+    from gradloop import models
+
+    x, y = load(settings)
+    model, size = network("MobileNetV2", settings.side), settings.batch_size
+    front: Any = None
+    clock = _clock()
+
+    def predict(fresh: bool) -> float:
+        nonlocal front
+        if fresh:
+            front = keras.Model(model.input, model.get_layer("head").input)
+        front.predict(x, batch_size=size, verbose=0, callbacks=[clock])
+        return float(clock.seconds)
+
+    def cache(path: str | None) -> float:
+        start = time.perf_counter()
+        models.cache_frozen(model, "head", (x, y), batch_size=size, path=path)
+        return time.perf_counter() - start
+
+    return {
+        "predict": lambda: predict(fresh=True),
+        "predict again": lambda: predict(fresh=False),
+        "in memory": lambda: cache(None),
+        # A folder of its own each time: features that are there are not made again.
+        "in files": lambda: cache(tempfile.mkdtemp(dir=folder)),
+    }
+
+
+def _peak(contender: str, settings: Settings) -> float:
+    """MB that this process holds at its peak over what model and data take."""
+    import resource
+
+    import keras
+    import tensorflow as tf
+
+    from gradloop import loops, optim
+
+    # No more than a batch: what was freed before the count would be room for what comes after it.
+    batch = load(dataclasses.replace(settings, examples=settings.batch_size))
+    x, y = (tf.constant(array) for array in batch)
+    model = network("VGG16", settings.side)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run: Any = tf.function(lambda images, _: model(images, training=False))
+    if OPTIMIZERS[contender] is not None:
+        optimizer = keras.optimizers.get(OPTIMIZERS[contender])
+        if contender.endswith("for the head"):
+            optimizer.build(optim.select(model, "head"))
+        loss = "sparse_categorical_crossentropy"
+        run = loops.TrainStep(model, loss, optimizer, variables="head", metrics=["accuracy"])
+    for _ in range(3):
+        run(x, y)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+
+
+def _turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds + 1):
+        for name, run in contenders.items():
+            gc.collect()
+            found[name].append(run())
+    # The first round traces the steps, and pays for imports.
+    return {name: some[1:] for name, some in found.items()}
+
+
+def _run(case: str, rounds: int, settings: Settings) -> dict[str, list[float]]:
+    if case in OPTIMIZERS:
+        return {case: [_peak(case, settings)]}
+    if case == "write":
+        with tempfile.TemporaryDirectory(prefix="gradloop-bench-") as folder:
+            return _turns(_passes(settings, folder), rounds)
+    return _turns(_epochs(FIRST[case], settings), rounds)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(sys.argv[1], int(sys.argv[2]), Settings(**json.loads(sys.argv[3])))))
