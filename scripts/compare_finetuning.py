@@ -25,7 +25,7 @@ import photos
 from bench.tables import table
 from command_line import Parser, check_writable, number, one_of, quiet_import, refusing, shown
 from datasets import DataError
-from transfer import LOSS, Recipe, fine_tune
+from transfer import LOSS, Recipe, add_network_options, fine_tune, network
 
 # For each way: what trains, whether rates differ, whether it unfreezes by and by.
 WAYS = {
@@ -62,15 +62,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, metavar="FOLDER|FILE.npz|tfds:NAME",
         help="images, as finetune.py takes them")
-    add("--backbone", default="MobileNetV2", metavar="NAME",
-        help="a network of keras.applications (default: MobileNetV2)")
-    add("--weights", default="imagenet", metavar="imagenet|none|FILE",
-        help="imagenet: downloaded by Keras (default); FILE: an .h5 file of them; none: random ones")
-    add("--preprocessing", type=one_of(["own", "tf", "torch", "caffe"]), default="own", metavar="NAME",
-        help="what pixels become first: the network's own (default); tf, torch or caffe for weights from "
-        "elsewhere that expect it")
-    add("--size", type=number(int, at_least=16), default=96, metavar="PIXELS",
-        help="side that images are resized to (default: 96)")
+    add_network_options(parser)
     add("--ways", type=one_of(WAYS), nargs="+", default=list(WAYS), metavar="NAME",
         help=f"which of {', '.join(WAYS)} (default: all)")
     add("--seeds", type=number(int, at_least=1), default=5, metavar="N",
@@ -97,7 +89,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     """One run of one way."""
     import keras
 
-    from gradloop import loops, models, optim
+    from gradloop import loops, optim
 
     import augmentation
 
@@ -109,11 +101,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     )
     keras.utils.set_random_seed(seed)
     keras.backend.clear_session()
-    backbone = models.backbone(
-        args.backbone, (args.size, args.size, 3), None if args.weights == "none" else args.weights,
-        preprocessing=args.preprocessing,
-    )
-    model = models.classifier(backbone, len(data.class_names), dropout=0.2)
+    model = network(args, len(data.class_names), (), dropout=0.2)
     best = log_dir / f"{way}-{seed}" / "best.weights.h5"
     history = fine_tune(
         model, optim.select(model, where), data.train, data.validation, recipe,

@@ -30,7 +30,7 @@ from command_line import (
     shown,
 )
 from datasets import DataError
-from transfer import LOSS, Recipe, fine_tune
+from transfer import LOSS, Recipe, add_network_options, fine_tune, network
 
 DIGITS = "digits"
 EXAMPLES = """examples:
@@ -78,15 +78,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data", default=DIGITS, metavar="digits|FOLDER|FILE.npz|tfds:NAME",
         help="what to learn (default: digits, which needs no download); a FOLDER has one sub-folder of "
         "images per class; an .npz file has x_train and y_train")
-    add("--backbone", default="MobileNetV2", metavar="NAME",
-        help="a network of keras.applications (default: MobileNetV2)")
-    add("--weights", default="imagenet", metavar="imagenet|none|FILE",
-        help="imagenet: downloaded by Keras (default); FILE: an .h5 file of them; none: random ones")
-    add("--preprocessing", type=one_of(["own", "tf", "torch", "caffe"]), default="own", metavar="NAME",
-        help="what pixels become first: the network's own (default); tf, torch or caffe for weights from "
-        "elsewhere that expect it")
-    add("--size", type=number(int, at_least=16), default=96, metavar="PIXELS",
-        help="side that images are resized to (default: 96)")
+    add_network_options(parser)
     add("--strategy", type=one_of(STRATEGIES), default="auto", metavar="NAME",
         help=f"{'; '.join(f'{name}: {what}' for name, what in STRATEGIES.items())} (default: auto)")
     add("--similar", type=one_of(["yes", "no"]), default="yes", metavar="yes|no",
@@ -195,13 +187,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     )
     problems = (ValueError, OSError, loops.NonFiniteError, optim.SelectionError)
     with strategy.scope(), refusing(*problems):
-        backbone = models.backbone(
-            args.backbone, (args.size, args.size, 3), None if args.weights == "none" else args.weights,
-            preprocessing=args.preprocessing,
-        )
-        model = models.classifier(
-            backbone, len(data.class_names), hidden=args.hidden, dropout=args.dropout
-        )
+        model = network(args, len(data.class_names), args.hidden, args.dropout)
         if args.from_layer:
             trained = optim.select(model, optim.from_layer(args.from_layer))
             print(f"Strategy  from {args.from_layer} on")

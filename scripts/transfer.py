@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from command_line import number, one_of
 
 if TYPE_CHECKING:
     from gradloop import optim
@@ -51,6 +56,30 @@ class Recipe:
     seed: int = 0
 
 
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which network is fine-tuned, which `network` reads."""
+    add = parser.add_argument
+    add("--backbone", default="MobileNetV2", metavar="NAME",
+        help="a network of keras.applications (default: MobileNetV2)")
+    add("--weights", default="imagenet", metavar="imagenet|none|FILE",
+        help="imagenet: downloaded by Keras (default); FILE: an .h5 file of them; none: random ones")
+    add("--preprocessing", type=one_of(["own", "tf", "torch", "caffe"]), default="own", metavar="NAME",
+        help="what pixels become first: the network's own (default); tf, torch or caffe for weights from "
+        "elsewhere that expect it")
+    add("--size", type=number(int, at_least=16), default=96, metavar="PIXELS",
+        help="side that images are resized to (default: 96)")
+
+
+def network(args: argparse.Namespace, classes: int, hidden: Sequence[int], dropout: float) -> Any:
+    """The network of `add_network_options` with a new head."""
+    from gradloop import models
+
+    weights = None if args.weights == "none" else args.weights
+    shape = (args.size, args.size, 3)
+    backbone = models.backbone(args.backbone, shape, weights, preprocessing=args.preprocessing)
+    return models.classifier(backbone, classes, hidden=hidden, dropout=dropout)
+
+
 def plan_of(model: Any, trained: Sequence[Any], recipe: Recipe) -> optim.Plan:
     """Groups with geometric rates for what trains, from its first layers to the head.
 
@@ -83,12 +112,10 @@ def plan_of(model: Any, trained: Sequence[Any], recipe: Recipe) -> optim.Plan:
     count = min(recipe.runs, len(levels))
     decay = optim.KernelDecay(recipe.weight_decay)
     groups = {}
-    for number, run in enumerate(np.array_split(np.arange(len(levels)), count) if count else []):
-        where = levels[run[0]]
-        for place in run[1:]:
-            where = where | levels[place]
-        scale = (recipe.lowest / recipe.highest) ** (1 - number / count)
-        groups[f"body_{number + 1}"] = optim.Group(where, lr_scale=scale, weight_decay=decay)
+    for place, run in enumerate(np.array_split(np.arange(len(levels)), count) if count else []):
+        where = functools.reduce(operator.or_, (levels[level] for level in run))
+        scale = (recipe.lowest / recipe.highest) ** (1 - place / count)
+        groups[f"body_{place + 1}"] = optim.Group(where, lr_scale=scale, weight_decay=decay)
     groups["head"] = optim.Group(head & chosen, weight_decay=decay)
     return optim.partition(model, groups, rest="freeze")
 
