@@ -15,6 +15,8 @@ LOSS = "sparse_categorical_crossentropy"
 
 def network():
     """Convolutions without a name of their own: counted anew, their stable names differ in each part."""
+    # From where Keras' count stands after other tests, its names could be stable names of other layers.
+    keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 3))
     features = x
