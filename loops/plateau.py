@@ -64,7 +64,8 @@ class Plateau:
                 "one of them" + (", or give `validation`." if self._monitor.startswith("val_") else ".")
             )
         value = float(logs[self._monitor])
-        if self._best is None or self._sign * (self._best - value) > self._min_delta:
+        first = self._best is None and not math.isnan(value)  # a NaN would never be bettered
+        if first or (self._best is not None and self._sign * (self._best - value) > self._min_delta):
             self._best, self._waited = value, 0
             return
         self._waited += 1

@@ -115,7 +115,10 @@ def fingerprint(front: keras.Model, x: Any, copies: int) -> str:
         reads = [made[id(tensor)] for tensor in call.inputs]
         for tensor in call.outputs:
             made[id(tensor)] = len(made)
-        said = [type(call.operation).__name__, config, reads, copies]
+        # What else the call was given, such as the 2 in `x * 2`.
+        args = call.arguments({id(tensor): f"tensor {made[id(tensor)]}" for tensor in call.inputs})
+        given = [_said(value) for value in keras.tree.flatten(args)] if call.inputs else []
+        said = [type(call.operation).__name__, config, reads, given, copies]
         digest.update(json.dumps(said, sort_keys=True, default=str).encode())
     for weight in front.weights:
         digest.update(weight.numpy().tobytes())
@@ -123,3 +126,10 @@ def fingerprint(front: keras.Model, x: Any, copies: int) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _said(value: Any) -> str:
+    if hasattr(value, "shape"):
+        array = np.asarray(value)
+        return f"{array.dtype} {array.shape} {hashlib.blake2b(array.tobytes()).hexdigest()}"
+    return repr(value)

@@ -126,7 +126,7 @@ def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise FileNotFoundError(f"`path`: there is no file {str(file)!r}.") from None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"`path` {str(file)!r} is no file of weights, or not whole: {error}.") from error
-    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biufc" for array in arrays.values()):
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biuf" for array in arrays.values()):
         raise ValueError(f"`path` {str(file)!r} is no file of weights: it holds other things than numbers.")
     if not arrays:
         raise ValueError(f"`path` {str(file)!r} holds no weights.")

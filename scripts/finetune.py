@@ -66,6 +66,8 @@ def stages(text: str) -> Any:
         when, colon, what = part.partition(":")
         if not colon or not what.strip() or not when.strip().isdecimal():
             raise argparse.ArgumentTypeError(f"wanted EPOCH:FILTER, such as 0:head,2:all, got {part or text}")
+        if int(when) in found:
+            raise argparse.ArgumentTypeError(f"epoch {int(when)} comes twice in {text}")
         found[int(when)] = "*" if what.strip() == "all" else what.strip()
     return found
 
@@ -93,7 +95,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         f"{usual.lowest / usual.highest:g} of the highest)")
     add("--unfreeze", type=stages, nargs="?", const="top-down", metavar="STAGES",
         help="gradually: one run of layers more each epoch, from the head down, or EPOCH:FILTER,... of "
-        "one's own")
+        "one's own, instead of a --strategy")
     add("--cache", nargs="?", const="memory", metavar="FOLDER",
         help="compute what is frozen once, in memory or into FOLDER; not with --augment")
     add("--augment", type=one_of(PHOTOS), action="append", default=[], metavar="flip|shift",
@@ -137,6 +139,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         refuse("--cache keeps one version of each image, and --augment makes others: leave one of both out")
     if args.devices.partition(":")[0] not in ("auto", "one", "mirrored"):
         refuse(f"--devices {args.devices}: this script trains on one machine; choose one, mirrored or auto")
+    if args.cache and args.strategy == "all":
+        refuse("--cache keeps what is frozen, and with --strategy all nothing is: leave one of both out")
     if args.from_layer and args.strategy != "auto":
         refuse("--from and --strategy both say what trains: leave one of both out")
     return args

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,8 @@ class Recipe:
         warmup: share of all steps in which the rates rise from 0; then they fall down a cosine.
         weight_decay: decoupled, of kernels alone.
         ema: momentum of the average of the weights, which is what is evaluated and kept; 0 for none.
-        unfreeze: stages as `loops.Unfreeze` takes them; `"top-down"` for one run of layers more each epoch,
-            from the head down; None for all from the start.
+        unfreeze: stages as `loops.Unfreeze` takes them, which then say what trains; `"top-down"` for one run
+            of layers more each epoch, from the head down; None for all from the start.
         seed: of the order, the augmentation and dropout.
     """
 
@@ -165,8 +165,16 @@ def fine_tune(
     """
     import keras
 
-    from gradloop import loops
+    from gradloop import loops, optim
 
+    if best is not None:
+        best.unlink(missing_ok=True)  # of a run that was killed
+    unfreeze = recipe.unfreeze
+    if isinstance(unfreeze, Mapping):
+        # What the stages name trains, BatchNorm never, each part at its place's rate.
+        norms = optim.layer_type(keras.layers.BatchNormalization)
+        unfreeze = {when: ~norms & what for when, what in unfreeze.items()}
+        trained = optim.select(model, "head", *unfreeze.values())
     images = loops.Batches(*train, recipe.batch_size, seed=recipe.seed)
     held_out = loops.Batches(*validation, _EVALUATION_BATCH, shuffle=False)
     if recipe.head_epochs:
@@ -180,8 +188,8 @@ def fine_tune(
     say(plan)
     step = loops.TrainStep(part, LOSS, _optimizer(plan, recipe, len(images)), metrics=["accuracy"])
     hooks: list[Any] = []
-    if recipe.unfreeze is not None:
-        stages = None if recipe.unfreeze == "top-down" else recipe.unfreeze
+    if unfreeze is not None:
+        stages = None if unfreeze == "top-down" else unfreeze
         hooks.append(loops.Unfreeze(stages, verbose=int(say is print)))
     if recipe.ema:
         hooks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))

@@ -55,3 +55,10 @@ def test_goes_on_from_its_state():
 def test_min_delta_that_is_none(min_delta):
     with pytest.raises(ValueError, match="`min_delta` must be a number of at least 0"):
         Plateau("loss", None, 1, min_delta)
+
+
+def test_a_nan_is_never_the_best():
+    plateau = Plateau("val_loss", None, 2, 0.0)
+    for value in (float("nan"), 1.0, 0.9, float("nan"), 0.8, 0.7):
+        plateau.add({"val_loss": value})
+    assert plateau.state() == {"count": 0, "best": 0.7, "waited": 0}

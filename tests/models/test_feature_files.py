@@ -69,3 +69,13 @@ def test_a_fingerprint_is_of_layers_weights_data_and_copies():
         fingerprint(changed, X, 0),
     ]
     assert len({key, *others}) == 7
+
+
+def test_a_fingerprint_is_of_constants_in_the_graph():
+    def model(factor):
+        x = keras.Input((2,))
+        return keras.Model(x, x * factor)
+
+    x = np.ones((3, 2), "float32")
+    keys = [fingerprint(model(factor), x, 0) for factor in (2.0, 2.0, 3.0, np.ones(2, "f"), np.zeros(2, "f"))]
+    assert keys[0] == keys[1] and len(set(keys)) == 4

@@ -51,6 +51,8 @@ OPTIONS = [
     (["--backbone", "VGG16"], "--backbone: LeNet-5 on digits has no use for it"),
     (["--from", "conv2", "--ema", "0"], "--from, --ema: LeNet-5 on digits has no use"),
     (["--data", "a", "--cache", "--augment", "flip"], "--cache keeps one version of each image"),
+    (["--data", "a", "--cache", "--strategy", "all"], "--cache keeps what is frozen"),
+    (["--data", "a", "--unfreeze", "0:head,0:all"], "epoch 0 comes twice in 0:head,0:all"),
     (["--data", "a", "--from", "b", "--strategy", "all"], "--from and --strategy both say what trains"),
     (["--data", "a", "--lr-lowest", "1"], "--lr-lowest 1 must be at most --lr-highest"),
     (["--data", "a", "--unfreeze", "head"], "--unfreeze: wanted EPOCH:FILTER"),

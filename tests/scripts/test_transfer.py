@@ -144,3 +144,22 @@ def test_unfreezing_reaches_the_first_layers_last(capsys: pytest.CaptureFixture[
     assert moved[2] == {"head", "dense1", "dense2", "conv1", "conv2"}
     shown = capsys.readouterr()
     assert "body_1" in shown.out and "epoch 1" in shown.out + shown.err
+
+
+def test_stages_of_ones_own_never_train_normalizations() -> None:
+    recipe = dataclasses.replace(QUICK, head_epochs=0, unfreeze={0: "head", 1: "*"})
+    model = network()
+    said: list[Any] = []
+    before = weights(model)
+    fine_tune(model, optim.select(model, "head"), TRAIN, VALIDATION, recipe, say=said.append)
+    moved = {name.split("/")[0] for name, value in weights(model).items() if (value != before[name]).any()}
+    assert moved == {"conv1", "conv2", "dense1", "dense2", "head"}
+    assert said[0].groups["body_1"].lr_scale == pytest.approx(1e-2)
+
+
+def test_the_best_epoch_of_another_run_is_not_taken(tmp_path: Path) -> None:
+    best = tmp_path / "best.weights.h5"
+    best.write_bytes(b"of a run that was killed")
+    model = network()
+    fine_tune(model, optim.select(model, "head"), TRAIN, VALIDATION, QUICK, best=best)
+    assert not best.exists()
