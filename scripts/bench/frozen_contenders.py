@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import memory
+
 # The first layer that trains.
 FIRST = {"head only": "head", "top block": "block_16_expand"}
 OPTIMIZERS = {
@@ -161,8 +163,6 @@ def _passes(settings: Settings, folder: str) -> dict[str, Callable[[], float]]:
 
 def _peak(contender: str, settings: Settings) -> float:
     """MB that this process holds at its peak over what model and data take."""
-    import resource
-
     import keras
     import tensorflow as tf
 
@@ -172,7 +172,7 @@ def _peak(contender: str, settings: Settings) -> float:
     batch = load(dataclasses.replace(settings, examples=settings.batch_size))
     x, y = (tf.constant(array) for array in batch)
     model = network("VGG16", settings.side)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory.peak()
     run: Any = tf.function(lambda images, _: model(images, training=False))
     if OPTIMIZERS[contender] is not None:
         optimizer = keras.optimizers.get(OPTIMIZERS[contender])
@@ -182,8 +182,7 @@ def _peak(contender: str, settings: Settings) -> float:
         run = loops.TrainStep(model, loss, optimizer, variables="head", metrics=["accuracy"])
     for _ in range(3):
         run(x, y)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+    return (memory.peak() - before) / 1e6
 
 
 def _turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

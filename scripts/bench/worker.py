@@ -15,11 +15,11 @@ import importlib
 import importlib.metadata
 import json
 import os
-import resource
 import sys
 import time
 from typing import Any, TextIO
 
+from . import memory
 from .peers import INSTALL, PEERS
 
 EXAMPLES_JUDGED = 1_000
@@ -83,9 +83,8 @@ def _serve(name: str, case_values: dict[str, Any], answers: TextIO) -> int:
             us_per_step, taken = measure(contender, steps, order["seconds"])
             _say(answers, {"us_per_step": us_per_step, "seconds": taken})
         elif order["do"] == "finish" and contender is not None and judged is not None:
-            # Linux counts in KiB, macOS in bytes. Read first: judging the loss takes memory too.
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            # Read first: judging the loss takes memory too.
+            peak = memory.peak()
             _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*judged)})
             break
     return 0

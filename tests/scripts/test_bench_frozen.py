@@ -39,7 +39,7 @@ def test_wanted_figures_are_of_cases():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", frozen.CASES)
 def test_runs(case):
-    # At its peak, a step must hold more than the making of the weights did.
+    # The memory of a tiny step would hardly be seen beside what its process holds anyway.
     memory = frozen_contenders.Settings(side=96, examples=32, batch_size=32)
     settings = memory if case == "peak memory" else TINY
     found = frozen.measure(sys.executable, case, 1, str(SCRIPTS), settings)
