@@ -73,6 +73,17 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     return False
 
 
+def swap_back(callbacks: keras.callbacks.CallbackList) -> None:
+    """Ends the swap of weights and averages that a `SwapEMAWeights` may be in the middle of.
+
+    It expects the last of all epochs or the end of an evaluation; a run that is stopped before comes to
+    neither, and the weights would be taken for their averages.
+    """
+    for callback in callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            callback.on_test_end()
+
+
 @contextlib.contextmanager
 def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Makes `model.optimizer` the one that trains while callbacks run, then puts back what was there.

@@ -8,7 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from .callbacks import StepsCallback, bound_optimizer, wants_every_step, wants_every_test_step
+from .callbacks import (
+    StepsCallback,
+    bound_optimizer,
+    swap_back,
+    wants_every_step,
+    wants_every_test_step,
+)
 from .eval_step import EvalStep
 from .feed import Feed
 from .keras_private import take_initial_epoch
@@ -39,6 +45,9 @@ def train(
     `keras.callbacks.BackupAndRestore` takes up again reads what it would have read without the error: from a
     `Batches` made anew, as well as from the same one, since a call that raises puts `data.epoch` back. A
     dataset is read from its beginning again.
+
+    With an optimizer that averages weights (`use_ema=True`) the model ends with the averages, also where the
+    run was stopped before its last epoch.
 
     The logs of an epoch are means over its examples: `loss`, each metric, and with validation `val_loss`
     and so on.
@@ -105,9 +114,11 @@ def train(
         except BaseException:
             # As in `fit`, a run that failed has not ended: a backup must stay. Our own close their files.
             feed.give_back()
+            swap_back(hooks)
             for reader in run.readers:
                 reader.on_train_end(run.logs)
             raise
+        swap_back(hooks)
         averages = getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema
         if averages and int(step.optimizer.iterations.numpy()) > 0:  # before the first update there are none
             step.optimizer.finalize_variable_values(step.variables)

@@ -1,5 +1,6 @@
 """train with Keras' callbacks, as `model.fit` treats them."""
 
+import contextlib
 import csv
 
 import keras
@@ -217,6 +218,53 @@ def test_ema_weights_in_validation():
     )
     history = loops.train(step, _data(), epochs=2, validation=_data(), callbacks=[swap()])
     _assert_same_logs(history, expected)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the run by a hook: sets `stop_training`, or raises."""
+
+    def __init__(self, hook, error=None):
+        super().__init__()
+        self.error, self.seen = error, None
+        setattr(self, hook, self.end)
+
+    def end(self, epoch=0, logs=None):
+        self.seen = _weights(self.model)
+        self.model.stop_training = True
+        if self.error is not None:
+            raise self.error
+
+
+def _averaging():
+    return loops.TrainStep(_model(), LOSS, keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9))
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+@pytest.mark.parametrize("swap_on_epoch", [True, False])
+def test_a_stopped_run_ends_with_the_averages(epochs, swap_on_epoch):
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
+    step, reference = _averaging(), _averaging()
+    stop = StopAt("on_epoch_end")
+    loops.train(step, _data(), epochs=epochs, validation=_data(), callbacks=[swap, stop])
+    loops.train(reference, _data(), epochs=1)  # which ends with the averages of the same steps
+    _assert_same_weights(step.model, reference.model)
+    if swap_on_epoch:
+        for weight, seen in zip(_weights(step.model), stop.seen):
+            np.testing.assert_allclose(weight, seen, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("disk full")])
+def test_a_run_that_ends_within_validation_gives_the_weights_back(error):
+    step, reference = _averaging(), _averaging()
+    callbacks = [keras.callbacks.SwapEMAWeights(), StopAt("on_test_batch_end", error)]
+    ends = pytest.raises(RuntimeError) if isinstance(error, RuntimeError) else contextlib.nullcontext()
+    with ends:
+        loops.train(step, _data(), epochs=3, validation=_data(), callbacks=callbacks)
+    for batch in _data():
+        reference(*batch)
+    if isinstance(error, KeyboardInterrupt):
+        reference.optimizer.finalize_variable_values(reference.variables)
+    _assert_same_weights(step.model, reference.model)
 
 
 def test_keras_tensorboard_and_progress_bar(tmp_path, capsys):
