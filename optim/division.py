@@ -10,7 +10,8 @@ import keras
 from .group import KernelDecay
 from .keras_part import KerasPart
 from .keras_private import uses_weight_decay
-from .kernels import Kernel, kernel_for
+from .kernel import Kernel
+from .kernels import kernel_for
 from .parts import Averaging, FusedPart, Member, Part
 from .plan import Plan
 

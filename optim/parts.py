@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .kernels import Kernel
+from .kernel import Kernel
 from .replicas import on_each_device, when
 from .sparse import Gradient
 

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from .keras_private import uses_weight_decay
-from .kernels import Kernel, kernel_for
+from .kernel import Kernel
+from .kernels import kernel_for
 from .parts import FusedPart, Member, Moment
 from .sparse import Gradient
 

@@ -1,5 +1,7 @@
 """Networks of keras.applications cut, cached and moved as planned: one of each family; all on request."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -14,16 +16,34 @@ FAMILIES = {
 }  # fmt: skip
 
 
+# Random weights for which activations grow from layer to layer, until rounding decides which gates open: Keras'
+# own eager and traced outputs differ by as much as they are. With smaller ones they agree.
+SCALES = {"EfficientNetV2L": 0.9}
+
+
 def _networks(slow, quick=()):
     """All networks: those of `quick` in every run, those of `slow` in most, the others on request."""
     marks = {**dict.fromkeys(models.networks(), pytest.mark.long), **dict.fromkeys(slow, pytest.mark.slow)}
     return [pytest.param(name, marks=() if name in quick else mark) for name, mark in marks.items()]
 
 
-def _made(name, classes, **options):
+def _made(name, classes):
     size = SIZES.get(name, 32)
+    keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype("float32")
-    return models.classifier(models.backbone(name, (size, size, 3)), classes, **options), x
+    backbone = models.backbone(name, (size, size, 3))
+    for variable in backbone.trainable_variables if name in SCALES else ():
+        if variable.name == "kernel":
+            variable.assign(variable * SCALES[name])
+    return models.classifier(backbone, classes), x
+
+
+def _outputs(model, x):
+    """Outputs that tell features apart: from those near 0 that random weights give, any head says the same."""
+    head = model.get_layer("head")
+    features = keras.Model(model.input, head.input)(x).numpy()
+    head.kernel.assign(head.kernel / features.std())
+    return model(x).numpy()
 
 
 @pytest.mark.parametrize("name", _networks(FAMILIES))
@@ -31,7 +51,8 @@ def test_cuts_and_caches(name):
     model, x = _made(name, 3)
     size = x.shape[1]
     base = models.backbone(name, (size, size, 3))
-    outputs = model(x).numpy()
+    outputs = _outputs(model, x)
+    assert np.ptp(outputs) > 0.1
     weighing = [layer for layer in base.layers if layer.weights]
     for place in (0.25, 0.5, 0.75):
         layer = weighing[int(place * len(weighing))]
@@ -57,6 +78,8 @@ def test_each_strategy_moves_what_it_plans(name):
         moved = {name for name, v in variables.items() if not np.array_equal(v.numpy(), before[name])}
         trained = {id(v) for v in plan.trained}
         names = {name for name, v in variables.items() if id(v) in trained}
+        del optimizer  # the largest networks leave no room for those of two strategies
+        gc.collect()
         # The statistics of BatchNorm move with its own variables: those without any train with their layer.
         statistics = {n for n in before if "moving" in n and _same_layer(n) & names}
         assert moved <= names | statistics and statistics <= moved, strategy
