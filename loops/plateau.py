@@ -77,10 +77,30 @@ class Plateau:
         return {"count": self.count, "best": self._best, "waited": self._waited}
 
     def set_state(self, state: Mapping[str, Any] | None) -> None:
-        """Takes what `state` gave; None to begin anew."""
-        values: Mapping[str, Any] = {"count": 0, "best": None, "waited": 0} if state is None else state
-        self.count, self._waited = int(values["count"]), int(values["waited"])
-        self._best = values["best"]
+        """Takes what `state` gave; None to begin anew.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        values: Any = {"count": 0, "best": None, "waited": 0} if state is None else state
+        if not _is_state(values):
+            raise ValueError(
+                "`state` of a plateau must be what `state()` gave, such as "
+                f"{{'count': 1, 'best': 0.5, 'waited': 0}}, not {state!r}."
+            )
+        self.count, self._waited = values["count"], values["waited"]
+        self._best = None if values["best"] is None else float(values["best"])
+
+
+def _is_state(state: Any) -> bool:
+    if not isinstance(state, Mapping) or set(state) != {"count", "best", "waited"}:
+        return False
+    count, best, waited = state["count"], state["best"], state["waited"]
+    if any(isinstance(value, bool) for value in state.values()):
+        return False
+    if not all(isinstance(number, int) and number >= 0 for number in (count, waited)):
+        return False
+    return best is None or (isinstance(best, (int, float)) and not math.isnan(best))
 
 
 def _mode_of(monitor: str) -> str:

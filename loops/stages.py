@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from ..optim import GroupedOptimizer, Plan, depths, select
+from ..optim import GroupedOptimizer, Plan, depths, named_variables, select
 from ..optim.filters import as_filter
 from ..optim.matching import brief, shortened
+from .keras_private import knows_variable
 from .step import TrainStep
 
 _EVERYTHING = "*"
+
+
+class Stage(NamedTuple):
+    """What trains as well from a time on.
+
+    Attributes:
+        when: the time.
+        text: what it is, for people.
+        variables: the same.
+    """
+
+    when: int
+    text: str
+    variables: list[Any]
 
 
 def checked_stages(stages: Any) -> dict[int, Any]:
@@ -51,7 +65,42 @@ def shown(what: Any) -> str:
     return shortened(["everything" if text == _EVERYTHING else text for text in texts])
 
 
-def stage_variables(step: TrainStep, what: Any, plan: Plan | None) -> list[Any]:
+def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
+    """The stages of a step's model, in the order of time.
+
+    Raises:
+        SelectionError: one that matches nothing, or that `trainable=False` freezes.
+        ValueError: the optimizer was built without what one of them trains.
+    """
+    plan = plan_of(step)
+    found = [
+        Stage(when, shown(stages[when]), _variables(step, stages[when], plan)) for when in sorted(stages)
+    ]
+    optimizer = _inner_optimizer(step)
+    if optimizer.built:  # else the step builds it, over all that the model can train
+        for when, text, variables in found:
+            strange = [variable for variable in variables if not knows_variable(optimizer, variable)]
+            if strange:
+                raise ValueError(
+                    f"`stages` has {text} from time {when} on, and the optimizer was built without "
+                    f"{shortened(names_of(step, strange))}, so it has no state for them. Build it over all "
+                    "variables, `optimizer.build(model.trainable_variables)`, or leave that to `TrainStep`; "
+                    "an `optim.GroupedOptimizer` knows all variables of its plan."
+                )
+    return found
+
+
+def check_end(stages: Mapping[int, Any], by: str, end: int) -> None:
+    """Raises ValueError if the last stage begins when the run has ended."""
+    last = max(stages)
+    if last >= end:
+        raise ValueError(
+            f"`stages` has {shown(stages[last])} from {by} {last} on, and the run ends before, after {end} "
+            f"{by}s counted from 0: train for longer, or unfreeze earlier."
+        )
+
+
+def _variables(step: TrainStep, what: Any, plan: Plan | None) -> list[Any]:
     """The variables of a stage. A group's name means the group; all else is a filter."""
     variables: list[Any] = []
     for spec in _filters(what):
@@ -62,8 +111,24 @@ def stage_variables(step: TrainStep, what: Any, plan: Plan | None) -> list[Any]:
     return variables
 
 
-def top_down(step: TrainStep, every: int, end: int | None) -> dict[int, Any]:
-    """Stages from the top of the model down."""
+def names_of(step: TrainStep, variables: Sequence[Any]) -> list[str]:
+    """The stable names of variables of a step's model, in the model's order."""
+    ids = {id(variable) for variable in variables}
+    return [name for name, variable in named_variables(step.model).items() if id(variable) in ids]
+
+
+def check_names(step: TrainStep, names: Sequence[str]) -> None:
+    """Raises ValueError if one is not that of a variable that a step's model can train."""
+    strange = set(names) - set(names_of(step, step.model.trainable_variables))
+    if strange:
+        raise ValueError(
+            f"`Unfreeze` began with {shortened(sorted(strange))}, which the model cannot train: the state is "
+            "that of another model, or layers of this one have `trainable=False` since."
+        )
+
+
+def top_down(step: TrainStep, every: int, number: int | None) -> dict[int, Any]:
+    """Stages from the top of the model down, at most `number` of them."""
     plan = plan_of(step)
     runs: list[Any]
     if plan is not None and len(plan.groups) > 1:
@@ -77,20 +142,63 @@ def top_down(step: TrainStep, every: int, end: int | None) -> dict[int, Any]:
             "`Unfreeze` has nothing to unfreeze: apart from what the optimizer's plan freezes, the model is "
             "one group or layer. Name what is to train as well, such as `Unfreeze({0: 'head', 2: all})`."
         )
-    number = len(runs) if end is None else min(len(runs), math.ceil(end / every))
-    # The top, which is new, begins alone where it can: longer runs are those at the bottom.
-    parts = [[runs[index] for index in part] for part in np.array_split(np.arange(len(runs)), number)]
+    number = min(len(runs), number or len(runs))
+    if number == 1:
+        return {0: runs}
+    # The top is new, so it begins alone. Of the stages below it, longer ones are those at the bottom.
+    below = np.array_split(np.arange(len(runs) - 1), number - 1)
+    parts = [[runs[index] for index in part] for part in below] + [runs[-1:]]
     return {place * every: part for place, part in enumerate(reversed(parts))}
 
 
-def inner_optimizer(step: TrainStep) -> keras.optimizers.Optimizer:
-    return getattr(step.optimizer, "inner_optimizer", step.optimizer)
+def is_state(state: Any, counts: bool, plateau: bool) -> bool:
+    """Whether a state can be that of an `Unfreeze`.
+
+    Args:
+        state: anything.
+        counts: whether it goes from the top down by steps.
+        plateau: whether it waits for plateaus.
+    """
+    if not isinstance(state, Mapping) or set(state) != {"base", "start", "number", "plateau"}:
+        return False
+    base = state["base"]
+    if base is not None and not (isinstance(base, list) and all(isinstance(name, str) for name in base)):
+        return False
+    for number, least in ((state["start"], 0), (state["number"], 1)):
+        whole = isinstance(number, int) and not isinstance(number, bool) and number >= least
+        if number is not None and not (counts and whole):
+            return False
+    return (state["plateau"] is not None) == plateau
+
+
+def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
+    """Unfreezes the groups of the optimizer's plan that hold variables whose `id` is in `chosen`."""
+    plan = plan_of(step)
+    if plan is None:
+        return
+    groups = [
+        name
+        for name, group in plan.groups.items()
+        if group.frozen and any(id(variable) in chosen for variable in plan.members[name].values())
+    ]
+    if groups:
+        _inner_optimizer(step).unfreeze(*groups)
 
 
 def plan_of(step: TrainStep) -> Plan | None:
     """The plan of the step's optimizer, if it has one."""
-    optimizer = inner_optimizer(step)
+    optimizer = _inner_optimizer(step)
     if not isinstance(optimizer, GroupedOptimizer):
         return None
     _ = step.variables  # an optimizer from a file is bound to the model by this
     return optimizer.plan
+
+
+def count_of(step: TrainStep) -> int:
+    """The batches in all of the step's training, as `train` counts them when it begins."""
+    updated = int(step.optimizer.iterations.numpy()) * step.accumulate
+    return max(updated, int(step.batches_done.numpy()))
+
+
+def _inner_optimizer(step: TrainStep) -> keras.optimizers.Optimizer:
+    return getattr(step.optimizer, "inner_optimizer", step.optimizer)

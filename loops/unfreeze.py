@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,18 @@ from tqdm import tqdm
 from ..optim import FilterLike, named_variables
 from .callbacks import StepsCallback
 from .plateau import Plateau
-from .stages import checked_stages, inner_optimizer, plan_of, shown, stage_variables, top_down
+from .stages import (
+    Stage,
+    check_end,
+    check_names,
+    checked_stages,
+    count_of,
+    is_state,
+    names_of,
+    resolved,
+    top_down,
+    unfreeze_groups,
+)
 from .step import TrainStep
 
 _BY = ("epoch", "step", "plateau")
@@ -23,20 +35,29 @@ class Unfreeze(StepsCallback):
     It acts on the `TrainStep` as `train_only` does: moments and other optimizer state are kept, each new
     choice is traced once, gradients that were accumulated but not applied are dropped, and BatchNorm that
     does not train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer`
-    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains.
+    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. Its
+    bias correction (Adam's and the like) counts a variable's own updates, or a group's where it is not
+    `fused`; that of Keras' optimizers counts the whole run's, so that their first steps on what is unfrozen
+    late are several times too large.
 
-    What trains depends on the time alone, so a run that `keras.callbacks.BackupAndRestore` takes up again
-    goes on as it would have; with `by="plateau"`, where time is counted here, keep `state()` too.
+    What trains depends on the time alone, and without a stage at time 0 on what trained at first. So a run
+    that `keras.callbacks.BackupAndRestore` takes up again in a new process goes on as it would have, but
+    with `by="plateau"`, where time is counted here, it needs `state()`. So does a new `Unfreeze` whose step
+    has trained in that run already, or was given its own `state()` back, if there is no stage at time 0 or
+    it goes from the top down with `by="step"`: it cannot see how the run began. The same object knows, as
+    long as its step is the same; plateaus it counts anew.
 
     Args:
         stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it
             (a list for several; `"*"` or `all` for everything), or the name of a group of the optimizer's
             plan. Without a stage at time 0, training begins with what the step trains. None for the model
             from the top down: the groups of the optimizer's plan if it has several (groups that it freezes
-            stay frozen), else the layers as `optim.depths` counts them; one more each `every`, or as many
-            together as it takes to train all of them before the end.
+            stay frozen), else the layers as `optim.depths` counts them; first the top alone, then one more
+            each `every`, or as many together as it takes to train all of them before the end (at once, if
+            there is time for one stage alone).
         by: what time counts: `"epoch"` for epochs of the run; `"step"` for batches in all of the step's
-            training; `"plateau"` for the times that `monitor` stopped getting better.
+            training, from the top down for those since training first began; `"plateau"` for the times that
+            `monitor` stopped getting better.
         every: time between two stages, where `stages` is None.
         monitor: with `by="plateau"`, the name in the epoch's logs to watch.
         mode: `"min"` or `"max"`, which way `monitor` is better; None to tell by its name.
@@ -49,16 +70,17 @@ class Unfreeze(StepsCallback):
     Raises:
         TypeError: `stages` is no mapping, a time is no whole number, or a stage is no filter.
         ValueError: a time below 0, no stages, an unknown `by` or `mode`, a number out of range; when training
-            begins: a time after the end of the run, nothing to unfreeze, or no `TrainStep`
-            (`keras.Model.fit` has none).
+            begins: a time after the end of the run, nothing to unfreeze, an optimizer that was built without
+            what a stage trains, a state of another model, or no `TrainStep` (`keras.Model.fit` has none).
         SelectionError: when training begins: a stage that matches nothing, or that `trainable=False` freezes.
 
     Example:
         >>> import keras, numpy as np
-        >>> from gradloop import loops
+        >>> from gradloop import loops, optim
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"),
         ...                           keras.layers.Dense(2, name="head")])
-        >>> step = loops.TrainStep(model, "mse", "adam")
+        >>> plan = optim.partition(model, {"body": optim.Group("body", lr_scale=0.1), "head": "head"})
+        >>> step = loops.TrainStep(model, "mse", optim.GroupedOptimizer(keras.optimizers.Adam(), plan))
         >>> data = loops.Batches(np.ones((8, 3), "float32"), np.zeros((8, 2), "float32"), batch_size=4)
         >>> unfreeze = loops.Unfreeze({0: "head", 2: all}, verbose=1)
         >>> history = loops.train(step, data, epochs=3, callbacks=[unfreeze])
@@ -93,25 +115,27 @@ class Unfreeze(StepsCallback):
         self._verbose = verbose
         self._stages = None if stages is None else checked_stages(stages)
         self._plateau = Plateau(monitor, mode, patience, min_delta) if by == "plateau" else None
-        self._resolved: list[tuple[int, str, list[Any]]] = []
+        self._resolved: list[Stage] = []
+        self._given = False
+        self._began_with: TrainStep | None = None
         self._base: list[str] | None = None
-        self._given: dict[str, Any] | None = None
+        # From the top down by steps: the count at which stages begin, and how many there are.
+        self._start: int | None = None
+        self._number: int | None = None
 
     # -- Keras' hooks --------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         step = self._step()
+        if not self._given and step is not self._began_with:
+            self._base = self._start = self._number = None
         self._resolved = self._resolve(step)
-        given, self._given = self._given, None
-        if given is not None:
-            self._base = given["base"]
-        elif self._resolved[0][0] == 0:
-            self._base = []
-        else:
-            trained = {id(variable) for variable in step.variables}
-            self._base = [name for name, v in named_variables(step.model).items() if id(v) in trained]
-        if self._plateau is not None:
-            self._plateau.set_state(None if given is None else given["plateau"])
+        if self._base is None:
+            self._base = [] if self._resolved[0].when == 0 else names_of(step, step.variables)
+        check_names(step, self._base)
+        if self._plateau is not None and not self._given:
+            self._plateau.set_state(None)
+        self._began_with, self._given = step, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._by == "epoch":
@@ -119,7 +143,12 @@ class Unfreeze(StepsCallback):
         elif self._plateau is not None:
             self._reach(self._plateau.count)
         else:
-            self._reach(int(self._step().batches_done.numpy()))
+            done = int(self._step().batches_done.numpy())
+            if self._stages is None and self._start is None:
+                # A backup begins at a later epoch. Where their length is unknown, the run was the first.
+                steps = (self.params or {}).get("steps")
+                self._start = max(done - epoch * (steps or done), 0)
+            self._reach(done)
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
         if self._by == "step":
@@ -131,8 +160,9 @@ class Unfreeze(StepsCallback):
 
     def steps_allowed(self, done: int) -> int | None:
         """So many steps that training returns to Python just when the next stage begins."""
-        later = [when for when, _, _ in self._resolved if when > done]
-        return later[0] - done if self._by == "step" and later else None
+        passed = done - (self._start or 0)
+        later = [stage.when for stage in self._resolved if stage.when > passed]
+        return later[0] - passed if self._by == "step" and later else None
 
     # -- what is kept --------------------------------------------------------------------------------------
 
@@ -141,10 +171,15 @@ class Unfreeze(StepsCallback):
 
         Example:
             >>> from gradloop import loops
-            >>> loops.Unfreeze({0: "head", 1: "*"}, by="plateau").state()
-            {'base': None, 'plateau': {'count': 0, 'best': None, 'waited': 0}}
+            >>> loops.Unfreeze({0: "head", 1: "*"}, by="plateau").state()["plateau"]
+            {'count': 0, 'best': None, 'waited': 0}
         """
-        return {"base": self._base, "plateau": None if self._plateau is None else self._plateau.state()}
+        return {
+            "base": None if self._base is None else list(self._base),
+            "start": self._start,
+            "number": self._number,
+            "plateau": None if self._plateau is None else self._plateau.state(),
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes what `state` gave; the training that begins next goes on from there.
@@ -152,13 +187,17 @@ class Unfreeze(StepsCallback):
         Raises:
             ValueError: it is the state of something else.
         """
-        fits = isinstance(state, Mapping) and set(state) == {"base", "plateau"}
-        if not fits or (state["plateau"] is None) != (self._plateau is None):
-            raise ValueError(f"`state` is not that of an `Unfreeze` with by={self._by!r}: {state!r}.")
-        self._base = state["base"]
+        counts = self._by == "step" and self._stages is None
+        if not is_state(state, counts, self._plateau is not None):
+            raise ValueError(
+                f"`state` is not that of an `Unfreeze` with by={self._by!r}: {state!r}. Pass what `state()` "
+                "gave of one with the same arguments."
+            )
         if self._plateau is not None:
             self._plateau.set_state(state["plateau"])
-        self._given = dict(state) if state["base"] is not None else None
+        self._base = None if state["base"] is None else list(state["base"])
+        self._start, self._number = state["start"], state["number"]
+        self._given = True
 
     # -- unfreezing ----------------------------------------------------------------------------------------
 
@@ -170,30 +209,24 @@ class Unfreeze(StepsCallback):
             )
         return self.train_step
 
-    def _resolve(self, step: TrainStep) -> list[tuple[int, str, list[Any]]]:
-        """Time, text and variables of each stage, in the order of time."""
-        end = self._end(step)
-        stages = top_down(step, self._every, end) if self._stages is None else self._stages
-        last = max(stages)
-        if end is not None and last >= end:
-            raise ValueError(
-                f"`stages` has {shown(stages[last])} from {self._by} {last} on, and the run ends before, "
-                f"after {end} {self._by}s counted from 0: train for longer, or unfreeze earlier."
-            )
-        plan = plan_of(step)
-        return [
-            (when, shown(stages[when]), stage_variables(step, stages[when], plan)) for when in sorted(stages)
-        ]
+    def _resolve(self, step: TrainStep) -> list[Stage]:
+        length = self._length()
+        if self._stages is None:
+            number = None if length is None else math.ceil(length / self._every)
+            stages = top_down(step, self._every, self._number or number)
+            self._number = len(stages) if self._by == "step" else None
+            return resolved(step, stages)
+        if length is not None:
+            check_end(self._stages, self._by, length + (count_of(step) if self._by == "step" else 0))
+        return resolved(step, self._stages)
 
-    def _end(self, step: TrainStep) -> int | None:
-        """The time at which the run ends; None where that is not known."""
+    def _length(self) -> int | None:
+        """The time that the run takes; None where that is not known."""
         params = self.params or {}
         epochs, steps = params.get("epochs"), params.get("steps")
-        if self._by == "epoch" or epochs is None:
-            return epochs if self._by == "epoch" else None
-        if self._by == "plateau" or steps is None:
-            return None
-        return int(step.batches_done.numpy()) + epochs * steps
+        if self._by == "epoch":
+            return epochs
+        return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps
 
     def _reach(self, time: int) -> None:
         """Lets everything train whose time has come."""
@@ -202,25 +235,17 @@ class Unfreeze(StepsCallback):
             raise ValueError("`Unfreeze` has not begun: call `on_train_begin()` before the first epoch.")
         names = named_variables(step.model)
         chosen = {id(names[name]) for name in self._base}
-        for when, _, variables in self._resolved:
-            if when <= time:
-                chosen.update(map(id, variables))
+        due = [stage for stage in self._resolved if stage.when <= max(time - (self._start or 0), 0)]
+        for stage in due:
+            chosen.update(map(id, stage.variables))
         if chosen == {id(variable) for variable in step.variables}:
             return
-        plan = plan_of(step)
-        if plan is not None:
-            groups = [
-                name
-                for name, group in plan.groups.items()
-                if group.frozen and any(id(v) in chosen for v in plan.members[name].values())
-            ]
-            if groups:
-                inner_optimizer(step).unfreeze(*groups)
+        unfreeze_groups(step, chosen)
         step.train_only(*(v for v in step.model.trainable_variables if id(v) in chosen))
         if self._verbose:
-            texts = [text for when, text, _ in self._resolved if when <= time]
-            too = "" if len(texts) == 1 and not self._base else " too"
+            what = due[-1].text if due else "what trained at first"
+            too = " too" if self._base and due or len(due) > 1 else ""
             total = len(step.model.trainable_variables)
             tqdm.write(
-                f"{self._by} {time}: {texts[-1]} trains{too}, {len(step.variables)} of {total} variables"
+                f"{self._by} {time}: {what} trains{too}, {len(step.variables)} of {total} variables"
             )

@@ -62,3 +62,26 @@ def test_a_nan_is_never_the_best():
     for value in (float("nan"), 1.0, 0.9, float("nan"), 0.8, 0.7):
         plateau.add({"val_loss": value})
     assert plateau.state() == {"count": 0, "best": 0.7, "waited": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": -1},
+        {"count": 1.0},
+        {"count": True},
+        {"waited": "0"},
+        {"best": "low"},
+        {"best": float("nan")},
+        {"best": True},
+        {"more": 1},
+    ],
+)
+def test_the_state_of_something_else(change):
+    plateau = Plateau("loss", None, 3, 0.0)
+    plateau.add({"loss": 1.0})
+    state = plateau.state()
+    for wrong in ({**state, **change}, {"count": 1}, {}, [1, 2, 3]):
+        with pytest.raises(ValueError, match="`state` of a plateau must be what `state\\(\\)` gave"):
+            plateau.set_state(wrong)
+    assert plateau.state() == state

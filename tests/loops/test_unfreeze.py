@@ -190,12 +190,15 @@ def test_by_plateau_goes_on_from_a_state_that_was_kept():
     assert parts[2] != parts[3]
 
 
-def test_a_backup_goes_on_as_the_run_would_have(tmp_path):
-    class Crash(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise RuntimeError("power cut")
+class Crash(keras.callbacks.Callback):
+    """Ends a run with an error at the beginning of its third epoch."""
 
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise RuntimeError("power cut")
+
+
+def test_a_backup_goes_on_as_the_run_would_have(tmp_path):
     def run(*more):
         step, moved = _step(), Moved()
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
@@ -219,6 +222,167 @@ def test_from_the_top_down_without_a_list():
 def test_from_the_top_down_in_fewer_epochs_than_layers():
     assert _moved(loops.Unfreeze(), 2) == [{"head"}, ALL]
     assert _moved(loops.Unfreeze(), 1) == [ALL]
+
+
+def test_from_the_top_down_the_top_begins_alone_in_a_deep_model():
+    keras.utils.set_random_seed(0)
+    names = [f"layer{number}" for number in range(11)]
+    layers = [keras.layers.Dense(4, "tanh", name=name) for name in names]
+    model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(2, name="head")])
+    moved = _moved(loops.Unfreeze(), 4, _step(model))
+    assert moved == [{"head"}, *({"head", *names[-count:]} for count in (3, 7, 11))]
+
+
+def _trained_step():
+    """One that has trained for an epoch before the run."""
+    step = _step()
+    loops.train(step, _data(), epochs=1)
+    return step
+
+
+BY_STEP = [{"head"}, {"head", "body"}, ALL, ALL]
+
+
+def test_by_step_from_the_top_down_on_a_step_that_has_trained():
+    step = _trained_step()
+    unfreeze = loops.Unfreeze(by="step", every=4)
+    assert _moved(unfreeze, 4, step) == BY_STEP
+    assert unfreeze.state() == {"base": [], "start": 4, "number": 3, "plateau": None}
+    # An optimizer that has trained with another step: training counts its updates.
+    other = loops.TrainStep(step.model, "mse", step.optimizer)
+    assert _moved(loops.Unfreeze(by="step", every=4), 4, other) == BY_STEP
+
+
+def test_by_step_from_the_top_down_in_the_middle_of_an_epoch():
+    step, by_hand = _trained_step(), _trained_step()
+    loops.train(step, _data(), epochs=2, callbacks=[loops.Unfreeze(by="step", every=3)])
+    for number in range(8):
+        by_hand.train_only(*(["head"], ["head", "body"], ["*"])[number // 3])
+        first = number % 4 * 5
+        by_hand(X[first : first + 5], Y[first : first + 5])
+    _assert_same_weights(step.model, by_hand.model)
+
+
+def test_by_step_in_a_list_counts_all_of_the_training_that_training_counts():
+    step = _trained_step()
+    stages = {0: "head", 8: "body", 12: "*"}
+    assert _moved(loops.Unfreeze(stages, by="step"), 3, step) == BY_STEP[:3]
+    other = loops.TrainStep(step.model, "mse", step.optimizer)  # 16 updates
+    assert _moved(loops.Unfreeze({0: "head", 20: "*"}, by="step"), 2, other) == [{"head"}, ALL]
+
+
+@pytest.mark.parametrize(
+    "before, known", [(False, False), (False, True), (True, True)], ids=["unknown length", "first", "second"]
+)
+@pytest.mark.parametrize("first", [False, True], ids=["backup last", "backup first"])
+def test_by_step_from_the_top_down_a_backup_goes_on_as_the_run_would_have(tmp_path, before, known, first):
+    """What trained before the run trains again before it is taken up. Nobody knows how much that was where
+    epochs have no known length, so that is left to `state()`."""
+
+    def run(*more):
+        step, moved = _trained_step() if before else _step(), Moved()
+        data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(5)
+        data = _data() if known else data.filter(lambda x, y: True)
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        unfreeze = loops.Unfreeze(by="step", every=4)
+        callbacks = [backup, unfreeze] if first else [unfreeze, backup]
+        try:
+            loops.train(step, data, epochs=4, callbacks=[*callbacks, moved, *more])
+        except RuntimeError:
+            pass
+        return moved.epochs
+
+    assert run(Crash()) + run() == BY_STEP
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["state", "same object"])
+def test_by_step_from_the_top_down_goes_on_in_another_run(same):
+    step, unfreeze = _trained_step(), loops.Unfreeze(by="step", every=6)
+    assert _moved(unfreeze, 2, step) == [{"head"}, ALL]  # two stages are what there is time for
+    if not same:
+        state = json.loads(json.dumps(unfreeze.state()))
+        unfreeze = loops.Unfreeze(by="step", every=6)
+        unfreeze.set_state(state)
+    assert _moved(unfreeze, 4, step) == [ALL] * 4
+
+
+def test_by_step_from_the_top_down_before_the_count_at_which_stages_began():
+    unfreeze = loops.Unfreeze(by="step", every=4)
+    unfreeze.set_state({"base": [], "start": 2, "number": 3, "plateau": None})
+    assert _moved(unfreeze, 3) == [{"head"}, {"head", "body"}, ALL]
+
+
+def test_by_step_from_the_top_down_in_a_step_with_its_state_back():
+    step, unfreeze = _trained_step(), loops.Unfreeze(by="step", every=4)
+    with pytest.raises(RuntimeError, match="power cut"):
+        loops.train(step, _data(), epochs=4, callbacks=[unfreeze, Crash()])
+    other, again = _step(), loops.Unfreeze(by="step", every=4)
+    for name, variable in other.state().items():
+        variable.assign(step.state()[name].numpy())
+    again.set_state(unfreeze.state())
+    assert _moved(again, 2, other) == BY_STEP[2:]
+
+
+@pytest.mark.parametrize("by", ["epoch", "step"])
+def test_the_same_object_keeps_what_trained_at_first(by, capsys):
+    step, unfreeze = _step(variables="body"), loops.Unfreeze({1: "stem"}, by=by, verbose=1)
+    first = _moved(unfreeze, 2, step)
+    assert first[1] == {"body", "stem"} and unfreeze.state()["base"] == ["body/kernel", "body/bias"]
+    capsys.readouterr()
+    again = _moved(unfreeze, 2, step)
+    assert again == (first if by == "epoch" else [{"body", "stem"}] * 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:1] == (["epoch 0: what trained at first trains, 2 of 8 variables"] if by == "epoch" else [])
+    assert _moved(unfreeze, 2, _step(variables="head"))[0] >= {"head"}
+    assert unfreeze.state()["base"] == ["head/kernel", "head/bias"]
+
+
+def test_a_new_object_goes_on_with_the_state_of_one_before():
+    step, unfreeze = _step(variables="body"), loops.Unfreeze({1: "stem"})
+    _moved(unfreeze, 2, step)
+    again = loops.Unfreeze({1: "stem"})
+    again.set_state(unfreeze.state())
+    with pytest.raises(ValueError, match="stem from epoch 1 on, and the run ends before"):
+        _moved(again, 1, step)
+    assert _moved(again, 2, step) == [{"body"}, {"body", "stem"}]
+
+
+def test_a_state_is_kept_when_training_cannot_begin():
+    unfreeze = loops.Unfreeze({0: "head", 1: "stm"}, by="plateau")
+    state = {"base": [], "start": None, "number": None, "plateau": {"count": 1, "best": 0.5, "waited": 0}}
+    unfreeze.set_state(state)
+    with pytest.raises(optim.SelectionError, match="stm"):
+        _moved(unfreeze)
+    assert unfreeze.state() == state
+
+
+def test_a_state_before_training_begins_is_that_of_a_new_one():
+    step, unfreeze = _step(variables="body"), loops.Unfreeze({1: "stem"})
+    _moved(unfreeze, 2, step)
+    unfreeze.set_state(loops.Unfreeze({1: "stem"}).state())
+    assert _moved(unfreeze, 2, step) == [{"body", "stem"}] * 2
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_first_steps_of_what_is_unfrozen_late(grouped):
+    model = _model()
+    groups = {"low": "stem", "rest": ~optim.name("stem")}
+    step = _step(model, _grouped(model, **groups) if grouped else keras.optimizers.Adam(0.01))
+    data, kernel = loops.Batches(X, Y, 20, shuffle=False), model.get_layer("stem").kernel
+    late, sizes = 300, []
+    before = kernel.numpy()
+
+    class Sizes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == late:
+                sizes.append(np.abs(kernel.numpy() - before))
+
+    loops.train(step, data, epochs=late + 1, callbacks=[loops.Unfreeze({0: "head", late: "stem"}), Sizes()])
+    # Adam's first step is the rate in each weight, if the bias is that of its own first step.
+    count = 1 if grouped else late + 1
+    size = 0.01 * np.sqrt(1 - 0.999**count) / (1 - 0.9**count) * 0.1 / np.sqrt(0.001)
+    np.testing.assert_allclose(sizes[0], size, rtol=1e-2)
+    assert grouped or size > 0.015
 
 
 def test_from_the_top_down_by_the_groups_of_a_plan_each_at_its_rate():
@@ -336,6 +500,20 @@ def test_what_cannot_be_unfrozen_is_refused_before_the_first_step(arguments, err
         np.testing.assert_array_equal(one, other)
 
 
+def test_an_optimizer_that_was_built_without_what_a_stage_trains():
+    model = _model()
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(optim.select(model, "head"))
+    step = _step(model, optimizer)
+    before = model.get_weights()
+    message = "body from time 2 on.*built without body/kernel, body/bias.*optimizer.build"
+    with pytest.raises(ValueError, match=message):
+        loops.train(step, _data(), epochs=3, callbacks=[loops.Unfreeze({0: "head", 2: "body"})])
+    for one, other in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(one, other)
+    assert _moved(loops.Unfreeze({0: "head"}), 1, step) == [{"head"}]
+
+
 def test_a_layer_that_keras_freezes_is_refused():
     model = _model()
     model.get_layer("body").trainable = False
@@ -369,7 +547,28 @@ def test_logs_without_the_value():
         _moved(loops.Unfreeze({0: "head", 1: "*"}, by="plateau"))
 
 
-@pytest.mark.parametrize("state", [None, {}, {"base": ["head/kernel"], "plateau": None}])
-def test_the_state_of_something_else(state):
-    with pytest.raises(ValueError, match="`state` is not that of an `Unfreeze` with by='plateau'"):
-        loops.Unfreeze(by="plateau").set_state(state)
+PLATEAU = {"count": 1, "best": 0.5, "waited": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"plateau": None}, {"base": "head/kernel"}, {"base": [0]}, {"start": 0}, {"number": 3}, {"more": 1}],
+)
+def test_the_state_of_something_else(change):
+    state = {"base": ["head/kernel"], "start": None, "number": None, "plateau": PLATEAU}
+    unfreeze = loops.Unfreeze(by="plateau")
+    for wrong in ({**state, **change}, None, {}):
+        with pytest.raises(ValueError, match="`state` is not that of an `Unfreeze` with by='plateau'"):
+            unfreeze.set_state(wrong)
+    with pytest.raises(ValueError, match="`state` of a plateau must be what `state\\(\\)` gave"):
+        unfreeze.set_state({**state, "plateau": {"count": 1}})
+    assert unfreeze.state() == loops.Unfreeze(by="plateau").state()
+    unfreeze.set_state(state)
+    assert unfreeze.state() == state
+
+
+def test_the_state_of_another_model():
+    unfreeze = loops.Unfreeze({1: "*"})
+    unfreeze.set_state({"base": ["top/kernel"], "start": None, "number": None, "plateau": None})
+    with pytest.raises(ValueError, match="began with top/kernel, which the model cannot train"):
+        _moved(unfreeze)
