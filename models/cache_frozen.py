@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,10 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from .checks import whole_number
-from .cut import of_cut, split_graph
-from .feature_files import FeatureFiles, filling, fingerprint
+from .cut import of_cut
+from .feature_check import fingerprint, same_features, tolerance
+from .feature_files import FeatureFiles, filling
 from .frozen import augmentations, split_frozen, trained_variables
-from .keras_private import calls
+from .frozen_run import features, features_of_few
+
+_SAMPLE = 16  # examples on which a cache from before is tried
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,11 @@ def cache_frozen(
             or a finite `tf.data.Dataset` of batches, which is read into memory.
         path: a folder to keep the features in, memory-mapped; None to keep them in memory. Features that are
             there from before are used if weights, data and layers are the same; else they are made again, and
-            a warning says so.
+            a warning says so. Layers are the same if `get_config` says so and if the frozen part, run on 16
+            examples without augmentation, gives what it gave before: so a change of what the function of a
+            `Lambda` reads, or of an attribute of a layer of yours, is seen too. A
+            `loops.Batches` holds its arrays in memory, also these: features too large for that want `data`
+            as arrays, and a `tf.data.Dataset.from_generator` over the `x` that comes back.
         copies: how many augmented copies of the data to make, where layers of the frozen part augment at
             random (`RandomFlip`); 0 refuses such models, as each epoch would see the same images.
         batch_size: examples at a time, of arrays.
@@ -89,7 +96,8 @@ def cache_frozen(
 
     Raises:
         ValueError: nothing is frozen before what trains; layers that augment without `copies`, or `copies`
-            without them; a `Batches` with a transform; endless or empty data; a subclassed model.
+            without them; a `Batches` with a transform; endless or empty data; a subclassed model; `path` and
+            a layer without `get_config`.
         SelectionError: a filter that matches nothing.
         OSError: the features do not fit on the disk of `path`.
 
@@ -121,18 +129,20 @@ def cache_frozen(
     whole = _arrays(data)
     x, y, sample_weight = whole
     examples = len(keras.tree.flatten(x)[0]) * max(copies, 1)
-    batches = _features(parts.front, random, _slices(x, batch_size, copies))
+    batches = features(parts.front, random, _slices(x, batch_size, copies))
     if path is None:
         computed = _in_memory(examples, batches)
     else:
-        computed = _kept(FeatureFiles(path), fingerprint(parts.front, x, copies), examples, batches)
+        key = fingerprint(parts.front, x, copies)
+        sample = features_of_few(parts.front, _slices(_spread(x), batch_size, 0))
+        computed = _kept(FeatureFiles(path), key, sample, tolerance(parts.front), examples, batches)
     x, y, sample_weight = keras.tree.map_structure(lambda array: _repeated(array, copies), whole)
-    features = of_cut(parts, computed, x)
+    x = of_cut(parts, computed, x)
     if hasattr(data, "with_arrays"):
-        data = data.with_arrays(features, y, sample_weight)
+        data = data.with_arrays(x, y, sample_weight)
     else:
-        data = keras.utils.pack_x_y_sample_weight(features, y, sample_weight)
-    return Cached(parts.rest, variables, features, y, sample_weight, data)
+        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+    return Cached(parts.rest, variables, x, y, sample_weight, data)
 
 
 def _arrays(data: Any) -> tuple[Any, Any, Any]:
@@ -172,42 +182,15 @@ def _rows(array: np.ndarray, first: int, last: int) -> tf.Tensor:
     return tf.convert_to_tensor(array[first:last])
 
 
+def _spread(x: Any) -> Any:
+    """A few of the inputs, from all over them: where they are sorted, the first are all of one class."""
+    length = len(keras.tree.flatten(x)[0])
+    rows = np.linspace(0, length - 1, min(length, _SAMPLE)).astype(int)
+    return keras.tree.map_structure(lambda array: array[rows], x)
+
+
 def _repeated(array: Any, copies: int) -> Any:
     return array if array is None or copies < 2 else np.concatenate([array] * copies)
-
-
-def _features(
-    front: keras.Model, random: Sequence[str], batches: Iterator[Any]
-) -> Iterator[list[np.ndarray]]:
-    """Runs the frozen part over batches: in inference mode, save its layers that augment."""
-    inferred, augment = front, None
-    if random:
-        before: set[int] = set()
-        for call in reversed(calls(front)):
-            if call.operation.name in random or any(id(tensor) in before for tensor in call.outputs):
-                before.update(map(id, [*call.inputs, *call.outputs]))
-        parts = split_graph(front, lambda call: id(call.outputs[0]) not in before)
-        augment, inferred = parts.front, parts.rest
-
-    def run(x: Any) -> list[tf.Tensor]:
-        if augment is not None:
-            x = of_cut(parts, keras.tree.flatten(augment(x, training=True)), x)
-        made = keras.tree.flatten(inferred(x, training=False))
-        # NumPy's files know no bfloat16.
-        return [tf.cast(t, tf.float32) if t.dtype == tf.bfloat16 else t for t in made]
-
-    traced = None
-    for x in batches:
-        if traced is None:
-            # A large network takes as long to trace as some thousand images to run: once, then, for
-            # batches of any size, as the last one is smaller.
-            specs = keras.tree.map_structure(_any_length, x)
-            traced = tf.function(run, autograph=False).get_concrete_function(specs)
-        yield [tensor.numpy() for tensor in traced(x)]
-
-
-def _any_length(tensor: tf.Tensor) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
 
 def _in_memory(examples: int, batches: Iterator[list[np.ndarray]]) -> list[np.ndarray]:
@@ -221,19 +204,36 @@ def _in_memory(examples: int, batches: Iterator[list[np.ndarray]]) -> list[np.nd
 
 
 def _kept(
-    files: FeatureFiles, key: str, examples: int, batches: Iterator[list[np.ndarray]]
+    files: FeatureFiles,
+    key: str,
+    sample: list[np.ndarray],
+    within: float,
+    examples: int,
+    batches: Iterator[list[np.ndarray]],
 ) -> list[np.ndarray]:
-    """The features of a folder, made before or now."""
-    if files.exists and files.key == key:
-        return files.read()
+    """The features of a folder, made before or now.
+
+    Args:
+        files: of the folder.
+        key: the fingerprint that they should have.
+        sample: features of a few examples, as they are now; those in the folder should be the same.
+        within: as a share of the features' size, what counts as the same.
+        examples: how many there are in all.
+        batches: makes the features of all.
+    """
     if files.exists:
-        warnings.warn(
-            f"The features in {files.folder!r} are of other weights, data or layers, or not whole: they are "
-            "made again.",
-            stacklevel=3,
-        )
-    first = next(batches)
-    with files.writing(key, examples, first) as write:
-        for batch in chain([first], batches):
+        found = "of other weights, data or layers, or not whole"
+        if files.key == key:
+            if same_features(files.sample(), sample, within):
+                return files.read()
+            # A fingerprint is of what layers tell of themselves.
+            found = (
+                "not what the frozen part gives now, although weights, data and each `get_config` are the "
+                "same (so it may be what a Lambda's function reads, an attribute of a layer of yours, random "
+                "numbers of its own, or another machine's rounding)"
+            )
+        warnings.warn(f"The features in {files.folder!r} are {found}: they are made again.", stacklevel=3)
+    with files.writing(key, examples, sample) as write:
+        for batch in batches:
             write(batch)
     return files.read()

@@ -1,25 +1,21 @@
-"""Features in a folder, memory-mapped, with a fingerprint of what they were made of."""
+"""Features in a folder, memory-mapped."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import keras
 import numpy as np
-
-from .keras_private import calls
 
 _FREE = 1 << 24  # bytes that a disk keeps: for what else is written to it meanwhile
 
 
 class FeatureFiles:
-    """The files of one cache: `features-0.npy` and so on, and `cache.json`, written last.
+    """The files of one cache: `features-0.npy` and so on, `sample-0.npy` and so on of a few examples, and
+    `cache.json`, written last.
 
     Args:
         path: their folder; made when they are written.
@@ -36,29 +32,33 @@ class FeatureFiles:
 
     @property
     def key(self) -> str | None:
-        """The fingerprint of the features; None if they were not written to their end."""
+        """The fingerprint of the features; None if they were not written to their end, or a file is gone."""
         try:
             with open(self._index, encoding="utf-8") as file:
-                return str(json.load(file)["key"])
+                index = json.load(file)
+            files = [self._file(n, kind) for n in range(index["arrays"]) for kind in ("features", "sample")]
+            return str(index["key"]) if all(map(os.path.exists, files)) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def read(self) -> list[np.ndarray]:
         """The features, read as they are used."""
-        with open(self._index, encoding="utf-8") as file:
-            count = int(json.load(file)["arrays"])
-        return [np.load(self._file(number), mmap_mode="r") for number in range(count)]
+        return [np.load(self._file(number), mmap_mode="r") for number in range(self._count())]
+
+    def sample(self) -> list[np.ndarray]:
+        """The features of a few examples, as they were given to `writing`."""
+        return [np.load(self._file(number, "sample")) for number in range(self._count())]
 
     @contextlib.contextmanager
     def writing(
-        self, key: str, examples: int, like: Sequence[np.ndarray]
+        self, key: str, examples: int, sample: Sequence[np.ndarray]
     ) -> Iterator[Callable[[Sequence[np.ndarray]], None]]:
         """Gives a function that takes batches of features one after the other.
 
         Args:
             key: their fingerprint.
             examples: how many there will be.
-            like: features of some examples, of which shapes and types are taken.
+            sample: features of a few examples, which are kept; shapes and types are taken of them.
 
         Raises:
             OSError: they do not fit on the disk, or the folder cannot be written to.
@@ -66,11 +66,11 @@ class FeatureFiles:
         os.makedirs(self.folder, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._index)
-        for number in range(len(like)):
+        for number in range(len(sample)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._file(number))
         # Before anything of it is written.
-        needed = sum(examples * array[0].nbytes for array in like)
+        needed = sum((examples + len(array)) * array[0].nbytes for array in sample)
         free = shutil.disk_usage(self.folder).free
         if needed + _FREE > free:
             raise OSError(
@@ -81,16 +81,22 @@ class FeatureFiles:
             np.lib.format.open_memmap(
                 self._file(number), "w+", dtype=array.dtype, shape=(examples, *array.shape[1:])
             )
-            for number, array in enumerate(like)
+            for number, array in enumerate(sample)
         ]
         yield filling(arrays)
         for array in arrays:
             array.flush()
+        for number, few in enumerate(sample):
+            np.save(self._file(number, "sample"), few)
         with open(self._index, "w", encoding="utf-8") as file:
             json.dump({"key": key, "arrays": len(arrays), "examples": examples}, file)
 
-    def _file(self, number: int) -> str:
-        return os.path.join(self.folder, f"features-{number}.npy")
+    def _count(self) -> int:
+        with open(self._index, encoding="utf-8") as file:
+            return int(json.load(file)["arrays"])
+
+    def _file(self, number: int, kind: str = "features") -> str:
+        return os.path.join(self.folder, f"{kind}-{number}.npy")
 
 
 def filling(arrays: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], None]:
@@ -104,32 +110,3 @@ def filling(arrays: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], No
         first += len(batch[0])
 
     return write
-
-
-def fingerprint(front: keras.Model, x: Any, copies: int) -> str:
-    """A checksum of layers, weights and data; names of layers, which Keras numbers, are left out."""
-    digest = hashlib.blake2b(digest_size=20)
-    made: dict[int, int] = {}
-    for call in calls(front):
-        config = {key: value for key, value in call.operation.get_config().items() if key != "name"}
-        reads = [made[id(tensor)] for tensor in call.inputs]
-        for tensor in call.outputs:
-            made[id(tensor)] = len(made)
-        # What else the call was given, such as the 2 in `x * 2`.
-        args = call.arguments({id(tensor): f"tensor {made[id(tensor)]}" for tensor in call.inputs})
-        given = [_said(value) for value in keras.tree.flatten(args)] if call.inputs else []
-        said = [type(call.operation).__name__, config, reads, given, copies]
-        digest.update(json.dumps(said, sort_keys=True, default=str).encode())
-    for weight in front.weights:
-        digest.update(weight.numpy().tobytes())
-    for array in keras.tree.flatten(x):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _said(value: Any) -> str:
-    if hasattr(value, "shape"):
-        array = np.asarray(value)
-        return f"{array.dtype} {array.shape} {hashlib.blake2b(array.tobytes()).hexdigest()}"
-    return repr(value)

@@ -28,7 +28,9 @@ def in_replica() -> bool:
 
 
 def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
-    """Sums each value over all replicas, in one batched reduction.
+    """Sums each value over all replicas, in one batched reduction for each dtype (mostly one).
+
+    TensorFlow's reductions over workers and GPUs join what they are given, and cannot join two dtypes.
 
     Outside of a replica, and with one alone, values are returned as they are.
 
@@ -50,8 +52,7 @@ def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
     packed = {index for indices in packs.values() for index in indices}
     alone = [index for index in range(len(values)) if index not in packed]
     vectors = [tf.concat([tf.reshape(values[i], [-1]) for i in indices], 0) for indices in packs.values()]
-    context = tf.distribute.get_replica_context()
-    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [*vectors, *(values[i] for i in alone)])
+    sums = _reduced([*vectors, *(values[i] for i in alone)])
     for indices, vector in zip(packs.values(), sums):
         pieces = tf.split(vector, [values[i].shape.num_elements() for i in indices])
         for index, piece in zip(indices, pieces):
@@ -60,6 +61,17 @@ def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
         # Several replicas may have used the same row.
         values[index] = without_repeats(total)
     return values
+
+
+def _reduced(values: Sequence[Gradient]) -> list[Gradient]:
+    context = tf.distribute.get_replica_context()
+    sums = list(values)
+    for dtype in dict.fromkeys(value.dtype for value in values):
+        places = [place for place, value in enumerate(values) if value.dtype == dtype]
+        totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[place] for place in places])
+        for place, total in zip(places, totals):
+            sums[place] = total
+    return sums
 
 
 def when(

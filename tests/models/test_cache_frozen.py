@@ -133,14 +133,20 @@ class Counted(keras.layers.Layer):
         return x
 
 
-@pytest.mark.parametrize("in_files", [False, True])
-def test_one_trace_and_one_run_of_each_batch(tmp_path, in_files):
+def test_one_trace_and_one_run_of_each_batch(tmp_path):
     counted = Counted()
     model = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(2, 8), counted, L.Dense(2, name="head")])
-    before = counted.traces
+
+    def count(**options):
+        traces, runs = counted.traces, int(counted.runs.numpy())
+        models.cache_frozen(model, "head", (X, Y), **options)
+        return counted.traces - traces, int(counted.runs.numpy()) - runs
+
     # The last batch is smaller.
-    models.cache_frozen(model, "head", (X, Y), path=tmp_path if in_files else None, batch_size=8)
-    assert (counted.traces - before, int(counted.runs.numpy())) == (1, 3)
+    assert count(batch_size=8) == (1, 3)
+    # In files, a few examples besides, without a trace: each run is a call. Then they alone.
+    assert count(batch_size=8, path=tmp_path) == (1 + 2, 3 + 2)
+    assert count(batch_size=16, path=tmp_path) == (1, 1)
 
 
 def test_augmented_copies():

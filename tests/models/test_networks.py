@@ -16,8 +16,8 @@ FAMILIES = {
 }  # fmt: skip
 
 
-# Random weights for which activations grow from layer to layer, until rounding decides which gates open: Keras'
-# own eager and traced outputs differ by as much as they are. With smaller ones they agree.
+# Random weights for which activations grow from layer to layer, until rounding decides which gates open:
+# Keras' own eager and traced outputs differ by as much as they are. With smaller ones they agree.
 SCALES = {"EfficientNetV2L": 0.9}
 
 
@@ -39,7 +39,7 @@ def _made(name, classes):
 
 
 def _outputs(model, x):
-    """Outputs that tell features apart: from those near 0 that random weights give, any head says the same."""
+    """Outputs that tell features apart: of those near 0 that random weights give, any head says the same."""
     head = model.get_layer("head")
     features = keras.Model(model.input, head.input)(x).numpy()
     head.kernel.assign(head.kernel / features.std())

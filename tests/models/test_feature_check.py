@@ -1,0 +1,140 @@
+"""Which features from before are those of now: by fingerprint, and by what a few examples give."""
+
+import keras
+import numpy as np
+import pytest
+
+from gradloop.models.feature_check import fingerprint, same_features, tolerance
+
+L = keras.layers
+
+
+def front(units=3, **options):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((4,)), L.Dense(units, **options), L.ReLU()])
+
+
+X = np.ones((5, 4), "float32")
+
+
+def test_a_fingerprint_is_of_layers_weights_data_and_copies():
+    key = fingerprint(front(), X, 0)
+    # Keras numbers the second model's layers anew.
+    assert fingerprint(front(), X.copy(), 0) == key
+    changed = front()
+    changed.layers[0].bias.assign([0.0, 0.0, 1.0])
+    others = [
+        fingerprint(front(), X, 2),
+        fingerprint(front(), X + 1, 0),
+        fingerprint(front(), X.astype("float64"), 0),
+        fingerprint(front(), X.reshape(4, 5), 0),
+        fingerprint(front(activation="relu"), X, 0),
+        fingerprint(changed, X, 0),
+    ]
+    assert len({key, *others}) == 7
+
+
+def test_a_fingerprint_is_of_constants_in_the_graph():
+    def model(factor):
+        x = keras.Input((2,))
+        return keras.Model(x, x * factor)
+
+    x = np.ones((3, 2), "float32")
+    keys = [fingerprint(model(factor), x, 0) for factor in (2.0, 2.0, 3.0, np.ones(2, "f"), np.zeros(2, "f"))]
+    assert keys[0] == keys[1] and len(set(keys)) == 4
+
+
+def test_a_fingerprint_is_of_what_a_lambda_does():
+    def key(function):
+        return fingerprint(keras.Sequential([keras.Input((4,)), L.Lambda(function)]), X, 0)
+
+    def times(number):
+        return lambda x: x * number
+
+    def compiled(source):
+        return eval(compile(source, "a file", "eval"))
+
+    one = compiled("lambda x: x * 0.1")
+    found = key(one)
+    one(X)
+    # Python's own form of the code goes by how often a constant is referred to, and by lines.
+    constants = one.__code__.co_consts
+    assert found == key(one) == key(compiled("\n\nlambda x: x * 0.1")) and 0.1 in constants
+    others = ["x * 0.2", "x + 0.1", "abs(x)", "x.__neg__()", "(lambda y: y * 3)(x)", "(lambda y: y * 4)(x)"]
+    keys = [found, key(times(2)), key(times(3)), *(key(compiled(f"lambda x: {other}")) for other in others)]
+    assert key(times(2)) == keys[1] and len(set(keys)) == 9
+
+
+class Scaled(keras.layers.Layer):
+    """Made with an array, which Keras cannot put into a config by itself."""
+
+    def __init__(self, factors, **options):
+        super().__init__(**options)
+        self.factors = factors
+
+    def call(self, x):
+        return x * self.factors
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_layer_that_cannot_tell_what_it_was_made_with():
+    layer = Scaled(np.ones(4, "float32"), name="scale")
+    way_out = "Define `get_config` in {}, or in the class of the layer inside it .*`path=None`"
+    for outer, message in (
+        (layer, "`path`: layer 'scale', a Scaled, has no `get_config`.*" + way_out.format("Scaled")),
+        (L.TimeDistributed(layer, name="all"), "layer 'all', a TimeDistributed, .*"),
+    ):
+        x = keras.Input((2, 4))
+        with pytest.raises(ValueError, match=message) as caught:
+            fingerprint(keras.Model(x, outer(x)), np.ones((3, 2, 4), "float32"), 0)
+        assert isinstance(caught.value.__cause__, NotImplementedError)
+        assert "Scaled" in str(caught.value.__cause__)
+
+
+def same(one, other, within=1e-3):
+    one, other = np.asarray(one), np.asarray(other)
+    assert same_features([X, one], [X, other], within) == same_features([other], [one], within)
+    return same_features([one], [other], within)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+def test_rounding_is_told_from_other_features(dtype):
+    # Large enough that squares are more than a float16 holds; half of them zeros of a ReLU.
+    features = (1000 * np.maximum(np.random.default_rng(0).normal(size=(16, 50)), 0)).astype(dtype)
+    features[0, 0] = 0
+    for change, expected in ((0, True), (0.2, True), (2, False), (-2, False)):
+        other = features.copy()
+        other[0, 0] += change
+        assert same(features, other) == expected
+    assert same(features, (1.0007 * features).astype(dtype))
+    assert not same(features, (1.005 * features).astype(dtype))
+    assert same(features, (1.005 * features).astype(dtype), 0.01)
+
+
+def test_values_that_are_not_numbers():
+    nan, inf = np.nan, np.inf
+    kept = np.array([[1, nan, inf, -inf]], "float16")
+    assert same(kept, kept)
+    for other in ([1, 2, inf, -inf], [1, nan, -inf, -inf], [1, nan, 65504, -inf], [2, nan, inf, -inf]):
+        assert not same(kept, np.array([other], "float16"))
+    none = np.full((2, 2), nan, "float32")
+    assert same(none, none) and not same(none, np.zeros_like(none))
+
+
+def test_other_kinds_of_features():
+    assert same([True, False], [True, False]) and not same([True, False], [True, True])
+    assert same([3, 4], [3, 4]) and not same([3, 4], [3, 5])
+    assert same(np.zeros(3), np.zeros(3)) and not same(np.zeros(3), np.full(3, 1e-30))
+    for others in ([X[:, :2]], [X[:3]], [X.astype("float64")], [X, X], []):
+        assert not same_features([X], others, 1e-3)
+
+
+def test_tolerance_goes_by_the_coarsest_layer():
+    found = []
+    for policy in ("float64", "float32", "mixed_float16", "mixed_bfloat16"):
+        x = keras.Input((4,))
+        mixed = keras.Model(x, L.Dense(2, dtype="float32")(L.Dense(3, dtype=policy)(x)) * 2.0)
+        found.append(tolerance(mixed))
+    assert found == [1e-3, 1e-3, 2**-6, 2**-3]
