@@ -69,7 +69,11 @@ def parser() -> argparse.ArgumentParser:
         help="least length of a turn, filled with whole blocks; default: 0.5",
     )
     add("--python", action="append", default=[], metavar="GROUP=PATH", help="a peer's interpreter")
-    add("--data", metavar="FILE.npz", help="x_train, y_train; default: synthetic images")
+    add(
+        "--data",
+        metavar="FILE.npz",
+        help="x_train, y_train for the part steps; the others make their own; default: synthetic images",
+    )
     add("--examples", type=_positive, default=60_000, help="synthetic examples; default: 60000")
     add("--json", type=Path, metavar="FILE", help="write all figures here as well")
     add(

@@ -25,7 +25,7 @@ import photos
 from bench.tables import table
 from command_line import Parser, check_writable, number, one_of, quiet_import, refusing, shown
 from datasets import DataError
-from transfer import LOSS, Recipe, add_network_options, fine_tune, network
+from transfer import LOSS, Recipe, add_network_options, backbone, fine_tune
 
 # For each way: what trains, whether rates differ, whether it unfreezes by and by.
 WAYS = {
@@ -89,7 +89,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     """One run of one way."""
     import keras
 
-    from gradloop import loops, optim
+    from gradloop import loops, models, optim
 
     import augmentation
 
@@ -101,7 +101,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     )
     keras.utils.set_random_seed(seed)
     keras.backend.clear_session()
-    model = network(args, len(data.class_names), (), dropout=0.2)
+    model = models.classifier(backbone(args), len(data.class_names), dropout=0.2)
     best = log_dir / f"{way}-{seed}" / "best.weights.h5"
     history = fine_tune(
         model, optim.select(model, where), data.train, data.validation, recipe,

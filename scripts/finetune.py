@@ -13,7 +13,8 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+from what_trains import settle_unfreeze, stages, what_trains
 
 import digits_transfer
 import photos
@@ -30,7 +31,7 @@ from command_line import (
     shown,
 )
 from datasets import DataError
-from transfer import LOSS, Recipe, add_network_options, fine_tune, network
+from transfer import LOSS, Recipe, add_network_options, backbone, fine_tune
 
 DIGITS = "digits"
 EXAMPLES = """examples:
@@ -57,21 +58,6 @@ PHOTOS_ALONE = (
 )  # fmt: skip
 
 
-def stages(text: str) -> Any:
-    """An argparse type: `top-down`, or TIME:FILTER pairs with commas between."""
-    if text == "top-down":
-        return text
-    found: dict[int, Any] = {}
-    for part in text.split(","):
-        when, colon, what = part.partition(":")
-        if not colon or not what.strip() or not when.strip().isdecimal():
-            raise argparse.ArgumentTypeError(f"wanted EPOCH:FILTER, such as 0:head,2:all, got {part or text}")
-        if int(when) in found:
-            raise argparse.ArgumentTypeError(f"epoch {int(when)} comes twice in {text}")
-        found[int(when)] = "*" if what.strip() == "all" else what.strip()
-    return found
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
     usual = Recipe()
@@ -94,8 +80,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="that of the first layers that train; those between follow a geometric series (default: "
         f"{usual.lowest / usual.highest:g} of the highest)")
     add("--unfreeze", type=stages, nargs="?", const="top-down", metavar="STAGES",
-        help="gradually: one run of layers more each epoch, from the head down, or EPOCH:FILTER,... of "
-        "one's own, instead of a --strategy")
+        help="gradually: one run of layers more each epoch, from the head down, of the whole network unless "
+        "--strategy or --from say less; or EPOCH:FILTER,... of one's own, instead of both")
     add("--cache", nargs="?", const="memory", metavar="FOLDER",
         help="compute what is frozen once, in memory or into FOLDER; not with --augment")
     add("--augment", type=one_of(PHOTOS), action="append", default=[], metavar="flip|shift",
@@ -117,7 +103,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--examples", type=number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
         help=f"digits 5 to 9 to learn from (default: {digits_transfer.EXAMPLES})")
     add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
-        help="of the head, order, augmentation and dropout: the same seed gives the same run (default: 0)")
+        help="of the head, order, augmentation and dropout: the same seed gives the same run on the CPU "
+        "(default: 0)")
     add("--devices", default="auto", metavar="NAME",
         help="one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2 (default: auto, all GPUs, else the CPU)")
     add("--log-dir", type=Path, metavar="FOLDER",
@@ -143,6 +130,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         refuse("--cache keeps what is frozen, and with --strategy all nothing is: leave one of both out")
     if args.from_layer and args.strategy != "auto":
         refuse("--from and --strategy both say what trains: leave one of both out")
+    if args.unfreeze:
+        settle_unfreeze(args, args.epochs or usual.epochs)
     return args
 
 
@@ -165,6 +154,8 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     if model_file.suffix != ".keras" or model_file.is_dir():
         refuse(f"--save: wanted the name of a .keras file, got {model_file}")
     check_writable("--save", model_file.parent)
+    if not args.data.startswith("tfds:") and not Path(args.data).expanduser().exists():
+        refuse(f"--data {args.data}: no such file or folder (--help says what it takes)")
     if args.cache and args.cache != "memory":
         check_writable("--cache", Path(args.cache))
     with quiet_import():
@@ -178,30 +169,26 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
 
     with refusing(ValueError, TimeoutError):
         strategy = loops.strategy(args.devices)
+    keras.utils.set_random_seed(args.seed)
+    problems = (ValueError, OSError, loops.NonFiniteError, optim.SelectionError)
+    with strategy.scope(), refusing(*problems):
+        network = backbone(args)
+        # Names are the same with any head, and reading the images may take minutes.
+        what_trains(args, models.classifier(network, 2, hidden=args.hidden))
     with refusing(DataError):
         data = photos.load(args.data, args.size)
     count = len(data.train[1])
     print(f"Data      {data.name}: {count:,} images to train on, {len(data.validation[1]):,} to choose by, "
           f"{len(data.test[1]):,} to test on, {len(data.class_names)} classes", flush=True)
-    keras.utils.set_random_seed(args.seed)
     recipe = Recipe(
         epochs=args.epochs or Recipe.epochs, head_epochs=args.head_epochs, batch_size=args.batch_size,
         highest=args.lr_highest, lowest=args.lr_lowest, weight_decay=args.weight_decay, ema=args.ema,
         unfreeze=args.unfreeze, seed=args.seed,
     )
-    problems = (ValueError, OSError, loops.NonFiniteError, optim.SelectionError)
     with strategy.scope(), refusing(*problems):
-        model = network(args, len(data.class_names), args.hidden, args.dropout)
-        if args.from_layer:
-            trained = optim.select(model, optim.from_layer(args.from_layer))
-            print(f"Strategy  from {args.from_layer} on")
-        else:
-            advice = (
-                models.recommend(count, args.similar == "yes") if args.strategy == "auto"
-                else models.Strategy.named(args.strategy)
-            )
-            trained = optim.partition(model, advice).trained
-            print(f"Strategy  {advice}")
+        model = models.classifier(network, len(data.class_names), hidden=args.hidden, dropout=args.dropout)
+        trained, why = what_trains(args, model, count)
+        print(f"Strategy  {why}")
         log_dir.mkdir(parents=True, exist_ok=True)
         history = fine_tune(
             model, trained, data.train, data.validation, recipe,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from what_trains import staged
 
 from command_line import number, one_of
 
@@ -57,11 +58,11 @@ class Recipe:
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which network is fine-tuned, which `network` reads."""
+    """Adds the options that say which network is fine-tuned, which `backbone` reads."""
     add = parser.add_argument
     add("--backbone", default="MobileNetV2", metavar="NAME",
         help="a network of keras.applications (default: MobileNetV2)")
-    add("--weights", default="imagenet", metavar="imagenet|none|FILE",
+    add("--weights", type=_weights, default="imagenet", metavar="imagenet|none|FILE",
         help="imagenet: downloaded by Keras (default); FILE: an .h5 file of them; none: random ones")
     add("--preprocessing", type=one_of(["own", "tf", "torch", "caffe"]), default="own", metavar="NAME",
         help="what pixels become first: the network's own (default); tf, torch or caffe for weights from "
@@ -70,14 +71,20 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="side that images are resized to (default: 96)")
 
 
-def network(args: argparse.Namespace, classes: int, hidden: Sequence[int], dropout: float) -> Any:
-    """The network of `add_network_options` with a new head."""
+def _weights(text: str) -> str:
+    """An argparse type: what `--weights` takes; a file must be there."""
+    if text not in ("imagenet", "none") and not (text.endswith(".h5") and Path(text).is_file()):
+        raise argparse.ArgumentTypeError(f"wanted imagenet, none or an .h5 file that is there, got {text}")
+    return text
+
+
+def backbone(args: argparse.Namespace) -> Any:
+    """The network of `add_network_options`, without a head."""
     from gradloop import models
 
     weights = None if args.weights == "none" else args.weights
     shape = (args.size, args.size, 3)
-    backbone = models.backbone(args.backbone, shape, weights, preprocessing=args.preprocessing)
-    return models.classifier(backbone, classes, hidden=hidden, dropout=dropout)
+    return models.backbone(args.backbone, shape, weights, preprocessing=args.preprocessing)
 
 
 def plan_of(model: Any, trained: Sequence[Any], recipe: Recipe) -> optim.Plan:
@@ -165,16 +172,11 @@ def fine_tune(
     """
     import keras
 
-    from gradloop import loops, optim
+    from gradloop import loops
 
     if best is not None:
         best.unlink(missing_ok=True)  # of a run that was killed
-    unfreeze = recipe.unfreeze
-    if isinstance(unfreeze, Mapping):
-        # What the stages name trains, BatchNorm never, each part at its place's rate.
-        norms = optim.layer_type(keras.layers.BatchNormalization)
-        unfreeze = {when: ~norms & what for when, what in unfreeze.items()}
-        trained = optim.select(model, "head", *unfreeze.values())
+    trained, stages = staged(model, trained, recipe.unfreeze)  # refused before the head is trained
     images = loops.Batches(*train, recipe.batch_size, seed=recipe.seed)
     held_out = loops.Batches(*validation, _EVALUATION_BATCH, shuffle=False)
     if recipe.head_epochs:
@@ -188,8 +190,7 @@ def fine_tune(
     say(plan)
     step = loops.TrainStep(part, LOSS, _optimizer(plan, recipe, len(images)), metrics=["accuracy"])
     hooks: list[Any] = []
-    if unfreeze is not None:
-        stages = None if unfreeze == "top-down" else unfreeze
+    if recipe.unfreeze is not None:
         hooks.append(loops.Unfreeze(stages, verbose=int(say is print)))
     if recipe.ema:
         hooks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))

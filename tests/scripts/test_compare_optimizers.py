@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,6 @@ def small(tmp_path: Path) -> str:
     x[y == 1, :, 14:] += 0.7
     np.savez(tmp_path / "small.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
     return str(tmp_path / "small.npz")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["compare_optimizers.py", *arguments])
-    compare_optimizers.main()
 
 
 def short(small: str, folder: Path, *arguments: str) -> list[str]:
@@ -102,28 +97,13 @@ def test_refuses_in_one_line_and_leaves_nothing_behind(
     arguments: list[str],
     message: str,
     tmp_path: Path,
+    refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and message in line
+    assert message in refusal(compare_optimizers, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_help_needs_no_tensorflow() -> None:
-    code = (
-        f"import runpy, sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
-        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-        "finally: assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "adadelta=1, rmsprop=0.001" in done.stdout
 
 
 def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
@@ -161,9 +141,9 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
 
 
 def test_the_hparams_tab_has_its_columns_and_rows(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: str, tmp_path: Path, run: Callable[..., None]
 ) -> None:
-    run(monkeypatch, *short(small, tmp_path / "logs", "--learning-rate", "sgd=0.3"))
+    run(compare_optimizers, *short(small, tmp_path / "logs", "--learning-rate", "sgd=0.3"))
     experiment = metadata.parse_experiment_plugin_data(plugin_data(tmp_path / "logs"))
     assert [info.name for info in experiment.hparam_infos] == ["optimizer", "learning_rate", "momentum"]
     sessions = {
@@ -203,7 +183,7 @@ def test_the_hparams_tab_has_its_columns_and_rows(
 
 
 def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tables, losses = [], {}
     # At rates that move nothing, only weights and order are left to tell the runs apart.
@@ -211,7 +191,7 @@ def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
     for number, seed in enumerate(("5", "5", "6")):
         folder = tmp_path / str(number)
         options = ["--optimizers", "sgd", "adagrad", "adam", *still, "--seed", seed]
-        run(monkeypatch, *short(small, folder, *options))
+        run(compare_optimizers, *short(small, folder, *options))
         tables.append(rows(capsys.readouterr().out))
         for name in ("sgd", "adagrad", "adam"):
             losses[number, name] = [value for _, value in scalars(folder / name / "steps")["step/loss"]]
@@ -223,14 +203,14 @@ def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
 
 
 def test_the_test_images_play_no_part(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with np.load(small) as arrays:
         wrong = {**arrays, "x_test": arrays["x_test"] / 2, "y_test": 1 - arrays["y_test"]}
     np.savez(tmp_path / "wrong.npz", **wrong)
     tables = []
     for number, file in enumerate((small, str(tmp_path / "wrong.npz"))):
-        run(monkeypatch, *short(file, tmp_path / str(number), "--optimizers", "sgd"))
+        run(compare_optimizers, *short(file, tmp_path / str(number), "--optimizers", "sgd"))
         tables.append(rows(capsys.readouterr().out))
     assert tables[0] == tables[1]
 
@@ -244,10 +224,10 @@ def test_a_fifth_is_held_out(images: int) -> None:
 
 
 def test_one_that_diverges_does_not_end_the_comparison(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--optimizers", "sgd", "adam", "--learning-rate", "sgd=1e30"]
-    run(monkeypatch, *short(small, tmp_path / "logs", *options))
+    run(compare_optimizers, *short(small, tmp_path / "logs", *options))
     table = rows(capsys.readouterr().out)
     assert table["sgd"] == ["1e+30", *["-"] * 6, "diverged", "at", "step", "2"]
     assert len(table["adam"]) == 7
@@ -255,16 +235,20 @@ def test_one_that_diverges_does_not_end_the_comparison(
 
 
 def test_nothing_is_drawn_where_all_diverge(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--optimizers", "sgd", "--learning-rate", "sgd=1e30"]
-    run(monkeypatch, *short(small, tmp_path / "logs", *options))
+    run(compare_optimizers, *short(small, tmp_path / "logs", *options))
     assert "Curves" not in capsys.readouterr().out
     assert not (tmp_path / "logs" / "optimizers.png").exists()
 
 
 def test_interrupted_it_shows_what_there_is(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from gradloop import loops
 
@@ -278,20 +262,20 @@ def test_interrupted_it_shows_what_there_is(
 
     monkeypatch.setattr(loops.TensorBoard, "on_epoch_end", interrupt)
     options = ["--optimizers", "sgd", "nag", "adam"]
-    run(monkeypatch, *short(small, tmp_path / "logs", *options))
+    run(compare_optimizers, *short(small, tmp_path / "logs", *options))
     assert calls == [0, 1, 0]
     assert set(rows(capsys.readouterr().out)) == {"sgd", "nag"}
     assert (tmp_path / "logs" / "optimizers.png").exists()
 
 
 def test_without_matplotlib_only_the_curves_are_missing(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name)
-    )
-    run(monkeypatch, *short(small, tmp_path / "logs", "--optimizers", "rmsprop"))
+    run(compare_optimizers, *short(small, tmp_path / "logs", "--optimizers", "rmsprop"))
     screen = capsys.readouterr().out
     assert "Curves       left out, since matplotlib is missing" in screen and "rmsprop" in rows(screen)
     assert not (tmp_path / "logs" / "optimizers.png").exists()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import find_lr
@@ -30,23 +30,6 @@ def small(tmp_path: Path) -> str:
     return str(tmp_path / "small.npz")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["find_lr.py", *arguments])
-    find_lr.main()
-
-
-def refusal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> str:
-    """The one line that the script ends with."""
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    return lines[0]
-
-
 REFUSED = [
     (["--steps", "2"], "--steps: wanted a whole number at least 3, got 2"),
     (["--lowest", "0"], "--lowest: wanted a number above 0, got 0"),
@@ -58,23 +41,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_refuses_options(
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert message in refusal(monkeypatch, capsys, *arguments)
+def test_refuses_options(arguments: list[str], message: str, refusal: Callable[..., str]) -> None:
+    assert message in refusal(find_lr, *arguments)
 
 
 def test_bad_data_filter_and_place_are_one_line(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "nowhere.npz: no such file" in refusal(monkeypatch, capsys, "--data", "nowhere.npz")
-    line = refusal(monkeypatch, capsys, "--data", small, "--train-only", "Conv1")
+    assert "nowhere.npz: no such file" in refusal(find_lr, "--data", "nowhere.npz")
+    line = refusal(find_lr, "--data", small, "--train-only", "Conv1")
     assert "conv1/kernel" in line
-    line = refusal(monkeypatch, capsys, "--log-dir", "small.npz/logs")
+    line = refusal(find_lr, "--log-dir", "small.npz/logs")
     assert "--log-dir: cannot write to small.npz/logs" in line
     assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
 
@@ -104,10 +82,8 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
     assert args.train_only == ["fc*", "conv2"] and args.learning_rate == suggestion
 
 
-def test_the_log_holds_the_curve(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(monkeypatch, "--data", small, "--steps", "30", "--highest", "0.01", "--log-dir", str(tmp_path))
+def test_the_log_holds_the_curve(small: str, tmp_path: Path, run: Callable[..., None]) -> None:
+    run(find_lr, "--data", small, "--steps", "30", "--highest", "0.01", "--log-dir", str(tmp_path))
     (file,) = tmp_path.glob("events.out.tfevents.*")
     found: dict[str, dict[int, float]] = {}
     for record in tf.data.TFRecordDataset(str(file)):
@@ -123,22 +99,22 @@ def test_the_log_holds_the_curve(
 
 
 def test_a_range_without_a_fall_is_one_line_after_the_curve(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     options = ["--data", small, "--log-dir", str(tmp_path / "logs"), "--optimizer", "sgd"]
-    line = refusal(monkeypatch, capsys, *options, "--lowest", "10", "--highest", "100", "--steps", "5")
+    line = refusal(find_lr, *options, "--lowest", "10", "--highest", "100", "--steps", "5")
     assert "the loss never fell by more than its scatter between the rates 10 and" in line
     assert (tmp_path / "logs" / "curve.png").exists()
 
 
 def test_without_matplotlib_only_the_curve_is_missing(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name)
-    )
-    run(monkeypatch, "--data", small, "--steps", "40", "--log-dir", str(tmp_path / "logs"))
+    run(find_lr, "--data", small, "--steps", "40", "--log-dir", str(tmp_path / "logs"))
     out = capsys.readouterr().out
     assert 'Curve       left out, since matplotlib is missing: pip install "gradloop[data]"' in out
     assert "Suggestion  " in out

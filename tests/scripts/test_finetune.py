@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import what_trains
+
+from gradloop import models, optim
 
 import finetune
 import model_card
-
-SCRIPT = Path(finetune.__file__)
+import photos
+import transfer
 
 
 @pytest.fixture
@@ -30,23 +32,6 @@ def small(tmp_path: Path) -> str:
     return str(tmp_path / "small.npz")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["finetune.py", *arguments])
-    finetune.main()
-
-
-def refusal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> str:
-    """The one line that the script ends with."""
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 OPTIONS = [
     (["--backbone", "VGG16"], "--backbone: LeNet-5 on digits has no use for it"),
     (["--from", "conv2", "--ema", "0"], "--from, --ema: LeNet-5 on digits has no use"),
@@ -58,6 +43,13 @@ OPTIONS = [
     (["--data", "a", "--unfreeze", "head"], "--unfreeze: wanted EPOCH:FILTER"),
     (["--data", "a", "--unfreeze", "0:"], "--unfreeze: wanted EPOCH:FILTER"),
     (["--data", "a", "--unfreeze", "x:head"], "--unfreeze: wanted EPOCH:FILTER"),
+    (["--data", "a", "--unfreeze", "0:head,7:all", "--epochs", "2"],
+     "--unfreeze: epoch 7 never comes, since --epochs 2 counts from 0 to 1"),
+    (["--data", "a", "--unfreeze", "6:all"], "--unfreeze: epoch 6 never comes, since --epochs 6"),
+    (["--data", "a", "--unfreeze", "--strategy", "head"], "--strategy head trains the head alone"),
+    (["--data", "a", "--unfreeze", "1:all", "--strategy", "top"], "--strategy and the stages of --unfreeze"),
+    (["--data", "a", "--unfreeze", "1:all", "--from", "b"], "--from and the stages of --unfreeze both say"),
+    (["--data", "a", "--weights", "no.h5"], "--weights: wanted imagenet, none or an .h5 file that is there"),
     (["--data", "a", "--strategy", "tpo"], "tpo is unknown; did you mean top?"),
     (["--data", "a", "--augment", "flop"], "flop is unknown; did you mean flip?"),
     (["--data", "a", "--size", "8"], "--size: wanted a whole number at least 16, got 8"),
@@ -73,36 +65,83 @@ def test_refuses_options(
     arguments: list[str],
     message: str,
     tmp_path: Path,
+    refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in refusal(monkeypatch, capsys, *arguments)
+    assert message in refusal(finetune, *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
 NETWORKS = [
     (["--backbone", "MobileNetV9"], "is no image network of keras.applications. Did you mean"),
-    (["--from", "block9"], "block9"),
-    (["--weights", "no.h5"], "`weights` must be None, 'imagenet' or a file, and 'no.h5' is no file"),
+    (["--backbone", "Xception"], "`input_shape` (32, 32, 3) does not fit Xception"),
+    (["--weights", "bad.h5"], "`weights` 'bad.h5' are not those of MobileNet"),
     (["--devices", "mirrored:two"], "mirrored:two"),
-    (["--unfreeze", "0:head,7:all", "--epochs", "2"], "from epoch 7 on, and the run ends before"),
+    (["--from", "block9"], "block9"),
     (["--unfreeze", "0:haed"], "haed"),
+    (["--unfreeze", "0:head,1:conv1_bn"], "none in common"),  # BatchNorm, which never trains
+    (["--unfreeze", "--from", "head"], "here the head alone trains"),
+    (["--unfreeze", "--from", "conv_pw_13_bn"], "here the head alone trains"),
+    (["--unfreeze", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
+    (["--unfreeze", "2:all", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
+    (["--from", "conv1", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), NETWORKS)
-def test_refuses_what_does_not_fit_the_network(
+def test_refuses_what_does_not_fit_the_network_before_reading_images(
     arguments: list[str],
     message: str,
+    tmp_path: Path,
+    refusal: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(photos, "load", lambda *_: pytest.fail("the images were read first"))
+    (tmp_path / "bad.h5").write_bytes(b"no weights")
+    base = ["--data", ".", "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
+    assert message in refusal(finetune, *base, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]
+
+
+def test_a_cache_of_nothing_is_refused_before_the_head_is_trained(
+    small: str, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many images there are says here that the whole network trains."""
+    choice = {1: "head", 32: "all"}
+    monkeypatch.setattr(models, "recommend", lambda images, _: models.Strategy.named(choice[images]))
+    monkeypatch.setattr(transfer, "train_head", lambda *_: pytest.fail("the head was trained first"))
+    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32", "--cache"]
+    assert "here all trains from conv1 on" in refusal(finetune, *base, "--log-dir", tmp_path / "logs")
+
+
+@pytest.mark.parametrize("strategy", ["all", "top"])
+def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
+    strategy: str,
     small: str,
     tmp_path: Path,
+    refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
-    options = [*base, "--head-epochs", "0", "--log-dir", str(tmp_path / "logs")]
-    assert message in refusal(monkeypatch, capsys, *options, *arguments)
+    """So few images would be for the head alone, if `--unfreeze` left that open."""
+
+    def fine_tune(model: Any, trained: Any, _: Any, __: Any, recipe: Any, **___: Any) -> None:
+        plan = transfer.plan_of(model, trained, recipe)
+        wanted = optim.partition(model, models.Strategy.named(strategy)).trained
+        assert recipe.unfreeze == "top-down"
+        assert [v.path for v in plan.trained] == [v.path for v in wanted if "_bn/" not in v.path]
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(finetune, "fine_tune", fine_tune)
+    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32", "--unfreeze"]
+    options = ["--log-dir", tmp_path / "logs", *([] if strategy == "all" else ["--strategy", strategy])]
+    assert refusal(finetune, *base, *options) == "error: seen enough"
+
+
+def test_the_head_trains_from_the_start_whatever_stages_come() -> None:
+    assert what_trains.stages("2:conv*,4:all") == {0: "head", 2: "conv*", 4: "*"}
+    assert what_trains.stages("0:conv*") == {0: "conv*"}
 
 
 @pytest.mark.parametrize("options", [
@@ -110,17 +149,20 @@ def test_refuses_what_does_not_fit_the_network(
     ["--strategy", "auto", "--similar", "no", "--cache", "features"],
     ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"],
     ["--from", "conv_pw_13", "--hidden", "4"],
+    ["--strategy", "top", "--cache", "--unfreeze"],
+    ["--unfreeze", "1:conv_pw_13"],
 ])  # fmt: skip
 def test_fine_tunes(
     options: list[str],
     small: str,
     tmp_path: Path,
+    run: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
-    run(monkeypatch, *base, "--epochs", "2", "--head-epochs", "1", "--log-dir", "logs", *options)
+    run(finetune, *base, "--epochs", "2", "--head-epochs", "1", "--log-dir", "logs", *options)
     shown = capsys.readouterr().out
     assert "Test accuracy" in shown and "8 images that chose nothing" in shown
     model = keras.models.load_model(tmp_path / "logs" / "model.keras", compile=False)
@@ -132,23 +174,16 @@ def test_fine_tunes(
 
 
 def test_digits_carry_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(monkeypatch, "--examples", "20", "--epochs", "5", "--log-dir", "logs")
+    run(finetune, "--examples", "20", "--epochs", "5", "--log-dir", "logs")
     shown = capsys.readouterr().out
     assert "20 of 5 to 9 to learn from" in shown
     rows = {line[:19].strip(): line[19:].split() for line in shown.splitlines() if line.count("%") > 5}
     frozen, nothing = (float(rows[name][0].rstrip("%")) for name in ("frozen convolutions", "from nothing"))
     assert frozen > nothing  # five updates: what starts from nothing has hardly begun
     assert (tmp_path / "logs" / "curves.png").exists()
-
-
-def test_help_needs_no_tensorflow() -> None:
-    code = (
-        f"import runpy, sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
-        f"sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and "--unfreeze" in done.stdout

@@ -1,11 +1,8 @@
-"""The prediction script: refusals, files good and bad side by side, and what it prints and draws."""
+"""The prediction script: what it prints and draws. What it refuses is in test_predict_refusals."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -17,7 +14,6 @@ import model_card
 import predict
 import train_lenet
 
-SCRIPT = Path(predict.__file__)
 NAMES = ("red", "green", "blue")
 CLEAR = {"red": (250, 10, 5), "green": (20, 240, 9), "blue": (0, 60, 200)}
 
@@ -47,17 +43,6 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit status."""
-    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-    try:
-        predict.main()
-    except SystemExit as ended:
-        assert isinstance(ended.code, int)
-        return ended.code
-    return 0
-
-
 def shares(colour: tuple[int, int, int], white: float = 255, scale: float = 1 / 255) -> list[float]:
     """What `colours` makes of an even colour, computed here again."""
     powers = np.exp(np.array(colour) * (white / 255) * 5 * scale)
@@ -68,11 +53,11 @@ def shares(colour: tuple[int, int, int], white: float = 255, scale: float = 1 / 
 
 
 def test_a_line_a_file_in_columns(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = images.parent / "one more.jpg"
     Image.new("RGB", (30, 30), CLEAR["green"]).save(other)
-    assert run(monkeypatch, model, images, other) == 0
+    assert status(predict, model, images, other) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
@@ -92,69 +77,29 @@ def test_a_line_a_file_in_columns(
 
 @pytest.mark.parametrize("top", [1, 2, 9])
 def test_top(
-    top: int, model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    top: int, model: Path, images: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, model, images, "--top", top) == 0
+    assert status(predict, model, images, "--top", top) == 0
     assert [line.count("%") for line in capsys.readouterr().out.splitlines()] == [min(top, 3)] * 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 50])
 def test_the_size_of_batches_changes_nothing(
-    batch_size: int,
-    model: Path,
-    images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    batch_size: int, model: Path, images: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, model, images) == 0
+    assert status(predict, model, images) == 0
     usual = capsys.readouterr().out
-    assert run(monkeypatch, model, images, "--batch-size", batch_size) == 0
+    assert status(predict, model, images, "--batch-size", batch_size) == 0
     assert capsys.readouterr().out == usual
 
 
-def test_bad_files_are_named_and_skipped(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (images / "a.png").write_text("no image")
-    Image.effect_noise((40, 40), 90).save(images / "h.png")
-    os.truncate(images / "h.png", 500)
-    (images / "notes.txt").write_text("not even meant")
-    (images / "empty").mkdir()
-    assert run(monkeypatch, model, images / "gone.png", images, images / "empty", "--batch-size", 2) == 1
-    printed = capsys.readouterr()
-    assert [line.split()[0] for line in printed.out.splitlines()] == [
-        str(images / f"{name}.png") for name in ("blue", "green", "red")
-    ]
-    errors = printed.err.splitlines()
-    assert len(errors) == 4 and all(line.startswith("error: ") for line in errors)
-    for line, name, problem in zip(
-        errors,
-        ("gone.png", "empty", "a.png", "h.png"),
-        ("no such file or folder", "has no images; wanted files of .png", "cannot be read", "truncated"),
-        strict=True,
-    ):
-        assert f"{name}: " in line and problem in line
-
-
-def test_nothing_readable(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (images / "a.png").write_text("no image")
-    assert run(monkeypatch, model, images / "a.png") == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "a.png: cannot be read" in printed.err and "none of the files could be read" in printed.err
-    assert run(monkeypatch, model, images / "gone.png") == 2
-    assert "error: no image to predict; name files, or a folder" in capsys.readouterr().err
-
-
 def test_logits_are_told_and_shown_as_shares(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "logits.keras"
     colours(1 / 255, logits=True).save(path)
     model_card.write(path, NAMES, 255)
-    assert run(monkeypatch, path, images / "red.png") == 0
+    assert status(predict, path, images / "red.png") == 0
     printed = capsys.readouterr()
     assert printed.err == (
         "note: the outputs do not sum to 1, so they are taken for logits and shown after softmax\n"
@@ -163,11 +108,11 @@ def test_logits_are_told_and_shown_as_shares(
 
 
 def test_outputs_that_are_no_numbers(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "nan.keras"
     colours(float("nan")).save(path)
-    assert run(monkeypatch, path, images) == 2
+    assert status(predict, path, images) == 2
     assert "error: the model answers with NaN or infinite numbers; check --highest" in capsys.readouterr().err
 
 
@@ -175,122 +120,41 @@ def test_outputs_that_are_no_numbers(
 
 
 def test_without_a_card(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model_card.path_of(model).unlink()
     file = images / "blue.png"
-    assert run(monkeypatch, model, file, "--top", 1) == 0
+    assert status(predict, model, file, "--top", 1) == 0
     printed = capsys.readouterr()
     assert printed.out.split()[1:] == ["2", f"{shares(CLEAR['blue'])[2]:.1f}%"]
     assert "model.json beside the model: white is 255 (--highest), the classes are 0, 1, 2" in printed.err
-    assert run(monkeypatch, model, file, "--top", 1, "--classes", "a, b,c", "--highest", 1) == 0
+    assert status(predict, model, file, "--top", 1, "--classes", "a, b,c", "--highest", 1) == 0
     printed = capsys.readouterr()
     assert printed.out.split()[1:] == ["c", f"{shares(CLEAR['blue'], white=1)[2]:.1f}%"]
     assert printed.err == ""
 
 
 def test_the_card_tells_the_range_and_options_go_before_it(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.keras"
     colours(scale=1).save(path)
     model_card.write(path, NAMES, 1)
     file = images / "red.png"
-    assert run(monkeypatch, path, file, "--top", 1) == 0
+    assert status(predict, path, file, "--top", 1) == 0
     assert capsys.readouterr().out.split()[1:] == ["red", f"{shares(CLEAR['red'])[0]:.1f}%"]
-    assert run(monkeypatch, path, file, "--top", 1, "--highest", 0.1, "--classes", "r,g,b") == 0
+    assert status(predict, path, file, "--top", 1, "--highest", 0.1, "--classes", "r,g,b") == 0
     share = shares(CLEAR["red"], white=0.1, scale=1)[0]
     assert capsys.readouterr().out.split()[1:] == ["r", f"{share:.1f}%"]
 
 
 def test_invert(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, model, images / "red.png", "--invert") == 0
+    assert status(predict, model, images / "red.png", "--invert") == 0
     values = shares((5, 245, 250))
     cells = capsys.readouterr().out.split()[1:]
     assert cells == ["blue", f"{values[2]:.1f}%", "green", f"{values[1]:.1f}%", "red", f"{values[0]:.1f}%"]
-
-
-@pytest.mark.parametrize("options", [(), ("--classes", "a,b,c"), ("--highest", "1")])
-def test_a_bad_card(
-    options: tuple[str, ...],
-    model: Path,
-    images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    model_card.path_of(model).write_text('{"layers": []}')  # Keras' own files may be called so
-    assert run(monkeypatch, model, images, *options) == 2
-    assert "model.json: is no model's card: it lacks class_names" in capsys.readouterr().err
-    assert run(monkeypatch, model, images, "--classes", "a,b,c", "--highest", "255") == 0
-
-
-def test_another_number_of_names(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, model, images, "--classes", "a,b") == 2
-    assert "--classes: has 2 names, but" in capsys.readouterr().err
-    model_card.write(model, ["a", "b", "c", "d"], 255)
-    assert run(monkeypatch, model, images) == 2
-    line = capsys.readouterr().err
-    assert "model.json: has 4 names, but" in line and "has 3 outputs; name them all with --classes" in line
-
-
-# Refused at the door
-
-REFUSED = [
-    (["--top", "0"], "--top: wanted a whole number at least 1, got 0"),
-    (["--batch-size", "0"], "--batch-size: wanted a whole number at least 1, got 0"),
-    (["--size", "x"], "--size: wanted a whole number at least 1, got x"),
-    (["--highest", "0"], "--highest: wanted a number above 0, got 0"),
-    (["--highest", "nan"], "--highest: wanted a number above 0, got nan"),
-    (["--classes", "cat"], "--classes: wanted two or more different names, as in cat,dog, got cat"),
-    (["--classes", "cat,,dog"], "wanted two or more different names"),
-    (["--classes", "cat,cat"], "wanted two or more different names"),
-    (["--grid", "a.jpg"], "--grid: wanted the name of a .png file, got a.jpg"),
-    (["--grid", "/dev/null/a.png"], "--grid: cannot write to /dev/null ("),
-    (["--size", "9"], "--size 9: "),
-    (["--tops", "1"], "unrecognized arguments: --tops 1 (--help lists the options)"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_refuses_options(
-    arguments: list[str],
-    message: str,
-    model: Path,
-    images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(monkeypatch, model, images, *arguments) == 2
-    printed = capsys.readouterr()
-    assert printed.out == "" and len(printed.err.splitlines()) == 1
-    assert printed.err.startswith("error: ") and message in printed.err
-
-
-def test_refuses_bad_models_before_anything_slow(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.keras").write_text("no model")
-    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "bad.keras", str(images)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: bad.keras: is not a whole .keras file, perhaps truncated or")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_without_pillow(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    assert run(monkeypatch, model, images) == 2
-    assert 'pip install "gradloop[data]"' in capsys.readouterr().err
 
 
 # The grid
@@ -298,7 +162,12 @@ def test_without_pillow(
 
 @pytest.mark.parametrize("count", [1, 3, 70])
 def test_grid(
-    count: int, model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int,
+    model: Path,
+    images: Path,
+    tmp_path: Path,
+    status: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = [images / f"{name}.png" for name in (NAMES * 30)[:count]]
     drawn: list[tuple[list[Path], int]] = []
@@ -312,7 +181,7 @@ def test_grid(
 
     monkeypatch.setattr(predict, "draw", spy)
     grid = tmp_path / "new" / "grid.png"
-    assert run(monkeypatch, model, *files, "--grid", grid, "--batch-size", 8) == 0
+    assert status(predict, model, *files, "--grid", grid, "--batch-size", 8) == 0
     assert drawn == [(files, min(count, predict.IN_GRID))]
     with Image.open(grid) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
@@ -329,45 +198,11 @@ def test_grid_writes_names_as_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_grid_without_matplotlib(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = importlib.util.find_spec
-    hidden = "matplotlib"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == hidden else real(name))
-    assert run(monkeypatch, model, images, "--grid", "a.png") == 2
-    assert '--grid: matplotlib is missing: pip install "gradloop[data]"' in capsys.readouterr().err
-    assert run(monkeypatch, model, images) == 0
-
-
 # Whole runs
 
 
-def test_as_a_program_where_names_are_no_text(model: Path, images: Path) -> None:
-    odd = os.fsdecode(os.fsencode(str(images)) + b"/\xff.png")
-    (images / "red.png").rename(odd)
-    (images / "bad.png").write_text("no image")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(model), str(images)],
-        env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
-        capture_output=True,
-    )
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr and b"bad.png: cannot be read" in done.stderr
-    assert len(done.stderr.splitlines()) == 1  # nothing of TensorFlow's
-    assert rb"\udcff.png" in done.stdout and done.stdout.count(b"\n") == 3
-
-
-def test_a_reader_that_has_seen_enough(model: Path, images: Path) -> None:
-    # The pipe is closed long before the answer comes.
-    command = f"{{ {sys.executable} {SCRIPT} {model} {images}; echo $? >&2; }} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
-    assert done.stderr.split()[-1] == "141"  # ended by SIGPIPE
-
-
 def test_a_model_of_train_lenet_on_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run: Callable[..., None], status: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trained on a folder of pictures, then used on those of its own, black and white swapped too."""
     rng = np.random.default_rng(0)
@@ -379,8 +214,7 @@ def test_a_model_of_train_lenet_on_files(
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index:02}.png")
     model = tmp_path / "lenet.keras"
     options = ["--data", str(tmp_path / "data"), "--epochs", "12", "--batch-size", "20", "--save", str(model)]
-    monkeypatch.setattr(sys, "argv", ["train_lenet.py", *options, "--log-dir", str(tmp_path / "log")])
-    train_lenet.main()
+    run(train_lenet, *options, "--log-dir", str(tmp_path / "log"))
     card = model_card.read(model)
     assert card == model_card.Card(("left", "middle", "right"), 1.0)
 
@@ -389,7 +223,7 @@ def test_a_model_of_train_lenet_on_files(
         Image.fromarray(255 - np.asarray(image)).save(tmp_path / "ink" / "a.png")
     capsys.readouterr()
     for folder in ("left", "middle", "right"):
-        assert run(monkeypatch, model, tmp_path / "data" / folder, "--top", 1) == 0
+        assert status(predict, model, tmp_path / "data" / folder, "--top", 1) == 0
         assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [folder] * 30
-    assert run(monkeypatch, model, tmp_path / "ink", "--top", 1, "--invert") == 0
+    assert status(predict, model, tmp_path / "ink", "--top", 1, "--invert") == 0
     assert capsys.readouterr().out.split()[1] == "middle"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,6 @@ def small(tmp_path: Path) -> str:
     return str(tmp_path / "small.npz")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["train_lenet.py", *arguments])
-    train_lenet.main()
-
-
-def refusal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> str:
-    """The one line that the script ends with."""
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    return lines[0]
-
-
 REFUSED = [
     (["--batch-size", "0"], "--batch-size: wanted a whole number at least 1, got 0"),
     (["--batch-size", "2.5"], "--batch-size: wanted a whole number at least 1, got 2.5"),
@@ -70,59 +53,48 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_refuses_options(
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert message in refusal(monkeypatch, capsys, *arguments)
+def test_refuses_options(arguments: list[str], message: str, refusal: Callable[..., str]) -> None:
+    assert message in refusal(train_lenet, *arguments)
 
 
 @pytest.mark.parametrize(("option", "name"), [("--log-dir", "logs"), ("--save", "a/model.keras")])
 def test_refuses_places_it_cannot_write_before_anything_else(
-    option: str,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    option: str, name: str, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.chdir(tmp_path)
-    line = refusal(monkeypatch, capsys, option, f"file/{name}", "--data", "no such data")
+    line = refusal(train_lenet, option, f"file/{name}", "--data", "no such data")
     assert f"{option}: cannot write to file/" in line and "Not a directory" in line
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_bad_data_is_one_line_and_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = refusal(monkeypatch, capsys, "--data", "nowhere.npz")
+    line = refusal(train_lenet, "--data", "nowhere.npz")
     assert line.startswith("error: nowhere.npz: no such file or folder; --data takes")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_strategy_suggests_one(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_strategy_suggests_one(small: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     options = ["--data", small, "--log-dir", str(tmp_path / "logs")]
-    assert "auto" in refusal(monkeypatch, capsys, *options, "--strategy", "aut")
+    assert "auto" in refusal(train_lenet, *options, "--strategy", "aut")
 
 
 def test_filter_without_a_match_shows_near_misses(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     options = ["--data", small, "--log-dir", str(tmp_path / "logs")]
-    assert "conv1/kernel" in refusal(monkeypatch, capsys, *options, "--train-only", "Conv1")
+    assert "conv1/kernel" in refusal(train_lenet, *options, "--train-only", "Conv1")
 
 
 def test_a_rate_far_too_high_ends_in_one_line(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", small, "--log-dir", str(tmp_path / "logs"), "--optimizer", "sgd"]
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *options, "--learning-rate", "1e30", "--schedule", "constant")
+        run(train_lenet, *options, "--learning-rate", "1e30", "--schedule", "constant")
     assert ended.value.code == 2
     assert "error: " in capsys.readouterr().err
 
@@ -159,7 +131,7 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", train_lenet.OPTIMIZERS)
 def test_every_optimizer_trains_what_was_chosen_alone(
-    optimizer: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, small: str, tmp_path: Path, run: Callable[..., None]
 ) -> None:
     keras.utils.set_random_seed(3)
     from gradloop import models
@@ -167,7 +139,7 @@ def test_every_optimizer_trains_what_was_chosen_alone(
     before = models.LeNet5(3, dropout=0.1).get_weights()
     file = tmp_path / "model.keras"
     run(
-        monkeypatch,
+        train_lenet,
         *("--data", small, "--epochs", "1", "--seed", "3", "--log-dir", str(tmp_path / "logs")),
         *("--optimizer", optimizer.upper(), "--train-only", "conv", "--train-only", "fc2/bias"),
         *("--save", str(file), "--weight-decay", "0.01", "--schedule", "constant"),
@@ -180,21 +152,19 @@ def test_every_optimizer_trains_what_was_chosen_alone(
     assert moved == [True] * 4 + [False] * 3 + [True] + [False] * 2
 
 
-def test_the_same_seed_gives_the_same_model(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_seed_gives_the_same_model(small: str, tmp_path: Path, run: Callable[..., None]) -> None:
     weights = []
     for seed in ("1", "1", "2"):
         file = str(tmp_path / "model.keras")
         options = ["--data", small, "--epochs", "2", "--log-dir", str(tmp_path), "--save", file]
-        run(monkeypatch, *options, "--seed", seed)
+        run(train_lenet, *options, "--seed", seed)
         weights.append(np.concatenate([w.ravel() for w in keras.models.load_model(file).get_weights()]))
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.allclose(weights[0], weights[2])
 
 
 def test_the_cosine_schedule_ends_at_zero(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: str, tmp_path: Path, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = []
     real = keras.optimizers.Adam
@@ -206,19 +176,18 @@ def test_the_cosine_schedule_ends_at_zero(
 
     monkeypatch.setattr(keras.optimizers, "Adam", spy)
     options = ["--data", small, "--epochs", "2", "--batch-size", "40", "--log-dir", str(tmp_path)]
-    run(monkeypatch, *options, "--learning-rate", "0.01")
+    run(train_lenet, *options, "--learning-rate", "0.01")
     assert [float(rates[0](step)) for step in (0, 3, 6)] == pytest.approx([0.01, 0.005, 0], abs=1e-9)
 
 
 def test_without_matplotlib_only_the_curves_are_missing(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = importlib.util.find_spec
-    hidden = "matplotlib"
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == hidden else real(name)
-    )
-    run(monkeypatch, "--data", small, "--epochs", "1", "--log-dir", str(tmp_path / "logs"))
+    run(train_lenet, "--data", small, "--epochs", "1", "--log-dir", str(tmp_path / "logs"))
     assert 'Curves       left out, since matplotlib is missing: pip install "gradloop[data]"' in (
         capsys.readouterr().out
     )

@@ -157,6 +157,25 @@ def test_stages_of_ones_own_never_train_normalizations() -> None:
     assert said[0].groups["body_1"].lr_scale == pytest.approx(1e-2)
 
 
+STAGES = [
+    ("head", "top-down", "here the head alone trains"),
+    ("head|norm", "top-down", "here the head alone trains"),
+    ("*", {0: "head", 1: "cnov1"}, "Did you mean: conv1"),
+    ("*", {0: "head", 1: "norm1"}, "none in common"),
+]
+
+
+@pytest.mark.parametrize(("where", "unfreeze", "message"), STAGES)
+def test_stages_are_refused_before_the_head_is_trained(where: str, unfreeze: Any, message: str) -> None:
+    model = network()
+    before = weights(model)
+    recipe = dataclasses.replace(QUICK, unfreeze=unfreeze)
+    with pytest.raises(ValueError, match=message):
+        fine_tune(model, optim.select(model, *where.split("|")), TRAIN, VALIDATION, recipe)
+    for name, value in weights(model).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
 def test_the_best_epoch_of_another_run_is_not_taken(tmp_path: Path) -> None:
     best = tmp_path / "best.weights.h5"
     best.write_bytes(b"of a run that was killed")
