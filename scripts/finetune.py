@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-from what_trains import settle_unfreeze, stages, what_trains
-
 import digits_transfer
 import photos
 from augmentation import PHOTOS
@@ -32,6 +30,7 @@ from command_line import (
 )
 from datasets import DataError
 from transfer import LOSS, Recipe, add_network_options, backbone, fine_tune
+from what_trains import settle_unfreeze, stages, what_trains
 
 DIGITS = "digits"
 EXAMPLES = """examples:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from what_trains import staged
 
 from command_line import number, one_of
+from what_trains import staged
 
 if TYPE_CHECKING:
     from gradloop import optim

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import what_trains
 
 from gradloop import models, optim
 
@@ -17,6 +16,7 @@ import finetune
 import model_card
 import photos
 import transfer
+import what_trains
 
 
 @pytest.fixture
