@@ -32,8 +32,8 @@ def replicated(step: F) -> F:
           `TrainStep` splits them; scalars and what is no array go to each replica. Or they are all
           `tf.distribute.DistributedValues`, as a distributed dataset gives them: each replica gets its own;
         - results that are scalars are summed over replicas, so return shares of a mean, as `mean_loss` gives
-          them; other tensors are joined along their first dimension, in the order of the batch (the part of
-          this process, with several workers).
+          them (of a scalar bool, the first replica's comes back); other tensors are joined along their first
+          dimension, in the order of the batch (the part of this process, with several workers).
 
     Raises:
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
@@ -85,11 +85,13 @@ def _run(strategy: tf.distribute.Strategy, step: Callable[..., Any], *args: Any,
 
     def joined(result: Any) -> Any:
         local = strategy.experimental_local_results(result)
-        if not tf.is_tensor(local[0]) or local[0].dtype == tf.bool:
+        if not tf.is_tensor(local[0]):
             return local[0]
-        if local[0].shape.rank == 0:
-            return strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
-        return tf.concat(local, 0)
+        if local[0].shape.rank != 0:
+            return tf.concat(local, 0)
+        if local[0].dtype == tf.bool:
+            return local[0]
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
 
     return tf.nest.map_structure(joined, results)
 

@@ -66,7 +66,7 @@ def check_on_replicas(
             f"`optimizer` has `gradient_accumulation_steps={optimizer.gradient_accumulation_steps}`, which "
             "Keras cannot do on several replicas: use `accumulate=...` of `Update` or `TrainStep`."
         )
-    if optimizer.use_ema and optimizer.ema_overwrite_frequency and not hasattr(optimizer, "plan"):
+    if optimizer.use_ema and optimizer.ema_overwrite_frequency:
         raise ValueError(
             f"`optimizer` has `ema_overwrite_frequency={optimizer.ema_overwrite_frequency}`, which Keras "
             "cannot do on several replicas: wrap it in `optim.GroupedOptimizer`, or leave it out."

@@ -3,53 +3,18 @@
 import os
 
 import keras
-import numpy as np
 import pytest
 
 from gradloop import loops
 
-RANDOM = np.random.RandomState(0)
-X = RANDOM.rand(22, 4).astype("float32")
-Y = RANDOM.randint(0, 3, 22)
-LOSS = "sparse_categorical_crossentropy"
-
-
-def _model():
-    keras.utils.set_random_seed(11)
-    return keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Dense(5, "tanh"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(3, "softmax"),
-        ]
-    )
-
-
-def _step(rate=0.1, metrics=("accuracy",), **options):
-    return loops.TrainStep(_model(), LOSS, keras.optimizers.SGD(rate), metrics=metrics, **options)
-
-
-def _data(x=X, y=Y, **options):
-    return loops.Batches(x, y, 5, shuffle=False, **options)
-
-
-def _weights(model):
-    return [weight.numpy() for weight in model.weights]
-
-
-def _assert_same_weights(one, other, atol=1e-6):
-    for a, b in zip(_weights(one), _weights(other)):
-        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
-
 
 @pytest.mark.parametrize("save_freq", ["epoch", 2])
-def test_backup_and_restore_runs(tmp_path, save_freq):
+def test_backup_and_restore_runs(problem, assert_same_weights, tmp_path, save_freq):
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=save_freq)
-    step, plain = _step(), _step()
-    loops.train(step, _data(), epochs=2, callbacks=[backup])
-    loops.train(plain, _data(), epochs=2)
-    _assert_same_weights(step.model, plain.model, 0.0)
+    step, plain = problem.step(), problem.step()
+    loops.train(step, problem.data(), epochs=2, callbacks=[backup])
+    loops.train(plain, problem.data(), epochs=2)
+    assert_same_weights(step.model, plain.model, 0.0)
 
 
 class PowerCut(keras.callbacks.Callback):
@@ -71,26 +36,26 @@ class PowerCut(keras.callbacks.Callback):
             raise OSError("power cut")
 
 
-def _shuffled():
-    return loops.Batches(X, Y, 5, seed=3)
+def _shuffled(problem):
+    return loops.Batches(problem.x, problem.y, 5, seed=3)
 
 
-def _adam():
-    return loops.TrainStep(_model(), LOSS, keras.optimizers.Adam(0.05))
+def _adam(problem):
+    return loops.TrainStep(problem.model(), problem.loss, keras.optimizers.Adam(0.05))
 
 
-def _straight(data, **run):
-    step = _adam()
+def _straight(problem, data, **run):
+    step = _adam(problem)
     loops.train(step, data, epochs=4, **run)
     return step.model
 
 
-def _cut_and_resumed(folder, data, again, cut, **run):
+def _cut_and_resumed(problem, folder, data, again, cut, **run):
     with pytest.raises(OSError, match="power cut"):
         backup = keras.callbacks.BackupAndRestore(folder)
-        loops.train(_adam(), data, epochs=4, callbacks=[backup, cut], **run)
+        loops.train(_adam(problem), data, epochs=4, callbacks=[backup, cut], **run)
     assert os.listdir(folder), "an error must leave the backup in place"
-    step = _adam()
+    step = _adam(problem)
     history = loops.train(
         step, again, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(folder)], **run
     )
@@ -102,58 +67,62 @@ def _cut_and_resumed(folder, data, again, cut, **run):
 @pytest.mark.parametrize("batch", [None, 1], ids=["between epochs", "in an epoch"])
 @pytest.mark.parametrize("same", [False, True], ids=["new data", "same data"])
 @pytest.mark.parametrize("steps", [None, 3, 5, 13])
-def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(tmp_path, steps, same, batch):
-    data, run = _shuffled(), {"steps_per_epoch": steps}
-    again = data if same else _shuffled()
-    resumed = _cut_and_resumed(tmp_path, data, again, PowerCut(batch), **run)
-    straight = _shuffled()
-    _assert_same_weights(resumed, _straight(straight, **run))
+def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(
+    problem, assert_same_weights, tmp_path, steps, same, batch
+):
+    data, run = _shuffled(problem), {"steps_per_epoch": steps}
+    again = data if same else _shuffled(problem)
+    resumed = _cut_and_resumed(problem, tmp_path, data, again, PowerCut(batch), **run)
+    straight = _shuffled(problem)
+    assert_same_weights(resumed, _straight(problem, straight, **run))
     assert again.epoch == straight.epoch == -(-4 * (steps or 5) // 5)
 
 
 @pytest.mark.parametrize("steps", [None, 3])
-def test_a_backup_in_data_that_was_read_before(tmp_path, steps):
+def test_a_backup_in_data_that_was_read_before(problem, assert_same_weights, tmp_path, steps):
     """What a script read before the run, it reads again before it takes the run up."""
 
     def used():
-        data = _shuffled()
+        data = _shuffled(problem)
         for _ in data:
             pass
-        loops.train(_step(), data, epochs=1, **run)
+        loops.train(problem.step(), data, epochs=1, **run)
         return data
 
     run = {"steps_per_epoch": steps}
-    straight = _straight(used(), **run)
+    straight = _straight(problem, used(), **run)
     data = used()
     before = data.epoch
-    _assert_same_weights(_cut_and_resumed(tmp_path / "a", data, data, PowerCut(1), **run), straight)
+    resumed = _cut_and_resumed(problem, tmp_path / "a", data, data, PowerCut(1), **run)
+    assert_same_weights(resumed, straight)
     assert data.epoch > before
-    _assert_same_weights(_cut_and_resumed(tmp_path / "b", used(), used(), PowerCut(), **run), straight)
+    resumed = _cut_and_resumed(problem, tmp_path / "b", used(), used(), PowerCut(), **run)
+    assert_same_weights(resumed, straight)
 
 
-def test_a_run_that_raises_leaves_the_data_where_it_was():
-    data = _shuffled()
-    loops.train(_step(), data, epochs=2)
+def test_a_run_that_raises_leaves_the_data_where_it_was(problem):
+    data = _shuffled(problem)
+    loops.train(problem.step(), data, epochs=2)
     with pytest.raises(OSError, match="power cut"):
-        loops.train(_step(), data, epochs=4, callbacks=[PowerCut(3)])
+        loops.train(problem.step(), data, epochs=4, callbacks=[PowerCut(3)])
     assert data.epoch == 2
 
 
-def test_runs_in_a_row_read_epochs_in_a_row():
-    apart, together = _step(), _step()
-    data = _shuffled()
+def test_runs_in_a_row_read_epochs_in_a_row(problem, assert_same_weights):
+    apart, together = problem.step(), problem.step()
+    data = _shuffled(problem)
     for _ in range(3):
         loops.train(apart, data, epochs=1)
-    loops.train(together, _shuffled(), epochs=3)
-    _assert_same_weights(apart.model, together.model, 0.0)
+    loops.train(together, _shuffled(problem), epochs=3)
+    assert_same_weights(apart.model, together.model, 0.0)
     assert data.epoch == 3
 
 
 @pytest.mark.parametrize("steps", [None, 3])
-def test_who_else_reads_the_data_does_not_matter(steps):
-    data, step = _shuffled(), _step()
+def test_who_else_reads_the_data_does_not_matter(problem, assert_same_weights, steps):
+    data, step = _shuffled(problem), problem.step()
     peek = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: next(iter(data)))
     loops.train(step, data, epochs=3, steps_per_epoch=steps, callbacks=[peek])
-    plain = _step()
-    loops.train(plain, _shuffled(), epochs=3, steps_per_epoch=steps)
-    _assert_same_weights(step.model, plain.model, 0.0)
+    plain = problem.step()
+    loops.train(plain, _shuffled(problem), epochs=3, steps_per_epoch=steps)
+    assert_same_weights(step.model, plain.model, 0.0)

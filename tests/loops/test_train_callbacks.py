@@ -6,62 +6,8 @@ import csv
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from gradloop import loops
-
-RANDOM = np.random.RandomState(0)
-X = RANDOM.rand(22, 4).astype("float32")
-Y = RANDOM.randint(0, 3, 22)
-LOSS = "sparse_categorical_crossentropy"
-
-
-def _model():
-    keras.utils.set_random_seed(11)
-    return keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Dense(5, "tanh"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(3, "softmax"),
-        ]
-    )
-
-
-def _step(rate=0.1, metrics=("accuracy",), **options):
-    return loops.TrainStep(_model(), LOSS, keras.optimizers.SGD(rate), metrics=metrics, **options)
-
-
-def _data(x=X, y=Y, **options):
-    return loops.Batches(x, y, 5, shuffle=False, **options)
-
-
-def _dataset(*arrays):
-    return tf.data.Dataset.from_tensor_slices(arrays or (X, Y)).batch(5)
-
-
-def _generated():
-    def generate():
-        for first in range(0, 22, 5):
-            yield X[first : first + 5], Y[first : first + 5]
-
-    specs = (tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.int64))
-    return tf.data.Dataset.from_generator(generate, output_signature=specs)
-
-
-def _weights(model):
-    return [weight.numpy() for weight in model.weights]
-
-
-def _assert_same_weights(one, other, atol=1e-6):
-    for a, b in zip(_weights(one), _weights(other)):
-        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
-
-
-def _assert_same_logs(ours, theirs, rel=2e-6):
-    assert set(ours.history) == set(theirs.history)
-    for name, values in theirs.history.items():
-        np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2e-6, err_msg=name)
 
 
 class Hooks(keras.callbacks.Callback):
@@ -105,61 +51,62 @@ class BatchHooks(Hooks):
 
 
 @pytest.mark.parametrize(
-    "hooks, data",
-    [(Hooks, _dataset), (BatchHooks, _dataset), (Hooks, _generated), (BatchHooks, _generated)],
+    "hooks, kind",
+    [(Hooks, "dataset"), (BatchHooks, "dataset"), (Hooks, "generated"), (BatchHooks, "generated")],
 )
-def test_hooks_are_called_as_fit_calls_them(hooks, data):
+def test_hooks_are_called_as_fit_calls_them(problem, hooks, kind):
     ours, theirs = hooks(), hooks()
-    reference, validation = _model(), (X[:7], Y[:7])
-    reference.compile("adam", LOSS, metrics=["accuracy"])
+    reference, validation = problem.model(), (problem.x[:7], problem.y[:7])
+    reference.compile("adam", problem.loss, metrics=["accuracy"])
     fit = {"validation_data": validation, "validation_batch_size": 5, "verbose": 0}
-    reference.fit(_dataset(), shuffle=False, epochs=2, callbacks=[theirs], **fit)
-    loops.train(_step(), data(), epochs=2, validation=_data(*validation), callbacks=[ours])
+    reference.fit(problem.dataset(), shuffle=False, epochs=2, callbacks=[theirs], **fit)
+    data = getattr(problem, kind)()
+    loops.train(problem.step(), data, epochs=2, validation=problem.data(*validation), callbacks=[ours])
     assert ours.calls == theirs.calls
 
 
-def test_callbacks_see_the_run():
+def test_callbacks_see_the_run(problem):
     seen = {}
 
     class Look(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             seen.update(self.params, optimizer=self.model.optimizer, stop=self.model.stop_training)
 
-    step = _step()
-    history = loops.train(step, _data(), epochs=2, callbacks=(Look(),))
+    step = problem.step()
+    history = loops.train(step, problem.data(), epochs=2, callbacks=(Look(),))
     assert seen["epochs"] == 2 and seen["steps"] == 5 and seen["stop"] is False
     assert seen["optimizer"] is step.optimizer
     assert not hasattr(step.model, "optimizer")
     assert step.model.history is history
     other = keras.callbacks.History()
-    assert loops.train(step, _generated(), epochs=1, callbacks=[Look(), other]) is other
+    assert loops.train(step, problem.generated(), epochs=1, callbacks=[Look(), other]) is other
     assert seen["steps"] is None
 
 
-def test_a_compiled_model_keeps_its_optimizer():
-    step = _step()
+def test_a_compiled_model_keeps_its_optimizer(problem):
+    step = problem.step()
     step.model.compile("sgd", "mse")
     own = step.model.optimizer
-    loops.train(step, _data(), epochs=1)
+    loops.train(step, problem.data(), epochs=1)
     assert step.model.optimizer is own
 
 
-def test_early_stopping_restores_the_best_weights():
-    step = _step(rate=0.5)
+def test_early_stopping_restores_the_best_weights(problem):
+    step = problem.step(rate=0.5)
     kept = {}
 
     class Keep(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            kept[epoch] = (logs["val_loss"], _weights(self.model))
+            kept[epoch] = (logs["val_loss"], self.model.get_weights())
 
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
-    validation = _data(X[:9], (Y[:9] + 1) % 3)
+    validation = problem.data(problem.x[:9], (problem.y[:9] + 1) % 3)
     history = loops.train(
-        step, _data(), epochs=30, validation=validation, callbacks=[Keep(), stopping]
+        step, problem.data(), epochs=30, validation=validation, callbacks=[Keep(), stopping]
     )
     best = int(np.argmin(history.history["val_loss"]))
     assert len(history.epoch) == best + 3 < 30
-    for weight, expected in zip(_weights(step.model), kept[best][1]):
+    for weight, expected in zip(step.model.get_weights(), kept[best][1]):
         np.testing.assert_array_equal(weight, expected)
 
 
@@ -171,53 +118,54 @@ def test_early_stopping_restores_the_best_weights():
     ],
     ids=["scheduler", "plateau"],
 )
-def test_learning_rate_callbacks(make):
-    reference, step = _model(), _step()
-    reference.compile(keras.optimizers.SGD(0.1), LOSS, metrics=["accuracy"])
-    expected = reference.fit(X, Y, 5, 4, shuffle=False, verbose=0, callbacks=[make()])
-    history = loops.train(step, _data(), epochs=4, callbacks=[make()])
-    _assert_same_logs(history, expected)
+def test_learning_rate_callbacks(problem, assert_same_weights, assert_same_logs, make):
+    reference, step = problem.model(), problem.step()
+    reference.compile(keras.optimizers.SGD(0.1), problem.loss, metrics=["accuracy"])
+    expected = reference.fit(problem.x, problem.y, 5, 4, shuffle=False, verbose=0, callbacks=[make()])
+    history = loops.train(step, problem.data(), epochs=4, callbacks=[make()])
+    assert_same_logs(history, expected)
     assert len(set(history.history["learning_rate"])) > 1
-    _assert_same_weights(step.model, reference, 2e-6)
+    assert_same_weights(step.model, reference, 2e-6)
     assert step.traces == 1
 
 
 @pytest.mark.parametrize("save_freq", ["epoch", 3])
-def test_model_checkpoint(tmp_path, save_freq):
-    step = _step()
+def test_model_checkpoint(problem, assert_same_weights, tmp_path, save_freq):
+    step = problem.step()
     path = tmp_path / ("{epoch}.keras" if save_freq == "epoch" else "{epoch}-{batch}.keras")
     saver = keras.callbacks.ModelCheckpoint(str(path), save_freq=save_freq)
-    loops.train(step, _data(), epochs=2, callbacks=[saver])
+    loops.train(step, problem.data(), epochs=2, callbacks=[saver])
     names = {"epoch": ["1", "2"], 3: ["1-3", "2-1", "2-4"]}[save_freq]
     assert sorted(file.stem for file in tmp_path.iterdir()) == names
     loaded = keras.models.load_model(tmp_path / f"{names[-1]}.keras")
     if save_freq == "epoch":
-        _assert_same_weights(loaded, step.model, 0.0)
-    assert loaded.predict(X, verbose=0).shape == (22, 3)
+        assert_same_weights(loaded, step.model, 0.0)
+    assert loaded.predict(problem.x, verbose=0).shape == (22, 3)
 
 
-def test_csv_logger(tmp_path):
+def test_csv_logger(problem, tmp_path):
     history = loops.train(
-        _step(), _data(), epochs=3, callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv")]
+        problem.step(), problem.data(), epochs=3, callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv")]
     )
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == history.history["loss"]
 
 
-def test_ema_weights_in_validation():
+def test_ema_weights_in_validation(problem, assert_same_logs):
     def optimizer():
         return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
 
-    reference, model = _model(), _model()
-    reference.compile(optimizer(), LOSS)
-    step = loops.TrainStep(model, LOSS, optimizer())
+    reference, model = problem.model(), problem.model()
+    reference.compile(optimizer(), problem.loss)
+    step = loops.TrainStep(model, problem.loss, optimizer())
     swap = keras.callbacks.SwapEMAWeights
+    x, y = problem.x, problem.y
     expected = reference.fit(
-        X, Y, 5, 2, shuffle=False, verbose=0, callbacks=[swap()], validation_data=(X, Y)
+        x, y, 5, 2, shuffle=False, verbose=0, callbacks=[swap()], validation_data=(x, y)
     )
-    history = loops.train(step, _data(), epochs=2, validation=_data(), callbacks=[swap()])
-    _assert_same_logs(history, expected)
+    history = loops.train(step, problem.data(), epochs=2, validation=problem.data(), callbacks=[swap()])
+    assert_same_logs(history, expected)
 
 
 class StopAt(keras.callbacks.Callback):
@@ -229,62 +177,63 @@ class StopAt(keras.callbacks.Callback):
         setattr(self, hook, self.end)
 
     def end(self, epoch=0, logs=None):
-        self.seen = _weights(self.model)
+        self.seen = self.model.get_weights()
         self.model.stop_training = True
         if self.error is not None:
             raise self.error
 
 
-def _averaging():
-    return loops.TrainStep(_model(), LOSS, keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9))
+def _averaging(problem):
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    return loops.TrainStep(problem.model(), problem.loss, optimizer)
 
 
 @pytest.mark.parametrize("epochs", [1, 5])
 @pytest.mark.parametrize("swap_on_epoch", [True, False])
-def test_a_stopped_run_ends_with_the_averages(epochs, swap_on_epoch):
+def test_a_stopped_run_ends_with_the_averages(problem, assert_same_weights, epochs, swap_on_epoch):
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
-    step, reference = _averaging(), _averaging()
+    step, reference = _averaging(problem), _averaging(problem)
     stop = StopAt("on_epoch_end")
-    loops.train(step, _data(), epochs=epochs, validation=_data(), callbacks=[swap, stop])
-    loops.train(reference, _data(), epochs=1)  # which ends with the averages of the same steps
-    _assert_same_weights(step.model, reference.model)
+    loops.train(step, problem.data(), epochs=epochs, validation=problem.data(), callbacks=[swap, stop])
+    loops.train(reference, problem.data(), epochs=1)  # which ends with the averages of the same steps
+    assert_same_weights(step.model, reference.model)
     if swap_on_epoch:
-        for weight, seen in zip(_weights(step.model), stop.seen):
+        for weight, seen in zip(step.model.get_weights(), stop.seen):
             np.testing.assert_allclose(weight, seen, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("disk full")])
-def test_a_run_that_ends_within_validation_gives_the_weights_back(error):
-    step, reference = _averaging(), _averaging()
+def test_a_run_that_ends_within_validation_gives_the_weights_back(problem, assert_same_weights, error):
+    step, reference = _averaging(problem), _averaging(problem)
     callbacks = [keras.callbacks.SwapEMAWeights(), StopAt("on_test_batch_end", error)]
     ends = pytest.raises(RuntimeError) if isinstance(error, RuntimeError) else contextlib.nullcontext()
     with ends:
-        loops.train(step, _data(), epochs=3, validation=_data(), callbacks=callbacks)
-    for batch in _data():
+        loops.train(step, problem.data(), epochs=3, validation=problem.data(), callbacks=callbacks)
+    for batch in problem.data():
         reference(*batch)
     if isinstance(error, KeyboardInterrupt):
         reference.optimizer.finalize_variable_values(reference.variables)
-    _assert_same_weights(step.model, reference.model)
+    assert_same_weights(step.model, reference.model)
 
 
-def test_keras_tensorboard_and_progress_bar(tmp_path, capsys):
+def test_keras_tensorboard_and_progress_bar(problem, tmp_path, capsys):
     board = keras.callbacks.TensorBoard(tmp_path, update_freq="batch", histogram_freq=1)
     bar = keras.callbacks.ProgbarLogger()
-    loops.train(_step(), _data(), epochs=1, validation=_data(), callbacks=[board, bar])
+    loops.train(problem.step(), problem.data(), epochs=1, validation=problem.data(), callbacks=[board, bar])
     assert {"train", "validation"} <= {path.name for path in tmp_path.iterdir()}
     assert "5/5" in capsys.readouterr().out
 
 
-def test_a_callback_that_cannot_begin(tmp_path):
+def test_a_callback_that_cannot_begin(problem, tmp_path):
     (tmp_path / "file").write_text("")
     callbacks = [
         loops.TensorBoard(tmp_path / "file" / "logs"),
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
     ]
-    step = _step()
-    before = _weights(step.model)
+    step = problem.step()
+    before = step.model.get_weights()
     with pytest.raises(ValueError, match="`log_dir` .* cannot be written"):
-        loops.train(step, _data(), epochs=1, callbacks=callbacks)
-    for weight, old in zip(_weights(step.model), before):
+        loops.train(step, problem.data(), epochs=1, callbacks=callbacks)
+    for weight, old in zip(step.model.get_weights(), before):
         np.testing.assert_array_equal(weight, old)
     assert not hasattr(step.model, "optimizer")

@@ -1,0 +1,154 @@
+"""What tests of whole runs share: small problems to train on, and how two runs are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import loops, optim
+
+
+class Problem:
+    """Three classes: 22 examples in batches of 5, the last one short, and a model with a BatchNorm."""
+
+    loss = "sparse_categorical_crossentropy"
+
+    def __init__(self) -> None:
+        random = np.random.RandomState(0)
+        self.x = random.rand(22, 4).astype("float32")
+        self.y = random.randint(0, 3, 22)
+        self.weight = random.rand(22).astype("float32")
+
+    def model(self) -> keras.Model:
+        keras.utils.set_random_seed(11)
+        return keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, "tanh"),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(3, "softmax"),
+            ]
+        )
+
+    def step(self, rate: float = 0.1, metrics: Any = ("accuracy",), **options: Any) -> loops.TrainStep:
+        optimizer = keras.optimizers.SGD(rate)
+        return loops.TrainStep(self.model(), self.loss, optimizer, metrics=metrics, **options)
+
+    def data(self, x: Any = None, y: Any = None, **options: Any) -> loops.Batches:
+        """In the order of the examples; `x` and `y` may be others than its own."""
+        x, y = self.x if x is None else x, self.y if y is None else y
+        return loops.Batches(x, y, 5, shuffle=False, **options)
+
+    def dataset(self, *arrays: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(arrays or (self.x, self.y)).batch(5)
+
+    def generated(self) -> tf.data.Dataset:
+        """The same batches, of which nobody knows how many there are."""
+
+        def generate() -> Any:
+            for first in range(0, 22, 5):
+                yield self.x[first : first + 5], self.y[first : first + 5]
+
+        specs = (tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.int64))
+        return tf.data.Dataset.from_generator(generate, output_signature=specs)
+
+
+class Layered:
+    """A model of named layers, whose epochs of four steps tell which of them moved."""
+
+    def __init__(self) -> None:
+        random = np.random.RandomState(0)
+        self.x = random.rand(20, 4).astype("float32")
+        self.y = random.rand(20, 2).astype("float32")
+
+    def model(self) -> keras.Model:
+        keras.utils.set_random_seed(3)
+        return keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, "tanh", name="stem"),
+                keras.layers.BatchNormalization(name="norm"),
+                keras.layers.Dense(4, "tanh", name="body"),
+                keras.layers.Dense(2, name="head"),
+            ]
+        )
+
+    def step(self, model: Any = None, optimizer: Any = None, **options: Any) -> loops.TrainStep:
+        optimizer = optimizer or keras.optimizers.Adam(0.01)
+        return loops.TrainStep(model or self.model(), "mse", optimizer, **options)
+
+    def data(self) -> loops.Batches:
+        return loops.Batches(self.x, self.y, 5, shuffle=False)
+
+    def watch(self) -> Moved:
+        """A callback, for runs that need others in an order of their own."""
+        return Moved()
+
+    def moved(self, unfreeze: loops.Unfreeze, epochs: int = 4, step: Any = None) -> list[set[str]]:
+        """Trains, and returns the names of the layers that each epoch moved."""
+        moved = self.watch()
+        loops.train(step or self.step(), self.data(), epochs=epochs, callbacks=[unfreeze, moved])
+        return moved.epochs
+
+    def losses(self, values: Any) -> keras.callbacks.Callback:
+        """A callback that writes what `val_loss` is to be into the logs."""
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(val_loss=values[epoch])
+        )
+
+
+class Moved(keras.callbacks.Callback):
+    """Which weights each epoch moved, by the names of their layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[set[str]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._before = self._weights()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        after = self._weights()
+        names = {n.split("/")[0] for n, w in after.items() if not np.array_equal(w, self._before[n])}
+        self.epochs.append(names)
+
+    def _weights(self) -> dict[str, Any]:
+        return {name: v.numpy() for name, v in optim.named_variables(self.model).items()}
+
+
+@pytest.fixture
+def problem() -> Problem:
+    return Problem()
+
+
+@pytest.fixture
+def layered() -> Layered:
+    return Layered()
+
+
+@pytest.fixture
+def assert_same_weights() -> Callable[..., None]:
+    """Compares two models: `assert_same_weights(one, other, atol=0.0)`."""
+
+    def assert_same(one: keras.Model, other: keras.Model, atol: float = 1e-6, rtol: float = 0.0) -> None:
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+    return assert_same
+
+
+@pytest.fixture
+def assert_same_logs() -> Callable[..., None]:
+    """Compares two histories, value by value."""
+
+    def assert_same(ours: Any, theirs: Any, rel: float = 2e-6) -> None:
+        assert set(ours.history) == set(theirs.history)
+        for name, values in theirs.history.items():
+            np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2e-6, err_msg=name)
+
+    return assert_same
