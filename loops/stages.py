@@ -22,8 +22,8 @@ class Stage(NamedTuple):
 
     Attributes:
         when: the time.
-        text: what it is, for people.
-        variables: the same.
+        text: its name, for people.
+        variables: its variables.
     """
 
     when: int
@@ -117,8 +117,13 @@ def names_of(step: TrainStep, variables: Sequence[Any]) -> list[str]:
     return [name for name, variable in named_variables(step.model).items() if id(variable) in ids]
 
 
-def check_names(step: TrainStep, names: Sequence[str]) -> None:
-    """Raises ValueError if one is not that of a variable that a step's model can train."""
+def check_base(step: TrainStep, names: Sequence[str], stage_at_0: bool) -> None:
+    """Raises ValueError if training cannot have begun with variables of these names."""
+    if not names and not stage_at_0:
+        raise ValueError(
+            "`Unfreeze` was given a state that begins with a stage at time 0, and `stages` has none: pass "
+            "what `state()` gave of one with the same arguments."
+        )
     strange = set(names) - set(names_of(step, step.model.trainable_variables))
     if strange:
         raise ValueError(
@@ -159,14 +164,15 @@ def is_state(state: Any, counts: bool, plateau: bool) -> bool:
         counts: whether it goes from the top down by steps.
         plateau: whether it waits for plateaus.
     """
-    if not isinstance(state, Mapping) or set(state) != {"base", "start", "number", "plateau"}:
+    if not isinstance(state, Mapping) or set(state) != {"base", "span", "plateau"}:
         return False
-    base = state["base"]
+    base, span = state["base"], state["span"]
     if base is not None and not (isinstance(base, list) and all(isinstance(name, str) for name in base)):
         return False
-    for number, least in ((state["start"], 0), (state["number"], 1)):
-        whole = isinstance(number, int) and not isinstance(number, bool) and number >= least
-        if number is not None and not (counts and whole):
+    if span is not None and not (counts and isinstance(span, (list, tuple)) and len(span) == 2):
+        return False
+    for number, least in zip(span or (), (0, 1)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
             return False
     return (state["plateau"] is not None) == plateau
 

@@ -44,7 +44,8 @@ def train(
     begins in it depends on nothing but the epoch's number. So a run that was ended by an error and that
     `keras.callbacks.BackupAndRestore` takes up again reads what it would have read without the error: from a
     `Batches` made anew, as well as from the same one, since a call that raises puts `data.epoch` back. A
-    dataset is read from its beginning again.
+    dataset is read from its beginning again. (With Keras' `SwapEMAWeights`, the backup comes before it in
+    `callbacks`: after it, it would take averages for weights.)
 
     With an optimizer that averages weights (`use_ema=True`) the model ends with the averages, also where the
     run was stopped before its last epoch.

@@ -14,8 +14,8 @@ from .callbacks import StepsCallback
 from .plateau import Plateau
 from .stages import (
     Stage,
+    check_base,
     check_end,
-    check_names,
     checked_stages,
     count_of,
     is_state,
@@ -35,17 +35,22 @@ class Unfreeze(StepsCallback):
     It acts on the `TrainStep` as `train_only` does: moments and other optimizer state are kept, each new
     choice is traced once, gradients that were accumulated but not applied are dropped, and BatchNorm that
     does not train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer`
-    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. Its
-    bias correction (Adam's and the like) counts a variable's own updates, or a group's where it is not
-    `fused`; that of Keras' optimizers counts the whole run's, so that their first steps on what is unfrozen
-    late are several times too large.
+    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. The
+    bias correction of a `GroupedOptimizer` (with Adam and the like) counts a variable's own updates, or a
+    group's where it is not `fused`; that of Keras' optimizers counts the whole run's, so that their first
+    steps on what is unfrozen late are several times too large.
 
     What trains depends on the time alone, and without a stage at time 0 on what trained at first. So a run
-    that `keras.callbacks.BackupAndRestore` takes up again in a new process goes on as it would have, but
-    with `by="plateau"`, where time is counted here, it needs `state()`. So does a new `Unfreeze` whose step
-    has trained in that run already, or was given its own `state()` back, if there is no stage at time 0 or
-    it goes from the top down with `by="step"`: it cannot see how the run began. The same object knows, as
-    long as its step is the same; plateaus it counts anew.
+    that `keras.callbacks.BackupAndRestore` takes up again in a new process goes on as it would have. Keep
+    `state()` beside the backup, and give it back, where an `Unfreeze` made anew cannot see how the run began:
+
+    - with `by="plateau"`, where time is counted here;
+    - from the top down with `by="step"`, if the backup was made within an epoch, or after training of which
+      this run is not the first;
+    - without a stage at time 0, if the step has trained in this process already, or was given its state back.
+
+    The same object goes on where its last run with the same step ended, and what `train_only` chose between
+    them is forgotten; plateaus it counts anew.
 
     Args:
         stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it
@@ -116,26 +121,26 @@ class Unfreeze(StepsCallback):
         self._stages = None if stages is None else checked_stages(stages)
         self._plateau = Plateau(monitor, mode, patience, min_delta) if by == "plateau" else None
         self._resolved: list[Stage] = []
-        self._given = False
+        # The step that it began with; None also where a state was given since.
         self._began_with: TrainStep | None = None
         self._base: list[str] | None = None
         # From the top down by steps: the count at which stages begin, and how many there are.
-        self._start: int | None = None
-        self._number: int | None = None
+        self._span: tuple[int, int] | None = None
 
     # -- Keras' hooks --------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         step = self._step()
-        if not self._given and step is not self._began_with:
-            self._base = self._start = self._number = None
+        if self._began_with not in (None, step):
+            self._base = self._span = None
         self._resolved = self._resolve(step)
+        at_once = self._resolved[0].when == 0
         if self._base is None:
-            self._base = [] if self._resolved[0].when == 0 else names_of(step, step.variables)
-        check_names(step, self._base)
-        if self._plateau is not None and not self._given:
+            self._base = [] if at_once else names_of(step, step.variables)
+        check_base(step, self._base, at_once)
+        if self._plateau is not None and self._began_with is not None:
             self._plateau.set_state(None)
-        self._began_with, self._given = step, False
+        self._began_with = step
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._by == "epoch":
@@ -144,10 +149,10 @@ class Unfreeze(StepsCallback):
             self._reach(self._plateau.count)
         else:
             done = int(self._step().batches_done.numpy())
-            if self._stages is None and self._start is None:
+            if self._stages is None and self._span is None:
                 # A backup begins at a later epoch. Where their length is unknown, the run was the first.
                 steps = (self.params or {}).get("steps")
-                self._start = max(done - epoch * (steps or done), 0)
+                self._span = max(done - epoch * (steps or done), 0), len(self._resolved)
             self._reach(done)
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -160,7 +165,7 @@ class Unfreeze(StepsCallback):
 
     def steps_allowed(self, done: int) -> int | None:
         """So many steps that training returns to Python just when the next stage begins."""
-        passed = done - (self._start or 0)
+        passed = self._passed(done)
         later = [stage.when for stage in self._resolved if stage.when > passed]
         return later[0] - passed if self._by == "step" and later else None
 
@@ -176,8 +181,7 @@ class Unfreeze(StepsCallback):
         """
         return {
             "base": None if self._base is None else list(self._base),
-            "start": self._start,
-            "number": self._number,
+            "span": None if self._span is None else list(self._span),
             "plateau": None if self._plateau is None else self._plateau.state(),
         }
 
@@ -196,8 +200,8 @@ class Unfreeze(StepsCallback):
         if self._plateau is not None:
             self._plateau.set_state(state["plateau"])
         self._base = None if state["base"] is None else list(state["base"])
-        self._start, self._number = state["start"], state["number"]
-        self._given = True
+        self._span = None if state["span"] is None else tuple(state["span"])
+        self._began_with = None
 
     # -- unfreezing ----------------------------------------------------------------------------------------
 
@@ -213,9 +217,8 @@ class Unfreeze(StepsCallback):
         length = self._length()
         if self._stages is None:
             number = None if length is None else math.ceil(length / self._every)
-            stages = top_down(step, self._every, self._number or number)
-            self._number = len(stages) if self._by == "step" else None
-            return resolved(step, stages)
+            # A second run, which may have another length, freezes nothing again.
+            return resolved(step, top_down(step, self._every, self._span[1] if self._span else number))
         if length is not None:
             check_end(self._stages, self._by, length + (count_of(step) if self._by == "step" else 0))
         return resolved(step, self._stages)
@@ -228,6 +231,10 @@ class Unfreeze(StepsCallback):
             return epochs
         return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps
 
+    def _passed(self, time: int) -> int:
+        """The time that stages count, at a time of the training's."""
+        return max(time - self._span[0], 0) if self._span else time
+
     def _reach(self, time: int) -> None:
         """Lets everything train whose time has come."""
         step = self._step()
@@ -235,7 +242,7 @@ class Unfreeze(StepsCallback):
             raise ValueError("`Unfreeze` has not begun: call `on_train_begin()` before the first epoch.")
         names = named_variables(step.model)
         chosen = {id(names[name]) for name in self._base}
-        due = [stage for stage in self._resolved if stage.when <= max(time - (self._start or 0), 0)]
+        due = [stage for stage in self._resolved if stage.when <= self._passed(time)]
         for stage in due:
             chosen.update(map(id, stage.variables))
         if chosen == {id(variable) for variable in step.variables}:

@@ -1,7 +1,8 @@
 """Everything of Keras that is not its public interface and that this package leans on.
 
 Keras has no public way to ask how a layer names itself, which attributes it keeps for its own
-book-keeping, which layers it tracks, or what rate an optimizer was made with. The answers live here
+book-keeping, which layers it tracks, what rate an optimizer was made with, or how to give an
+optimizer gradients that are summed over replicas. The answers live here
 alone, so that a new Keras version can break one small file, and `tests/optim/test_keras_private.py`
 says so at once.
 
@@ -13,8 +14,9 @@ taken as automatic.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -92,3 +94,18 @@ def raw_learning_rate(
 def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Whether `optimizer.exclude_from_weight_decay` has left this variable in."""
     return bool(optimizer._use_weight_decay(variable))
+
+
+@contextlib.contextmanager
+def takes_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Meanwhile, `optimizer.apply` takes gradients for what replicas have summed already.
+
+    Else it sums them (again), in a reduction that joins gradients of all dtypes, which fails for two.
+    """
+    name = "_all_reduce_sum_gradients"
+    vars(optimizer)[name] = list
+    try:
+        yield
+    finally:
+        # Replicas are traced in turns, and all of them use it before the first one ends.
+        vars(optimizer).pop(name, None)

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .clipping import clipped
-from .sparse import Gradient, times, without_repeats
+from .keras_private import takes_sums
+from .sparse import Gradient, without_repeats
 
 # Up to so many elements a tensor is copied into the one vector that is summed; a larger one costs more to
 # copy than to sum by itself, within the same call.
@@ -138,17 +138,11 @@ def apply_sums(
 ) -> None:
     """`optimizer.apply` for gradients that are summed over replicas already.
 
-    Keras clips first and sums then, in any case. So the sum is clipped here, after which it is within Keras'
-    limits, and each replica gives its share of it. Sparse sums would have each row once a replica, which
-    Keras squares one by one: they are made dense.
+    Keras clips first and sums then. As nothing is summed again, it clips the sum, as on one device.
     """
-    count = replica_count()
-    if count > 1:
-        scale = optimizer.loss_scale_factor or 1.0
-        gradients = clipped(optimizer, [times(gradient, 1.0 / scale) for gradient in gradients])
-        gradients = [tf.convert_to_tensor(times(gradient, scale / count)) for gradient in gradients]
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
-        optimizer.apply(gradients, variables)
+        with takes_sums(optimizer):
+            optimizer.apply(gradients, variables)
         return
     # Keras reads its counter, adds to it and writes it back: of two workers that do so together, one is lost.
     vars(optimizer.iterations)["assign_add"] = optimizer.iterations.value.assign_add

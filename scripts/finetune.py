@@ -173,7 +173,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     with strategy.scope(), refusing(*problems):
         network = backbone(args)
         # Names are the same with any head, and reading the images may take minutes.
-        what_trains(args, models.classifier(network, 2, hidden=args.hidden))
+        what_trains(args, models.classifier(network, 2, hidden=args.hidden), images=None)
     with refusing(DataError):
         data = photos.load(args.data, args.size)
     count = len(data.train[1])
@@ -184,6 +184,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
         highest=args.lr_highest, lowest=args.lr_lowest, weight_decay=args.weight_decay, ema=args.ema,
         unfreeze=args.unfreeze, seed=args.seed,
     )
+    keras.utils.set_random_seed(args.seed)  # whatever was drawn on the way
     with strategy.scope(), refusing(*problems):
         model = models.classifier(network, len(data.class_names), hidden=args.hidden, dropout=args.dropout)
         trained, why = what_trains(args, model, count)

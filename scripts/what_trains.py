@@ -21,7 +21,7 @@ def stages(text: str) -> Any:
         if int(when) in found:
             raise argparse.ArgumentTypeError(f"epoch {int(when)} comes twice in {text}")
         found[int(when)] = "*" if what.strip() == "all" else what.strip()
-    return {0: "head"} | found  # else all of them would train from the start
+    return found
 
 
 def settle_unfreeze(args: argparse.Namespace, epochs: int) -> None:
@@ -42,8 +42,20 @@ def settle_unfreeze(args: argparse.Namespace, epochs: int) -> None:
                f"{epochs - 1}: train for longer, or unfreeze earlier")
 
 
-def what_trains(args: argparse.Namespace, model: Any, images: int = 1) -> tuple[Any, str]:
-    """The variables that the options say to train, the head among them, and why these."""
+def what_trains(args: argparse.Namespace, model: Any, images: int | None) -> tuple[Any, str]:
+    """The variables that the options say to train, the head among them, and why these.
+
+    Args:
+        args: the options.
+        model: the network with a head.
+        images: how many there are to train on, which `--strategy auto` goes by; None if that is not known
+            yet, where it stands for any number: what is refused is refused for all of them.
+
+    Raises:
+        ValueError, SelectionError: options that name nothing, or contradict each other on this network.
+    """
+    import keras
+
     from gradloop import models, optim
 
     trained: Any = []
@@ -53,22 +65,25 @@ def what_trains(args: argparse.Namespace, model: Any, images: int = 1) -> tuple[
         trained, why = optim.select(model, optim.from_layer(args.from_layer)), f"from {args.from_layer} on"
     else:
         advice = (
-            models.recommend(images, args.similar == "yes") if args.strategy == "auto"
+            models.recommend(images or 1, args.similar == "yes") if args.strategy == "auto"
             else models.Strategy.named(args.strategy)
         )
         trained, why = optim.partition(model, advice).trained, str(advice)
     trained, _ = staged(model, trained, args.unfreeze)
-    first = next(layer for layer in model.layers if layer.weights)
+    norm = keras.layers.BatchNormalization  # which never trains
+    first = next(layer for layer in model.layers if layer.trainable_weights and not isinstance(layer, norm))
     if args.cache and {id(variable) for variable in first.weights} & {id(variable) for variable in trained}:
         raise ValueError(
             f"--cache keeps what is frozen, and here all trains from {first.name} on, the first layer: leave "
-            "it out, or name what trains by --strategy top or --from"
+            "it out, or let the first layers be"
         )
     return trained, why
 
 
 def staged(model: Any, trained: Sequence[Any], unfreeze: Any) -> tuple[Sequence[Any], Any]:
-    """What trains by the end of `unfreeze` (as in `Recipe`), and stages for `loops.Unfreeze`, BatchNorm out.
+    """What trains by the end of `unfreeze` (as in `Recipe`), and stages for `loops.Unfreeze`.
+
+    BatchNorm is in none of them, and the head in the first: features under a random head learn nothing.
 
     Raises:
         ValueError: `"top-down"`, and the head alone trains.
@@ -80,7 +95,9 @@ def staged(model: Any, trained: Sequence[Any], unfreeze: Any) -> tuple[Sequence[
 
     norms = optim.layer_type(keras.layers.BatchNormalization)
     if isinstance(unfreeze, Mapping):
-        stages = {when: ~norms & what for when, what in unfreeze.items()}
+        head = optim.name("head")
+        stages = {0: head} | {when: ~norms & what for when, what in unfreeze.items()}
+        stages[0] |= head
         return optim.select(model, "head", *stages.values()), stages
     if unfreeze is not None:
         below = {id(variable) for variable in optim.select(model, ~norms & ~optim.name("head"))}

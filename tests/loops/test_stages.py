@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
-from gradloop.loops.stages import check_end, check_names, count_of, is_state, names_of, resolved, top_down
+from gradloop.loops.stages import check_base, check_end, count_of, is_state, names_of, resolved, top_down
 
 
 def _model(layers):
@@ -78,12 +78,15 @@ def test_an_optimizer_that_knows_all(built):
 
 def test_names_that_a_model_cannot_train():
     step = _step(2)
-    check_names(step, ["layer1/bias", "layer0/kernel"])
+    check_base(step, ["layer1/bias", "layer0/kernel"], False)
     with pytest.raises(ValueError, match="began with layer7/bias, which the model cannot train"):
-        check_names(step, ["layer1/bias", "layer7/bias"])
+        check_base(step, ["layer1/bias", "layer7/bias"], False)
     step.model.get_layer("layer1").trainable = False
     with pytest.raises(ValueError, match="began with layer1/bias"):
-        check_names(step, ["layer1/bias"])
+        check_base(step, ["layer1/bias"], True)
+    check_base(step, [], True)
+    with pytest.raises(ValueError, match="begins with a stage at time 0, and `stages` has none"):
+        check_base(step, [], False)
 
 
 def test_a_stage_after_the_end():
@@ -112,13 +115,13 @@ def test_counts_as_training_does(accumulate):
     assert count.seen == expected
 
 
-STATE = {"base": ["head/bias"], "start": 3, "number": 2, "plateau": None}
+STATE = {"base": ["head/bias"], "span": [3, 2], "plateau": None}
 
 
 def test_what_can_be_a_state():
     assert is_state(STATE, True, False)
-    assert is_state({**STATE, "base": None, "start": None, "number": None}, True, False)
-    assert is_state({**STATE, "base": [], "start": None, "number": None, "plateau": {}}, False, True)
+    assert is_state({**STATE, "base": None, "span": None}, True, False)
+    assert is_state({**STATE, "base": [], "span": None, "plateau": {}}, False, True)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +130,13 @@ def test_what_can_be_a_state():
         {"base": "head/bias"},
         {"base": [3]},
         {"base": {"head/bias": 1}},
-        {"start": -1},
-        {"start": 1.5},
-        {"start": True},
-        {"number": 0},
-        {"number": "2"},
+        {"span": [-1, 2]},
+        {"span": [1.5, 2]},
+        {"span": [True, 2]},
+        {"span": [3, 0]},
+        {"span": [3, "2"]},
+        {"span": [3]},
+        {"span": 3},
         {"plateau": {}},
         {"more": 1},
     ],
@@ -139,5 +144,5 @@ def test_what_can_be_a_state():
 def test_what_cannot_be_a_state(change):
     assert not is_state({**STATE, **change}, True, False)
     assert not is_state(STATE, False, False)
-    assert not is_state({**STATE, "start": None, "number": None}, False, True)
+    assert not is_state({**STATE, "span": None}, False, True)
     assert not is_state({"base": None, "plateau": None}, True, False)

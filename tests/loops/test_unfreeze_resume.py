@@ -69,7 +69,7 @@ def test_by_step_from_the_top_down_on_a_step_that_has_trained(layered):
     step = _trained_step(layered)
     unfreeze = loops.Unfreeze(by="step", every=4)
     assert layered.moved(unfreeze, 4, step) == BY_STEP
-    assert unfreeze.state() == {"base": [], "start": 4, "number": 3, "plateau": None}
+    assert unfreeze.state() == {"base": [], "span": [4, 3], "plateau": None}
     # An optimizer that has trained with another step: training counts its updates.
     other = loops.TrainStep(step.model, "mse", step.optimizer)
     assert layered.moved(loops.Unfreeze(by="step", every=4), 4, other) == BY_STEP
@@ -132,7 +132,7 @@ def test_by_step_from_the_top_down_goes_on_in_another_run(layered, same):
 
 def test_by_step_from_the_top_down_before_the_count_at_which_stages_began(layered):
     unfreeze = loops.Unfreeze(by="step", every=4)
-    unfreeze.set_state({"base": [], "start": 2, "number": 3, "plateau": None})
+    unfreeze.set_state({"base": [], "span": [2, 3], "plateau": None})
     assert layered.moved(unfreeze, 3) == [{"head"}, {"head", "body"}, ALL]
 
 
@@ -173,7 +173,7 @@ def test_a_new_object_goes_on_with_the_state_of_one_before(layered):
 
 def test_a_state_is_kept_when_training_cannot_begin(layered):
     unfreeze = loops.Unfreeze({0: "head", 1: "stm"}, by="plateau")
-    state = {"base": [], "start": None, "number": None, "plateau": {"count": 1, "best": 0.5, "waited": 0}}
+    state = {"base": [], "span": None, "plateau": {"count": 1, "best": 0.5, "waited": 0}}
     unfreeze.set_state(state)
     with pytest.raises(optim.SelectionError, match="stm"):
         layered.moved(unfreeze)
@@ -192,10 +192,10 @@ PLATEAU = {"count": 1, "best": 0.5, "waited": 0}
 
 @pytest.mark.parametrize(
     "change",
-    [{"plateau": None}, {"base": "head/kernel"}, {"base": [0]}, {"start": 0}, {"number": 3}, {"more": 1}],
+    [{"plateau": None}, {"base": "head/kernel"}, {"base": [0]}, {"span": [0, 3]}, {"start": 0}, {"more": 1}],
 )
 def test_the_state_of_something_else(change):
-    state = {"base": ["head/kernel"], "start": None, "number": None, "plateau": PLATEAU}
+    state = {"base": ["head/kernel"], "span": None, "plateau": PLATEAU}
     unfreeze = loops.Unfreeze(by="plateau")
     for wrong in ({**state, **change}, None, {}):
         with pytest.raises(ValueError, match="`state` is not that of an `Unfreeze` with by='plateau'"):
@@ -209,6 +209,26 @@ def test_the_state_of_something_else(change):
 
 def test_the_state_of_another_model(layered):
     unfreeze = loops.Unfreeze({1: "*"})
-    unfreeze.set_state({"base": ["top/kernel"], "start": None, "number": None, "plateau": None})
+    unfreeze.set_state({"base": ["top/kernel"], "span": None, "plateau": None})
     with pytest.raises(ValueError, match="began with top/kernel, which the model cannot train"):
         layered.moved(unfreeze)
+
+
+def test_the_state_of_other_stages(layered):
+    first, other = loops.Unfreeze({0: "head", 1: "stem"}), loops.Unfreeze({1: "stem"})
+    layered.moved(first, 2)
+    other.set_state(first.state())
+    with pytest.raises(ValueError, match="given a state that begins with a stage at time 0"):
+        layered.moved(other, 2)
+
+
+def test_a_run_that_another_callback_refuses_has_not_begun(layered):
+    class Refuses(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise RuntimeError("no disk")
+
+    step, unfreeze = layered.step(), loops.Unfreeze(by="step", every=4)
+    with pytest.raises(RuntimeError, match="no disk"):
+        loops.train(step, layered.data(), epochs=1, callbacks=[unfreeze, Refuses()])
+    # There is time for three stages now, where one run of an epoch has time for one.
+    assert layered.moved(unfreeze, 4, step) == BY_STEP

@@ -152,3 +152,24 @@ def test_uses_weight_decay():
     optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
     found = [keras_private.uses_weight_decay(optimizer, v) for v in (kernel, bias, scale)]
     assert found == [True, False, False]
+
+
+def test_takes_sums(monkeypatch):
+    """Keras sums by the method that is replaced, and by it alone."""
+    weight, gradient = keras.Variable(1.0), keras.ops.convert_to_tensor(2.0)
+    optimizer = keras.optimizers.Nadam(0.1)
+    seen = []
+    real = type(optimizer)._all_reduce_sum_gradients
+
+    def counting(self, pairs):
+        seen.append(len(pairs))
+        return real(self, pairs)
+
+    monkeypatch.setattr(type(optimizer), "_all_reduce_sum_gradients", counting)
+    optimizer.apply([gradient], [weight])
+    assert seen == [1]
+    with keras_private.takes_sums(optimizer), keras_private.takes_sums(optimizer):
+        optimizer.apply([gradient], [weight])
+    assert seen == [1] and int(optimizer.iterations) == 2
+    optimizer.apply([gradient], [weight])
+    assert seen == [1, 1]

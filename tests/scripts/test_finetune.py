@@ -85,6 +85,7 @@ NETWORKS = [
     (["--unfreeze", "--from", "conv_pw_13_bn"], "here the head alone trains"),
     (["--unfreeze", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
     (["--unfreeze", "2:all", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
+    (["--backbone", "EfficientNetB0", "--from", "stem_conv", "--cache"], "all trains from stem_conv on"),
     (["--from", "conv1", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
 ]
 
@@ -139,9 +140,15 @@ def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
     assert refusal(finetune, *base, *options) == "error: seen enough"
 
 
-def test_the_head_trains_from_the_start_whatever_stages_come() -> None:
-    assert what_trains.stages("2:conv*,4:all") == {0: "head", 2: "conv*", 4: "*"}
-    assert what_trains.stages("0:conv*") == {0: "conv*"}
+@pytest.mark.parametrize("text", ["2:conv_pw*,4:all", "0:conv_pw_13", "0:head,1:conv1"])
+def test_the_head_trains_from_the_start_whatever_stages_come(text: str) -> None:
+    model = models.classifier(models.backbone("MobileNet", (32, 32, 3)), 2, hidden=(4,))
+    trained, stages = what_trains.staged(model, [], what_trains.stages(text))
+    head = {v.path for v in optim.select(model, "head")}
+    assert len(head) == 4 and head <= {v.path for v in optim.select(model, stages[0])}
+    assert head <= {v.path for v in trained} and not [v.path for v in trained if "_bn/" in v.path]
+    named = {int(part.split(":")[0]) for part in text.split(",")}
+    assert set(stages) == {0} | named
 
 
 @pytest.mark.parametrize("options", [

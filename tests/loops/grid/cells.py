@@ -347,6 +347,17 @@ def every_optimizer(strategy):
     assert not failed, failed
 
 
+@cell
+def layers_of_two_dtypes(strategy):
+    def make():
+        first = L.Dense(8, "tanh", name="first", dtype="float64")
+        return keras.Sequential([keras.Input((6,)), first, L.Dense(3, name="last", dtype="float32")])
+
+    equal(strategy, make=make, optimizer=lambda model: K.SGD(0.1, momentum=0.5))
+    equal(strategy, make=make, optimizer=lambda model: K.Nadam(1e-3), epochs=10)
+    equal(strategy, make=make, optimizer=lambda model: grouped(model, K.SGD(0.1)), epochs=10)
+
+
 def optimizers():
     """The names of Keras' own optimizers, those aside that wrap others."""
     wrapping = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "LookaheadOptimizer"}
@@ -467,7 +478,7 @@ def one_reduction_an_update(strategy):
 
         return reduce
 
-    for make in (lambda: K.SGD(0.1), lambda: K.Adam(1e-3)):
+    for make in (lambda: K.SGD(0.1), lambda: K.Adam(1e-3), lambda: K.Nadam(1e-3)):
         with strategy.scope():
             step = loops.TrainStep(dense(), DIGITS, make(), metrics=["accuracy"], clip_norm=1.0)
         calls.clear()

@@ -24,7 +24,7 @@ SLOW = [pytest.param(replicas, marks=pytest.mark.slow) for replicas in (8, 4, 1)
 @pytest.mark.parametrize("replicas", [*SLOW, 2])
 def test_replicas_give_the_numbers_of_one_device(replicas):
     found = results("cells.py", str(replicas))
-    assert len(found) >= 25
+    assert len(found) >= 27
     failed = {name: why for name, why in found.items() if why}
     assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
@@ -39,7 +39,7 @@ def test_two_workers_give_the_numbers_of_one_device():
     answers = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.endswith("}")]
     assert len(answers) == 2
     for found in map(json.loads, answers):
-        assert len(found) >= 25
+        assert len(found) >= 27
         failed = {name: why for name, why in found.items() if why}
         assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
