@@ -24,8 +24,8 @@ ON_NONFINITE = ("raise", "skip", "ignore")
 class Update:
     """Applies gradients to the chosen variables, in one fixed order.
 
-    1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the gradient of its share
-       of the loss (see `mean_loss`);
+    1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
+       gradient of its share of the loss (see `mean_loss`);
     2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
     3. check that every gradient is finite: on all replicas or on none, since it is the sum;
     4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;

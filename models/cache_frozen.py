@@ -83,9 +83,12 @@ def cache_frozen(
         path: a folder to keep the features in, memory-mapped; None to keep them in memory. Features that are
             there from before are used if weights, data and layers are the same; else they are made again, and
             a warning says so. Layers are the same if `get_config` says so and if the frozen part, run on 16
-            examples without augmentation, gives what it gave before: so a change of what the function of a
-            `Lambda` reads, or of an attribute of a layer of yours, is seen too. A
-            `loops.Batches` holds its arrays in memory, also these: features too large for that want `data`
+            examples without augmentation, gives what it gave before. So a change of what the function of a
+            `Lambda` reads, or of an attribute of a layer of yours, is seen if it changes the features of
+            these 16 by more than rounding may: 0.1 percent (1.6 in float16, 12.5 in bfloat16) of the size of
+            their channel, the last axis, or of a hundredth of all channels' size if that is more. A smaller
+            change, or one of other examples alone, is not seen: empty the folder then.
+            A `loops.Batches` holds its arrays in memory, also these: features too large for that want `data`
             as arrays, and a `tf.data.Dataset.from_generator` over the `x` that comes back.
         copies: how many augmented copies of the data to make, where layers of the frozen part augment at
             random (`RandomFlip`); 0 refuses such models, as each epoch would see the same images.
@@ -97,7 +100,7 @@ def cache_frozen(
     Raises:
         ValueError: nothing is frozen before what trains; layers that augment without `copies`, or `copies`
             without them; a `Batches` with a transform; endless or empty data; a subclassed model; `path` and
-            a layer without `get_config`.
+            a layer or operation that cannot tell what it was made with.
         SelectionError: a filter that matches nothing.
         OSError: the features do not fit on the disk of `path`.
 

@@ -32,12 +32,15 @@ class FeatureFiles:
 
     @property
     def key(self) -> str | None:
-        """The fingerprint of the features; None if they were not written to their end, or a file is gone."""
+        """The fingerprint of the features; None if they are not whole.
+
+        That is, if they were not written to their end, or a file is gone or of another size than it had.
+        """
         try:
             with open(self._index, encoding="utf-8") as file:
                 index = json.load(file)
-            files = [self._file(n, kind) for n in range(index["arrays"]) for kind in ("features", "sample")]
-            return str(index["key"]) if all(map(os.path.exists, files)) else None
+            whole = self._sizes(index["arrays"]) == index["sizes"]
+            return str(index["key"]) if whole else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -89,11 +92,17 @@ class FeatureFiles:
         for number, few in enumerate(sample):
             np.save(self._file(number, "sample"), few)
         with open(self._index, "w", encoding="utf-8") as file:
-            json.dump({"key": key, "arrays": len(arrays), "examples": examples}, file)
+            sizes = self._sizes(len(arrays))
+            json.dump({"key": key, "arrays": len(arrays), "examples": examples, "sizes": sizes}, file)
 
     def _count(self) -> int:
         with open(self._index, encoding="utf-8") as file:
             return int(json.load(file)["arrays"])
+
+    def _sizes(self, arrays: int) -> list[list[int]]:
+        """Bytes of each file."""
+        kinds = ("features", "sample")
+        return [[os.path.getsize(self._file(number, kind)) for kind in kinds] for number in range(arrays)]
 
     def _file(self, number: int, kind: str = "features") -> str:
         return os.path.join(self.folder, f"{kind}-{number}.npy")

@@ -1,5 +1,6 @@
 """Features in a folder are used again only if the frozen part still gives them."""
 
+import os
 import warnings
 
 import keras
@@ -80,6 +81,32 @@ def test_what_no_config_tells(tmp_path, make, policy):
     np.testing.assert_array_equal(made, expected)
     # What was made again is of use again.
     np.testing.assert_array_equal(unchanged(tmp_path, other, "head", (X, Y)), expected)
+
+
+def test_a_change_of_a_small_branch_beside_a_large_one(tmp_path):
+    def model(factor):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((6,))
+        one = L.Dense(5)(x)
+        both = L.Concatenate()([L.Rescaling(1000.0)(one), function(factor)(one)])
+        return keras.Model(x, L.Dense(2, name="head")(both))
+
+    models.cache_frozen(model(0.1), "head", (X, Y), path=tmp_path)
+    unchanged(tmp_path, model(0.1), "head", (X, Y))
+    with pytest.warns(UserWarning, match=MESSAGE):
+        made = models.cache_frozen(model(0.15), "head", (X, Y), path=tmp_path).x
+    np.testing.assert_array_equal(made, models.cache_frozen(model(0.15), "head", (X, Y)).x)
+
+
+def test_layers_within_others_built_twice(tmp_path):
+    def model():
+        keras.utils.set_random_seed(0)
+        base = keras.Sequential([keras.Input((3,)), L.Dense(4, "relu"), L.Dense(3)])
+        frozen = [L.Reshape((2, 3)), L.TimeDistributed(base), L.Bidirectional(L.LSTM(2))]
+        return keras.Sequential([keras.Input((6,)), *frozen, L.Dense(2, name="head")])
+
+    first = models.cache_frozen(model(), "head", (X, Y), path=tmp_path).x
+    np.testing.assert_array_equal(unchanged(tmp_path, model(), "head", (X, Y)), first)
 
 
 def test_a_change_of_the_features_shape(tmp_path):
@@ -165,6 +192,18 @@ def test_a_folder_without_a_sample(tmp_path):
     with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are made"):
         again = models.cache_frozen(model, "head", (X, Y), path=tmp_path).x
     np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.parametrize("name", ["features-0.npy", "sample-0.npy"])
+@pytest.mark.parametrize("left", [0, 150])
+def test_a_file_that_is_cut_short(tmp_path, name, left):
+    model = network()
+    first = np.array(models.cache_frozen(model, "head", (X, Y), path=tmp_path).x)
+    os.truncate(tmp_path / name, left)
+    with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are made"):
+        again = models.cache_frozen(model, "head", (X, Y), path=tmp_path).x
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(unchanged(tmp_path, model, "head", (X, Y)), first)
 
 
 def test_a_layer_without_a_config_in_memory_and_in_a_folder(tmp_path):

@@ -65,6 +65,73 @@ def test_a_fingerprint_is_of_what_a_lambda_does():
     assert key(times(2)) == keys[1] and len(set(keys)) == 9
 
 
+def inner(units=3, **options):
+    """A model to wrap: its layers are named by Keras, as its inputs are."""
+    x = keras.Input((4,))
+    one, other = L.Dense(units, **options)(x), L.Dense(units)(x)
+    return keras.Model(x, one - other * 2.0)
+
+
+def swapped():
+    x = keras.Input((4,))
+    one, other = L.Dense(3)(x), L.Dense(3)(x)
+    return keras.Model(x, other - one * 2.0)
+
+
+WRAPPED = {
+    "layer": lambda: L.TimeDistributed(L.Dense(3)),
+    "activation": lambda: L.TimeDistributed(L.Dense(3, "relu")),
+    "layer as activation": lambda: L.Dense(3, activation=L.LeakyReLU(0.1)),
+    "another layer as activation": lambda: L.Dense(3, activation=L.LeakyReLU(0.2)),
+    "two directions": lambda: L.Bidirectional(L.LSTM(3)),
+    "cells": lambda: L.RNN([L.LSTMCell(3), L.GRUCell(3)]),
+    "other cells": lambda: L.RNN([L.LSTMCell(3), L.GRUCell(3, reset_after=False)]),
+    "chain": lambda: L.TimeDistributed(keras.Sequential([keras.Input((4,)), L.Dense(3), L.ReLU()])),
+    "model": lambda: L.TimeDistributed(inner()),
+    "model's activation": lambda: L.TimeDistributed(inner(activation="relu")),
+    "model's order": lambda: L.TimeDistributed(swapped()),
+    "wrapper": lambda: L.TimeDistributed(L.TimeDistributed(L.Dense(3))),
+    "Lambda": lambda: L.TimeDistributed(L.Lambda(eval("lambda x: x * 0.1"))),
+    "another Lambda": lambda: L.TimeDistributed(L.Lambda(eval("lambda x: x * 0.2"))),
+    # Here a `name` means something.
+    "precision": lambda: L.TimeDistributed(L.Dense(3, dtype="mixed_float16")),
+    "another precision": lambda: L.TimeDistributed(L.Dense(3, dtype="mixed_bfloat16")),
+}
+
+
+def wrapped_key(kind):
+    shape = (2, 2, 4) if kind == "wrapper" else (2, 4)
+    keras.utils.set_random_seed(0)
+    return fingerprint(keras.Sequential([keras.Input(shape), WRAPPED[kind]()]), np.ones((3, *shape), "f"), 0)
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_names_of_layers_within_others_are_left_out(kind):
+    assert wrapped_key(kind) == wrapped_key(kind)
+
+
+def test_what_else_layers_within_others_were_made_with_is_not():
+    assert len({wrapped_key(kind) for kind in WRAPPED}) == len(WRAPPED)
+
+
+class Named:
+    """No layer: a `name` of it may be what it does."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_names_of_what_is_no_layer_are_told():
+    keys = [fingerprint(front(kernel_initializer=Named(name)), X, 0) for name in ("one", "one", "other")]
+    assert keys[0] == keys[1] != keys[2]
+
+
 class Scaled(keras.layers.Layer):
     """Made with an array, which Keras cannot put into a config by itself."""
 
@@ -93,6 +160,17 @@ def test_a_layer_that_cannot_tell_what_it_was_made_with():
         assert "Scaled" in str(caught.value.__cause__)
 
 
+def test_an_operation_that_cannot_tell_what_it_was_made_with():
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.ops.clip(x, np.zeros(4, "float32"), np.ones(4, "float32")))
+    # Nobody can define `get_config` in Keras' own operations.
+    message = r"`path`: operation 'clip\w*', a Clip, cannot tell .* such operation\. Keep .*`path=None`"
+    with pytest.raises(ValueError, match=message) as caught:
+        fingerprint(model, X, 0)
+    assert "get_config" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, NotImplementedError)
+
+
 def same(one, other, within=1e-3):
     one, other = np.asarray(one), np.asarray(other)
     assert same_features([X, one], [X, other], within) == same_features([other], [one], within)
@@ -113,12 +191,44 @@ def test_rounding_is_told_from_other_features(dtype):
     assert same(features, (1.005 * features).astype(dtype), 0.01)
 
 
+@pytest.mark.parametrize("shape", [(16, 50), (16, 4, 4, 50)])
+def test_each_channel_is_measured_by_its_own_size(shape):
+    features = np.random.default_rng(0).normal(size=shape).astype("float32")
+    features[..., :25] *= 1000
+    features[..., 25:40] *= 10
+    features[..., 40:] *= 0.1
+    # The last are so small beside the others that less of a change is let pass.
+    for channels, change in ((slice(25), 1.005), (slice(25, 40), 1.005), (slice(40, None), 1.5)):
+        for factor, expected in ((1.0005, True), (change, False)):
+            other = features.copy()
+            other[..., channels] *= factor
+            assert same(features, other) == expected
+
+
+@pytest.mark.parametrize(("within", "rounding", "change"), [(1e-3, 1e-6, 1e-4), (2**-6, 1e-4, 1e-3)])
+def test_rounding_of_channels_that_are_zero(within, rounding, change):
+    features = np.random.default_rng(0).normal(size=(16, 50)).astype("float32")
+    features[:, 3] = 0
+    for value, expected in ((rounding, True), (change, False)):
+        other = features.copy()
+        other[5, 3] = value
+        assert same(features, other, within) == expected
+
+
+def test_one_axis_is_measured_as_a_whole():
+    assert same([1000.0, 0.0], [1000.0, 0.5]) and not same([1000.0, 0.0], [1000.0, 5.0])
+    assert not same([[1000.0, 0.0]], [[1000.0, 0.5]])
+
+
 def test_values_that_are_not_numbers():
     nan, inf = np.nan, np.inf
     kept = np.array([[1, nan, inf, -inf]], "float16")
     assert same(kept, kept)
     for other in ([1, 2, inf, -inf], [1, nan, -inf, -inf], [1, nan, 65504, -inf], [2, nan, inf, -inf]):
         assert not same(kept, np.array([other], "float16"))
+    # One of them does not hide the rest of its channel.
+    kept = np.array([[nan, 1], [inf, 1], [1, 1]], "float32")
+    assert same(kept, kept * np.float32(1.0005)) and not same(kept, kept * np.float32(1.01))
     none = np.full((2, 2), nan, "float32")
     assert same(none, none) and not same(none, np.zeros_like(none))
 

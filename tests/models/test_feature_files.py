@@ -1,5 +1,7 @@
 """Features in files: whole or not there, no larger than the disk."""
 
+import json
+import os
 import shutil
 
 import numpy as np
@@ -44,6 +46,29 @@ def test_a_file_that_is_gone(tmp_path, gone):
         write([X, X])
     assert files.key == "abc"
     (tmp_path / gone).unlink()
+    assert files.exists and files.key is None
+
+
+@pytest.mark.parametrize("name", ["features-0.npy", "features-1.npy", "sample-0.npy", "sample-1.npy"])
+def test_a_file_of_another_size(tmp_path, name):
+    files = FeatureFiles(tmp_path)
+    with files.writing("abc", 5, [X[:1], X[:1]]) as write:
+        write([X, X])
+    size = (tmp_path / name).stat().st_size
+    for other in (size - 1, 0, size + 1):
+        os.truncate(tmp_path / name, other)
+        assert files.exists and files.key is None
+    os.truncate(tmp_path / name, size)
+    assert files.key == "abc"
+
+
+@pytest.mark.parametrize("sizes", [None, 5, [], {}])
+def test_an_index_without_sizes(tmp_path, sizes):
+    files = FeatureFiles(tmp_path)
+    with files.writing("abc", 5, [X[:1]]) as write:
+        write([X])
+    index = json.loads((tmp_path / "cache.json").read_text())
+    (tmp_path / "cache.json").write_text(json.dumps({**index, "sizes": sizes}))
     assert files.exists and files.key is None
 
 
