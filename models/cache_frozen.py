@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from .checks import whole_number
 from .cut import of_cut
-from .feature_check import fingerprint, same_features, tolerance
+from .feature_check import same_features, tolerance
 from .feature_files import FeatureFiles, filling
+from .fingerprint import fingerprint
 from .frozen import augmentations, split_frozen, trained_variables
 from .frozen_run import features, features_of_few
 
