@@ -167,7 +167,7 @@ def main() -> None:
             write_csv(results, figures)
     print(f"\n{summary(results)}\n\nFigures      {shown(figures)}")
     print(f"TensorBoard  {shown(Path(sys.executable).with_name('tensorboard'))} --logdir {shown(log_dir)}")
-    title = f"{args.backbone} on {data.name}: test accuracy (%), each run and the mean"
+    title = f"{args.backbone} on {data.name}: test accuracy (%), runs and mean"
     by_way = {way: [one.test for one in results if one.way == way] for way in args.ways}
     curves.say(picture, lambda path: curves.dots(by_way, path, title))
 
