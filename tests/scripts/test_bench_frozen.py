@@ -39,10 +39,7 @@ def test_wanted_figures_are_of_cases():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", frozen.CASES)
 def test_runs(case):
-    # The memory of a tiny step would hardly be seen beside what its process holds anyway.
-    memory = frozen_contenders.Settings(side=96, examples=32, batch_size=32)
-    settings = memory if case == "peak memory" else TINY
-    found = frozen.measure(sys.executable, case, 1, str(SCRIPTS), settings)
+    found = frozen.measure(sys.executable, case, 1, str(SCRIPTS), TINY)
     assert found.name == case
     names = {name for wanted in frozen.WANTED if wanted.case == case for name in (wanted.over, wanted.under)}
     assert set(found.values) == names

@@ -326,7 +326,7 @@ def linear(dtype="float32"):
 def every_optimizer(strategy):
     # Where a gradient is near zero, its sign is a matter of rounding to those that divide by its size; near
     # 1e-6 it is, after some steps, to all of them. So the 100 steps are in float64, which leaves rounding
-    # out; float32 has small rates and 15 steps, on two replicas, as each is a trace for every replica.
+    # out; float32 has small rates and 15 steps, on two replicas here, as each is a trace for every replica.
     rates = {"Adadelta": 1.0, "Adagrad": 0.01, "Ftrl": 0.01, "SGD": 0.05}
     failed = []
     for name in optimizers():
@@ -339,7 +339,7 @@ def every_optimizer(strategy):
 
         refuses = name == "Muon"  # by itself, float64
         try:
-            if refuses or strategy.num_replicas_in_sync == 2:
+            if refuses or len(strategy.extended.worker_devices) == 2:
                 equal(strategy, make=linear, optimizer=make, epochs=5, tolerance=2e-6)
             if not refuses:
                 double = {"make": lambda: linear("float64"), "x": X.astype("float64")}
