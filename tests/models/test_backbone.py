@@ -127,6 +127,11 @@ def test_bad_weights(tmp_path):
     broken.write_bytes(b"no HDF5")
     with pytest.raises(ValueError, match="are not those of VGG16"):
         models.backbone("VGG16", (32, 32, 3), broken)
+    renamed = tmp_path / "renamed.h5"
+    models.backbone("VGG16", (32, 32, 3)).save_weights(tmp_path / "vgg16.weights.h5")
+    (tmp_path / "vgg16.weights.h5").rename(renamed)
+    with pytest.raises(ValueError, match="`save_weights`, it must be a .weights.h5. are not those of VGG16"):
+        models.backbone("VGG16", (32, 32, 3), renamed)
     other = tmp_path / "other.weights.h5"
     models.backbone("MobileNet", (32, 32, 3)).save_weights(other)
     with pytest.raises(ValueError, match="are not those of MobileNetV2 with this top"):
