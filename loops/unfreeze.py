@@ -251,8 +251,9 @@ class Unfreeze(StepsCallback):
         step.train_only(*(v for v in step.model.trainable_variables if id(v) in chosen))
         if self._verbose:
             what = due[-1].text if due else "what trained at first"
+            trains = "train" if ", " in what else "trains"
             too = " too" if self._base and due or len(due) > 1 else ""
             total = len(step.model.trainable_variables)
             tqdm.write(
-                f"{self._by} {time}: {what} trains{too}, {len(step.variables)} of {total} variables"
+                f"{self._by} {time}: {what} {trains}{too}, {len(step.variables)} of {total} variables"
             )

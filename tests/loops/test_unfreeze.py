@@ -198,6 +198,8 @@ def test_prints_what_trains_when_asked(layered, capsys):
         "epoch 1: last_layers(2) trains too, 4 of 8 variables",
         "epoch 2: everything trains too, 8 of 8 variables",
     ]
+    layered.moved(loops.Unfreeze({0: ["head", "body"]}, verbose=1), 1)
+    assert capsys.readouterr().out == "epoch 0: head, body train, 4 of 8 variables\n"
     layered.moved(loops.Unfreeze({0: "head"}), 1)
     assert capsys.readouterr().out == ""
 
