@@ -231,8 +231,7 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     return _mean(loss.call(y, predictions))
 
 
-# TensorFlow's decorator has no types.
-@tf.custom_gradient  # type: ignore[untyped-decorator]
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
 def _mean(values: tf.Tensor) -> Any:
     """`tf.reduce_mean`, whose own gradient works out in 14 operations by what each value is divided."""
     mean = tf.reduce_mean(values)

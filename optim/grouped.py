@@ -158,8 +158,7 @@ class GroupedOptimizer(GroupedState):
         self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
 
     # Keras would track the model's variables by position, and a checkpoint give them back to others.
-    # (TensorFlow's decorators have no types.)
-    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]
+    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
     def _know(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
 
@@ -185,8 +184,8 @@ class GroupedOptimizer(GroupedState):
 
     # -- updating ------------------------------------------------------------------------------------------
 
-    # AutoGraph would take this apart, slowly, in a loop of the user's. (No types here either.)
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    # AutoGraph would take this apart, slowly, in a loop of the user's.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it has no types
     def apply(
         self,
         grads: Sequence[Gradient | None],

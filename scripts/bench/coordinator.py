@@ -82,8 +82,7 @@ class Worker:
         Raises:
             WorkerDied: if there is none.
         """
-        # Popen's type says that the pipe may be missing; `PIPE` was asked for.
-        pipe: IO[bytes] = self.process.stdin  # type: ignore[assignment]
+        pipe: IO[bytes] = self.process.stdin  # type: ignore[assignment]  # not None: `PIPE` was asked for
         try:
             pipe.write(json.dumps(order).encode() + b"\n")
             pipe.flush()
@@ -93,8 +92,7 @@ class Worker:
 
     def answer(self) -> dict[str, Any]:
         """Waits for one answer; see `ask`."""
-        # As in `ask`: the pipe is there.
-        pipe: IO[bytes] = self.process.stdout  # type: ignore[assignment]
+        pipe: IO[bytes] = self.process.stdout  # type: ignore[assignment]  # not None: `PIPE` was asked for
         if not select.select([pipe], [], [], self.patience)[0]:
             raise WorkerDied(f"no answer for {self.patience:.0f} seconds")
         line = pipe.readline()

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.optim.clipping import clipped
 from gradloop.optim.replicas import (
     apply_sums,
     in_replica,
@@ -54,20 +53,3 @@ def test_on_each_device_in_a_scope():
         variable = keras.Variable(1.0)
         on_each_device(variable, lambda v, value: v.assign_add(value), (tf.constant(2.0),))
     assert float(variable.numpy()) == 3.0
-
-
-@pytest.mark.parametrize("setting", [{"clipnorm": 1.0}, {"clipvalue": 0.5}, {"global_clipnorm": 1.0}, {}])
-def test_clipped_as_keras_clips(setting):
-    gradients = [tf.constant([3.0, 4.0]), tf.constant([0.1])]
-    optimizer = keras.optimizers.SGD(1.0, **setting)
-    variables = [keras.Variable(tf.zeros_like(gradient)) for gradient in gradients]
-    optimizer.apply(gradients, variables)
-    for found, variable in zip(clipped(optimizer, gradients), variables):
-        np.testing.assert_allclose(found, -variable.numpy(), rtol=1e-6)
-
-
-def test_what_does_not_count_is_scaled_and_not_in_the_norm():
-    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
-    gradients = [tf.constant([3.0, 4.0]), tf.constant([100.0])]
-    found = clipped(optimizer, gradients, [tf.constant(True), tf.constant(False)])
-    np.testing.assert_allclose(found[0], [0.6, 0.8], rtol=1e-6)
