@@ -183,7 +183,7 @@ def _load(model: keras.Model, path: str, name: str) -> None:
         except Exception as error:  # of many types, by what differs first
             said = " ".join(str(error).split())
             # Keras reads the two kinds of files by their names.
-            renamed = "" if path.endswith(".weights.h5") else " (a file of `save_weights` must be a .weights.h5)"
+            renamed = "" if path.endswith(".weights.h5") else " (what `save_weights` wrote is a .weights.h5)"
             raise ValueError(
                 f"`weights` {path!r} are not those of {name} with this top{renamed}; Keras says: {said[:300]}"
             ) from error

@@ -130,7 +130,7 @@ def test_bad_weights(tmp_path):
     renamed = tmp_path / "renamed.h5"
     models.backbone("VGG16", (32, 32, 3)).save_weights(tmp_path / "vgg16.weights.h5")
     (tmp_path / "vgg16.weights.h5").rename(renamed)
-    with pytest.raises(ValueError, match="those of VGG16 with this top .a file of `save_weights` must be a .weights.h5"):
+    with pytest.raises(ValueError, match="VGG16 with this top .what `save_weights` wrote is a .weights.h5"):
         models.backbone("VGG16", (32, 32, 3), renamed)
     other = tmp_path / "other.weights.h5"
     models.backbone("MobileNet", (32, 32, 3)).save_weights(other)
