@@ -19,10 +19,10 @@ _MAX_SEED = 2**31
 class Batches:
     """Arrays in memory, in batches, shuffled anew each epoch.
 
-    The order of an epoch depends on `seed` and the epoch's number alone: not on what was read before, and
-    it is never stored. So training resumes in the middle of an epoch by two numbers. The arrays live on the
-    device, and `TrainStep.run` reads them there without a call into Python. For data larger than memory
-    use a `tf.data.Dataset`.
+    The order of an epoch depends on `seed` and the epoch's number alone, not on what was read before. So
+    training resumes in the middle of an epoch by two numbers. The arrays live on the device, and
+    `TrainStep.run` reads them there without a call into Python. For data larger than memory use a
+    `tf.data.Dataset`.
 
     Iterating gives one epoch of `(x, y)` or `(x, y, sample_weight)` tensors; the next `for` gives the next
     epoch, in another order. The last batch may be short.
@@ -145,11 +145,24 @@ class BatchIterator:
         self.batches = batches
         self.epoch = epoch
         self.position = position
+        self._order: np.ndarray[Any, Any] | None = None
 
     @property
     def remaining(self) -> int:
         """Batches left in the epoch."""
         return len(self.batches) - self.position
+
+    def indices(self, batches: int) -> np.ndarray[Any, Any]:
+        """Returns which examples the next batches hold, in order: int64, 1-D. The last batch may be short.
+
+        Args:
+            batches: how many batches.
+        """
+        data = self.batches
+        if self._order is None:
+            self._order = _order(data.examples, data.seed, self.epoch, data.reader.shuffle)
+        first = self.position * data.batch_size
+        return self._order[first : first + batches * data.batch_size]
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -157,42 +170,28 @@ class BatchIterator:
     def __next__(self) -> Any:
         if not self.remaining:
             raise StopIteration
-        reader, data = self.batches.reader, self.batches
-        order = reader.order(data.examples, data.seed, self.epoch, self.position, 1)
-        batch = reader.gather(data.arrays, order, data.seed, self.epoch, self.position)
+        data, order = self.batches, self.indices(1)
+        batch = data.reader.gather(data.arrays, order, data.seed, self.epoch, self.position)
         self.position += 1
         return batch
 
 
+def _order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray[Any, Any]:
+    """The indices of all examples in the order of an epoch, int64."""
+    if not shuffle:
+        return np.arange(examples)
+    # NumPy has promised that the numbers of this generator stay as they are in every version to come, which
+    # it has not of newer ones.
+    return np.random.RandomState([seed, epoch]).permutation(examples)
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchReader:
-    """How batches are read, apart from the data: equal readers share a traced loop.
-
-    All arguments of the methods may be Python numbers or scalar tensors.
-    """
+    """How batches are read, apart from the data: equal readers share a traced loop."""
 
     batch_size: int
     shuffle: bool
     transform: Callable[..., Any] | None
-
-    def order(self, examples: Any, seed: Any, epoch: Any, position: Any, batches: Any) -> tf.Tensor:
-        """Returns the indices of the examples in some batches of an epoch, in order: int64, 1-D.
-
-        Args:
-            examples: how many there are in all.
-            seed: of the shuffle.
-            epoch: number of the epoch.
-            position: number of the first batch.
-            batches: how many batches; the last may be short.
-        """
-        examples, epoch = tf.cast(examples, tf.int64), tf.cast(epoch, tf.int64)
-        first = tf.cast(position, tf.int64) * self.batch_size
-        last = tf.minimum(first + tf.cast(batches, tf.int64) * self.batch_size, examples)
-        places = tf.range(first, last)
-        if not self.shuffle:
-            return places
-        seeds = tf.stack([tf.cast(seed, tf.int64), epoch])
-        return tf.random.experimental.index_shuffle(places, seeds, examples - 1)
 
     def gather(self, arrays: Any, indices: tf.Tensor, seed: Any, epoch: Any, position: Any) -> Any:
         """Returns the batch of the examples at `indices`, transformed.
@@ -200,7 +199,7 @@ class BatchReader:
         Args:
             arrays: `Batches.arrays`.
             indices: int64, (batch,).
-            seed: of the data, mixed into the transform's.
+            seed: of the data, mixed into the transform's; this and the next two a number or a scalar tensor.
             epoch: number of the epoch.
             position: number of the batch in it.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -92,11 +91,13 @@ class CoordinatorLoop:
         data, coordinator = iterator.batches, self._coordinator()
         function, arrays = self._function(data.reader), self._arrays(data)
         run = max(1, -(-steps // (_SHARES * self._workers())))
-        firsts = itertools.count(iterator.position, run)
-        results = []
+        order, results = iterator.indices(steps), []
         for done in range(0, steps, run):
-            place = [data.examples, data.seed, iterator.epoch, next(firsts), min(run, steps - done)]
-            results.append(coordinator.schedule(function, args=(arrays, tf.constant(place, tf.int64))))
+            part = order[done * data.batch_size : (done + run) * data.batch_size]
+            place = [data.seed, iterator.epoch, iterator.position + done, min(run, steps - done)]
+            # As bytes, since a vector of another length would be another trace.
+            arguments = arrays, tf.constant(part.tobytes()), tf.constant(place, tf.int64)
+            results.append(coordinator.schedule(function, args=arguments))
         coordinator.join()
         self.rows = np.concatenate([result.fetch() for result in results])
         self._count.assign_add(steps)
@@ -123,10 +124,10 @@ class CoordinatorLoop:
             self._functions[reader] = tf.function(functools.partial(self._loop, reader), autograph=False)
         return self._functions[reader]
 
-    def _loop(self, reader: BatchReader, arrays: Any, place: tf.Tensor) -> tf.Tensor:
-        examples, seed, epoch, position, steps = tf.unstack(place)
+    def _loop(self, reader: BatchReader, arrays: Any, order: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+        seed, epoch, position, steps = tf.unstack(place)
         arrays = next(arrays)
-        order = reader.order(examples, seed, epoch, position, steps)
+        order = tf.io.decode_raw(order, tf.int64)
 
         def body(step: tf.Tensor, first: tf.Tensor, rows: tf.TensorArray) -> tuple[Any, Any, Any]:
             last = first + reader.batch_size

@@ -105,7 +105,7 @@ class DeviceLoop:
             steps = min(steps, iterator.remaining)
             if steps == 0:
                 return self.rows
-        function, arguments = (self._arrays_call if arrays else self._dataset_call)(iterator)
+        function, arguments = self._arrays_call(iterator, steps) if arrays else self._dataset_call(iterator)
         check()
         self._call = self._call % _LAST_CALL + 1
         try:
@@ -127,9 +127,9 @@ class DeviceLoop:
         own = buffer[:, -1] == self._call
         return buffer[: len(own) if own.all() else int(np.argmin(own)), :-1]
 
-    def _arrays_call(self, iterator: BatchIterator) -> tuple[Any, list[Any]]:
+    def _arrays_call(self, iterator: BatchIterator, steps: int) -> tuple[Any, list[Any]]:
         data, reader = iterator.batches, iterator.batches.reader
-        place = [data.examples, data.seed, iterator.epoch, iterator.position]
+        place = [data.seed, iterator.epoch, iterator.position]
 
         def batch(arrays: Any) -> Any:
             examples = tf.shape(tf.nest.flatten(arrays)[0], tf.int64)[0]
@@ -139,11 +139,12 @@ class DeviceLoop:
             ("arrays", reader),
             functools.partial(self._array_loop, reader),
             tf.nest.map_structure(open_spec, data.arrays),
+            tf.TensorSpec([None], tf.int64),
             tf.TensorSpec([len(place)], tf.int64),
             tf.TensorSpec([2], tf.int64),
             batch=batch,
         )
-        return function, [data.arrays, tf.constant(place, tf.int64)]
+        return function, [data.arrays, tf.constant(iterator.indices(steps)), tf.constant(place, tf.int64)]
 
     def _dataset_call(self, iterator: Any) -> tuple[Any, list[Any]]:
         function = self._tracer.get(
@@ -162,11 +163,9 @@ class DeviceLoop:
         return row
 
     def _array_loop(
-        self, reader: BatchReader, arrays: Any, place: tf.Tensor, call: tf.Tensor
+        self, reader: BatchReader, arrays: Any, order: tf.Tensor, place: tf.Tensor, call: tf.Tensor
     ) -> None:
-        examples, seed, epoch, position = tf.unstack(place)
-        # One shuffle for the whole call: its kernel costs more to start than to run.
-        order = reader.order(examples, seed, epoch, position, call[0])
+        seed, epoch, position = tf.unstack(place)
 
         def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             last = first + reader.batch_size

@@ -188,8 +188,8 @@ def accuracy(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
     else:
         if y.shape.rank == predictions.shape.rank:
             y = tf.squeeze(y, -1)
-        labels = tf.cast(y, tf.int32)
-    found = tf.argmax(predictions, axis=-1, output_type=tf.int32)
+        labels = y if y.dtype in (tf.int32, tf.int64) else tf.cast(y, tf.int32)
+    found = tf.argmax(predictions, axis=-1, output_type=labels.dtype)
     return tf.cast(tf.equal(labels, found), tf.float32)
 
 

@@ -118,7 +118,9 @@ class Objective:
                     loss = _mean_of_classes(self._loss, y, predictions)
             if loss is None:
                 loss = _value(self._loss, y, predictions, weight)
-        own = tf.cast(examples_in(x), tf.float32)
+        # Counting labels is what the mean of their loss does anyway.
+        flat = self.takes_class_indices and y.shape.rank == 1
+        own = tf.cast(examples_in(y if flat else x), tf.float32)
         counts = None if share is None else share.weight
         counted = own if share is None else own * share.weight
         if share is not None:
@@ -228,7 +230,24 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     masked = keras_mask(predictions) is not None
     if not plain or masked or loss.reduction != "sum_over_batch_size" or predictions.dtype != loss.dtype:
         return None
-    return _mean(loss.call(y, predictions))
+    losses = loss.call(y, predictions)
+    options = loss.get_config()
+    flat = y.shape.rank == 1 and predictions.shape.rank == 2
+    if not flat or not options["from_logits"] or options["ignore_class"] is not None:
+        return _mean(losses)
+    # Keras has checked shapes and options; what it computed is not used, so TensorFlow leaves it out.
+    return _mean_cross_entropy(predictions, y if y.dtype in (tf.int32, tf.int64) else tf.cast(y, tf.int64))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
+def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> Any:
+    """The mean cross-entropy of class indices, (examples,), with each loss' own gradient scaled once."""
+    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return slopes * (upstream / tf.cast(tf.size(labels), logits.dtype)), None
+
+    return tf.reduce_mean(losses), gradient
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types

@@ -29,7 +29,8 @@ def examples_in(batch: Any) -> tf.Tensor:
     """Returns the number of examples of a batch, int32 scalar."""
     if isinstance(batch, Unread):
         return tf.shape(batch.indices)[0]
-    return tf.shape(tf.nest.flatten(batch)[0])[0]
+    first = tf.nest.flatten(batch)[0]
+    return tf.size(first) if first.shape.rank == 1 else tf.shape(first)[0]
 
 
 # Set while a step runs a loss function of the user's, of whose result it takes the replica's share itself.

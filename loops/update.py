@@ -197,14 +197,10 @@ class Update:
             return finite
         checked = []
         if self.on_nonfinite == "raise":
-            checked = [once(self._checked, gradients, [] if loss is None else [loss])]
+            checked = [once(check_finite, gradients, self.names, loss)]
         with tf.control_dependencies(checked):
             self._take(gradients, [])
-            return tf.identity(tf.constant(True))
-
-    def _checked(self, gradients: list[Any], losses: list[Any]) -> tf.Tensor:
-        with tf.control_dependencies([check_finite(gradients, self.names, losses[0] if losses else None)]):
-            return tf.identity(tf.constant(True))
+            return tf.constant(True)
 
     def _take(self, gradients: list[Any], losses: list[Any]) -> None:
         """Accumulates or applies finite, unscaled gradients."""

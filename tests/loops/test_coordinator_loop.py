@@ -40,7 +40,7 @@ class Summing:
 
     def runs(self):
         """(position, steps) of each run that was scheduled."""
-        return [tuple(args[1].numpy().tolist()[-2:]) for kind, args in self.log if kind == "schedule"]
+        return [tuple(args[-1].numpy().tolist()[-2:]) for kind, args in self.log if kind == "schedule"]
 
 
 @pytest.fixture

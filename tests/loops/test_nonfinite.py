@@ -125,6 +125,28 @@ def test_check_finite_and_all_finite():
         check_finite([good, slices], ["a", "b"])
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+@pytest.mark.parametrize("bad", [(np.nan,), (np.inf,), (-np.inf,), (np.inf, -np.inf), (np.nan, np.inf)])
+@pytest.mark.parametrize("size", [7, 10_000])
+def test_no_bad_element_is_lost_in_a_sum(dtype, bad, size):
+    values = np.random.default_rng(0).normal(size=size)
+    good = tf.constant(values, dtype)
+    values[np.random.default_rng(1).choice(size, len(bad), replace=False)] = bad
+    for shape in ([-1], [1, -1], [-1, 1, 1]):
+        some = tf.reshape(tf.constant(values, dtype), shape)
+        assert not all_finite([good, some])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="non-finite gradient of <bad>"):
+            check_finite([good, some], ["good", "bad"])
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+def test_large_gradients_are_finite(dtype):
+    # 1,000 of them add up to more than float16 holds.
+    some = [tf.fill([1000], tf.cast(60_000, dtype)), tf.zeros([0, 3], dtype), tf.constant(dtype.max, dtype)]
+    assert all_finite(some)
+    assert np.isfinite(check_finite(some, ["large", "empty", "largest"]).numpy())
+
+
 def test_other_tensorflow_errors_pass():
     def broken(model, batch):
         with tf.control_dependencies([tf.debugging.Assert(tf.size(batch[0]) < 0, ["of my own"])]):

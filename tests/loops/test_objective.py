@@ -34,6 +34,38 @@ def test_the_loss_is_keras_with_regularisation(loss, weighted):
     np.testing.assert_allclose(float(values["loss"]), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("labels", ["int32", "int64", "uint8"])
+@pytest.mark.parametrize(
+    "shape, options",
+    [((12,), {}), ((12, 1), {}), ((6, 2), {}), ((12,), {"ignore_class": 1}), ((12,), {"from_logits": False})],
+    ids=["flat", "column", "sequence", "ignored class", "probabilities"],
+)
+def test_class_indices_give_keras_loss_and_gradient(labels, shape, options):
+    loss = keras.losses.SparseCategoricalCrossentropy(**{"from_logits": True, **options})
+    y = tf.constant(ONE_HOT.argmax(-1).reshape(shape), labels)
+    x = tf.constant(X.reshape(*(shape if shape == (6, 2) else (12,)), 4))
+    network = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(3)])
+    if not options.get("from_logits", True):
+        network.add(keras.layers.Softmax())
+
+    @tf.function(autograph=False)
+    def both():
+        variables = network.trainable_variables
+        with tf.GradientTape(persistent=True) as tape:
+            ours = Objective(network, loss)((x, y), True)[0]
+            theirs = loss(y, network(x, training=True))
+        return (ours, *tape.gradient(ours, variables)), (theirs, *tape.gradient(theirs, variables))
+
+    for one, other in zip(*both()):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+def test_class_indices_take_no_other_axis():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=0)
+    with pytest.raises(ValueError, match="axis=-1"):
+        loops.TrainStep(model(activation=None), loss, "sgd")(X, ONE_HOT.argmax(-1))
+
+
 def test_a_loss_function_without_a_class_is_averaged(monkeypatch):
     monkeypatch.setattr(keras.losses, "get", lambda name: lambda_loss)
     loss = resolve_loss("anything")
