@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from .batches import BatchIterator, BatchReader
 from .executor import executor
-from .share import Unread
+from .share import Unread, deal
 from .tracing import Tracer, open_spec
 
 # Rows kept between two reads: more steps than this make several calls.
@@ -44,7 +44,8 @@ class DeviceLoop:
         inline: see `executor`; given up where the step calls functions of its own.
         forward: see `Tracer`.
         count: int64 variable; the number of steps that ran is added to it.
-        splits: whether `body` splits batches over replicas, and takes an `Unread` batch.
+        replicas: over how many `body` splits batches, in which case it takes an `Unread` one too; None where
+            it takes whole batches alone.
 
     Attributes:
         traces: how often `body` was traced.
@@ -58,13 +59,13 @@ class DeviceLoop:
         inline: bool,
         forward: Callable[[Any], Any],
         count: tf.Variable,
-        splits: bool = False,
+        replicas: int | None = None,
     ) -> None:
         self._body = body
         self._width = width
         self._tracer = Tracer(forward, inline)
         self._count = count
-        self._splits = splits
+        self._replicas = replicas
         self._buffer: tf.Variable | None = None
         self._call = 0
         self.traces = 0
@@ -110,7 +111,7 @@ class DeviceLoop:
         self._call = self._call % _LAST_CALL + 1
         try:
             with executor(self._tracer.inline):
-                function(*arguments, tf.constant([steps, self._call], tf.int64))
+                function(arguments[0], tf.constant([steps, self._call], tf.int64), *arguments[1:])
         except tf.errors.InvalidArgumentError as error:
             if arrays or _NO_BATCH not in str(error):
                 raise
@@ -128,8 +129,13 @@ class DeviceLoop:
         return buffer[: len(own) if own.all() else int(np.argmin(own)), :-1]
 
     def _arrays_call(self, iterator: BatchIterator, steps: int) -> tuple[Any, list[Any]]:
-        data, reader = iterator.batches, iterator.batches.reader
-        place = [data.seed, iterator.epoch, iterator.position]
+        data, reader, order = iterator.batches, iterator.batches.reader, iterator.indices(steps)
+        # What a transform draws at random is for the whole batch, on however many replicas.
+        dealt = self._replicas is not None and self._replicas > 1 and reader.transform is None
+        if dealt:
+            given = [*deal(order, data.batch_size, self._replicas or 1)]
+        else:
+            given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
 
         def batch(arrays: Any) -> Any:
             examples = tf.shape(tf.nest.flatten(arrays)[0], tf.int64)[0]
@@ -137,14 +143,13 @@ class DeviceLoop:
 
         function = self._tracer.get(
             ("arrays", reader),
-            functools.partial(self._array_loop, reader),
+            functools.partial(self._dealt_loop if dealt else self._array_loop, reader),
             tf.nest.map_structure(open_spec, data.arrays),
-            tf.TensorSpec([None], tf.int64),
-            tf.TensorSpec([len(place)], tf.int64),
             tf.TensorSpec([2], tf.int64),
+            *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),
             batch=batch,
         )
-        return function, [data.arrays, tf.constant(iterator.indices(steps)), tf.constant(place, tf.int64)]
+        return function, [data.arrays, *map(tf.constant, given)]
 
     def _dataset_call(self, iterator: Any) -> tuple[Any, list[Any]]:
         function = self._tracer.get(
@@ -163,9 +168,10 @@ class DeviceLoop:
         return row
 
     def _array_loop(
-        self, reader: BatchReader, arrays: Any, order: tf.Tensor, place: tf.Tensor, call: tf.Tensor
+        self, reader: BatchReader, arrays: Any, call: tf.Tensor, place: tf.Tensor, order: tf.Tensor
     ) -> None:
-        seed, epoch, position = tf.unstack(place)
+        seed, epoch, position = tf.unstack(place, 3)
+        lazy = self._replicas is not None and reader.transform is None
 
         def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             last = first + reader.batch_size
@@ -173,14 +179,34 @@ class DeviceLoop:
             def take(indices: tf.Tensor) -> Any:
                 return reader.gather(arrays, indices, seed, epoch, position + step)
 
-            # What a transform draws at random is for the whole batch, on however many replicas.
-            lazy = self._splits and reader.transform is None
             indices = tf.strided_slice(order, first, last)
             self._record(step, Unread(indices, take) if lazy else take(indices), number)
             return step + 1, last
 
         # As a vector, `first` need not be packed into one for each slice.
         self._loop(call, body, tf.constant([0], tf.int64))
+
+    def _dealt_loop(
+        self,
+        reader: BatchReader,
+        arrays: Any,
+        call: tf.Tensor,
+        order: tf.Tensor,
+        places: tf.Tensor,
+        shares: tf.Tensor,
+    ) -> None:
+        """`_array_loop` for several replicas, of which each reads what `deal` has dealt it."""
+
+        def take(indices: tf.Tensor) -> Any:
+            return reader.gather(arrays, indices, 0, 0, 0)  # there is no transform that asks for the place
+
+        def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
+            first, last, sizes = tf.split(tf.gather(places, step), [1, 1, places.shape[1] - 2])
+            indices = tf.strided_slice(order, first, last)
+            self._record(step, Unread(indices, take, sizes, tf.gather(shares, step)), number)
+            return (step + 1,)
+
+        self._loop(call, body)
 
     def _dataset_loop(self, iterator: Any, call: tf.Tensor) -> None:
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:

@@ -25,4 +25,5 @@ def make_loop(
     """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`."""
     if is_asynchronous(strategy):
         return CoordinatorLoop(body, width, strategy, count)
-    return DeviceLoop(body, width, inline, forward, count, splits=strategy is not None)
+    replicas = None if strategy is None else strategy.num_replicas_in_sync
+    return DeviceLoop(body, width, inline, forward, count, replicas)

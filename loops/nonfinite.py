@@ -1,8 +1,8 @@
 """Finding a NaN or infinity before it reaches a weight.
 
-A tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite: TensorFlow adds
-many elements at a time and looks at them one by one, so on a CPU looking costs ten times as much as adding. A
-sum that itself passes the largest float, beyond 1e38, counts as an infinity.
+A tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite. TensorFlow
+adds many elements at a time but looks at them one by one, which on a CPU takes ten times as long and more. A
+sum that itself passes the largest float, 3e38, counts as an infinity.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from .batches import BatchIterator
@@ -14,21 +15,52 @@ from .scope import has_other_workers
 
 
 class Unread(NamedTuple):
-    """A batch of arrays of which only the examples that are asked for are read.
+    """A batch of arrays of which each replica reads its own examples alone.
 
     Attributes:
-        indices: of its examples, (examples,).
+        indices: of its examples, (examples,); those of several replicas one after another (see `deal`).
         take: gives the batch of some of these indices.
+        sizes: how many each replica reads, (replicas,); None for one replica.
+        share: what they count, the numbers of a `Share`, (2,); None for one replica.
     """
 
     indices: tf.Tensor
     take: Callable[[tf.Tensor], Any]
+    sizes: tf.Tensor | None = None
+    share: tf.Tensor | None = None
+
+
+def deal(
+    indices: np.ndarray[Any, Any], batch_size: int, replicas: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Says what several replicas read in the steps of a call, as `on_replicas` deals a batch out.
+
+    It is worked out here for all steps, since a dozen small operations in each cost more than a small model.
+
+    Args:
+        indices: of the examples of all steps, int64, 1-D; the last batch may be short.
+        batch_size: examples in a batch.
+        replicas: two or more.
+
+    Returns:
+        `(order, places, shares)`: the indices in the order of steps and replicas; for each step, where its
+        part of that begins and ends and how many each replica reads, int64, (steps, 2 + replicas); for each
+        step, the numbers of a `Share`, float32, (steps, 2).
+    """
+    steps = -(-len(indices) // batch_size)
+    examples = np.full(steps, batch_size)
+    examples[-1] = short = len(indices) - (steps - 1) * batch_size
+    sizes = np.diff(np.arange(replicas + 1) * examples[:, None] // replicas)
+    shares = np.stack([examples, np.ones(steps)], 1).astype(np.float32)
+    if short < replicas:
+        sizes[-1], shares[-1, 1] = short, 1 / replicas
+        indices = np.concatenate([indices[:-short], np.tile(indices[-short:], replicas)])
+    ends = np.cumsum(sizes.sum(1))
+    return indices, np.column_stack([ends - sizes.sum(1), ends, sizes]), shares
 
 
 def examples_in(batch: Any) -> tf.Tensor:
     """Returns the number of examples of a batch, int32 scalar."""
-    if isinstance(batch, Unread):
-        return tf.shape(batch.indices)[0]
     first = tf.nest.flatten(batch)[0]
     return tf.size(first) if first.shape.rank == 1 else tf.shape(first)[0]
 
@@ -68,10 +100,11 @@ def on_replicas(
     """
     if strategy is None:
         return function(batch, None)
-    replicas, examples = strategy.num_replicas_in_sync, examples_in(batch)
-    share = None
-    if replicas > 1:
-        # Every value that goes to a replica costs a transfer: both numbers as one vector.
+    replicas = strategy.num_replicas_in_sync
+    # Every value that goes to a replica costs a transfer: both numbers are one vector.
+    share = batch.share if isinstance(batch, Unread) else None
+    if replicas > 1 and share is None:
+        examples = examples_in(batch)
         weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
         share = tf.stack([tf.cast(examples, tf.float32), weight])
 
@@ -94,17 +127,14 @@ def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return batch.indices if isinstance(batch, Unread) else batch
-    examples = examples_in(batch)
-    few = examples < replicas
-    edges = tf.range(replicas + 1) * examples // replicas
     if isinstance(batch, Unread):
-        # Indices are copied cheaply, and one operation cuts them into all parts.
-        repeated = tf.tile(batch.indices, [tf.where(few, replicas, 1)])
-        sizes = tf.where(few, examples, edges[1:] - edges[:-1])
-        indices = tf.split(repeated, sizes, num=replicas)
+        indices = tf.split(batch.indices, batch.sizes, num=replicas)
         return strategy.experimental_distribute_values_from_function(
             lambda context: indices[context.replica_id_in_sync_group]
         )
+    examples = examples_in(batch)
+    few = examples < replicas
+    edges = tf.range(replicas + 1) * examples // replicas
     first, last = tf.where(few, 0, edges[:-1]), tf.where(few, examples, edges[1:])
 
     def part(context: Any) -> Any:

@@ -15,7 +15,7 @@ from .keras_part import KerasPart
 from .parts import Averaging, FusedPart, Member, Moment, Work, merged_state, new_slot
 from .plan import Plan
 from .rates import Rates
-from .replicas import in_replica, replica_count, sum_over_replicas, when
+from .replicas import add_one, in_replica, replica_count, sum_over_replicas, when
 from .sparse import Gradient, times, where
 from .state import StateError
 
@@ -134,7 +134,7 @@ class Planned:
                     part.apply(work[id(part)], moment)
             if self._counts is not None:
                 self._counts.value.assign(moment.updates)
-            optimizer.iterations.value.assign_add(1)  # one operation, where Keras' own has three
+            add_one(optimizer.iterations)
 
         if in_replica():
             context = tf.distribute.get_replica_context()

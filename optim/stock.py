@@ -11,6 +11,7 @@ from .keras_private import uses_weight_decay
 from .kernel import Kernel
 from .kernels import kernel_for
 from .parts import FusedPart, Member, Moment
+from .replicas import add_one
 from .sparse import Gradient
 
 # What `optimizer.apply` does besides: where one is set, Keras does it all.
@@ -66,7 +67,7 @@ class StockUpdate:
         count = tf.convert_to_tensor(iterations) + 1 if self._part.counts else None
         work = list(zip(self._part.members, gradients))
         self._part.apply(work, Moment([rate], None, count, iterations))
-        iterations.value.assign_add(1)  # one operation, where Keras' own has three
+        add_one(iterations)
 
 
 def _slots(

@@ -204,12 +204,11 @@ def _bare(
 
     def loop(seed: Any) -> Any:
         losses = tf.TensorArray(tf.float32, steps)
-        batches = len(x) // BATCH
+        # Seeded, as the workers must agree.
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(x)), [seed, 0])
         for step in tf.range(steps):
-            first = step % batches * BATCH
-            places = tf.cast(tf.range(first, first + BATCH), tf.int64)
-            order = tf.random.experimental.index_shuffle(places, [seed, 0], len(x) - 1)
-            loss = strategy.reduce("SUM", strategy.run(replica, args=(order,)), axis=None)
+            indices = tf.slice(order, [step * BATCH], [BATCH])
+            loss = strategy.reduce("SUM", strategy.run(replica, args=(indices,)), axis=None)
             losses = losses.write(step, loss)
         return losses.stack()
 

@@ -59,10 +59,18 @@ def test_each_replica_reads_its_own_examples_alone(examples, replicas, expected)
         read.append(indices.numpy().tolist())
         return indices
 
-    batch = share.Unread(tf.range(examples) + 20, take)
-    first = share.on_replicas(InTurn(replicas), lambda part, _: part, batch)
-    assert read == [[20 + number for number in numbers] for numbers in expected]
-    assert first.numpy().tolist() == read[0]
+    # After two whole batches of 12, whose parts are as `split` has them.
+    indices = np.random.default_rng(0).permutation(24 + examples)
+    order, places, shares = share.deal(indices, 12, replicas)
+    for step, (first, last, *sizes) in enumerate(places):
+        counts = tf.constant(sizes), tf.constant(shares[step])
+        batch = share.Unread(tf.constant(order[first:last]), take, *counts)
+        part = share.on_replicas(InTurn(replicas), lambda part, _: part, batch)
+        assert part.numpy().tolist() == read[-replicas]
+    whole = share.split(InTurn(replicas), tf.constant(indices[:12])).parts
+    assert read[:replicas] == [part.numpy().tolist() for part in whole]
+    assert read[-replicas:] == [[indices[24 + number] for number in numbers] for numbers in expected]
+    assert sorted(sum(read[: 2 * replicas], [])) == sorted(indices[:24])
 
 
 @pytest.mark.parametrize("examples, replicas, expected", PARTS)
@@ -76,6 +84,8 @@ def test_what_examples_count_adds_up_to_the_batch(examples, replicas, expected):
     assert float(share.on_replicas(InTurn(replicas), function, tf.zeros([examples, 3]))) == examples
     assert len(counted) == replicas and sum(counted) == pytest.approx(examples)
     weight = 1.0 if examples >= replicas else 1 / replicas
+    shares = share.deal(np.arange(12 + examples), 12, replicas)[-1]
+    np.testing.assert_array_equal(shares, np.array([[12, 1], [examples, weight]], "float32"))
     np.testing.assert_allclose(counted, [weight * len(numbers) for numbers in expected])
 
 
