@@ -79,7 +79,9 @@ class Batches:
         self.examples = common_length(arrays)
         self.seed = int(seed)
         self.epoch = 0
-        self.reader = BatchReader(int(batch_size), bool(shuffle), transform)
+        self.shuffle = bool(shuffle)
+        self.reader = BatchReader(int(batch_size), transform)
+        self._order: tuple[tuple[int, int], np.ndarray[Any, Any]] | None = None
         self.arrays = keras.utils.pack_x_y_sample_weight(
             *(None if a is None else to_tensors(a, name) for name, a in arrays.items())
         )
@@ -99,6 +101,21 @@ class Batches:
         self.epoch += 1
         return iterator
 
+    def order(self, epoch: int) -> np.ndarray[Any, Any]:
+        """Returns the indices of all examples in the order of an epoch: int64, (examples,), read-only.
+
+        The last one is kept, 8 bytes an example.
+        """
+        key = self.seed, epoch
+        if self._order is None or self._order[0] != key:
+            # NumPy has promised that the numbers of this generator stay as they are in every version to come,
+            # which it has not of newer ones.
+            shuffled = np.random.RandomState(key).permutation if self.shuffle else np.arange
+            indices = shuffled(self.examples)
+            indices.flags.writeable = False
+            self._order = key, indices
+        return self._order[1]
+
     def with_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> Batches:
         """Returns `Batches` of other arrays in the same batch size, order and epoch.
 
@@ -109,7 +126,7 @@ class Batches:
             x,
             y,
             self.batch_size,
-            shuffle=self.reader.shuffle,
+            shuffle=self.shuffle,
             seed=self.seed,
             transform=self.reader.transform,
             sample_weight=sample_weight,
@@ -145,7 +162,6 @@ class BatchIterator:
         self.batches = batches
         self.epoch = epoch
         self.position = position
-        self._order: np.ndarray[Any, Any] | None = None
 
     @property
     def remaining(self) -> int:
@@ -158,11 +174,9 @@ class BatchIterator:
         Args:
             batches: how many batches.
         """
-        data = self.batches
-        if self._order is None:
-            self._order = _order(data.examples, data.seed, self.epoch, data.reader.shuffle)
-        first = self.position * data.batch_size
-        return self._order[first : first + batches * data.batch_size]
+        size = self.batches.batch_size
+        first = self.position * size
+        return self.batches.order(self.epoch)[first : first + batches * size]
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -176,21 +190,11 @@ class BatchIterator:
         return batch
 
 
-def _order(examples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray[Any, Any]:
-    """The indices of all examples in the order of an epoch, int64."""
-    if not shuffle:
-        return np.arange(examples)
-    # NumPy has promised that the numbers of this generator stay as they are in every version to come, which
-    # it has not of newer ones.
-    return np.random.RandomState([seed, epoch]).permutation(examples)
-
-
 @dataclasses.dataclass(frozen=True)
 class BatchReader:
     """How batches are read, apart from the data: equal readers share a traced loop."""
 
     batch_size: int
-    shuffle: bool
     transform: Callable[..., Any] | None
 
     def gather(self, arrays: Any, indices: tf.Tensor, seed: Any, epoch: Any, position: Any) -> Any:

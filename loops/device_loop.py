@@ -131,11 +131,12 @@ class DeviceLoop:
     def _arrays_call(self, iterator: BatchIterator, steps: int) -> tuple[Any, list[Any]]:
         data, reader, order = iterator.batches, iterator.batches.reader, iterator.indices(steps)
         # What a transform draws at random is for the whole batch, on however many replicas.
-        dealt = self._replicas is not None and self._replicas > 1 and reader.transform is None
-        if dealt:
-            given = [*deal(order, data.batch_size, self._replicas or 1)]
-        else:
+        replicas = (self._replicas or 1) if reader.transform is None else 1
+        loop = self._array_loop if replicas == 1 else self._dealt_loop
+        if replicas == 1:
             given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
+        else:
+            given = [*deal(order, data.batch_size, replicas)]
 
         def batch(arrays: Any) -> Any:
             examples = tf.shape(tf.nest.flatten(arrays)[0], tf.int64)[0]
@@ -143,7 +144,7 @@ class DeviceLoop:
 
         function = self._tracer.get(
             ("arrays", reader),
-            functools.partial(self._dealt_loop if dealt else self._array_loop, reader),
+            functools.partial(loop, reader),
             tf.nest.map_structure(open_spec, data.arrays),
             tf.TensorSpec([2], tf.int64),
             *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),

@@ -231,17 +231,20 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     if not plain or masked or loss.reduction != "sum_over_batch_size" or predictions.dtype != loss.dtype:
         return None
     losses = loss.call(y, predictions)
-    options = loss.get_config()
-    flat = y.shape.rank == 1 and predictions.shape.rank == 2
-    if not flat or not options["from_logits"] or options["ignore_class"] is not None:
+    operation = getattr(losses, "op", None)  # None outside of a graph
+    if operation is None or operation.type != "SparseSoftmaxCrossEntropyWithLogits":
         return _mean(losses)
-    # Keras has checked shapes and options; what it computed is not used, so TensorFlow leaves it out.
-    return _mean_cross_entropy(predictions, y if y.dtype in (tf.int32, tf.int64) else tf.cast(y, tf.int64))
+    logits, labels = operation.inputs
+    # Keras goes past a softmax that the model ends in, and TensorFlow casts half precision.
+    if logits.name != predictions.name:
+        return _mean(losses)
+    # What is computed above has told how, and is not used, so TensorFlow leaves it out.
+    return _mean_cross_entropy(predictions, labels)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
 def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> Any:
-    """The mean cross-entropy of class indices, (examples,), with each loss' own gradient scaled once."""
+    """The mean cross-entropy of class indices, (examples,), whose gradient is scaled once, by a number."""
     losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:

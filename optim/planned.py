@@ -89,7 +89,7 @@ class Planned:
                 member.variable.assign(gradient)
         pairs = [(m, g) for m, g in pairs if not m.variable.overwrite_with_gradient]
         if not pairs:
-            optimizer.iterations.assign_add(1)
+            add_one(optimizer.iterations)
             return
         if not summed:
             sums = sum_over_replicas([gradient for _, gradient in pairs])

@@ -122,7 +122,7 @@ def once(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
 
     Args:
         function: of tensors.
-        tensors: nests of tensors, the same on each replica.
+        tensors: nests of tensors, the same on each replica, or other values that all replicas share.
     """
     if not in_replica() or replica_count() == 1:
         return function(*tensors)

@@ -75,6 +75,9 @@ def test_the_order_is_the_same_in_every_version():
     iterator = data.iterator(2, 1)
     assert iterator.indices(1).tolist() == [5, 3, 0]
     assert iterator.indices(9).tolist() == [5, 3, 0, 6, 7] and iterator.position == 1
+    assert data.order(2) is data.order(2)
+    with pytest.raises(ValueError, match="read-only"):
+        data.order(2).sort()
 
 
 def test_shuffling_mixes_the_whole_of_the_data():
@@ -237,7 +240,8 @@ def test_equal_readers_share_a_trace():
     transform = lambda x, y: (x, y)  # noqa: E731
     for examples, seed in [(10, 0), (21, 1), (3, 2)]:
         x, y = np.ones((examples, 3), "float32"), np.ones((examples, 2), "float32")
-        step.run(iter(loops.Batches(x, y, 4, seed=seed, transform=transform)), 50)
+        data = loops.Batches(x, y, 4, seed=seed, shuffle=seed != 1, transform=transform)
+        step.run(iter(data), 50)
     assert step.traces == 1
     step.run(iter(loops.Batches(x, y, 2, seed=seed, transform=transform)), 50)
     assert step.traces == 2

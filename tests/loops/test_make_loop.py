@@ -61,6 +61,31 @@ def test_a_transformed_batch_is_read_before_it_is_split():
     assert not any(issubclass(kind, Unread) for kind in body.kinds)
 
 
+def test_two_replicas_are_dealt_their_examples():
+    kept = []
+
+    def body(batch):
+        kept.append(batch)
+        own = [batch.take(part) for part in tf.split(batch.indices, batch.sizes, num=2)]
+        return [tf.cast(tf.reduce_sum(part), tf.float32) for part in own] + [*tf.unstack(batch.share)]
+
+    loop = DeviceLoop(body, 4, False, lambda batch: batch, tf.Variable(0, dtype=tf.int64), replicas=2)
+    rows = loop.many(iter(loops.Batches(np.arange(8), None, 3, shuffle=False)), 2, nothing)
+    assert rows.tolist() == [[0, 3, 3, 1], [3, 9, 3, 1]]
+    iterator = loops.Batches(np.arange(7), None, 3, shuffle=False).iterator(0, 1)
+    # The rest is a single example: both replicas have it, and it counts half for each.
+    assert loop.many(iterator, 9, nothing).tolist() == [[3, 9, 3, 1], [6, 6, 1, 0.5]]
+    assert len(kept) == 1 and loop.traces == 1
+
+
+def test_replicas_get_a_transformed_batch_whole():
+    data = loops.Batches(np.arange(4), None, 2, shuffle=False, transform=lambda x, y: (x * 10, y))
+    body = Body()
+    loop = DeviceLoop(body, 1, False, lambda batch: batch, body.count, replicas=2)
+    assert loop.many(iter(data), 2, nothing).tolist() == [[10], [50]]
+    assert not any(issubclass(kind, Unread) for kind in body.kinds)
+
+
 @pytest.mark.parametrize("inline", [False, True])
 def test_one_thread_is_passed_on(inline, monkeypatch):
     asked = []

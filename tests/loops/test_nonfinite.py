@@ -147,6 +147,19 @@ def test_large_gradients_are_finite(dtype):
     assert np.isfinite(check_finite(some, ["large", "empty", "largest"]).numpy())
 
 
+def test_sums_of_slices_and_of_shapes_not_known():
+    both = tf.IndexedSlices(tf.constant([[np.inf], [-np.inf]]), tf.constant([0, 3]), tf.constant([4, 1]))
+    assert not all_finite([both])
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32)])
+    def look(value):
+        return all_finite([value])
+
+    assert look(tf.ones([2, 3])) and not look(tf.constant([[1.0, np.nan]]))
+    # The price of adding: 2e38 twice is more than float32 holds.
+    assert not all_finite([tf.fill([2], 2e38)])
+
+
 def test_other_tensorflow_errors_pass():
     def broken(model, batch):
         with tf.control_dependencies([tf.debugging.Assert(tf.size(batch[0]) < 0, ["of my own"])]):

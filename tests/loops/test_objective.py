@@ -36,16 +36,25 @@ def test_the_loss_is_keras_with_regularisation(loss, weighted):
 
 @pytest.mark.parametrize("labels", ["int32", "int64", "uint8"])
 @pytest.mark.parametrize(
-    "shape, options",
-    [((12,), {}), ((12, 1), {}), ((6, 2), {}), ((12,), {"ignore_class": 1}), ((12,), {"from_logits": False})],
-    ids=["flat", "column", "sequence", "ignored class", "probabilities"],
+    "shape, softmax, options",
+    [
+        ((12,), False, {}),
+        ((12, 1), False, {}),
+        ((6, 2), False, {}),
+        ((12,), False, {"ignore_class": 1}),
+        ((12,), True, {"from_logits": False}),
+        ((12,), True, {}),  # Keras takes what goes into the softmax
+        ((12,), False, {"dtype": "float16"}),
+    ],
+    ids=["flat", "column", "sequence", "ignored class", "probabilities", "softmax", "half precision"],
 )
-def test_class_indices_give_keras_loss_and_gradient(labels, shape, options):
+@pytest.mark.filterwarnings("ignore:.*produced by a Softmax activation")
+def test_class_indices_give_keras_loss_and_gradient(labels, shape, softmax, options):
     loss = keras.losses.SparseCategoricalCrossentropy(**{"from_logits": True, **options})
     y = tf.constant(ONE_HOT.argmax(-1).reshape(shape), labels)
     x = tf.constant(X.reshape(*(shape if shape == (6, 2) else (12,)), 4))
-    network = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(3)])
-    if not options.get("from_logits", True):
+    network = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(3, dtype=options.get("dtype"))])
+    if softmax:
         network.add(keras.layers.Softmax())
 
     @tf.function(autograph=False)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.optim.replicas import (
+    add_one,
     apply_sums,
     in_replica,
     on_each_device,
@@ -53,3 +54,17 @@ def test_on_each_device_in_a_scope():
         variable = keras.Variable(1.0)
         on_each_device(variable, lambda v, value: v.assign_add(value), (tf.constant(2.0),))
     assert float(variable.numpy()) == 3.0
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_add_one(dtype):
+    counter = keras.Variable(3, dtype=dtype, trainable=False)
+    add_one(counter)
+    tf.function(lambda: add_one(counter))()
+    assert counter.numpy() == 5
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        counter = keras.Variable(3, dtype=dtype, trainable=False)
+        add_one(counter)  # as it stands around all replicas
+        tf.function(lambda: strategy.run(lambda: add_one(counter)))()
+    assert counter.numpy() == 5
