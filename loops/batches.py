@@ -105,6 +105,9 @@ class Batches:
         """Returns the indices of all examples in the order of an epoch: int64, (examples,), read-only.
 
         The last one is kept, 8 bytes an example.
+
+        Args:
+            epoch: number of the epoch, from 0.
         """
         key = self.seed, epoch
         if self._order is None or self._order[0] != key:
