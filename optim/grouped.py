@@ -158,7 +158,7 @@ class GroupedOptimizer(GroupedState):
         self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
 
     # Keras would track the model's variables by position, and a checkpoint give them back to others.
-    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # it has none
+    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
     def _know(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
 
