@@ -1,132 +1,22 @@
-"""The cells of the grid: each trains on one device and on replicas, and returns what both gave.
-
-`python cells.py REPLICAS` runs all of them, in a process that may make logical devices, and prints JSON: the
-name of each cell and, for a cell that fails, why. `python cells.py workers` runs them on the workers that
-TF_CONFIG lists.
-"""
+"""The cells of the grid: each trains on one device and on replicas, and compares what both gave."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 import tempfile
-import traceback
 import warnings
-from typing import Any
-from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-CPU = tf.config.list_physical_devices("CPU")[0]
-if __name__ == "__main__" and sys.argv[1] != "workers":
-    tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 8)
+from gradloop import loops
 
-from gradloop import loops, optim  # noqa: E402
-
-K, L = keras.optimizers, keras.layers
-RNG = np.random.default_rng(0)
-# 41 examples in batches of 16: two whole ones and a short one of 9.
-X = RNG.standard_normal((41, 6)).astype("float32")
-Y = RNG.integers(0, 3, 41)
-WEIGHT = RNG.random(41).astype("float32")
-WORDS = RNG.integers(0, 5, (41, 4))
-IMAGES = RNG.standard_normal((41, 6, 6, 1)).astype("float32")
-DIGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-CELLS: dict[str, Any] = {}
-
-
-def cell(function):
-    CELLS[function.__name__.replace("_", " ")] = function
-    return function
-
-
-def mirrored(replicas):
-    return tf.distribute.MirroredStrategy(
-        [f"/cpu:{index}" for index in range(replicas)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
-
-
-def dense(**options):
-    return keras.Sequential(
-        [keras.Input((6,)), L.Dense(8, "tanh", name="first", **options), L.Dense(3, name="last", **options)]
-    )
-
-
-def run(
-    strategy, make=dense, optimizer=lambda model: K.SGD(0.1), *, x=X, y=Y, weight=None, loss=DIGITS, batch=16,
-    epochs=34, metrics=(), callbacks=list, between=None, evaluated=False, transform=None, **options,
-):  # fmt: skip
-    """Trains about 100 steps; returns everything that is to be the same everywhere.
-
-    Metrics, and an evaluation after each epoch, are for the cells whose matter they are: each is traced once
-    more for every replica.
-    """
-    keras.utils.set_random_seed(0)
-    with strategy.scope() if strategy else tf.name_scope(""):
-        model = make()
-        made = [metric() if callable(metric) else metric for metric in metrics]
-        step = loops.TrainStep(model, loss, optimizer(model), metrics=made, **options)
-    data = loops.Batches(x, y, batch, sample_weight=weight, transform=transform)
-    test = loops.Batches(x, y, 9, shuffle=False) if evaluated else None
-    history = loops.train(step, data, epochs=epochs, validation=test, callbacks=callbacks()).history
-    if between is None and not callbacks():
-        assert step.traces == 1, f"{step.traces} traces"
-    elif between is not None:
-        between(step)
-        more = loops.train(step, data, epochs=epochs, validation=test).history
-        history = {name: values + more[name] for name, values in history.items()}
-    weights = {name: v.numpy() for name, v in optim.named_variables(model).items()}
-    return {**weights, **{f"logged {name}": np.array(values) for name, values in history.items()}}
-
-
-def one_step(step, x, y):
-    """One step on the examples in their order; `step(x, y)` is not for several workers."""
-    return step.run(iter(loops.Batches(x, y, len(x), shuffle=False)), 1)["loss"][0]
-
-
-def same(one, other, tolerance=1e-6, least=1e-3):
-    """Each array to the tolerance, relative to its largest entry or to `least`."""
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        if np.issubdtype(value.dtype, np.floating):
-            limit = tolerance * max(float(np.abs(value).max()), least)
-            difference = float(np.abs(value - other[name]).max())
-            assert difference <= limit, f"{name}: {difference:.1e} apart, {limit:.1e} allowed"
-
-
-def equal(strategy, tolerance=1e-6, **options):
-    # A bias is the sum of 100 gradients, which float32 rounds at their own size, however small it ends.
-    same(run(None, **options), run(strategy, **options), tolerance, least=0.1)
+from .harness import DIGITS, IMAGES, WEIGHT, WORDS, K, L, X, Y, cell, dense, equal, one_step, run, same
 
 
 @cell
 def plain(strategy):
     equal(strategy, metrics=("accuracy",), evaluated=True)
-
-
-@cell
-def clip_by_the_norm_of_the_step(strategy):
-    equal(strategy, clip_norm=0.05)
-
-
-@cell
-def clip_by_the_optimizers_own_settings(strategy):
-    for setting in ({"clipnorm": 0.05}, {"global_clipnorm": 0.05}, {"clipvalue": 0.005}):
-        equal(strategy, optimizer=lambda model, setting=setting: K.SGD(0.1, momentum=0.5, **setting))
-
-
-@cell
-def accumulate_3(strategy):
-    equal(strategy, optimizer=lambda model: K.SGD(0.1, momentum=0.9), accumulate=3)
-
-
-@cell
-def accumulate_under_an_optimizer_of_keras(strategy):
-    equal(strategy, optimizer=lambda model: K.Adamax(0.001), accumulate=3)
 
 
 @cell
@@ -301,111 +191,8 @@ def a_masked_sequence(strategy):
 
 
 @cell
-def averages_of_the_weights(strategy):
-    equal(strategy, optimizer=lambda model: K.SGD(0.1, use_ema=True, ema_momentum=0.9), evaluated=True)
-    equal(
-        strategy, optimizer=lambda model: grouped(model, K.SGD(0.1, use_ema=True, ema_overwrite_frequency=5))
-    )
-
-
-@cell
-def a_schedule_with_accumulation(strategy):
-    equal(strategy, optimizer=lambda model: K.SGD(K.schedules.CosineDecay(0.1, 30)), accumulate=2)
-
-
-def grouped(model, optimizer):
-    groups = {
-        "kernel": optim.Group("first/kernel", lr_scale=0.1),
-        "bias": optim.Group("first/bias", frozen=True),
-        "last": optim.Group("last", weight_decay=0.01),
-    }
-    return optim.GroupedOptimizer(optimizer, optim.partition(model, groups))
-
-
-@cell
-def groups_of_rates_one_frozen(strategy):
-    def unfreeze(step):
-        step.optimizer.unfreeze("bias")
-        step.optimizer.rescale("kernel", 0.5)
-
-    made = {"optimizer": lambda model: grouped(model, K.SGD(0.1, momentum=0.5)), "between": unfreeze}
-    equal(strategy, **made, epochs=17)
-    equal(strategy, optimizer=lambda model: grouped(model, K.Lion(1e-4)), epochs=8)
-
-
-@cell
 def another_choice_on_the_way(strategy):
     equal(strategy, between=lambda step: step.train_only("last"), epochs=10)
-
-
-@cell
-def gradual_unfreezing(strategy):
-    stages = {0: "last", 4: "first/kernel", 8: all}
-    equal(strategy, callbacks=lambda: [loops.Unfreeze(stages)], epochs=12)
-    by_step = {0: "last", 20: all}  # in the middle of an epoch of three batches
-    equal(strategy, callbacks=lambda: [loops.Unfreeze(by_step, by="step")], epochs=10)
-
-
-def linear(dtype="float32"):
-    return keras.Sequential([keras.Input((6,), dtype=dtype), L.Dense(3, name="last", dtype=dtype)])
-
-
-@cell
-def every_optimizer(strategy):
-    # Where a gradient is near zero, its sign is a matter of rounding to those that divide by its size; near
-    # 1e-6 it is, after some steps, to all of them. So the 100 steps are in float64, which leaves rounding
-    # out; float32 has small rates and 15 steps, on two replicas here, as each is a trace for every replica.
-    rates = {"Adadelta": 1.0, "Adagrad": 0.01, "Ftrl": 0.01, "SGD": 0.05}
-    failed = []
-    for name in optimizers():
-
-        def make(model, name=name):
-            return getattr(K, name)(rates.get(name, 1e-4))
-
-        def make_double(model, name=name):
-            return getattr(K, name)(rates.get(name, 0.01))
-
-        refuses = name == "Muon"  # by itself, float64
-        try:
-            if refuses or len(strategy.extended.worker_devices) == 2:
-                equal(strategy, make=linear, optimizer=make, epochs=5, tolerance=2e-6)
-            if not refuses:
-                double = {"make": lambda: linear("float64"), "x": X.astype("float64")}
-                equal(strategy, **double, optimizer=make_double)
-        except Exception as error:
-            failed.append(f"{name}: {str(error)[:200]}")
-    assert not failed, failed
-
-
-@cell
-def layers_of_two_dtypes(strategy):
-    def make():
-        first = L.Dense(8, "tanh", name="first", dtype="float64")
-        return keras.Sequential([keras.Input((6,)), first, L.Dense(3, name="last", dtype="float32")])
-
-    equal(strategy, make=make, optimizer=lambda model: K.SGD(0.1, momentum=0.5))
-    equal(strategy, make=make, optimizer=lambda model: K.Nadam(1e-3), epochs=10)
-    equal(strategy, make=make, optimizer=lambda model: grouped(model, K.SGD(0.1)), epochs=10)
-
-
-def optimizers():
-    """The names of Keras' own optimizers, those aside that wrap others."""
-    wrapping = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "LookaheadOptimizer"}
-    classes = [name for name in dir(K) if isinstance(getattr(K, name), type)]
-    kinds = [name for name in classes if issubclass(getattr(K, name), K.Optimizer)]
-    failing = {"Muon"} if keras.__version__.startswith("3.12.") else set()  # by itself, on a bias
-    return [name for name in kinds if name not in wrapping | failing]
-
-
-@cell
-def rows_of_a_table(strategy):
-    def make():
-        table = L.Embedding(5, 4, name="table")
-        return keras.Sequential([keras.Input((4,), dtype="int32"), table, L.Flatten(), L.Dense(3)])
-
-    equal(strategy, make=make, x=WORDS)
-    equal(strategy, make=make, x=WORDS, optimizer=lambda model: K.Adam(1e-4), clip_norm=0.1, epochs=10)
-    equal(strategy, make=make, x=WORDS, optimizer=lambda model: K.Adamax(1e-4), epochs=10)
 
 
 @cell
@@ -494,46 +281,3 @@ def convolutions(strategy):
         )
 
     equal(strategy, make=make, x=IMAGES)
-
-
-@cell
-def one_reduction_an_update(strategy):
-    counted = {name: getattr(tf.distribute.CrossDeviceOps, name) for name in ("batch_reduce", "reduce")}
-    calls = []
-
-    def counting(name):
-        def reduce(*args, **kwargs):
-            calls.append(name)
-            return counted[name](*args, **kwargs)
-
-        return reduce
-
-    for make in (lambda: K.SGD(0.1), lambda: K.Adam(1e-3), lambda: K.Nadam(1e-3)):
-        with strategy.scope():
-            step = loops.TrainStep(dense(), DIGITS, make(), metrics=["accuracy"], clip_norm=1.0)
-        calls.clear()
-        with contextlib.ExitStack() as stack:
-            for name in counted:
-                stack.enter_context(mock.patch.object(tf.distribute.CrossDeviceOps, name, counting(name)))
-            step.run(iter(loops.Batches(X, Y, 16)), 3)
-        wanted = ["batch_reduce"] if strategy.num_replicas_in_sync > 1 else []
-        assert calls == wanted, f"reduced by {calls}"
-
-
-def main(where):
-    found = {}
-    workers = tf.distribute.MultiWorkerMirroredStrategy() if where == "workers" else None
-    for name, function in CELLS.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                function(workers or mirrored(int(where)))
-        except Exception:
-            found[name] = traceback.format_exc(limit=-3)[-1500:]
-        else:
-            found[name] = None
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -23,8 +23,8 @@ SLOW = [pytest.param(replicas, marks=pytest.mark.slow) for replicas in (8, 4, 1)
 
 @pytest.mark.parametrize("replicas", [*SLOW, 2])
 def test_replicas_give_the_numbers_of_one_device(replicas):
-    found = results("cells.py", str(replicas))
-    assert len(found) >= 27
+    found = results("program.py", str(replicas))
+    assert len(found) >= 29
     failed = {name: why for name, why in found.items() if why}
     assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
@@ -33,13 +33,13 @@ def test_replicas_give_the_numbers_of_one_device(replicas):
 def test_two_workers_give_the_numbers_of_one_device():
     launch = HERE.parents[2] / "scripts" / "launch.py"
     command = [sys.executable, str(launch), "--workers", "2", "--timeout", "570"]
-    command += [str(HERE / "cells.py"), "workers"]
+    command += [str(HERE / "program.py"), "workers"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     answers = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.endswith("}")]
     assert len(answers) == 2
     for found in map(json.loads, answers):
-        assert len(found) >= 27
+        assert len(found) >= 29
         failed = {name: why for name, why in found.items() if why}
         assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
