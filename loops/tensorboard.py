@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +20,9 @@ class TensorBoard(StepsCallback):
     """Writes losses, metrics and the learning rate, for every step and every epoch.
 
     Three runs appear under `log_dir`: `train` and `validation` with the tags `epoch/NAME` (means, by number
-    of the epoch, from 1) through `tf.summary`, and `steps` with `step/NAME` (each step's own value, by number
-    of the step), written by a thread beside training. TensorBoard follows one file a run while it grows,
-    hence the run of its own.
+    of the epoch, from 1), and `steps` with `step/NAME` (each step's own value, by number of the step).
+    TensorBoard follows one file a run while it grows, hence the run of its own. The files are as `tf.summary`
+    writes them. A thread writes them beside training; all is there when training ends.
 
     Args:
         log_dir: folder of the logs, on any file system that TensorFlow writes to; made when training begins.
@@ -48,10 +49,9 @@ class TensorBoard(StepsCallback):
             raise ValueError(f"`every_steps` must be a whole number of at least 1, not {every_steps!r}.")
         self.log_dir = os.fspath(log_dir)
         self.every_steps = every_steps
-        self._writers: dict[str, Any] = {}
-        self._steps: EventFile | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._pending: list[Future[None]] = []
+        self._files: dict[str, EventFile] = {}  # by run; while there is a thread, its own
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if not is_chief():
@@ -60,58 +60,55 @@ class TensorBoard(StepsCallback):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradloop-tensorboard")
 
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
-        numbers = np.arange(first, first + len(values["loss"]), dtype=np.int64)
-        kept = numbers % self.every_steps == 0
-        if not kept.any() or self._thread is None:
-            return
-        if self._steps is None:
-            tags = [f"step/{name}" for name in values]
-            self._steps = EventFile(os.path.join(self.log_dir, "steps"), tags)
-        columns = np.stack([array[kept] for array in values.values()], axis=1)
-        self._finish(wait=False)
-        self._pending.append(self._thread.submit(self._steps.write, numbers[kept], columns))
+        self._submit(self._write_steps, first, values)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self._thread is None:
-            return
         # Keras' schedules are functions of the step; the optimizer gives the rate of the next step.
         rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate).numpy())
-        values = {"learning_rate": rate, **(logs or {})}
-        for name, value in values.items():
-            validation = name.startswith("val_")
-            with self._writer("validation" if validation else "train").as_default():
-                tf.summary.scalar(f"epoch/{name.removeprefix('val_')}", value, step=epoch + 1)
-        self._finish(wait=True)
-        for file in self._files():
-            file.flush()
+        self._submit(self._write_epoch, epoch + 1, {"learning_rate": rate, **(logs or {})})
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
+        pending, self._pending = self._pending, []
+        files, self._files = self._files, {}
         try:
-            self._finish(wait=True)
+            for write in pending:
+                write.result()
         finally:
-            files, self._writers, self._steps = self._files(), {}, None
-            for file in files:
+            for file in files.values():
                 file.close()
 
-    def _files(self) -> list[Any]:
-        return [*self._writers.values(), *([] if self._steps is None else [self._steps])]
+    def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Has the thread write; an earlier write that failed raises here, or when training ends."""
+        if self._thread is None:
+            return
+        while self._pending and self._pending[0].done():
+            self._pending.pop(0).result()
+        self._pending.append(self._thread.submit(write, *arguments))
 
-    def _writer(self, run: str) -> Any:
-        if run not in self._writers:
-            self._writers[run] = tf.summary.create_file_writer(os.path.join(self.log_dir, run))
-        return self._writers[run]
+    def _write_steps(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        kept = slice(-first % self.every_steps, None, self.every_steps)
+        numbers = range(first, first + len(values["loss"]))[kept]
+        if numbers:
+            columns = {f"step/{name}": array[kept].tolist() for name, array in values.items()}
+            self._file("steps").write(numbers, columns)
 
-    def _finish(self, wait: bool) -> None:
-        """Takes the results of writes that are done, or of all; a failed one raises here."""
-        pending, self._pending = self._pending, []
-        for write in pending:
-            if wait or write.done():
-                write.result()
-            else:
-                self._pending.append(write)
+    def _write_epoch(self, number: int, values: dict[str, float]) -> None:
+        runs: dict[str, dict[str, list[float]]] = {}
+        for name, value in values.items():
+            run = "validation" if name.startswith("val_") else "train"
+            runs.setdefault(run, {})[f"epoch/{name.removeprefix('val_')}"] = [float(value)]
+        for run, columns in runs.items():
+            self._file(run).write([number], columns)
+        for file in self._files.values():
+            file.flush()
+
+    def _file(self, run: str) -> EventFile:
+        if run not in self._files:
+            self._files[run] = EventFile(os.path.join(self.log_dir, run))
+        return self._files[run]
 
 
 def check_log_dir(log_dir: str) -> None:

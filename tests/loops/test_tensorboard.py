@@ -1,6 +1,7 @@
 """TensorBoard's files, read back."""
 
 import os
+import threading
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.event_file import EventFile
 
 X = np.random.RandomState(0).rand(22, 3).astype("float32")
 Y = np.random.RandomState(1).rand(22, 2).astype("float32")
@@ -207,3 +209,49 @@ def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
         value.tensor.ClearField("float_val")
         value.tensor.ClearField("tensor_content")
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("run", ["steps", "train"])
+def test_a_write_that_fails_on_the_way(tmp_path, run):
+    """A thread writes; what goes wrong there ends training where the caller sees it."""
+    (tmp_path / run).write_text("where the run's folder should be")
+    with pytest.raises(tf.errors.OpError, match="[Nn]ot a directory"):
+        loops.train(_step(), _data(), epochs=50, callbacks=[loops.TensorBoard(tmp_path)])
+
+
+def test_files_are_closed_after_a_write_that_failed(tmp_path, monkeypatch):
+    """Nothing of what was written before it is lost."""
+    real, calls = EventFile.write, []
+
+    def write(file, steps, columns):
+        calls.append(len(steps))
+        if len(calls) == 2:
+            raise OSError("the disk is full")
+        real(file, steps, columns)
+
+    monkeypatch.setattr(EventFile, "write", write)
+    with pytest.raises(OSError, match="the disk is full"):
+        loops.train(_step(), _data(), epochs=50, callbacks=[loops.TensorBoard(tmp_path)])
+    points = _scalars(tmp_path / "steps")["step/loss"]
+    assert [step for step, _ in points][: calls[0]] == list(range(1, calls[0] + 1))
+
+
+def test_an_epoch_ends_without_waiting_for_its_writes(tmp_path, monkeypatch):
+    """Training goes on while the thread is held; all is there at the end."""
+    held, real = threading.Event(), EventFile.write
+
+    def write(file, steps, columns):
+        assert held.wait(60)
+        real(file, steps, columns)
+
+    def release(epoch, logs):
+        if epoch == 1:
+            held.set()
+
+    monkeypatch.setattr(EventFile, "write", write)
+    let_go = keras.callbacks.LambdaCallback(on_epoch_end=release)
+    history = loops.train(_step(), _data(), epochs=3, callbacks=[loops.TensorBoard(tmp_path), let_go])
+    assert [step for step, _ in _scalars(tmp_path / "steps")["step/loss"]] == list(range(1, 16))
+    epochs = _scalars(tmp_path / "train")["epoch/loss"]
+    assert [number for number, _ in epochs] == [1, 2, 3]
+    np.testing.assert_allclose([value for _, value in epochs], history.history["loss"], rtol=1e-6)
