@@ -60,8 +60,8 @@ class BaseStep(abc.ABC):
     def traces(self) -> int:
         """How often the step was traced: once for calls on one batch, once for each kind of iterator.
 
-        Another batch size is no trace. Another shape of an example, a longer sequence say, is one more, from
-        which on the dimensions that differed may be of any size.
+        A short batch is no trace; a `Batches` of another batch size is one. Another shape of an example, a
+        longer sequence say, is one more, from which on the dimensions that differed may be of any size.
         """
         return sum(loop.traces for loop in self._all_loops())
 

@@ -66,9 +66,10 @@ def check_label_values(labels: Any, classes: int) -> None:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest >= classes:
         wrong = lowest if lowest < 0 else highest
+        mend = " from 0 on" if lowest < 0 else f", or give the network {highest + 1} outputs"
         raise LabelError(
             f"`y` holds the label {wrong}, but the network has {classes} outputs, for the labels 0 to "
-            f"{classes - 1}. Renumber the labels, or give the network {max(highest, 0) + 1} outputs."
+            f"{classes - 1}. Renumber the labels{mend}."
         )
 
 
@@ -77,9 +78,11 @@ def label_error(error: Exception, classes: int | None) -> LabelError | None:
     found = re.search(r"Received a label value of (-?\d+)", str(error))
     if found is None:
         return None
+    # A loss function of the caller's does not tell how many there are.
+    outputs = "no output for it" if classes is None else f"{classes} outputs, for 0 to {classes - 1}"
     return LabelError(
-        f"`y` holds the label {found.group(1)}, which is not one of the network's {classes} classes, 0 to "
-        f"{(classes or 0) - 1}. The step was not made."
+        f"`y` holds the label {found.group(1)}, but the network has {outputs}. The step was not made. "
+        "Renumber the labels, or give the network more outputs."
     )
 
 

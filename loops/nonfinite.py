@@ -8,14 +8,19 @@ sum that itself passes the largest float, 3e38, counts as an infinity.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from ..optim.names import layout_of
 
 _MARK = "gradloop found a non-finite gradient of "
 _LOSS = "(the loss itself)"
+_MAX_POOLINGS = tuple(kind for name, kind in vars(keras.layers).items() if "MaxPool" in name)
 
 
 class NonFiniteError(ArithmeticError):
@@ -107,6 +112,21 @@ def raises_nonfinite(optimizer: Any = None) -> Iterator[None]:
         if found is None:
             raise
         raise found from error
+
+
+def hides_nan(model: keras.Model) -> bool:
+    """Whether a NaN may leave no trace in what a model gives.
+
+    On a CPU, TensorFlow's max-pooling takes it for the smallest number: a loss, and gradients of layers after
+    it, are finite and wrong. (On a GPU it stays NaN.)
+    """
+    return any(isinstance(node.layer, _MAX_POOLINGS) for node in layout_of(model).nodes)
+
+
+def nan_of(inputs: Any) -> tf.Tensor:
+    """Returns NaN if an element of a nest's floating tensors is NaN or infinite, else 0: float32 scalar."""
+    floats = [tensor for tensor in tf.nest.flatten(inputs) if tensor.dtype.is_floating]
+    return tf.where(all_finite(floats), 0.0, math.nan) if floats else tf.constant(0.0)
 
 
 def nonfinite_inputs(batch: Any) -> str:

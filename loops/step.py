@@ -236,10 +236,12 @@ def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.O
         except ValueError:
             names = [name.lower() for name in dir(keras.optimizers) if name[0].isupper()]
             raise ValueError(
-                f"`optimizer` {optimizer!r} is no Keras optimizer.{did_you_mean(optimizer, names)}"
+                f"`optimizer` {optimizer!r} is no Keras optimizer."
+                + (did_you_mean(optimizer, names) or " Pass one, or a name such as 'adam'.")
             ) from None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(f"`optimizer` must be a Keras optimizer or its name, not {optimizer!r}.")
+        call = f": call it, `{optimizer.__name__}()`" if isinstance(optimizer, type) else ""
+        raise TypeError(f"`optimizer` must be a Keras optimizer or its name, not {optimizer!r}{call}.")
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if model.dtype_policy.compute_dtype == "float16" and not scaled:
         return keras.optimizers.LossScaleOptimizer(optimizer, name=optimizer.name)

@@ -29,7 +29,8 @@ class TensorBoard(StepsCallback):
         every_steps: writes the steps whose number is a multiple of it.
 
     Raises:
-        ValueError: `every_steps` below 1; when training begins, a `log_dir` that cannot be written.
+        ValueError: a `log_dir` that is no path, `every_steps` below 1; when training begins, a `log_dir` that
+            cannot be written.
 
     Example:
         >>> import os, tempfile, keras, numpy as np
@@ -47,6 +48,8 @@ class TensorBoard(StepsCallback):
         super().__init__()
         if isinstance(every_steps, bool) or not isinstance(every_steps, int) or every_steps < 1:
             raise ValueError(f"`every_steps` must be a whole number of at least 1, not {every_steps!r}.")
+        if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
+            raise ValueError(f"`log_dir` must be the path of a folder, not {log_dir!r}.")
         self.log_dir = os.fspath(log_dir)
         self.every_steps = every_steps
         self._thread: ThreadPoolExecutor | None = None

@@ -88,7 +88,10 @@ class Update:
             self.variables = list(variables)
             self.names = [variable.path for variable in self.variables]
         if not self.variables:
-            raise ValueError("`variables` is empty: name at least one variable to train.")
+            raise ValueError(
+                "`variables` is empty: name at least one variable to train. (A model that is not built has "
+                "none yet: call it on a batch.)"
+            )
         check_update_options(clip_norm, accumulate, on_nonfinite)
         self.optimizer = optimizer
         self.clip_norm = clip_norm
@@ -257,9 +260,16 @@ class Update:
 
         if isinstance(self._inner, GroupedOptimizer):
             return
+        if [id(variable) for variable in self.variables] == [id(v) for v in built_variables(self._inner)]:
+            return
+        if type(self._inner).__name__ == "MultiOptimizer":  # not in every Keras that we support
+            raise ValueError(
+                "`optimizer` is a MultiOptimizer, which updates all variables that it was built over, and is "
+                "to train a part of them: use `optim.GroupedOptimizer`, which takes an optimizer for each "
+                "group by `optim.Group(..., optimizer=...)`."
+            )
         # Keras pairs averages with variables by position: for a subset, with other variables.
-        ids = [id(variable) for variable in self.variables]
-        if self._inner.use_ema and ids != [id(v) for v in built_variables(self._inner)]:
+        if self._inner.use_ema:
             raise ValueError(
                 "`optimizer` has `use_ema=True` and was built over other variables than it is to train: "
                 "Keras would average the wrong ones. Build it over these alone, with "

@@ -47,9 +47,11 @@ def read(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> d
                 f"{path}: holds pickled Python objects, which are never loaded since they can run "
                 'any code; save plain numeric arrays: array.astype("uint8")'
             ) from error
+        # To what is no array file at all, NumPy says how to load it unsafely.
+        reason = "" if "allow_pickle" in str(error) else f" ({one_line(error)})"
         raise DataError(
-            f"{path}: is not a whole .npz file, perhaps truncated or of another kind "
-            f"({one_line(error)}); copy it again or write it with np.savez"
+            f"{path}: is not a whole .npz file, perhaps truncated or of another kind"
+            f"{reason}; copy it again or write it with np.savez"
         ) from error
 
 

@@ -113,8 +113,6 @@ def main() -> None:
         say = print if chief else (lambda *_: None)
     with refusing(datasets.DataError):
         data = datasets.load(args.data)
-    for folder in (log_dir, model_file.parent) if chief else ():
-        folder.mkdir(parents=True, exist_ok=True)
     say(f"Data      {data.name}: {len(data.y_train):,} images to train on, {len(data.y_test):,} "
         f"to test on, {len(data.class_names)} classes")
     keras.utils.set_random_seed(args.seed)
@@ -135,6 +133,8 @@ def main() -> None:
         )
         step = loops.TrainStep(model, loss, optimizer, variables=args.train_only, metrics=metrics)
         eval_step = loops.EvalStep(model, loss, metrics)
+    for folder in (log_dir, model_file.parent) if chief else ():
+        folder.mkdir(parents=True, exist_ok=True)
     say(f"Plan      {args.optimizer} at {rate:g}, {args.schedule}; dropout {args.dropout:g}, "
         f"shift {args.shift}, weight decay {optimizer.weight_decay or 0:g}; {args.epochs} epochs of "
         f"{len(train_data)} steps, {args.batch_size} images each; seed {args.seed}")

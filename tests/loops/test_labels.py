@@ -43,7 +43,7 @@ def test_which_losses_take_class_indices(loss, takes):
 
 BAD = [
     (np.array([0, 1, 2, 0, 1, 3]), "holds the label 3, .* 3 outputs, for the labels 0 to 2"),
-    (np.array([0, 1, 2, 0, 1, -1]), "holds the label -1"),
+    (np.array([0, 1, 2, 0, 1, -1]), "holds the label -1, "),
     (GOOD.astype("float32"), "`y` is float32 where .* 0 to 2. Pass `y.astype"),
     (GOOD.astype("float64"), "`y` is float32 where"),
     (GOOD.astype(bool), "`y` is bool where"),
@@ -80,7 +80,7 @@ def test_labels_that_do_not_fit(run, y, match):
     step = _step()
     before = [weight.numpy() for weight in step.model.weights]
     in_kernel = run in (_run_transformed, _run_dataset) and y.dtype.kind == "i" and y.ndim == 1
-    told = f"holds the label {y[-1]}, which is not one of the network's 3" if in_kernel else match
+    told = f"holds the label {y[-1]}, but the network has 3 outputs, for 0 to 2" if in_kernel else match
     with pytest.raises(loops.LabelError, match=told):
         run(step, X, y)
     good_steps = 1 if in_kernel else 0  # the bad label is in the second batch
@@ -148,3 +148,21 @@ def test_what_is_on_the_host():
         return x
 
     graph(tf.ones(3))
+
+
+def test_a_label_that_a_loss_function_of_ones_own_refuses():
+    """It does not tell how many classes there are."""
+
+    def loss(model, batch):
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[1], model(batch[0]))
+        return tf.reduce_mean(losses)
+
+    with pytest.raises(ValueError, match="`y` holds the label 7, but the network has no output for it"):
+        _step(loss)(X, np.array([0, 1, 2, 0, 1, 7]))
+
+
+@pytest.mark.parametrize("label, way_out", [(-1, "the labels from 0 on."), (5, "network 6 outputs.")])
+def test_the_way_out_fits_the_label(label, way_out):
+    with pytest.raises(ValueError) as caught:
+        check_label_values(np.array([0, label]), 3)
+    assert str(caught.value).endswith(way_out)

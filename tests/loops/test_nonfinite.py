@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop import loops, optim
+from gradloop import loops, models, optim
 from gradloop.loops.nonfinite import all_finite, check_finite, nonfinite_inputs
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
@@ -180,3 +180,74 @@ def test_the_error_survives_pickling():
     error = loops.NonFiniteError.at(3, "conv1/kernel")
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) and copy.step == 3 and copy.variable == "conv1/kernel"
+
+
+def pooled(kind="subclassed"):
+    keras.utils.set_random_seed(0)
+    if kind == "subclassed":
+        return models.LeNet5()
+    layers = [keras.layers.Conv2D(2, 5), keras.layers.MaxPooling2D(4)]
+    inner = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    last = keras.layers.Dense(10, "softmax", name="fc3")
+    return keras.Sequential([keras.Input((28, 28, 1)), inner, keras.layers.Flatten(), last])
+
+
+def images(bad=np.nan):
+    x = np.random.default_rng(2).random((48, 28, 28, 1), "float32")
+    x[20, 13, 13, 0] = bad  # in the third batch of 8
+    return x, np.random.default_rng(3).integers(0, 10, 48)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
+@pytest.mark.parametrize("kind", ["subclassed", "nested"])
+def test_bad_inputs_before_a_frozen_pooling(kind, source, bad):
+    """On a CPU, max-pooling turns NaN into a number, and what trains behind it sees none."""
+    x, y = images(bad)
+    model, good = pooled(kind), pooled(kind)
+    step, reference = (make(each, variables="fc3") for each in (model, good))
+    for start in (0, 8):
+        reference(x[start : start + 8], y[start : start + 8])
+    with pytest.raises(loops.NonFiniteError, match="step 3: ") as caught:
+        if source == "call":
+            for start in range(0, 48, 8):
+                step(x[start : start + 8], y[start : start + 8])
+        elif source == "arrays":
+            step.run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
+        else:
+            step.run(iter(tf.data.Dataset.from_tensor_slices((x, y)).batch(8)), 6)
+    if source != "dataset":
+        assert "The inputs of this batch hold 1 values that are not finite" in str(caught.value)
+    assert_same(model, good.get_weights())
+
+
+def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for():
+    x, y = images()
+    model, good = pooled(), pooled()
+    step, reference = make(model, variables="fc3", on_nonfinite="skip"), make(good, variables="fc3")
+    values = step.run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
+    for start in (0, 8, 24, 32, 40):
+        reference(x[start : start + 8], y[start : start + 8])
+    assert np.isnan(values["loss"]).tolist() == [False, False, True, False, False, False]
+    assert_same(model, good.get_weights())
+
+
+def test_bad_inputs_before_a_pooling_show_in_an_evaluation():
+    x, y = images()
+    step = loops.EvalStep(pooled(), "sparse_categorical_crossentropy")
+    data = loops.Batches(x, y, 8, shuffle=False)
+    assert np.isnan(step.run(iter(data), 6)["loss"]).tolist() == [False, False, True, False, False, False]
+
+
+def test_whole_numbers_and_several_inputs_before_a_pooling():
+    """Pixels as bytes cannot be NaN; of several inputs, any may hold it."""
+    a, b = keras.Input((4, 4, 1), name="a", dtype="uint8"), keras.Input((4, 4, 1), name="b")
+    both = keras.layers.Concatenate()([keras.layers.Rescaling(1 / 255)(a), b])
+    flat = keras.layers.Flatten()(keras.layers.MaxPooling2D(2)(both))
+    model = keras.Model({"a": a, "b": b}, keras.layers.Dense(3, "softmax")(flat))
+    step, y = make(model), np.array([0, 1, 2, 0])
+    x = {"a": np.ones((4, 4, 4, 1), "uint8"), "b": np.ones((4, 4, 4, 1), "float32")}
+    assert np.isfinite(step(x, y)["loss"])
+    x["b"][0, 0, 0, 0] = np.nan
+    with pytest.raises(loops.NonFiniteError):
+        step(x, y)

@@ -252,6 +252,38 @@ def test_tuple_and_dict_inputs():
     assert float(step(inputs, Y)["loss"]) < float(first)
 
 
+def test_a_tuple_of_inputs():
+    keras.utils.set_random_seed(0)
+    a, b = keras.Input((2,)), keras.Input((4,))
+    joined = keras.layers.Concatenate()([a, b])
+    model = keras.Model([a, b], keras.layers.Dense(3, name="last")(joined))
+    whole = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, name="last")])
+    whole.set_weights(model.get_weights())
+    inputs = (X[:, :2], X[:, 2:])
+    for each, x in ((model, inputs), (whole, X)):
+        step = loops.TrainStep(each, crossentropy(), "sgd")
+        step(x, Y)
+        step.run(iter(loops.Batches(x, Y, 16)), 4)
+    for left, right in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has none")
+def test_an_optimizer_of_several_trains_all_or_is_refused():
+    model = dense_model()
+    optimizer = keras.optimizers.MultiOptimizer(lambda variable: keras.optimizers.SGD(0.1))
+    step = loops.TrainStep(model, crossentropy(), optimizer)
+    step(X, Y)
+    before = model.get_weights()
+    step.train_only("head")
+    with pytest.raises(ValueError, match="`optimizer` is a MultiOptimizer, .* use `optim.GroupedOptimizer`"):
+        step(X, Y)
+    for left, right in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+    step.train_only("*")
+    step(X, Y)  # nothing is lost
+
+
 def test_loss_function_of_model_and_batch():
     ours, theirs = dense_model(), dense_model()
 
@@ -375,8 +407,12 @@ def test_bad_arguments_raise_at_the_door():
         loops.TrainStep(keras.Sequential([keras.layers.Dense(2)]), "mse", "sgd")
     with pytest.raises(ValueError, match="`optimizer` 'adamm' is no Keras optimizer. Did you mean 'adam'"):
         loops.TrainStep(model, "mse", "adamm")
+    with pytest.raises(ValueError, match="'qqq' is no Keras optimizer. Pass one, or a name such as"):
+        loops.TrainStep(model, "mse", "qqq")
     with pytest.raises(TypeError, match="`optimizer` must be a Keras optimizer or its name, not 0.1"):
         loops.TrainStep(model, "mse", 0.1)
+    with pytest.raises(TypeError, match=r"not <class .*Adam'>: call it, `Adam\(\)`"):
+        loops.TrainStep(model, "mse", keras.optimizers.Adam)
     with pytest.raises(ValueError, match="`jit_compile` must be True, False or 'auto', not 'yes'"):
         loops.TrainStep(model, "mse", "sgd", jit_compile="yes")
     with pytest.raises(ValueError, match="`clip_norm` must be a positive number"):

@@ -193,6 +193,12 @@ def test_bad_every_steps(tmp_path, every):
         loops.TensorBoard(tmp_path, every_steps=every)
 
 
+@pytest.mark.parametrize("folder", [None, "", 3])
+def test_bad_log_dir(folder):
+    with pytest.raises(ValueError, match=f"`log_dir` must be the path of a folder, not {folder!r}"):
+        loops.TensorBoard(folder)
+
+
 def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
     """TensorBoard follows one growing file a run, and finds its plugin by the metadata."""
     loops.train(_step(), _data(), epochs=2, callbacks=[loops.TensorBoard(tmp_path / "ours")])

@@ -1,5 +1,8 @@
 """How a run ends before its time, and what is left then."""
 
+import signal
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +92,32 @@ def test_interrupt_keeps_what_was_learned(problem, assert_same_weights, assert_s
     assert reader.ended == 1 and reader.numbers == list(range(1, 9))
     assert not hasattr(step.model, "optimizer") and step.model.stop_training
     plain.run(problem.data().iterator(), 3)
+    assert_same_weights(step.model, plain.model, 0.0)
+
+
+def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights):
+    """`Ctrl-C` takes effect when the call returns; what it learned is kept and told."""
+    sent = []
+
+    class Sender(Reader):
+        def on_train_steps_end(self, first, values):
+            super().on_train_steps_end(first, values)
+            if len(values["loss"]) > 1000 and not sent:
+                sent.append(threading.Timer(0.02, signal.raise_signal, [signal.SIGINT]))
+                sent[0].start()
+
+    many = [np.resize(array, (200_000, *array.shape[1:])) for array in (problem.x, problem.y)]
+    step, plain, sender = problem.step(), problem.step(), Sender()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest-xdist ignores it
+    try:
+        history = loops.train(step, loops.Batches(*many, 2), epochs=1, callbacks=[sender])
+        sent[0].join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert step.model.stop_training and history is step.model.history and sender.ended == 1
+    done = int(step.batches_done.numpy())
+    assert done == int(step.optimizer.iterations.numpy()) and 10**5 > done >= len(sender.numbers) > 0
+    loops.train(plain, loops.Batches(*many, 2), epochs=1, steps_per_epoch=done)
     assert_same_weights(step.model, plain.model, 0.0)
 
 
