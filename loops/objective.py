@@ -12,7 +12,6 @@ import tensorflow as tf
 from .keras_private import keras_mask
 from .labels import check_label_spec, takes_class_indices
 from .measures import Measure, resolve_metrics
-from .nonfinite import hides_nan, nan_of
 from .share import STEP_TAKES_SHARE, Share, examples_in, total_over_replicas
 from .suggest import did_you_mean
 
@@ -46,7 +45,6 @@ class Objective:
                 raise TypeError(f"`loss` is the class {name}: call it, `{name}()`.")
             loss = name  # one of Keras' functions of (y, predictions)
         self.model = model
-        self._hides_nan = hides_nan(model)
         self._function: Callable[..., Any] | None = None
         self._loss: Any = None
         self._tells_training = True
@@ -89,9 +87,9 @@ class Objective:
             share: on replicas, what the examples of this one count.
 
         Returns:
-            `(loss, record)`: the scalar loss, regularisation included (NaN where `nan_of` finds one that the
-            model hides), and float32 scalars: the loss, the number of examples, and two for each measure
-            (see `Measure`). On replicas, shares of these, whose sums are those of the whole batch.
+            `(loss, record)`: the scalar loss, regularisation included, and float32 scalars: the loss, the
+            number of examples, and two for each measure (see `Measure`). On replicas, shares of these, whose
+            sums are those of the whole batch.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         loss: Any = None
@@ -134,8 +132,6 @@ class Objective:
                 penalties = [penalty * (counted / share.examples) for penalty in penalties]
             loss = tf.add_n([tf.cast(loss, tf.float32), *penalties])
         loss = tf.cast(loss, tf.float32)
-        if self._hides_nan:
-            loss += nan_of(x)
         record = [loss, counted]
         if self.measures and predictions is None:
             raise ValueError(

@@ -11,6 +11,7 @@ from ..optim.replicas import replica_count
 from .batch_norm import ForwardState, check_synchronised, frozen_batch_norms, inference_mode
 from .executor import runs_inline
 from .make_loop import make_loop
+from .nonfinite import hides_nan, nan_of
 from .objective import Objective, Scalars
 from .random_masks import own_masks
 from .share import Share, on_replicas
@@ -51,6 +52,7 @@ class Selection:
         if strategy is not None:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
+        self._checks_inputs = update.on_nonfinite != "ignore" and hides_nan(model)
         self._forward_backward = (
             tf.function(self._gradients, jit_compile=True, autograph=False)
             if jit_compile
@@ -110,5 +112,8 @@ class Selection:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
             loss, record = self._objective(batch, training=True, share=share)
+            if self._checks_inputs:
+                loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
+                record[0] = loss
             scaled = self.update.scale_loss(loss)
         return loss, record, tape.gradient(scaled, self._watched)

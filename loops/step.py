@@ -52,7 +52,9 @@ class TrainStep(BaseStep):
         accumulate: batches that make one update; their gradients are averaged.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
-        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking.
+        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. For a model
+            with max-pooling, which on a CPU takes NaN for a number, this looks at the inputs too: one that
+            fills gaps in them itself wants "ignore", or them filled by `Batches(..., transform=)`.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.

@@ -34,6 +34,17 @@ def make(model, **options):
     )
 
 
+def run_all(step, source, x, y):
+    """Trains on all examples in their order, in batches of 8."""
+    if source == "call":
+        for start in range(0, len(x), 8):
+            step(x[start : start + 8], y[start : start + 8])
+    elif source == "arrays":
+        step.run(iter(loops.Batches(x, y, 8, shuffle=False)), len(x) // 8)
+    else:
+        step.run(iter(tf.data.Dataset.from_tensor_slices((x, y)).batch(8)), len(x) // 8)
+
+
 def assert_same(model, weights):
     for left, right in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
@@ -46,13 +57,7 @@ def test_raise_names_step_and_variable_and_keeps_the_weights(source):
     for start in (0, 8, 16):
         reference(X[start : start + 8], Y[start : start + 8])
     with pytest.raises(loops.NonFiniteError, match="step 4: .*'hidden/kernel'.*weights are those") as caught:
-        if source == "call":
-            for start in range(0, 40, 8):
-                step(BAD[start : start + 8], Y[start : start + 8])
-        elif source == "arrays":
-            step.run(iter(loops.Batches(BAD, Y, 8, shuffle=False)), 5)
-        else:
-            step.run(iter(tf.data.Dataset.from_tensor_slices((BAD, Y)).batch(8)), 5)
+        run_all(step, source, BAD, Y)
     assert (caught.value.step, caught.value.variable) == (4, "hidden/kernel")
     if source != "dataset":
         assert "1 values that are not finite" in str(caught.value)
@@ -209,13 +214,7 @@ def test_bad_inputs_before_a_frozen_pooling(kind, source, bad):
     for start in (0, 8):
         reference(x[start : start + 8], y[start : start + 8])
     with pytest.raises(loops.NonFiniteError, match="step 3: ") as caught:
-        if source == "call":
-            for start in range(0, 48, 8):
-                step(x[start : start + 8], y[start : start + 8])
-        elif source == "arrays":
-            step.run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
-        else:
-            step.run(iter(tf.data.Dataset.from_tensor_slices((x, y)).batch(8)), 6)
+        run_all(step, source, x, y)
     if source != "dataset":
         assert "The inputs of this batch hold 1 values that are not finite" in str(caught.value)
     assert_same(model, good.get_weights())
@@ -232,11 +231,28 @@ def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for():
     assert_same(model, good.get_weights())
 
 
-def test_bad_inputs_before_a_pooling_show_in_an_evaluation():
+class Filled(keras.layers.Layer):
+    def call(self, x):
+        return tf.where(tf.math.is_nan(x), 0.5, x)
+
+
+def test_a_model_that_fills_gaps_before_its_pooling():
     x, y = images()
-    step = loops.EvalStep(pooled(), "sparse_categorical_crossentropy")
-    data = loops.Batches(x, y, 8, shuffle=False)
-    assert np.isnan(step.run(iter(data), 6)["loss"]).tolist() == [False, False, True, False, False, False]
+    filled = np.nan_to_num(x, nan=0.5)
+    model, good = (keras.Sequential([keras.Input((28, 28, 1)), Filled(), pooled()]) for _ in range(2))
+    good.set_weights(model.get_weights())
+    step, reference = make(model, on_nonfinite="ignore"), make(good)
+    values = step.run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
+    expected = reference.run(iter(loops.Batches(filled, y, 8, shuffle=False)), 6)
+    np.testing.assert_allclose(values["loss"], expected["loss"], rtol=1e-6)
+    assert_same(model, good.get_weights())
+    with pytest.raises(loops.NonFiniteError, match="The inputs of this batch hold 1 values"):
+        make(model).run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
+
+    def fill(x, y):
+        return tf.where(tf.math.is_nan(x), 0.5, x), y
+
+    make(model).run(iter(loops.Batches(x, y, 8, shuffle=False, transform=fill)), 6)
 
 
 def test_whole_numbers_and_several_inputs_before_a_pooling():
