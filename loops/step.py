@@ -19,7 +19,8 @@ from .scope import check_scope, scope_of
 from .selection import Selection
 from .state import optimizer_state, unique
 from .suggest import did_you_mean
-from .update import Update, check_update_options
+from .update import Update
+from .update_checks import check_update_options
 
 
 class TrainStep(BaseStep):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +12,10 @@ from ..optim import GroupedOptimizer
 from ..optim.replicas import apply_sums, once, sum_over_replicas, when
 from ..optim.sparse import without_repeats
 from ..optim.stock import StockUpdate
-from .keras_private import built_variables, knows_variable
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, raises_nonfinite
 from .scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
-
-ON_NONFINITE = ("raise", "skip", "ignore")
+from .update_checks import check_gradients, check_known, check_update_options
 
 
 class Update:
@@ -105,7 +102,7 @@ class Update:
         if not optimizer.built:
             with scope_of(strategy):
                 optimizer.build(self.variables)
-        self._check_known()
+        check_known(self._inner, self.variables, self.names)
         self._traced_again = traced_again
         check_on_replicas(self._inner, strategy)
         self._stock = StockUpdate.find(self._inner, self.variables)
@@ -163,7 +160,7 @@ class Update:
                 of the replicas of the strategy that the variables belong to.
         """
         gradients = list(gradients)
-        self._check_gradients(gradients)
+        check_gradients(gradients, self.names)
         check_in_replica("Update", self._strategy)
         sums = sum_over_replicas([*gradients, *others])
         return sums[: len(gradients)], sums[len(gradients) :]
@@ -249,57 +246,3 @@ class Update:
             waits = [tf.cond(self._scale.halved() < 1.0, fail, lambda: tf.constant(True))]
         with tf.control_dependencies(waits):
             self._scale.halve()
-
-    def _check_known(self) -> None:
-        for name, variable in zip(self.names, self.variables):
-            if not knows_variable(self._inner, variable):
-                raise ValueError(
-                    f"`optimizer` was built without {name!r}, so it has no state for it. Build it over all "
-                    "variables before the first step: `optimizer.build(model.trainable_variables)`."
-                )
-
-        if isinstance(self._inner, GroupedOptimizer):
-            return
-        if [id(variable) for variable in self.variables] == [id(v) for v in built_variables(self._inner)]:
-            return
-        if type(self._inner).__name__ == "MultiOptimizer":  # not in every Keras that we support
-            raise ValueError(
-                "`optimizer` is a MultiOptimizer, which updates all variables that it was built over, and is "
-                "to train a part of them: use `optim.GroupedOptimizer`, which takes an optimizer for each "
-                "group by `optim.Group(..., optimizer=...)`."
-            )
-        # Keras pairs averages with variables by position: for a subset, with other variables.
-        if self._inner.use_ema:
-            raise ValueError(
-                "`optimizer` has `use_ema=True` and was built over other variables than it is to train: "
-                "Keras would average the wrong ones. Build it over these alone, with "
-                "`optimizer.build(variables)`, "
-                "or train all that it was built over."
-            )
-
-    def _check_gradients(self, gradients: list[Any]) -> None:
-        if len(gradients) != len(self.variables):
-            raise ValueError(
-                f"`gradients` has {len(gradients)} entries for {len(self.variables)} variables: pass "
-                "`tape.gradient(loss, update.variables)`."
-            )
-        missing = [name for name, g in zip(self.names, gradients) if g is None]
-        if missing:
-            raise ValueError(
-                f"The loss has no gradient for {', '.join(map(repr, missing))}: the loss does not depend "
-                "on it, or it was computed outside the tape. Leave it out of `variables`, or use it in the "
-                "loss."
-            )
-
-
-def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> None:
-    """Raises ValueError if an option of `Update` is not one that it takes."""
-    if clip_norm is not None and not (
-        isinstance(clip_norm, (int, float)) and math.isfinite(clip_norm) and clip_norm > 0
-    ):
-        raise ValueError(f"`clip_norm` must be a positive number or None, not {clip_norm!r}.")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"`accumulate` must be a whole number of at least 1, not {accumulate!r}.")
-    if on_nonfinite not in ON_NONFINITE:
-        options = ", ".join(map(repr, ON_NONFINITE))
-        raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")

@@ -240,7 +240,7 @@ def test_same_seed_same_numbers_with_dropout():
         np.testing.assert_array_equal(left, right)
 
 
-def test_tuple_and_dict_inputs():
+def test_a_dict_of_inputs():
     keras.utils.set_random_seed(0)
     a, b = keras.Input((2,), name="a"), keras.Input((4,), name="b")
     joined = keras.layers.Concatenate()([a, b])
