@@ -129,6 +129,15 @@ def nan_of(inputs: Any) -> tf.Tensor:
     return tf.where(all_finite(floats), 0.0, math.nan) if floats else tf.constant(0.0)
 
 
+def has_nan(inputs: Any) -> tf.Tensor:
+    """Returns a scalar bool tensor: an element of a nest's floating tensors is NaN.
+
+    Unlike an infinity, that is nothing that half precision makes of a large number.
+    """
+    floats = [tensor for tensor in tf.nest.flatten(inputs) if tensor.dtype.is_floating]
+    return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(tensor)) for tensor in floats)])
+
+
 def nonfinite_inputs(batch: Any) -> str:
     """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
     floats = [t for t in tf.nest.flatten(batch) if t.dtype.is_floating]

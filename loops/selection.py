@@ -11,7 +11,7 @@ from ..optim.replicas import replica_count
 from .batch_norm import ForwardState, check_synchronised, frozen_batch_norms, inference_mode
 from .executor import runs_inline
 from .make_loop import make_loop
-from .nonfinite import hides_nan, nan_of
+from .nonfinite import has_nan, hides_nan, nan_of
 from .objective import Objective, Scalars
 from .random_masks import own_masks
 from .share import Share, on_replicas
@@ -83,12 +83,10 @@ class Selection:
         if saved:
             with tf.control_dependencies(saved):
                 batch = tf.nest.map_structure(tf.identity, batch)
-        loss, record, gradients = self._forward_backward(batch, share)
-        if share is None:
-            taken = self.update(gradients, loss)
-        else:
-            record, gradients = self._summed(record, gradients)
-            taken = self.update.apply(gradients, record[0])
+        record, gradients = self._forward_backward(batch, share)
+        bad = [tf.cast(has_nan(_inputs(batch)), tf.float32)] if self.update.asks_for_bad else []
+        record, gradients, bad = self._summed(record, gradients, bad)
+        taken = self.update.apply(gradients, record[0], bad[0] > 0 if bad else None)
         value, count, *measures = record
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
@@ -98,22 +96,29 @@ class Selection:
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *measures]
 
-    def _summed(self, record: Scalars, gradients: list[Any]) -> tuple[Scalars, list[Any]]:
+    def _summed(
+        self, record: Scalars, gradients: list[Any], bad: list[tf.Tensor]
+    ) -> tuple[Scalars, list[Any], list[tf.Tensor]]:
         """Sums what replicas have over them; averages moving statistics."""
-        own = self.state.statistics()
-        gradients, (numbers, *totals) = self.update.summed(gradients, [tf.stack(record), *own])
+        if replica_count() == 1:
+            return record, self.update.summed(gradients, [])[0], bad
+        own, width = self.state.statistics(), len(record)
+        gradients, (numbers, *totals) = self.update.summed(gradients, [tf.stack([*record, *bad]), *own])
         self.state.set_statistics(total / replica_count() for total in totals)
-        return tf.unstack(numbers), gradients
+        numbers = tf.unstack(numbers)
+        return numbers[:width], gradients, numbers[width:]
 
-    def _gradients(
-        self, batch: Any, share: Share | None
-    ) -> tuple[tf.Tensor, Scalars, list[Any]]:
+    def _gradients(self, batch: Any, share: Share | None) -> tuple[Scalars, list[Any]]:
         # Watching nothing but the chosen variables is what ends the backward pass at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
             loss, record = self._objective(batch, training=True, share=share)
             if self._checks_inputs:
-                loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
+                loss += nan_of(_inputs(batch))
                 record[0] = loss
             scaled = self.update.scale_loss(loss)
-        return loss, record, tape.gradient(scaled, self._watched)
+        return record, tape.gradient(scaled, self._watched)
+
+
+def _inputs(batch: Any) -> Any:
+    return keras.utils.unpack_x_y_sample_weight(batch)[0]

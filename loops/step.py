@@ -53,9 +53,10 @@ class TrainStep(BaseStep):
         accumulate: batches that make one update; their gradients are averaged.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
-        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. For a model
-            with max-pooling, which on a CPU takes NaN for a number, this looks at the inputs too: one that
-            fills gaps in them itself wants "ignore", or them filled by `Batches(..., transform=)`.
+        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. What may be an
+            overflow of mixed_float16 is skipped first (see `Update`). For a model with max-pooling, which on
+            a CPU takes NaN for a number, this looks at the inputs too: one that fills gaps in them itself
+            wants "ignore", or them filled by `Batches(..., transform=)`.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.

@@ -44,6 +44,8 @@ class Tracer:
     ) -> Any:
         """Returns a concrete function that takes data of `specs`, traced if there is none yet.
 
+        After `tf.config.run_functions_eagerly(True)` it is `function` itself, which a debugger can enter.
+
         Args:
             call: the kind of call.
             function: takes the data and what `rest` describes.
@@ -52,6 +54,8 @@ class Tracer:
             argument: makes the spec of the function's first argument of the data's, if they differ.
             batch: makes a batch of the data, if it is none itself.
         """
+        if tf.config.functions_run_eagerly():
+            return function
         key = (call, _kind(specs))
         known = self._functions.get(key, [])
         for taken, traced in known:

@@ -42,8 +42,8 @@ class Update:
         on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
-            whichever is chosen, and "raise" raises once the scale has fallen below 1, where it can no
-            longer be the cause.
+            whichever is chosen, and "raise" raises where the scale cannot be the cause: once it has fallen
+            below 1 and, in a `TrainStep`, where the inputs hold NaN.
         traced_again: whether the caller traces its function again whenever a group of a `GroupedOptimizer`
             is frozen or unfrozen, as `TrainStep` does; see `GroupedOptimizer.apply`.
 
@@ -119,6 +119,11 @@ class Update:
         """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
         return self._scale is not None or self.on_nonfinite == "skip"
 
+    @property
+    def asks_for_bad(self) -> bool:
+        """Whether `apply` makes use of `bad`."""
+        return self._scale is not None and self.on_nonfinite == "raise"
+
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
         return self._scale.scaled(loss) if self._scale else loss
@@ -165,9 +170,16 @@ class Update:
         sums = sum_over_replicas([*gradients, *others])
         return sums[: len(gradients)], sums[len(gradients) :]
 
-    def apply(self, gradients: list[Any], loss: Any = None) -> tf.Tensor:
-        """Does the rest of what a call does, with what `summed` returned."""
-        return self._update(gradients, loss)
+    def apply(self, gradients: list[Any], loss: Any = None, bad: tf.Tensor | None = None) -> tf.Tensor:
+        """Does the rest of what a call does, with what `summed` returned.
+
+        Args:
+            gradients: as `summed` returned them.
+            loss: as for a call, summed.
+            bad: scalar bool: the batch was bad from the start, so that what is not finite is no overflow;
+                the same on each replica. None for false.
+        """
+        return self._update(gradients, loss, bad)
 
     def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
         sums, losses = self.summed(gradients, [] if loss is None else [loss])
@@ -185,7 +197,7 @@ class Update:
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
 
-    def _update(self, gradients: list[Any], loss: Any) -> tf.Tensor:
+    def _update(self, gradients: list[Any], loss: Any, bad: tf.Tensor | None) -> tf.Tensor:
         if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
             # What does not train is neither checked nor in the norm.
             gradients = self._inner.without_frozen(gradients, self.variables)
@@ -194,16 +206,18 @@ class Update:
         if self.may_skip:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
             overflow = None if self._scale is None else self._overflow
-            when(finite, self._take, gradients, [] if loss is None else [loss], otherwise=overflow)
-            return finite
+            given = [[] if value is None else [value] for value in (loss, bad)]
+            done = when(finite, self._take, gradients, *given, otherwise=overflow)
+            with tf.control_dependencies([done]):
+                return tf.identity(finite)
         checked = []
         if self.on_nonfinite == "raise":
             checked = [once(check_finite, gradients, self.names, loss)]
         with tf.control_dependencies(checked):
-            self._take(gradients, [])
+            self._take(gradients)
             return tf.constant(True)
 
-    def _take(self, gradients: list[Any], losses: list[Any]) -> None:
+    def _take(self, gradients: list[Any], *_: Any) -> None:
         """Accumulates or applies finite, unscaled gradients."""
         if self._scale is not None:
             self._scale.grow()
@@ -232,7 +246,7 @@ class Update:
         else:
             apply_sums(self._inner, gradients, self.variables)
 
-    def _overflow(self, gradients: list[Any], losses: list[Any]) -> None:
+    def _overflow(self, gradients: list[Any], losses: list[Any], bad: list[Any]) -> None:
         """Halves the loss scale, after gradients that are not finite."""
         assert self._scale is not None
         waits = []
@@ -243,6 +257,7 @@ class Update:
                 with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
                     return tf.constant(True)
 
-            waits = [tf.cond(self._scale.halved() < 1.0, fail, lambda: tf.constant(True))]
+            hopeless = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *bad]))
+            waits = [tf.cond(hopeless, fail, lambda: tf.constant(True))]
         with tf.control_dependencies(waits):
             self._scale.halve()

@@ -79,7 +79,7 @@ def when(
     action: Callable[..., Any],
     *tensors: Any,
     otherwise: Callable[..., Any] | None = None,
-) -> None:
+) -> tf.Tensor:
     """Runs `action(*tensors)`, which changes variables, if `condition` holds, else `otherwise(*tensors)`.
 
     On several replicas the condition stands around all of them, so that the action may do what they only
@@ -90,22 +90,24 @@ def when(
         action: a function of tensors.
         tensors: nests of tensors of this replica; `action` uses no others that are a replica's.
         otherwise: as `action`; None for nothing.
+
+    Returns:
+        A scalar for what has to wait until this has run.
     """
     if not in_replica():
-        _if(condition, partial(action, *tensors), otherwise and partial(otherwise, *tensors))
-        return
+        return _if(condition, partial(action, *tensors), otherwise and partial(otherwise, *tensors))
 
-    def on_all(strategy: Any, conditions: Any, given: Any) -> None:
+    def on_all(strategy: Any, conditions: Any, given: Any) -> tf.Tensor:
         def each(chosen: Callable[..., Any]) -> Callable[[], Any]:
             return lambda: strategy.extended.call_for_each_replica(chosen, args=given)
 
         first = strategy.experimental_local_results(conditions)[0]
-        _if(first, each(action), otherwise and each(otherwise))
+        return _if(first, each(action), otherwise and each(otherwise))
 
-    tf.distribute.get_replica_context().merge_call(on_all, args=(condition, tensors))
+    return tf.distribute.get_replica_context().merge_call(on_all, args=(condition, tensors))
 
 
-def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[], Any] | None) -> None:
+def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[], Any] | None) -> tf.Tensor:
     def branch(run: Callable[[], Any] | None) -> Callable[[], tf.Tensor]:
         def body() -> tf.Tensor:
             if run is not None:
@@ -114,7 +116,7 @@ def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[],
 
         return body
 
-    tf.cond(condition, branch(action), branch(otherwise))
+    return tf.cond(condition, branch(action), branch(otherwise))
 
 
 def once(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:

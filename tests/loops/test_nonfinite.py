@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, models, optim
-from gradloop.loops.nonfinite import all_finite, check_finite, nonfinite_inputs
+from gradloop.loops.nonfinite import all_finite, check_finite, has_nan, nonfinite_inputs
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=40)
@@ -165,6 +165,37 @@ def test_sums_of_slices_and_of_shapes_not_known():
     assert not all_finite([tf.fill([2], 2e38)])
 
 
+@pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
+def test_bad_inputs_are_no_overflow(source):
+    """A loss scale may be what makes gradients infinite; of NaN in the inputs it is innocent."""
+    keras.config.set_dtype_policy("mixed_float16")
+    model, good = norm_model(), norm_model()
+    step, reference = make(model), make(good)
+    for start in (0, 8, 16):
+        reference(X[start : start + 8], Y[start : start + 8])
+    with pytest.raises(loops.NonFiniteError, match="step 4: .*'hidden/kernel'") as caught:
+        run_all(step, source, BAD, Y)
+    assert source == "call" or len(caught.value.records) == 3, "the step that failed was recorded"
+    assert_same(model, good.get_weights())
+    assert float(step.optimizer.dynamic_scale) == float(reference.optimizer.dynamic_scale)
+
+
+@pytest.mark.parametrize(("bad", "on_nonfinite"), [(np.inf, "raise"), (1e30, "raise"), (np.nan, "skip")])
+def test_what_may_be_an_overflow_is_skipped(bad, on_nonfinite):
+    keras.config.set_dtype_policy("mixed_float16")
+    model, good = norm_model(), norm_model()
+    step, reference = make(model, on_nonfinite=on_nonfinite), make(good)
+    x = np.nan_to_num(BAD, nan=bad)
+    run_all(step, "arrays", x, Y)
+    for start in (0, 8, 16):
+        reference(X[start : start + 8], Y[start : start + 8])
+    scale = reference.optimizer.dynamic_scale
+    scale.assign(float(scale) / 2)  # as Keras does after an overflow
+    reference(X[32:], Y[32:])
+    assert_same(model, good.get_weights())
+    assert float(step.optimizer.dynamic_scale) == float(scale)
+
+
 def test_other_tensorflow_errors_pass():
     def broken(model, batch):
         with tf.control_dependencies([tf.debugging.Assert(tf.size(batch[0]) < 0, ["of my own"])]):
@@ -172,6 +203,12 @@ def test_other_tensorflow_errors_pass():
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="of my own"):
         loops.TrainStep(norm_model(), broken, "sgd")(X[:8], Y[:8])
+
+
+def test_has_nan():
+    numbers, words = tf.constant([np.inf, -np.inf, 1.0]), tf.constant([1, 2])
+    assert not has_nan((numbers, words)) and not has_nan(words)
+    assert has_nan({"a": numbers, "b": tf.constant([[1.0, np.nan]], tf.float16)})
 
 
 def test_nonfinite_inputs_counts():
@@ -203,17 +240,21 @@ def images(bad=np.nan):
     return x, np.random.default_rng(3).integers(0, 10, 48)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("bad", "policy"), [(np.nan, "float32"), (np.inf, "float32"), (np.nan, "mixed_float16")]
+)
 @pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
 @pytest.mark.parametrize("kind", ["subclassed", "nested"])
-def test_bad_inputs_before_a_frozen_pooling(kind, source, bad):
+def test_bad_inputs_before_a_frozen_pooling(kind, source, bad, policy):
     """On a CPU, max-pooling turns NaN into a number, and what trains behind it sees none."""
+    keras.config.set_dtype_policy(policy)
     x, y = images(bad)
     model, good = pooled(kind), pooled(kind)
     step, reference = (make(each, variables="fc3") for each in (model, good))
     for start in (0, 8):
         reference(x[start : start + 8], y[start : start + 8])
-    with pytest.raises(loops.NonFiniteError, match="step 3: ") as caught:
+    updates = int(reference.optimizer.iterations)  # fewer than steps where the loss scale had to fall first
+    with pytest.raises(loops.NonFiniteError, match=f"step {updates + 1}: ") as caught:
         run_all(step, source, x, y)
     if source != "dataset":
         assert "The inputs of this batch hold 1 values that are not finite" in str(caught.value)

@@ -31,19 +31,22 @@ def a_transform_that_draws_at_random(strategy):
 def a_bad_gradient_is_named(strategy):
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return  # an error on several workers ends their reductions for good
-    with strategy.scope():
-        model = dense()
-        step = loops.TrainStep(model, DIGITS, K.SGD(0.1))
-    x, before = X[:16].copy(), model.get_weights()
-    x[-1] = np.nan  # the last replica's
-    try:
-        one_step(step, x, Y[:16])
-    except loops.NonFiniteError as error:
-        assert error.variable == "first/kernel", error.variable
-    else:
-        raise AssertionError("not found")
-    for now, then in zip(model.get_weights(), before):
-        np.testing.assert_array_equal(now, then)
+    for policy in ("float32", "mixed_float16"):
+        with strategy.scope():
+            keras.config.set_dtype_policy(policy)
+            model = dense()
+            keras.config.set_dtype_policy("float32")
+            step = loops.TrainStep(model, DIGITS, K.SGD(0.1))
+        x, before = X[:16].copy(), model.get_weights()
+        x[-1] = np.nan  # the last replica's
+        try:
+            one_step(step, x, Y[:16])
+        except loops.NonFiniteError as error:
+            assert error.variable == "first/kernel", error.variable
+        else:
+            raise AssertionError("not found")
+        for now, then in zip(model.get_weights(), before):
+            np.testing.assert_array_equal(now, then)
 
 
 @cell

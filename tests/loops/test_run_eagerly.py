@@ -1,0 +1,134 @@
+"""After `tf.config.run_functions_eagerly(True)` a debugger can enter a step, whose numbers stay the same."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import loops, models, optim
+
+K = keras.optimizers
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.random((40, 28, 28, 1), "float32")
+DIGITS = RANDOM.integers(0, 10, 40)
+BATCH = 8
+
+
+@pytest.fixture
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+class Watch(keras.layers.Layer):
+    """Keeps what a breakpoint here would find: values, or the symbols of a trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def call(self, x):
+        self.seen.append(tf.is_symbolic_tensor(x))
+        return x
+
+
+def lenet(kind=models.LeNet5, **options):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((28, 28, 1)), Watch(), kind(**options)])
+
+
+def grouped(model):
+    groups = {"features": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc")}
+    optimizer = optim.GroupedOptimizer(K.Adam(1e-3), optim.partition(model, groups))
+    optimizer.freeze("features")
+    return optimizer
+
+
+CASES = {
+    "subclassed": {},
+    "sequential": {"kind": models.lenet5_sequential},
+    "functional": {"kind": models.lenet5_functional},
+    "dropout and BatchNorm": {"dropout": 0.3, "batch_norm": True},
+    "clipped sums": {"step": {"clip_norm": 0.1, "accumulate": 2}},
+    "what may be skipped": {"step": {"on_nonfinite": "skip"}},
+    "some layers": {"step": {"variables": "fc"}},
+    "groups": {"optimizer": grouped},
+    "XLA": {"step": {"jit_compile": True}},
+}
+# Where a graph has other kernels: rounding, which 20 steps of training let grow.
+TOLERANCES = {"dropout and BatchNorm": 2e-5, "XLA": 2e-4}
+
+
+def build(kind=models.LeNet5, optimizer=lambda model: K.SGD(0.05, momentum=0.9), step=None, **options):
+    model = lenet(kind, **options)
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    return loops.TrainStep(model, loss, optimizer(model), metrics=["accuracy"], **(step or {}))
+
+
+def trained(source, **options):
+    """Weights and logs after 20 steps."""
+    step = build(**options)
+    arrays = loops.Batches(IMAGES, DIGITS, BATCH, shuffle=False)
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, DIGITS)).batch(BATCH)
+    if source == "call":
+        logs = [step(x, y) for _ in range(4) for x, y in data]
+        return step, {name: [float(log[name]) for log in logs] for name in logs[0]}
+    return step, loops.train(step, arrays if source == "arrays" else data, epochs=4).history
+
+
+def assert_same(step, traced, logs, expected, tolerance):
+    entered, other = (set(each.model.layers[0].seen[1:]) for each in (step, traced))  # without building
+    assert (entered, other) == ({False}, {True})
+    assert logs.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(logs[name], values, rtol=10 * tolerance, err_msg=name)
+    for one, two in zip(step.model.get_weights(), traced.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("case", "source"),
+    [*((case, "arrays") for case in CASES), ("subclassed", "call"), ("subclassed", "dataset")],
+)
+def test_same_numbers(case, source, eagerly):
+    step, logs = trained(source, **CASES[case])
+    tf.config.run_functions_eagerly(False)
+    traced, expected = trained(source, **CASES[case])
+    assert_same(step, traced, logs, expected, TOLERANCES.get(case, 1e-6))
+
+
+def test_evaluation(eagerly):
+    step = build()
+    data = loops.Batches(IMAGES, DIGITS, 9, shuffle=False)
+    logs = loops.evaluate(loops.EvalStep(step.model, step.loss, ["accuracy"]), data)
+    assert set(step.model.layers[0].seen[1:]) == {False}
+    tf.config.run_functions_eagerly(False)
+    expected = loops.evaluate(loops.EvalStep(step.model, step.loss, ["accuracy"]), data)
+    assert logs == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_bad_batch_leaves_everything_as_it_was(eagerly):
+    x = IMAGES.copy()
+    x[20] = np.nan  # in the third batch
+    step, reference = (build(batch_norm=True) for _ in range(2))
+    for start in (0, BATCH):
+        reference(IMAGES[start : start + BATCH], DIGITS[start : start + BATCH])
+    with pytest.raises(loops.NonFiniteError, match="step 3: the gradient of 'lenet5/conv1/kernel'"):
+        step.run(iter(loops.Batches(x, DIGITS, BATCH, shuffle=False)), 5)
+    for one, two in zip(step.model.get_weights(), reference.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
+
+
+def test_there_and_back():
+    """What was traced before is there again afterwards."""
+    step = build()
+    step(IMAGES[:BATCH], DIGITS[:BATCH])
+    tf.config.run_functions_eagerly(True)
+    try:
+        step(IMAGES[:BATCH], DIGITS[:BATCH])
+    finally:
+        tf.config.run_functions_eagerly(False)
+    traces = step.traces
+    step(IMAGES[:BATCH], DIGITS[:BATCH])
+    assert step.traces == traces
