@@ -1,7 +1,7 @@
-"""Labels that do not fit the network's classes, told before they reach a kernel.
+"""Labels and targets that do not fit the network's outputs, told before they reach a kernel.
 
-TensorFlow fails on them deep inside a CPU kernel and gives NaN on a GPU; Keras rounds a float label down in
-silence.
+On a label out of range TensorFlow fails deep inside a CPU kernel and gives NaN on a GPU; Keras rounds a float
+label down in silence, and stretches targets of another shape over the outputs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+# Keras' losses whose targets have the shape of the predictions.
+_ELEMENTWISE = {
+    getattr(keras.losses, name)
+    for name in (
+        "BinaryCrossentropy BinaryFocalCrossentropy CategoricalCrossentropy CategoricalFocalCrossentropy "
+        "CategoricalHinge CosineSimilarity Dice Hinge Huber KLDivergence LogCosh MeanAbsoluteError Poisson "
+        "MeanAbsolutePercentageError MeanSquaredError MeanSquaredLogarithmicError SquaredHinge Tversky"
+    ).split()
+}
 
 
 class LabelError(ValueError):
@@ -47,6 +57,39 @@ def check_label_spec(labels: Any, predictions: Any) -> None:
         raise LabelError(
             f"`y` is {labels.dtype.name} where this loss takes integer classes 0 to {classes - 1}. "
             "Pass `y.astype('int32')` if the values are whole numbers."
+        )
+
+
+def check_target_shape(loss: Any, targets: Any, predictions: Any) -> None:
+    """Checks that targets have the shape of the predictions, for a loss that compares them one by one.
+
+    A missing or an additional last dimension of 1 is left to Keras, which takes it out.
+
+    Args:
+        loss: a Keras loss; nothing is checked for those of other kinds.
+        targets: tensor, (batch, ...).
+        predictions: tensor, (batch, ...).
+
+    Raises:
+        LabelError: another shape.
+    """
+    if type(loss) not in _ELEMENTWISE or not (tf.is_tensor(targets) and tf.is_tensor(predictions)):
+        return
+    if targets.shape.rank is None or predictions.shape.rank is None:
+        return
+    ours, theirs = targets.shape.as_list(), predictions.shape.as_list()
+    if len(ours) == len(theirs) + 1 and ours[-1] == 1:
+        ours.pop()
+    elif len(theirs) == len(ours) + 1 and theirs[-1] == 1:
+        theirs.pop()
+    same = all(one is None or two is None or one == two for one, two in zip(ours, theirs))
+    if len(ours) != len(theirs) or not same:
+        way_out = "change one of the two, `y` or the last layer"
+        if targets.dtype.is_integer and (len(ours) < len(theirs) or ours[-1] == 1):
+            way_out = f"if `y` holds classes, use 'sparse_categorical_crossentropy'; otherwise {way_out}"
+        raise LabelError(
+            f"`y` has shape {_shape(targets)} and the network's outputs have {_shape(predictions)}, which "
+            f"this loss compares one by one: {way_out}."
         )
 
 
@@ -94,4 +137,4 @@ def on_host(value: Any) -> bool:
 
 
 def _shape(labels: Any) -> str:
-    return "(" + ", ".join("batch" if d is None else str(d) for d in labels.shape) + ")"
+    return str(tuple(labels.shape)).replace("None", "batch")

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from .keras_private import keras_mask
-from .labels import check_label_spec, takes_class_indices
+from .labels import check_label_spec, check_target_shape, takes_class_indices
 from .measures import Measure, resolve_metrics
 from .share import STEP_TAKES_SHARE, Share, examples_in, total_over_replicas
 from .suggest import did_you_mean
@@ -111,6 +111,7 @@ class Objective:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
             predictions = self.model(x, training=training)
+            check_target_shape(self._loss, y, predictions)
             if self.takes_class_indices:
                 check_label_spec(y, predictions)
                 self.classes = predictions.shape[-1]

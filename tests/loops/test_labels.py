@@ -1,5 +1,7 @@
 """Labels that do not fit, at the door and from TensorFlow's kernels."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from gradloop import loops
 from gradloop.loops.labels import (
     check_label_spec,
     check_label_values,
+    check_target_shape,
     label_error,
     on_host,
     takes_class_indices,
@@ -107,6 +110,46 @@ def test_evaluation_looks_too():
 def test_a_column_of_labels_is_no_one_hot():
     step = _step()
     assert np.isfinite(float(step(X, GOOD[:, None])["loss"]))
+
+
+OUTPUTS = {
+    (3,): "`y` has shape (batch,) and the network's outputs have (batch, 3)",
+    (3, 1): "`y` has shape (batch, 1) and",
+    (3, 2): "`y` has shape (batch, 2) and",
+    (3, 3, 3): "`y` has shape (batch, 3, 3) and",
+}
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber", "categorical_crossentropy", "binary_crossentropy"])
+@pytest.mark.parametrize("shape", OUTPUTS, ids=str)
+def test_targets_of_another_shape_than_the_outputs(shape, loss):
+    """Of as many examples as outputs, Keras would compare each output with every target."""
+    step = _step(loss)
+    before = step.model.get_weights()
+    for y in (np.ones(shape), np.ones(shape, "int64")):
+        with pytest.raises(loops.LabelError, match=re.escape(OUTPUTS[shape])) as caught:
+            step(X[:3], y)
+        classes = y.dtype == "int64" and shape in ((3,), (3, 1))
+        assert ("'sparse_categorical_crossentropy'" in str(caught.value)) == classes
+        with pytest.raises(loops.LabelError, match="one by one"):
+            loops.evaluate(_step(loss, cls=loops.EvalStep), loops.Batches(X[:3], y, 3))
+    for now, then in zip(step.model.get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_targets_that_fit_the_outputs():
+    """One output, with a dimension of its own or without, is the same to Keras."""
+    entropy, y = keras.losses.BinaryCrossentropy(), tf.constant([1.0, 0.0])
+    check_target_shape(entropy, y, tf.zeros((2, 1)))
+    check_target_shape(entropy, y[:, None], tf.zeros((2,)))
+    check_target_shape(entropy, tf.zeros((2, 5)), tf.zeros((2, 5, 1)))
+    check_target_shape(entropy, {"a": y}, {"a": tf.zeros((2, 3))})
+    check_target_shape(lambda y, predictions: y, y, tf.zeros((2, 3)))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    x, y = X, np.arange(6.0)
+    values = [float(loops.EvalStep(model, "mse")(x, each)["loss"]) for each in (y, y[:, None])]
+    expected = np.mean((model(x).numpy()[:, 0] - y) ** 2)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
 def test_an_ignored_class_may_be_out_of_range():
