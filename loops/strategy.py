@@ -13,6 +13,8 @@ from .cluster import Cluster
 from .suggest import did_you_mean
 
 _SPECS = ("auto", "one", "mirrored", "mirrored:2", "mirrored:cpu:2", "multiworker", "parameter_server", "tpu")
+# What others call them.
+_ALIASES = {"cpu": "one", "default": "one", "gpu": "mirrored", "gpus": "mirrored", "ps": "parameter_server"}
 _RESOLVERS = {
     "slurm": "SlurmClusterResolver",
     "kubernetes": "KubernetesClusterResolver",
@@ -215,4 +217,5 @@ def _count(spec: str, text: str) -> int:
 
 def _unknown(spec: object) -> ValueError:
     options = ", ".join(map(repr, _SPECS))
-    return ValueError(f"`spec` {spec!r} is no strategy: there are {options}.{did_you_mean(spec, _SPECS)}")
+    meant = _ALIASES.get(str(spec).lower(), spec)
+    return ValueError(f"`spec` {spec!r} is no strategy: there are {options}.{did_you_mean(meant, _SPECS)}")

@@ -24,12 +24,21 @@ def refuse(message: object) -> NoReturn:
 
 
 @contextlib.contextmanager
-def refusing(*errors: type[Exception]) -> Iterator[None]:
-    """Turns the given errors of the block, whose messages are meant for users, into `refuse`."""
+def refusing(*errors: type[Exception], option: str = "", parameter: str = "") -> Iterator[None]:
+    """Turns the given errors of the block, whose messages are meant for users, into `refuse`.
+
+    Args:
+        errors: their types.
+        option: of the command line, which is to blame; named in front of the message.
+        parameter: of a function, by which the messages call the option's value, if they do.
+    """
     try:
         yield
     except errors as error:
-        refuse(error)
+        message = str(error)
+        if parameter:
+            message = message.removeprefix(f"`{parameter}` ").replace(f"`{parameter}`", option)
+        refuse(f"{option}: {message}" if option else message)
 
 
 class Parser(argparse.ArgumentParser):

@@ -95,7 +95,7 @@ def main() -> None:
     )
     model = models.LeNet5(len(data.class_names), dropout=args.dropout)
     optimizer = getattr(keras.optimizers, name)(usual_rate, **options)
-    with refusing(optim.SelectionError):
+    with refusing(optim.SelectionError, option="--train-only"):
         step = loops.TrainStep(
             model, "sparse_categorical_crossentropy", optimizer, variables=args.train_only
         )

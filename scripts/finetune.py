@@ -166,7 +166,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
         import curves
         import model_card
 
-    with refusing(ValueError, TimeoutError):
+    with refusing(ValueError, TimeoutError, option="--devices", parameter="spec"):
         strategy = loops.strategy(args.devices)
     keras.utils.set_random_seed(args.seed)
     problems = (ValueError, OSError, loops.NonFiniteError, optim.SelectionError)

@@ -64,8 +64,9 @@ def main() -> None:
 
         from gradloop import loops, optim
 
-    with refusing(ValueError, TimeoutError, datasets.DataError):
+    with refusing(ValueError, TimeoutError, option="--strategy", parameter="spec"):
         strategy = loops.strategy(args.strategy)
+    with refusing(datasets.DataError):
         data = datasets.load(args.data)
     keras.utils.set_random_seed(args.seed)
     images = loops.Batches(data.x_train, None, args.batch_size, seed=args.seed)

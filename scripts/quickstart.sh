@@ -6,6 +6,12 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+for argument in "$@"; do
+    if [[ $argument = --help || $argument = -h ]]; then # which needs no environment
+        find_python
+        exec "$python" "$root/scripts/train_lenet.py" --help
+    fi
+done
 make_environment data
 # TensorFlow turns on its quicker convolutions by itself only on x86 processors with instructions for neural
 # networks; the others gain as much.

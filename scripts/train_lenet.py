@@ -8,10 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import augmentation
-import curves
-import datasets
-import model_card
 from command_line import (
     Parser,
     below_here,
@@ -105,8 +101,14 @@ def main() -> None:
 
         from gradloop import loops, models, optim
 
+        # These need what the environment holds, which `--help` does without.
+        import augmentation
+        import curves
+        import datasets
+        import model_card
+
     # First of all: devices are made before anything runs on them.
-    with refusing(ValueError, TimeoutError):
+    with refusing(ValueError, TimeoutError, option="--strategy", parameter="spec"):
         strategy = loops.strategy(args.strategy)
         # Of several workers, all train and one tells and writes.
         chief = loops.is_chief()
@@ -125,7 +127,7 @@ def main() -> None:
     # The model, the optimizer and the step, on the device or devices of the strategy.
     steps = args.epochs * len(train_data)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
-    with strategy.scope(), refusing(optim.SelectionError):
+    with strategy.scope(), refusing(optim.SelectionError, option="--train-only"):
         model = models.LeNet5(len(data.class_names), dropout=args.dropout)
         schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
         optimizer = getattr(keras.optimizers, name)(

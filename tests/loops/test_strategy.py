@@ -104,6 +104,8 @@ def test_gpus_that_are_not_there(spec, asked, monkeypatch):
         ("on", "`spec` 'on' is no strategy: there are .* Did you mean 'one'?"),
         ("Auto", "Did you mean 'auto'?"),
         ("mirored", "Did you mean 'mirrored'?"),
+        ("gpu", "Did you mean 'mirrored'?"),
+        ("CPU", "Did you mean 'one'?"),
         ("mirrored:tpu:2", "is no strategy"),
         ("multiworker:pbs", "is no strategy"),
         ("mirrored:0", "ends in '0' where a number of devices is wanted"),

@@ -61,6 +61,20 @@ def test_refusing_makes_one_line_of_a_message(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "error: first second\n"
 
 
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("`spec` 'gpu' is no strategy", "--strategy: 'gpu' is no strategy"),
+        ("use another `spec`", "--strategy: use another --strategy"),
+        ("TF_CONFIG lists none", "--strategy: TF_CONFIG lists none"),
+    ],
+)
+def test_refusing_names_the_option(message: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), refusing(ValueError, option="--strategy", parameter="spec"):
+        raise ValueError(message)
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
 def test_refusing_lets_other_errors_through() -> None:
     with pytest.raises(TypeError, match="a bug"), refusing(ValueError):
         raise TypeError("a bug")

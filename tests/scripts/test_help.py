@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,20 @@ def test_help_needs_no_tensorflow(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert SAYS[name] in " ".join(done.stdout.split())
+
+
+def test_quickstart_helps_before_it_installs(tmp_path: Path) -> None:
+    """By a Python that has nothing installed."""
+    bare = tmp_path / "scripts"
+    bare.mkdir()
+    for name in ("quickstart.sh", "environment.sh", "train_lenet.py", "command_line.py"):
+        shutil.copy(SCRIPTS / name, bare)
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    done = subprocess.run(
+        ["bash", str(bare / "quickstart.sh"), "--train-only", "conv", "--help"],
+        env={**os.environ, "PYTHON": str(tmp_path / "bare" / "bin" / "python")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert SAYS["train_lenet"] in done.stdout and not (tmp_path / ".venv").exists()
