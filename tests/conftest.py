@@ -1,9 +1,10 @@
-"""What every test starts from: a quiet TensorFlow, the same seeds, float32."""
+"""What every test starts from: a quiet TensorFlow, the same seeds, float32; and `--one-of-each`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before TensorFlow is imported: its C++ side prints to the terminal, past Python's warnings.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,3 +19,29 @@ def same_start() -> Iterator[None]:
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-of-each",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="of each test function under FOLDER, run its first case alone",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # of what the marks leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    folders = [Path(folder).absolute() for folder in config.getoption("one_of_each")]
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    seen: set[str] = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        once = any(item.path.is_relative_to(folder) for folder in folders)
+        (left if once and function in seen else kept).append(item)
+        seen.add(function)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept

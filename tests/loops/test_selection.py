@@ -95,7 +95,9 @@ def test_nothing_is_recorded_of_a_step_that_fails_and_its_state_can_be_put_back(
         chosen.loop.many(batches(X_BAD), 3, nothing)
     losses = by_hand(reference, reference.trainable_variables, [0])
     np.testing.assert_allclose(chosen.loop.rows[:, 0], losses, rtol=1e-5)
-    assert np.isnan(network.get_layer("norm").moving_mean.numpy()).any()
+    # The failed step may have come to this before it ended, or not.
+    network.get_layer("norm").moving_mean.assign([np.nan] * 4)
+    metric.count.assign(8)
     chosen.state.restore()
     assert_same(network, reference)
     assert float(metric.count) == 4

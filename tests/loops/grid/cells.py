@@ -11,10 +11,26 @@ import tensorflow as tf
 
 from gradloop import loops
 
-from .harness import DIGITS, IMAGES, WEIGHT, WORDS, K, L, X, Y, cell, dense, equal, one_step, run, same
+from .harness import (
+    DIGITS,
+    IMAGES,
+    WEIGHT,
+    WORDS,
+    K,
+    L,
+    X,
+    Y,
+    cell,
+    dense,
+    equal,
+    one_step,
+    run,
+    same,
+    shared,
+)
 
 
-@cell
+@shared
 def plain(strategy):
     equal(strategy, metrics=("accuracy",), evaluated=True)
 
@@ -27,7 +43,7 @@ def a_transform_that_draws_at_random(strategy):
     equal(strategy, transform=noisy)
 
 
-@cell
+@shared
 def a_bad_gradient_is_named(strategy):
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return  # an error on several workers ends their reductions for good
@@ -49,7 +65,7 @@ def a_bad_gradient_is_named(strategy):
             np.testing.assert_array_equal(now, then)
 
 
-@cell
+@shared
 def L1_and_L2(strategy):
     equal(strategy, make=lambda: dense(kernel_regularizer=keras.regularizers.L1L2(1e-3, 1e-2)))
 
@@ -59,13 +75,13 @@ def normalised(synchronized):
     return keras.Sequential([keras.Input((6,)), L.Dense(8, use_bias=False, name="first"), layer, L.Dense(3)])
 
 
-@cell
+@shared
 def BatchNorm_synchronised(strategy):
     # Keras takes the variance as E[x^2] - E[x]^2 where one device takes E[(x - E[x])^2].
     equal(strategy, 1e-5, make=lambda: normalised(True), evaluated=True)
 
 
-@cell
+@shared
 def BatchNorm_not_synchronised(strategy):
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
@@ -98,7 +114,7 @@ def BatchNorm_not_synchronised(strategy):
     np.testing.assert_allclose(loss, alone, rtol=1e-6)
 
 
-@cell
+@shared
 def dropout(strategy):
     def make():
         return keras.Sequential([keras.Input((6,)), L.Dense(64, "relu"), L.Dropout(0.5), L.Dense(3)])
@@ -126,7 +142,7 @@ def loss_of(seen):
     return loss
 
 
-@cell
+@shared
 def a_last_batch_smaller_than_the_replicas(strategy):
     equal(strategy, batch=20, weight=WEIGHT, evaluated=True)  # 41 = 20 + 20 + 1
     entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -134,7 +150,7 @@ def a_last_batch_smaller_than_the_replicas(strategy):
     equal(strategy, batch=38, y=np.eye(3, dtype="float32")[Y], loss=entropy, **penalised)
 
 
-@cell
+@shared
 def mixed_float16_with_an_infinity_on_one_replica(strategy):
     found = []
     for where in (None, strategy):
@@ -173,7 +189,7 @@ def metrics(strategy):
     equal(strategy, make=make, y=y, loss="binary_crossentropy", metrics=wanted, evaluated=True)
 
 
-@cell
+@shared
 def sample_weights(strategy):
     equal(strategy, weight=WEIGHT, metrics=("accuracy",), evaluated=True)
     for reduction in ("mean_with_sample_weight", "sum"):

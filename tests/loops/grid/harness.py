@@ -20,11 +20,22 @@ WORDS = RNG.integers(0, 5, (41, 4))
 IMAGES = RNG.standard_normal((41, 6, 6, 1)).astype("float32")
 DIGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 CELLS: dict[str, Any] = {}
+# Those in which many replicas are another case than two: what is shared out, and what is summed.
+SHARED: list[str] = []
 
 
 def cell(function):
-    CELLS[function.__name__.replace("_", " ")] = function
+    CELLS[name_of(function)] = function
     return function
+
+
+def shared(function):
+    SHARED.append(name_of(function))
+    return cell(function)
+
+
+def name_of(function):
+    return function.__name__.replace("_", " ")
 
 
 def mirrored(replicas):

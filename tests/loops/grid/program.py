@@ -1,7 +1,7 @@
 """`python program.py REPLICAS` runs all cells of the grid, in a process that may make logical devices.
 
 It prints JSON: the name of each cell and, for a cell that fails, why. `python program.py workers` runs them
-on the workers that TF_CONFIG lists.
+on the workers that TF_CONFIG lists. With a second argument, `shared`, it runs those of `SHARED` alone.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ if __name__ == "__main__" and sys.argv[1] != "workers":
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.loops.grid import cells, update_cells  # noqa: E402, F401  # each adds its own to CELLS
-from tests.loops.grid.harness import CELLS, mirrored  # noqa: E402
+from tests.loops.grid.harness import CELLS, SHARED, mirrored  # noqa: E402
 
 
-def main(where):
+def main(where, which="all"):
     found = {}
     workers = tf.distribute.MultiWorkerMirroredStrategy() if where == "workers" else None
     for name, function in CELLS.items():
+        if which == "shared" and name not in SHARED:
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -41,4 +43,4 @@ def main(where):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

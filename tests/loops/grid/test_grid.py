@@ -18,13 +18,18 @@ def results(program, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-SLOW = [pytest.param(replicas, marks=pytest.mark.slow) for replicas in (8, 4, 1)]
+CASES = [
+    pytest.param(2, "all", 29, marks=pytest.mark.slow),
+    (1, "shared", 12),
+    (8, "shared", 12),
+    *(pytest.param(replicas, "all", 29, marks=pytest.mark.long) for replicas in (1, 4, 8)),
+]
 
 
-@pytest.mark.parametrize("replicas", [*SLOW, 2])
-def test_replicas_give_the_numbers_of_one_device(replicas):
-    found = results("program.py", str(replicas))
-    assert len(found) >= 29
+@pytest.mark.parametrize(("replicas", "which", "cells"), CASES)
+def test_replicas_give_the_numbers_of_one_device(replicas, which, cells):
+    found = results("program.py", str(replicas), which)
+    assert len(found) >= cells
     failed = {name: why for name, why in found.items() if why}
     assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
