@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -56,6 +56,47 @@ class Problem:
 
         specs = (tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.int64))
         return tf.data.Dataset.from_generator(generate, output_signature=specs)
+
+
+class Logits:
+    """Three classes by their logits: 64 examples with weights, and two models, one with a BatchNorm."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self.x = random.normal(size=(64, 6)).astype("float32")
+        self.y = random.integers(0, 3, size=64)
+        self.weight = random.uniform(0.1, 2.0, size=64).astype("float32")
+
+    def dense_model(self) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(8, "tanh", kernel_regularizer="l2", name="hidden"),
+                keras.layers.Dense(3, name="head"),
+            ]
+        )
+
+    def norm_model(self) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(8, use_bias=False, name="hidden"),
+                keras.layers.BatchNormalization(name="norm"),
+                keras.layers.ReLU(),
+                keras.layers.Dense(3, name="head"),
+            ]
+        )
+
+    def crossentropy(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def batches(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Batches of 16 with their weights, again and again."""
+        for number in range(1000):
+            part = slice(number % 4 * 16, number % 4 * 16 + 16)
+            yield self.x[part], self.y[part], self.weight[part]
 
 
 class Layered:
@@ -127,6 +168,11 @@ def problem() -> Problem:
 
 
 @pytest.fixture
+def logits() -> Logits:
+    return Logits()
+
+
+@pytest.fixture
 def layered() -> Layered:
     return Layered()
 
@@ -152,3 +198,19 @@ def assert_same_logs() -> Callable[..., None]:
             np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2e-6, err_msg=name)
 
     return assert_same
+
+
+@pytest.fixture
+def run_all() -> Callable[..., None]:
+    """Trains on all examples in their order, in batches of 8: `run_all(step, source, x, y)`."""
+
+    def run_all(step: loops.TrainStep, source: str, x: Any, y: Any) -> None:
+        if source == "call":
+            for start in range(0, len(x), 8):
+                step(x[start : start + 8], y[start : start + 8])
+        elif source == "arrays":
+            step.run(iter(loops.Batches(x, y, 8, shuffle=False)), len(x) // 8)
+        else:
+            step.run(iter(tf.data.Dataset.from_tensor_slices((x, y)).batch(8)), len(x) // 8)
+
+    return run_all
