@@ -84,6 +84,6 @@ class Gradloop(Contender):
 
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
-    """`"gradloop"` (everything on), `"gradloop-plain"` (off), `"gradloop-hook"` (a batch hook)."""
-    callback = {"gradloop": EpochLosses, "gradloop-hook": BatchLosses}.get(name)
-    return Gradloop(case, images, labels, callback=callback() if callback else None)
+    """`"gradloop"` and its twin: everything on; `"gradloop-plain"`: off; `"gradloop-hook"`: a batch hook."""
+    callbacks = {"gradloop-plain": None, "gradloop-hook": BatchLosses()}
+    return Gradloop(case, images, labels, callback=callbacks.get(name, EpochLosses()))

@@ -62,6 +62,14 @@ PEERS: dict[str, Peer] = {
             "everything and a callback with a batch hook: a call per step (only when asked for)",
             default=False,
         ),
+        Peer(
+            "gradloop-twin",
+            "tensorflow",
+            "bench.ours",
+            (*_TENSORFLOW, "gradloop.loops"),
+            "gradloop once more: how far apart two equal processes are (only when asked for)",
+            default=False,
+        ),
         Peer("fit", "tensorflow", "bench.keras_fit", _TENSORFLOW, "model.fit as it comes"),
         Peer(
             "fit-tuned",
