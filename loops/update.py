@@ -179,25 +179,6 @@ class Update:
             bad: scalar bool: the batch was bad from the start, so that what is not finite is no overflow;
                 the same on each replica. None for false.
         """
-        return self._update(gradients, loss, bad)
-
-    def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
-        sums, losses = self.summed(gradients, [] if loss is None else [loss])
-        return self.apply(sums, losses[0] if losses else None)
-
-    @property
-    def accumulators(self) -> list[tf.Variable]:
-        """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
-        return [*self._sums, self._calls] if self.accumulate > 1 else []
-
-    def forget(self) -> None:
-        """Drops gradients that were accumulated but not applied yet."""
-        if self.accumulate > 1:
-            self._calls.assign(0)
-            for total in self._sums:
-                total.assign(tf.zeros_like(total))
-
-    def _update(self, gradients: list[Any], loss: Any, bad: tf.Tensor | None) -> tf.Tensor:
         if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
             # What does not train is neither checked nor in the norm.
             gradients = self._inner.without_frozen(gradients, self.variables)
@@ -216,6 +197,22 @@ class Update:
         with tf.control_dependencies(checked):
             self._take(gradients)
             return tf.constant(True)
+
+    def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
+        sums, losses = self.summed(gradients, [] if loss is None else [loss])
+        return self.apply(sums, losses[0] if losses else None)
+
+    @property
+    def accumulators(self) -> list[tf.Variable]:
+        """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
+        return [*self._sums, self._calls] if self.accumulate > 1 else []
+
+    def forget(self) -> None:
+        """Drops gradients that were accumulated but not applied yet."""
+        if self.accumulate > 1:
+            self._calls.assign(0)
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
 
     def _take(self, gradients: list[Any], *_: Any) -> None:
         """Accumulates or applies finite, unscaled gradients."""
