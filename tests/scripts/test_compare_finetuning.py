@@ -16,6 +16,7 @@ from compare_finetuning import Result, summary
 def test_runs_every_way_and_writes_the_figures(
     tmp_path: Path,
     run: Callable[..., None],
+    small_net: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -24,7 +25,7 @@ def test_runs_every_way_and_writes_the_figures(
     x = (rng.integers(0, 100, (20, 32, 32, 3)) + 150 * y[:, None, None, None]).astype("uint8")
     np.savez(tmp_path / "small.npz", x_train=x, y_train=y)
     monkeypatch.chdir(tmp_path)
-    options = ["--data", "small.npz", "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
+    options = ["--data", "small.npz", "--backbone", "SmallNet", "--weights", "none", "--size", "32"]
     options += ["--epochs", "1", "--seeds", "1", "--csv", "a/b.csv", "--picture", "a/c.png"]
     run(compare_finetuning, *options, "--ways", "both", "head", "--log-dir", "logs")
     with open("a/b.csv", newline="") as file:

@@ -141,7 +141,7 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
 
 
 def test_the_hparams_tab_has_its_columns_and_rows(
-    small: str, tmp_path: Path, run: Callable[..., None]
+    small: str, tmp_path: Path, run: Callable[..., None], no_matplotlib: None
 ) -> None:
     run(compare_optimizers, *short(small, tmp_path / "logs", "--learning-rate", "sgd=0.3"))
     experiment = metadata.parse_experiment_plugin_data(plugin_data(tmp_path / "logs"))
@@ -183,17 +183,22 @@ def test_the_hparams_tab_has_its_columns_and_rows(
 
 
 def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
-    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     tables, losses = [], {}
     # At rates that move nothing, only weights and order are left to tell the runs apart.
     still = ["--learning-rate", "sgd=1e-20", "--learning-rate", "adagrad=1e-20"]
-    for number, seed in enumerate(("5", "5", "6")):
+    names = ("sgd", "adagrad", "adam")
+    for number, (seed, some) in enumerate([("5", names), ("5", names), ("6", names[:2])]):
         folder = tmp_path / str(number)
-        options = ["--optimizers", "sgd", "adagrad", "adam", *still, "--seed", seed]
+        options = ["--optimizers", *some, *still, "--seed", seed]
         run(compare_optimizers, *short(small, folder, *options))
         tables.append(rows(capsys.readouterr().out))
-        for name in ("sgd", "adagrad", "adam"):
+        for name in some:
             losses[number, name] = [value for _, value in scalars(folder / name / "steps")["step/loss"]]
     assert losses[0, "sgd"] == losses[0, "adagrad"]
     assert losses[0, "sgd"][0] == losses[0, "adam"][0] and losses[0, "sgd"] != losses[0, "adam"]
@@ -203,7 +208,11 @@ def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
 
 
 def test_the_test_images_play_no_part(
-    small: str, tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with np.load(small) as arrays:
         wrong = {**arrays, "x_test": arrays["x_test"] / 2, "y_test": 1 - arrays["y_test"]}

