@@ -205,7 +205,8 @@ class BaseStep(abc.ABC):
 
         def check() -> None:
             if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
-                if self._labels_fit is None or self._labels_fit() is not iterator.batches:
+                known = self._labels_fit is not None and self._labels_fit() is iterator.batches
+                if not known and self.objective.classes is not None:
                     self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
                     self._labels_fit = weakref.ref(iterator.batches)
 

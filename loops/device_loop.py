@@ -233,7 +233,7 @@ class DeviceLoop:
         self._buffer.scatter_update(tf.IndexedSlices(self._row(batch, number), step))
 
     def _row(self, batch: Any, *number: tf.Tensor) -> tf.Tensor:
-        self.traces += 1
+        self.traces += not tf.executing_eagerly()
         return tf.stack([*self._body(batch), *number])
 
 

@@ -47,9 +47,10 @@ def executor(inline: bool) -> contextlib.AbstractContextManager[Any]:
 
     Args:
         inline: run operations one after another on the calling thread. Where TensorFlow does not offer it,
-            the default executor is used.
+            the default executor is used, as it is where functions run eagerly: nobody has looked then at
+            what the step calls (see `nests_calls`).
     """
-    choose = _function_executor_type() if inline else None
+    choose = _function_executor_type() if inline and not tf.config.functions_run_eagerly() else None
     return choose("SINGLE_THREADED_EXECUTOR") if choose else contextlib.nullcontext()
 
 

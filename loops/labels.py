@@ -63,7 +63,8 @@ def check_label_spec(labels: Any, predictions: Any) -> None:
 def check_target_shape(loss: Any, targets: Any, predictions: Any) -> None:
     """Checks that targets have the shape of the predictions, for a loss that compares them one by one.
 
-    A missing or an additional last dimension of 1 is left to Keras, which takes it out.
+    A missing or an additional last dimension of 1 is left to Keras, which takes it out. Targets of length 1
+    along an axis between the first and the last are for all positions there.
 
     Args:
         loss: a Keras loss; nothing is checked for those of other kinds.
@@ -82,10 +83,12 @@ def check_target_shape(loss: Any, targets: Any, predictions: Any) -> None:
         ours.pop()
     elif len(theirs) == len(ours) + 1 and theirs[-1] == 1:
         theirs.pop()
-    same = all(one is None or two is None or one == two for one, two in zip(ours, theirs))
-    if len(ours) != len(theirs) or not same:
+    inner, pairs = range(1, len(ours) - 1), enumerate(zip(ours, theirs))
+    fit = all(one in (None, two) or two is None or (one == 1 and axis in inner) for axis, (one, two) in pairs)
+    if len(ours) != len(theirs) or not fit:
         way_out = "change one of the two, `y` or the last layer"
-        if targets.dtype.is_integer and (len(ours) < len(theirs) or ours[-1] == 1):
+        column = len(ours) < len(theirs) or ours[-1:] == [1]
+        if targets.dtype.is_integer and column and predictions.shape[-1:] != [1]:
             way_out = f"if `y` holds classes, use 'sparse_categorical_crossentropy'; otherwise {way_out}"
         raise LabelError(
             f"`y` has shape {_shape(targets)} and the network's outputs have {_shape(predictions)}, which "

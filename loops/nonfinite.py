@@ -125,21 +125,25 @@ def hides_nan(model: keras.Model) -> bool:
 
 def nan_of(inputs: Any) -> tf.Tensor:
     """Returns NaN if an element of a nest's floating tensors is NaN or infinite, else 0: float32 scalar."""
-    floats = [tensor for tensor in tf.nest.flatten(inputs) if tensor.dtype.is_floating]
+    floats = _floats(inputs)
     return tf.where(all_finite(floats), 0.0, math.nan) if floats else tf.constant(0.0)
 
 
-def has_nan(inputs: Any) -> tf.Tensor:
+def has_nan(batch: Any) -> tf.Tensor:
     """Returns a scalar bool tensor: an element of a nest's floating tensors is NaN.
 
     Unlike an infinity, that is nothing that half precision makes of a large number.
     """
-    floats = [tensor for tensor in tf.nest.flatten(inputs) if tensor.dtype.is_floating]
-    return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(tensor)) for tensor in floats)])
+    return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(each)) for each in _floats(batch))])
 
 
 def nonfinite_inputs(batch: Any) -> str:
     """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
-    floats = [t for t in tf.nest.flatten(batch) if t.dtype.is_floating]
-    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in floats)
+    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(batch))
     return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""
+
+
+def _floats(nest: Any) -> list[tf.Tensor]:
+    """The floating tensors of a nest, of sparse and ragged ones those of their values."""
+    tensors = tf.nest.flatten(nest, expand_composites=True)
+    return [tensor for tensor in tensors if tensor is not None and tensor.dtype.is_floating]

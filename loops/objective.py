@@ -10,7 +10,13 @@ import keras
 import tensorflow as tf
 
 from .keras_private import keras_mask
-from .labels import check_label_spec, check_target_shape, takes_class_indices
+from .labels import (
+    check_label_spec,
+    check_label_values,
+    check_target_shape,
+    on_host,
+    takes_class_indices,
+)
 from .measures import Measure, resolve_metrics
 from .share import STEP_TAKES_SHARE, Share, examples_in, total_over_replicas
 from .suggest import did_you_mean
@@ -115,6 +121,8 @@ class Objective:
             if self.takes_class_indices:
                 check_label_spec(y, predictions)
                 self.classes = predictions.shape[-1]
+                if tf.executing_eagerly() and on_host(y):
+                    check_label_values(y, predictions.shape[-1])
                 if weight is None:
                     loss = _mean_of_classes(self._loss, y, predictions)
             if loss is None:

@@ -83,11 +83,18 @@ class Selection:
         if saved:
             with tf.control_dependencies(saved):
                 batch = tf.nest.map_structure(tf.identity, batch)
-        record, gradients = self._forward_backward(batch, share)
-        bad = [tf.cast(has_nan(_inputs(batch)), tf.float32)] if self.update.asks_for_bad else []
+        try:
+            record, gradients = self._forward_backward(batch, share)
+        except Exception:
+            if tf.executing_eagerly():  # elsewhere nothing has run yet
+                self.state.restore()
+            raise
+        bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.asks_for_hopeless else []
         record, gradients, bad = self._summed(record, gradients, bad)
-        taken = self.update.apply(gradients, record[0], bad[0] > 0 if bad else None)
         value, count, *measures = record
+        # A model may fill gaps itself, and overflow as any other: its loss is finite.
+        hopeless = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
+        taken = self.update.apply(gradients, value, hopeless)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A step that was skipped counts for no examples, so it is in no mean.
@@ -114,11 +121,7 @@ class Selection:
             tape.watch(self._watched)
             loss, record = self._objective(batch, training=True, share=share)
             if self._checks_inputs:
-                loss += nan_of(_inputs(batch))
+                loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss
             scaled = self.update.scale_loss(loss)
         return record, tape.gradient(scaled, self._watched)
-
-
-def _inputs(batch: Any) -> Any:
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]

@@ -43,7 +43,7 @@ class Update:
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
             whichever is chosen, and "raise" raises where the scale cannot be the cause: once it has fallen
-            below 1 and, in a `TrainStep`, where the inputs hold NaN.
+            below 1 and, in a `TrainStep`, where the batch holds NaN and so does the loss.
         traced_again: whether the caller traces its function again whenever a group of a `GroupedOptimizer`
             is frozen or unfrozen, as `TrainStep` does; see `GroupedOptimizer.apply`.
 
@@ -120,8 +120,8 @@ class Update:
         return self._scale is not None or self.on_nonfinite == "skip"
 
     @property
-    def asks_for_bad(self) -> bool:
-        """Whether `apply` makes use of `bad`."""
+    def asks_for_hopeless(self) -> bool:
+        """Whether `apply` makes use of `hopeless`."""
         return self._scale is not None and self.on_nonfinite == "raise"
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
@@ -170,14 +170,14 @@ class Update:
         sums = sum_over_replicas([*gradients, *others])
         return sums[: len(gradients)], sums[len(gradients) :]
 
-    def apply(self, gradients: list[Any], loss: Any = None, bad: tf.Tensor | None = None) -> tf.Tensor:
+    def apply(self, gradients: list[Any], loss: Any = None, hopeless: Any = None) -> tf.Tensor:
         """Does the rest of what a call does, with what `summed` returned.
 
         Args:
             gradients: as `summed` returned them.
             loss: as for a call, summed.
-            bad: scalar bool: the batch was bad from the start, so that what is not finite is no overflow;
-                the same on each replica. None for false.
+            hopeless: scalar bool: what is not finite here is no overflow, whatever the loss scale; the same
+                on each replica. None for false.
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
             # What does not train is neither checked nor in the norm.
@@ -187,7 +187,7 @@ class Update:
         if self.may_skip:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
             overflow = None if self._scale is None else self._overflow
-            given = [[] if value is None else [value] for value in (loss, bad)]
+            given = [[] if value is None else [value] for value in (loss, hopeless)]
             done = when(finite, self._take, gradients, *given, otherwise=overflow)
             with tf.control_dependencies([done]):
                 return tf.identity(finite)
@@ -243,7 +243,7 @@ class Update:
         else:
             apply_sums(self._inner, gradients, self.variables)
 
-    def _overflow(self, gradients: list[Any], losses: list[Any], bad: list[Any]) -> None:
+    def _overflow(self, gradients: list[Any], losses: list[Any], flags: list[Any]) -> None:
         """Halves the loss scale, after gradients that are not finite."""
         assert self._scale is not None
         waits = []
@@ -254,7 +254,7 @@ class Update:
                 with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
                     return tf.constant(True)
 
-            hopeless = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *bad]))
+            hopeless = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *flags]))
             waits = [tf.cond(hopeless, fail, lambda: tf.constant(True))]
         with tf.control_dependencies(waits):
             self._scale.halve()

@@ -137,12 +137,22 @@ def test_targets_of_another_shape_than_the_outputs(shape, loss):
         np.testing.assert_array_equal(now, then)
 
 
+def test_one_target_for_a_whole_sequence():
+    """Outputs of every time step where one was meant."""
+    with pytest.raises(loops.LabelError, match="one by one: change one of the two") as caught:
+        check_target_shape(keras.losses.MeanSquaredError(), tf.zeros((2, 1), tf.int32), tf.zeros((2, 5, 1)))
+    assert "classes" not in str(caught.value)
+
+
 def test_targets_that_fit_the_outputs():
     """One output, with a dimension of its own or without, is the same to Keras."""
     entropy, y = keras.losses.BinaryCrossentropy(), tf.constant([1.0, 0.0])
     check_target_shape(entropy, y, tf.zeros((2, 1)))
     check_target_shape(entropy, y[:, None], tf.zeros((2,)))
     check_target_shape(entropy, tf.zeros((2, 5)), tf.zeros((2, 5, 1)))
+    # One target for all patches, one for all time steps.
+    check_target_shape(entropy, tf.zeros((2, 1, 1, 1)), tf.zeros((2, 4, 4, 1)))
+    check_target_shape(entropy, tf.zeros((2, 1, 3)), tf.zeros((2, 5, 3)))
     check_target_shape(entropy, {"a": y}, {"a": tf.zeros((2, 3))})
     check_target_shape(lambda y, predictions: y, y, tf.zeros((2, 3)))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

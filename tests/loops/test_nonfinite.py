@@ -194,7 +194,31 @@ def test_other_tensorflow_errors_pass():
         loops.TrainStep(norm_model(), broken, "sgd")(X[:8], Y[:8])
 
 
+class Filled(keras.layers.Layer):
+    def call(self, x):
+        return tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)
+
+
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+def test_an_overflow_in_a_model_that_fills_gaps(on_nonfinite, run_all):
+    """NaN in a batch is not to blame where the loss is finite."""
+    keras.config.set_dtype_policy("mixed_float16")
+    steps = []
+    for layers in ([Filled()], []):
+        model = keras.Sequential([keras.Input((4,)), *layers, *norm_model().layers])
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**24)
+        loss = "sparse_categorical_crossentropy"
+        steps.append(loops.TrainStep(model, loss, optimizer, on_nonfinite=on_nonfinite))
+    filled, plain = steps
+    run_all(filled, "arrays", np.full_like(X, np.nan), Y)
+    run_all(plain, "arrays", np.zeros_like(X), Y)
+    assert float(filled.optimizer.dynamic_scale) == float(plain.optimizer.dynamic_scale) < 2.0**24
+    assert_same(filled.model, plain.model.get_weights())
+
+
 def test_has_nan():
+    sparse = tf.SparseTensor([[0, 1]], [np.nan], [2, 3])
+    assert has_nan((sparse, None)) and not has_nan((tf.sparse.map_values(tf.ones_like, sparse), None))
     numbers, words = tf.constant([np.inf, -np.inf, 1.0]), tf.constant([1, 2])
     assert not has_nan((numbers, words)) and not has_nan(words)
     assert has_nan({"a": numbers, "b": tf.constant([[1.0, np.nan]], tf.float16)})

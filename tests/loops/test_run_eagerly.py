@@ -120,6 +120,65 @@ def test_a_bad_batch_leaves_everything_as_it_was(eagerly):
         np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("labels", [[3] * BATCH, np.eye(10)[DIGITS[:BATCH]]], ids=["out of range", "one-hot"])
+def test_bad_labels_leave_everything_as_it_was(labels, eagerly):
+    step = build(batch_norm=True, num_classes=3)
+    before = step.model.get_weights()
+    good = np.array(DIGITS[:BATCH]) % 3
+    for _ in range(2):  # the same again
+        with pytest.raises(loops.LabelError):
+            step.run(iter(loops.Batches(IMAGES[:BATCH], np.array(labels), BATCH)), 1)
+    for one, two in zip(step.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+    step(IMAGES[:BATCH], good)
+
+
+def test_labels_are_checked_anew_in_a_graph():
+    """What ran eagerly has shown nothing of the labels of batches that did not run."""
+    bad = DIGITS % 3
+    bad[-1] = 3
+    step, data = build(num_classes=3), loops.Batches(IMAGES, bad, BATCH, shuffle=False)
+    tf.config.run_functions_eagerly(True)
+    try:
+        step.run(iter(data), 2)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    with pytest.raises(loops.LabelError, match="label 3"):
+        step.run(iter(data), 1)
+    assert int(step.batches_done.numpy()) == 2
+
+
+class Looped(keras.layers.Layer):
+    """Calls a function that was traced before, with a loop in it."""
+
+    def __init__(self):
+        super().__init__()
+        spec = tf.TensorSpec([None, 4], tf.float32)
+        self.function = tf.function(self.looped, autograph=False).get_concrete_function(spec)
+
+    def looped(self, x):
+        return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 1.5), (0, x))[1]
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_a_small_model_that_calls_functions():
+    found = []
+    for eagerly in (False, True):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), Looped(), keras.layers.Dense(10, "softmax")])
+        step = loops.TrainStep(model, "sparse_categorical_crossentropy", K.SGD(0.1))
+        tf.config.run_functions_eagerly(eagerly)
+        try:
+            step.run(iter(loops.Batches(IMAGES[:, 0, :4, 0], DIGITS, BATCH, shuffle=False)), 5)
+        finally:
+            tf.config.run_functions_eagerly(False)
+        found.append(model.get_weights())
+    for one, two in zip(*found):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)
+
+
 def test_there_and_back():
     """What was traced before is there again afterwards."""
     step = build()
