@@ -89,7 +89,7 @@ def test_an_open_dataset_is_one_trace(known, each):
 def test_other_dtypes_and_ranks_are_other_kinds():
     step = loops.EvalStep(sequence_model(), "mse")
     x, y = sequences(4)
-    for targets in (y, y.astype("int32"), y[:, None], y, y.astype("int32")):
+    for targets in (y, y.astype("int32"), y[..., None], y, y.astype("int32")):
         step(x, targets)
     assert step.traces == 3
 
