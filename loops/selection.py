@@ -85,8 +85,8 @@ class Selection:
                 batch = tf.nest.map_structure(tf.identity, batch)
         try:
             record, gradients = self._forward_backward(batch, share)
-        except Exception:
-            if tf.executing_eagerly():  # elsewhere nothing has run yet
+        except Exception:  # of the model's or of the loss, of any type; it is raised again
+            if tf.executing_eagerly():  # in a trace nothing has run yet
                 self.state.restore()
             raise
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.asks_for_hopeless else []
