@@ -14,11 +14,6 @@ def make(model, **options):
     )
 
 
-def assert_same(model, weights):
-    for left, right in zip(model.get_weights(), weights, strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
-
-
 def pooled(kind="subclassed"):
     keras.utils.set_random_seed(0)
     if kind == "subclassed":
@@ -40,7 +35,7 @@ def images(bad=np.nan):
 )
 @pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
 @pytest.mark.parametrize("kind", ["subclassed", "nested"])
-def test_bad_inputs_before_a_frozen_pooling(run_all, kind, source, bad, policy):
+def test_bad_inputs_before_a_frozen_pooling(run_all, kind, source, bad, policy, assert_same_weights):
     """On a CPU, max-pooling turns NaN into a number, and what trains behind it sees none."""
     keras.config.set_dtype_policy(policy)
     x, y = images(bad)
@@ -53,10 +48,10 @@ def test_bad_inputs_before_a_frozen_pooling(run_all, kind, source, bad, policy):
         run_all(step, source, x, y)
     if source != "dataset":
         assert "The inputs of this batch hold 1 values that are not finite" in str(caught.value)
-    assert_same(model, good.get_weights())
+    assert_same_weights(model, good, rtol=1e-6, atol=1e-7)
 
 
-def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for():
+def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for(assert_same_weights):
     x, y = images()
     model, good = pooled(), pooled()
     step, reference = make(model, variables="fc3", on_nonfinite="skip"), make(good, variables="fc3")
@@ -64,7 +59,7 @@ def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for():
     for start in (0, 8, 24, 32, 40):
         reference(x[start : start + 8], y[start : start + 8])
     assert np.isnan(values["loss"]).tolist() == [False, False, True, False, False, False]
-    assert_same(model, good.get_weights())
+    assert_same_weights(model, good, rtol=1e-6, atol=1e-7)
 
 
 class Filled(keras.layers.Layer):
@@ -72,7 +67,7 @@ class Filled(keras.layers.Layer):
         return tf.where(tf.math.is_nan(x), 0.5, x)
 
 
-def test_a_model_that_fills_gaps_before_its_pooling():
+def test_a_model_that_fills_gaps_before_its_pooling(assert_same_weights):
     x, y = images()
     filled = np.nan_to_num(x, nan=0.5)
     model, good = (keras.Sequential([keras.Input((28, 28, 1)), Filled(), pooled()]) for _ in range(2))
@@ -81,7 +76,7 @@ def test_a_model_that_fills_gaps_before_its_pooling():
     values = step.run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
     expected = reference.run(iter(loops.Batches(filled, y, 8, shuffle=False)), 6)
     np.testing.assert_allclose(values["loss"], expected["loss"], rtol=1e-6)
-    assert_same(model, good.get_weights())
+    assert_same_weights(model, good, rtol=1e-6, atol=1e-7)
     with pytest.raises(loops.NonFiniteError, match="The inputs of this batch hold 1 values"):
         make(model).run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
 

@@ -1,4 +1,4 @@
-"""What tests of the range test share: two steps to test, and what shows that a test left no trace."""
+"""What tests of names and of the range test share: checked names, two steps, and what shows no trace."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradloop import loops
+from gradloop import loops, optim
 
 L = keras.layers
+
+
+@pytest.fixture
+def names() -> Callable[[keras.Model], list[str]]:
+    """A model's names, after checking what holds for every model: `names(model)`."""
+
+    def names(model: keras.Model) -> list[str]:
+        named = optim.named_variables(model)
+        assert [id(v) for v in named.values()] == [id(v) for v in model.weights]
+        assert [info.name for info in optim.variable_infos(model)] == list(named)
+        return list(named)
+
+    return names
 
 
 @pytest.fixture

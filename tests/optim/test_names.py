@@ -14,14 +14,6 @@ from gradloop.optim.layout import stable_layer_names
 L = keras.layers
 
 
-def names(model):
-    """Names after checking what holds for every model."""
-    named = optim.named_variables(model)
-    assert [id(v) for v in named.values()] == [id(v) for v in model.weights]
-    assert [info.name for info in optim.variable_infos(model)] == list(named)
-    return list(named)
-
-
 def called(model, *shape):
     model(keras.ops.ones((2, *shape)))
     return model
@@ -116,11 +108,11 @@ FUNCTIONAL = [
 ]
 
 
-def test_subclassed_model_is_named_by_attributes():
+def test_subclassed_model_is_named_by_attributes(names):
     assert set(names(called(Everything(), 3))) == EVERYTHING
 
 
-def test_functional_model_is_named_by_layers_counted_anew():
+def test_functional_model_is_named_by_layers_counted_anew(names):
     assert names(functional()) == FUNCTIONAL
     assert names(functional()) == FUNCTIONAL
 
@@ -140,7 +132,7 @@ def test_layer_names_are_counted_around_names_of_the_users_own():
     ]
 
 
-def test_functional_inside_subclassed_and_subclassed_inside_functional():
+def test_functional_inside_subclassed_and_subclassed_inside_functional(names):
     class Wrapper(keras.Model):
         def __init__(self):
             super().__init__()
@@ -166,7 +158,7 @@ def test_names_survive_saving_and_loading(tmp_path):
             assert (keras.ops.convert_to_numpy(variable) == after[name].numpy()).all()
 
 
-def test_names_are_the_same_in_another_process(tmp_path):
+def test_names_are_the_same_in_another_process(tmp_path, names):
     model = called(Everything(), 3)
     paths = [str(tmp_path / "everything.keras"), str(tmp_path / "functional.keras")]
     model.save(paths[0])

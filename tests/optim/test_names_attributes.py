@@ -11,20 +11,12 @@ from gradloop import optim
 L = keras.layers
 
 
-def names(model):
-    """Names after checking what holds for every model."""
-    named = optim.named_variables(model)
-    assert [id(v) for v in named.values()] == [id(v) for v in model.weights]
-    assert [info.name for info in optim.variable_infos(model)] == list(named)
-    return list(named)
-
-
 def called(model, *shape):
     model(keras.ops.ones((2, *shape)))
     return model
 
 
-def test_composite_keras_layers_come_out_by_their_attributes():
+def test_composite_keras_layers_come_out_by_their_attributes(names):
     x = keras.Input((5, 4))
     h = L.MultiHeadAttention(2, 3, name="attention")(x, x)
     h = L.Bidirectional(L.LSTM(2, return_sequences=True), name="both_ways")(h)
@@ -39,7 +31,7 @@ def test_composite_keras_layers_come_out_by_their_attributes():
     assert found[-2:] == ["each/layer/kernel", "each/layer/bias"]
 
 
-def test_variables_without_a_name_of_their_own_take_the_attributes():
+def test_variables_without_a_name_of_their_own_take_the_attributes(names):
     class Loose(L.Layer):
         def __init__(self):
             super().__init__()
@@ -52,7 +44,7 @@ def test_variables_without_a_name_of_their_own_take_the_attributes():
     assert names(Loose()) == ["first", "shift", "scales/0", "scales/1", "left", "right"]
 
 
-def test_nothing_is_left_unnamed_without_any_attribute():
+def test_nothing_is_left_unnamed_without_any_attribute(names):
     class Hidden(L.Layer):
         def __init__(self):
             super().__init__()
@@ -77,7 +69,7 @@ def test_nothing_is_left_unnamed_without_any_attribute():
     ]
 
 
-def test_attributes_that_differ_by_underscores_alone():
+def test_attributes_that_differ_by_underscores_alone(names):
     class Clash(keras.Model):
         def __init__(self):
             super().__init__()
@@ -109,7 +101,7 @@ def test_sets_of_layers_are_ordered_by_layer_name():
     assert [named[f"bag/{n}/bias"].shape[0] for n in range(12)] == list(range(1, 13))
 
 
-def test_cycles_end():
+def test_cycles_end(names):
     class Child(L.Layer):
         def build(self, shape):
             self.weight = self.add_weight(shape=(1,), name="weight")
@@ -125,7 +117,7 @@ def test_cycles_end():
     assert names(model) == ["child/weight"]
 
 
-def test_tied_variable_is_named_by_the_first_path():
+def test_tied_variable_is_named_by_the_first_path(names):
     class Tied(keras.Model):
         def __init__(self):
             super().__init__()
@@ -139,7 +131,7 @@ def test_tied_variable_is_named_by_the_first_path():
     assert names(called(Tied(), 1)) == ["embed/embeddings"]
 
 
-def test_more_attributes_on_a_subclass_of_functional():
+def test_more_attributes_on_a_subclass_of_functional(names):
     class Extended(keras.Model):
         def __init__(self):
             x = keras.Input((2,))
@@ -156,17 +148,17 @@ def test_more_attributes_on_a_subclass_of_functional():
     assert set(names(model)) == expected
 
 
-def test_a_bare_layer_has_names_too():
+def test_a_bare_layer_has_names_too(names):
     dense = L.Dense(1)
     dense.build((None, 2))
     assert names(dense) == ["kernel", "bias"]
 
 
-def test_a_model_built_without_variables_has_none():
+def test_a_model_built_without_variables_has_none(names):
     assert names(keras.Sequential([keras.Input((2, 2)), L.Flatten()])) == []
 
 
-def test_layers_that_a_built_model_never_calls_are_no_error():
+def test_layers_that_a_built_model_never_calls_are_no_error(names):
     class Unused(keras.Model):
         def __init__(self):
             super().__init__()
