@@ -117,7 +117,8 @@ class DeviceLoop:
                 raise
         finally:
             self.rows = self._read_rows()
-            self._count.assign_add(len(self.rows))
+            # Without this, TensorFlow would read the variable again.
+            self._count.assign_add(len(self.rows), read_value=False)
             if arrays:
                 iterator.position += len(self.rows)
         return self.rows
@@ -180,7 +181,8 @@ class DeviceLoop:
             def take(indices: tf.Tensor) -> Any:
                 return reader.gather(arrays, indices, seed, epoch, position + step)
 
-            indices = tf.strided_slice(order, first, last)
+            # Left out, the stride would be made anew in each step.
+            indices = tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
             self._record(step, Unread(indices, take) if lazy else take(indices), number)
             return step + 1, last
 
@@ -203,7 +205,8 @@ class DeviceLoop:
 
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
             first, last, sizes = tf.split(tf.gather(places, step), [1, 1, places.shape[1] - 2])
-            indices = tf.strided_slice(order, first, last)
+            # Left out, the stride would be made anew in each step.
+            indices = tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
             self._record(step, Unread(indices, take, sizes, tf.gather(shares, step)), number)
             return (step + 1,)
 

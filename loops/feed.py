@@ -102,9 +102,8 @@ class Feed:
         fresh = self._begin(number)
         done, told = 0, False
         while self.steps is None or done < self.steps:
-            wanted = min(pace.steps, allowed() or pace.steps)
-            if self.steps is not None:
-                wanted = min(wanted, self.steps - done)
+            wanted = pace.next_call(None if self.steps is None else self.steps - done)
+            wanted = min(wanted, allowed() or wanted)
             if before is not None and self.steps is None:
                 # Only reading tells whether there is another batch.
                 batch = self._iterator.get_next_as_optional()

@@ -1,8 +1,8 @@
 """Finding a NaN or infinity before it reaches a weight.
 
-A tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite. TensorFlow
-adds many elements at a time but looks at them one by one, which on a CPU takes ten times as long and more. A
-sum that itself passes the largest float, 3e38, counts as an infinity.
+A large tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite.
+TensorFlow adds many elements at a time but looks at them one by one, which on a CPU takes ten times as long
+and more. A sum that itself passes the largest float, 3e38, counts as an infinity.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..optim.names import layout_of
 
 _MARK = "gradloop found a non-finite gradient of "
 _LOSS = "(the loss itself)"
+# As many elements are looked at in less time than an operation that adds them takes to start.
+_FEW = 256
 _MAX_POOLINGS = tuple(kind for name, kind in vars(keras.layers).items() if "MaxPool" in name)
 
 
@@ -65,7 +67,7 @@ class NonFiniteError(ArithmeticError):
 def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = None) -> tf.Tensor:
     """Returns a scalar whose operation fails, naming the first bad variable, unless all values are finite.
 
-    The sums are judged in the variables' order, so the first name is the same on every run.
+    They are judged in the variables' order, so the first name is the same on every run.
 
     Args:
         gradients: dense tensors or `tf.IndexedSlices`.
@@ -76,21 +78,22 @@ def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = Non
     if loss is not None:
         pairs.append((loss, _LOSS))
     done: list[tf.Tensor] = []
-    for total, name in [(_total(value), name) for value, name in pairs]:
+    for judged, name in [(_judged(value), name) for value, name in pairs]:
         with tf.control_dependencies(done):
-            done = [tf.debugging.check_numerics(total, f"{_MARK}<{name}>")]
+            done = [tf.debugging.check_numerics(judged, f"{_MARK}<{name}>")]
     return done[0]
 
 
 def all_finite(values: Sequence[Any]) -> tf.Tensor:
     """Returns a scalar bool tensor: every element of every tensor is finite."""
-    return tf.reduce_all(tf.stack([tf.math.is_finite(_total(value)) for value in values]))
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_judged(value))) for value in values]))
 
 
-def _total(value: Any) -> tf.Tensor:
-    """The sum of all elements, which is finite if they are, and not if one is not."""
+def _judged(value: Any) -> tf.Tensor:
+    """What is finite if all elements are and not if one is not: a small tensor itself, a large one's sum."""
     value = getattr(value, "values", value)
-    if value.shape.rank == 0:
+    elements = value.shape.num_elements()
+    if elements is not None and elements <= _FEW:
         return value
     if value.dtype == tf.float16:
         value = tf.cast(value, tf.float32)  # a few elements add up to more than float16 holds

@@ -98,6 +98,9 @@ class Objective:
             sums are those of the whole batch.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        # Labels are quicker to count than examples.
+        flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
+        own = tf.cast(examples_in(y if flat else x), tf.float32)
         loss: Any = None
         predictions: Any = None
         if self._function is not None:
@@ -124,12 +127,9 @@ class Objective:
                 if tf.executing_eagerly() and on_host(y):
                     check_label_values(y, predictions.shape[-1])
                 if weight is None:
-                    loss = _mean_of_classes(self._loss, y, predictions)
+                    loss = _mean_of_classes(self._loss, y, predictions, own)
             if loss is None:
                 loss = _value(self._loss, y, predictions, weight)
-        # Counting labels is what the mean of their loss does anyway.
-        flat = self.takes_class_indices and y.shape.rank == 1
-        own = tf.cast(examples_in(y if flat else x), tf.float32)
         counts = None if share is None else share.weight
         counted = own if share is None else own * share.weight
         if share is not None:
@@ -229,7 +229,9 @@ def _value(loss: keras.losses.Loss, y: Any, predictions: Any, weight: Any) -> tf
     return value
 
 
-def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Tensor | None:
+def _mean_of_classes(
+    loss: keras.losses.Loss, y: Any, predictions: Any, examples: tf.Tensor
+) -> tf.Tensor | None:
     """The mean of a class-index loss, without the detours of Keras' general way; None if it must go it.
 
     Keras turns the labels into floats and back and divides with a guard against empty batches, which makes
@@ -248,18 +250,24 @@ def _mean_of_classes(loss: keras.losses.Loss, y: Any, predictions: Any) -> tf.Te
     if logits.name != predictions.name:
         return _mean(losses)
     # What is computed above has told how, and is not used, so TensorFlow leaves it out.
-    return _mean_cross_entropy(predictions, labels)
+    return _mean_cross_entropy(predictions, labels, tf.cast(examples, predictions.dtype))
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
-def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> Any:
+def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
     """The mean cross-entropy of class indices, (examples,), whose gradient is scaled once, by a number."""
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return slopes * (upstream / tf.cast(tf.size(labels), logits.dtype)), None
+    @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
+    def mean(features: tf.Tensor) -> Any:
+        losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=features, labels=labels)
 
-    return tf.reduce_mean(losses), gradient
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            # One operation less where the loss is all that is differentiated, as it mostly is.
+            alone = tf.get_static_value(upstream) == 1.0
+            return slopes / examples if alone else slopes * (upstream / examples)
+
+        return tf.reduce_mean(losses), gradient
+
+    return mean(logits)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,6 +42,21 @@ class Pace:
         self._calls = 0
         self.steps = steps or 1
 
+    def next_call(self, left: int | None) -> int:
+        """Returns how many steps to run next: `steps`, or a bit more or less so that no call is a stub.
+
+        A call costs the same whether it runs one step or hundreds, so what is left is dealt out evenly.
+
+        Args:
+            left: steps that are still to run; None where that is not known.
+        """
+        if left is None:
+            return self.steps
+        if self._fixed:
+            return min(self.steps, left)
+        calls = max(1, round(left / self.steps))
+        return min(math.ceil(left / calls), CAPACITY)
+
     @contextlib.contextmanager
     def timing(self) -> Iterator[Callable[[int], None]]:
         """Times a call; its body calls what it is given with the number of steps that ran."""
@@ -54,8 +70,8 @@ class Pace:
         yield tell
         seconds = self._clock() - start
         self._calls += 1
-        # The first call traces, so its time says nothing.
-        if self._fixed or ran < self.steps or self._calls == 1:
+        # The first call traces, and a stub is mostly what a call costs: their times say nothing.
+        if self._fixed or 2 * ran < self.steps or self._calls == 1:
             return
         if self._agree is not None:
             seconds = self._agree(seconds)

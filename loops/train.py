@@ -166,9 +166,11 @@ class _Run:
         step = self._step
         # An optimizer that someone restored knows of steps that `step` did not make, but not of skipped ones.
         updated = int(step.optimizer.iterations.numpy()) * step.accumulate
-        before = first * (self._feed.steps or 0) if first else int(step.batches_done.numpy())
-        step.batches_done.assign(max(updated, before))
-        return max(updated, before)
+        ran = int(step.batches_done.numpy())
+        done = max(updated, first * (self._feed.steps or 0) if first else ran)
+        if done != ran:
+            step.batches_done.assign(done)
+        return done
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         means, batch = Means(self._step.objective.measures), 0

@@ -24,8 +24,8 @@ class Update:
     1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
        gradient of its share of the loss (see `mean_loss`);
     2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
-    3. check that every gradient is finite: on all replicas or on none, since it is the sum. One whose
-       elements add up to more than the largest float counts as infinite;
+    3. check that every gradient is finite: on all replicas or on none, since it is the sum. One of more than
+       256 elements that add up to more than the largest float counts as infinite;
     4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
     5. clip by the global norm over all the trained variables together, and as the optimizer itself is set
        to, which on one device is the optimizer's own affair;

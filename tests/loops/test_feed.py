@@ -50,6 +50,15 @@ def _generated(batches):
     return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec))
 
 
+def test_an_epoch_ends_in_no_stub_of_a_call():
+    pace, calls = Pace(), []
+    pace.steps = 4  # as measured
+    feed = Feed(loops.Batches(np.arange(5), np.arange(5), 1))
+    for records in feed.epoch(0, FakeStep(), pace):
+        calls.append(len(records))
+    assert calls == [5]
+
+
 @pytest.mark.parametrize("steps_a_call", [1, 2, 3, 50])
 def test_an_epoch_is_one_pass(steps_a_call):
     feed = Feed(_dataset())

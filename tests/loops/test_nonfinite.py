@@ -1,5 +1,6 @@
 """A NaN or infinity never reaches a weight, and the error says where it was."""
 
+import contextlib
 import pickle
 
 import keras
@@ -121,7 +122,7 @@ def test_check_finite_and_all_finite():
 
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
 @pytest.mark.parametrize("bad", [(np.nan,), (np.inf,), (-np.inf,), (np.inf, -np.inf), (np.nan, np.inf)])
-@pytest.mark.parametrize("size", [7, 10_000])
+@pytest.mark.parametrize("size", [7, 256, 10_000])
 def test_no_bad_element_is_lost_in_a_sum(dtype, bad, size):
     values = np.random.default_rng(0).normal(size=size)
     good = tf.constant(values, dtype)
@@ -150,8 +151,15 @@ def test_sums_of_slices_and_of_shapes_not_known():
         return all_finite([value])
 
     assert look(tf.ones([2, 3])) and not look(tf.constant([[1.0, np.nan]]))
-    # The price of adding: 2e38 twice is more than float32 holds.
-    assert not all_finite([tf.fill([2], 2e38)])
+
+
+@pytest.mark.parametrize(("elements", "finite"), [(256, True), (257, False)])
+def test_large_numbers_in_small_tensors_are_finite(elements, finite):
+    # The price of adding, which large tensors alone pay: 2e38 twice is more than float32 holds.
+    large = tf.fill([elements], 2e38)
+    assert bool(all_finite([large])) is finite
+    with contextlib.nullcontext() if finite else pytest.raises(tf.errors.InvalidArgumentError):
+        check_finite([large], ["large"])
 
 
 @pytest.mark.parametrize("source", ["call", "arrays", "dataset"])

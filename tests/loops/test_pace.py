@@ -30,6 +30,14 @@ def _calls(seconds_a_step, count=12):
     return [_call(pace, clock, seconds_a_step, 30.0 if call == 0 else 0.0) for call in range(count)]
 
 
+def _settled(seconds_a_step):
+    clock = Clock()
+    pace = Pace(clock=clock)
+    for _ in range(10):
+        _call(pace, clock, seconds_a_step)
+    return pace, clock
+
+
 @pytest.mark.parametrize("seconds_a_step", [1e-3, 1.7e-3, 0.01, 0.05])
 def test_settles_at_the_length_of_a_call(seconds_a_step):
     calls = _calls(seconds_a_step)
@@ -52,22 +60,51 @@ def test_never_more_than_the_loop_can_record(seconds_a_step):
 
 
 def test_slows_down_again():
-    clock = Clock()
-    pace = Pace(clock=clock)
-    for _ in range(10):
-        _call(pace, clock, 1e-3)
+    pace, clock = _settled(1e-3)
     _call(pace, clock, 0.1)
     assert pace.steps == 2
 
 
 def test_a_short_call_changes_nothing():
-    clock = Clock()
-    pace = Pace(clock=clock)
-    for _ in range(10):
-        _call(pace, clock, 1e-3)
+    pace, clock = _settled(1e-3)
     before = pace.steps
     _call(pace, clock, 1e-6, steps=3)
     assert pace.steps == before
+
+
+@pytest.mark.parametrize(
+    ("left", "calls"),
+    [(3, [3]), (99, [99]), (250, [250]), (310, [155, 155]), (499, [250, 249]), (1020, [204] * 5)],
+)
+def test_an_epoch_is_dealt_out_without_a_stub(left, calls):
+    second = 2.0**-10  # which a float holds exactly
+    pace, clock = _settled(second)
+    assert pace.steps == 204
+    made = []
+    while left:
+        made.append(pace.next_call(left))
+        _call(pace, clock, second, steps=made[-1])
+        left -= made[-1]
+    assert made == calls
+    assert pace.steps == 204
+
+
+def test_calls_a_bit_shorter_than_the_pace_tell_too():
+    pace, clock = _settled(2.0**-10)
+    ran = pace.next_call(310)
+    _call(pace, clock, 2.0**-8, steps=ran)
+    assert (ran, pace.steps) == (155, 51)
+
+
+def test_what_is_left_is_no_more_than_the_loop_can_record():
+    pace, _ = _settled(1e-9)
+    assert pace.next_call(CAPACITY + 10) == CAPACITY
+    assert pace.next_call(None) == CAPACITY
+
+
+@pytest.mark.parametrize(("left", "steps"), [(None, 7), (100, 7), (10, 7), (5, 5)])
+def test_a_fixed_pace_is_never_exceeded(left, steps):
+    assert Pace(7).next_call(left) == steps
 
 
 @pytest.mark.parametrize("steps", [1, 7])
