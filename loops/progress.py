@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from typing import Any, TextIO
 
@@ -41,13 +42,14 @@ class ProgressBar(StepsCallback):
         self._bar: Any = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        file = self._file or sys.stderr
         self._bar = tqdm(
             total=self.params.get("steps"),
             desc=f"Epoch {epoch + 1}/{self.params.get('epochs')}",
             unit="step",
-            file=self._file or sys.stderr,
+            file=file,
             disable=not is_chief(),
-            dynamic_ncols=True,
+            **({"ncols": 80, "nrows": 24} if _has_no_size(file) else {"dynamic_ncols": True}),
             # Each call comes after a fraction of a second: show it, whatever tqdm's own pace.
             miniters=1,
             mininterval=0.05,
@@ -84,6 +86,14 @@ class ProgressBar(StepsCallback):
             self._bar.refresh()
             self._bar.close()
             self._bar = None
+
+
+def _has_no_size(file: TextIO) -> bool:
+    """Whether this is a terminal of 0 columns, as some containers' are: tqdm would show nothing there."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns == 0
+    except (AttributeError, OSError, ValueError):  # no file of the system's, or no terminal: tqdm knows
+        return False
 
 
 def _order(name: str) -> tuple[bool, bool]:

@@ -1,6 +1,11 @@
-"""The progress bar, written to a string."""
+"""The progress bar, written to a string or a terminal."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import keras
 import numpy as np
@@ -106,3 +111,21 @@ def test_a_skipped_step_does_not_blank_the_means():
     bar.on_train_steps_end(1, {"loss": np.array([1.0, np.nan, 3.0], "float32")})
     assert "loss=2]" in screen.getvalue().split("\r")[-1]
     bar.on_train_end()
+
+
+@pytest.mark.parametrize(("rows", "columns", "width"), [(24, 110, 109), (0, 0, 80)])
+def test_a_terminal_with_and_without_a_size(rows, columns, width):
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    with os.fdopen(writer, "w") as terminal:
+        bar = loops.ProgressBar(terminal)
+        bar.set_params({"epochs": 1, "steps": 2})
+        bar.on_epoch_begin(0)
+        bar._bar.mininterval = 0
+        bar.on_train_steps_end(1, {"loss": np.array([1.0], "float32")})
+        bar.on_epoch_end(0, {"loss": 2.5})
+        shown = os.read(reader, 10_000).decode().split("\r")
+    os.close(reader)
+    running = [line for line in shown if "50%" in line]
+    assert running and all(len(line) <= width and "loss=1" in line for line in running)
+    assert any(line.startswith("Epoch 1/1: 1/2 [") and "loss=2.5" in line for line in shown)
