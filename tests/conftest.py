@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="of each test function under FOLDER, run its first case alone",
+        help="of each test function under FOLDER, run its first case alone, those marked `versions` aside",
     )
 
 
@@ -40,6 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         function = item.nodeid.partition("[")[0]
         once = any(item.path.is_relative_to(folder) for folder in folders)
+        once = once and item.get_closest_marker("versions") is None
         (left if once and function in seen else kept).append(item)
         seen.add(function)
     if left:

@@ -6,6 +6,8 @@ import pytest
 
 from gradloop.loops.keras_private import built_variables, knows_variable, take_initial_epoch
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "lion", "ftrl", "nadam"])
 def test_knows_variable(name):

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from gradloop.optim import Group, GroupedOptimizer, partition
 
+pytestmark = pytest.mark.versions
+
 K = keras.optimizers
 STEPS = 100
 WRAPPERS = {"Optimizer", "MultiOptimizer", "LossScaleOptimizer"}

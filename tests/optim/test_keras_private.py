@@ -5,6 +5,8 @@ import pytest
 
 from gradloop.optim import keras_private
 
+pytestmark = pytest.mark.versions
+
 
 class HTTPBlock2(keras.layers.Layer):
     pass

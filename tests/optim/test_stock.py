@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop.optim.stock import StockUpdate
 
+pytestmark = pytest.mark.versions
+
 K = keras.optimizers
 WITH_KERNEL = {
     "sgd": lambda: K.SGD(0.1),
