@@ -2,6 +2,7 @@
 
 from .batches import Batches, BatchIterator
 from .callbacks import StepsCallback
+from .checkpoint import Checkpoint
 from .cluster import is_chief
 from .eval_step import EvalStep, evaluate
 from .labels import LabelError
@@ -20,6 +21,7 @@ from .update import Update
 __all__ = [
     "BatchIterator",
     "Batches",
+    "Checkpoint",
     "EvalStep",
     "LabelError",
     "NonFiniteError",

@@ -111,6 +111,7 @@ class BaseStep(abc.ABC):
         Raises:
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
             NonFiniteError: a NaN or infinity; the steps before it were made, and its `records` hold them.
+            KeyboardInterrupt: `Ctrl-C`; the steps until then were made, and its `records` hold them.
         """
         records = self.run_records(iterator, steps)
         if not len(records):
@@ -143,9 +144,10 @@ class BaseStep(abc.ABC):
             part = min(steps, CAPACITY)
             try:
                 ran = self._run_part(iterator, part)
-            except NonFiniteError as error:
+            except (NonFiniteError, KeyboardInterrupt) as error:
                 rows.append(self._loop().rows)
-                error.records = Records(np.concatenate(rows), self.objective.measures)
+                records = Records(np.concatenate(rows), self.objective.measures)
+                error.records = records  # type: ignore[union-attr]  # to an interrupt it is new
                 raise
             rows.append(ran)
             steps -= part

@@ -41,6 +41,13 @@ class StepsCallback(keras.callbacks.Callback):
         """
         return None
 
+    def on_epoch_resumed(self, batches: int) -> None:
+        """Called after `on_epoch_begin` where a checkpoint has the epoch go on in its middle.
+
+        Args:
+            batches: of the epoch that ran before.
+        """
+
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
         """Called after each call of the device.
 
@@ -71,6 +78,13 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
         if getattr(own, "__func__", own) is not getattr(base, hook):
             return True
     return False
+
+
+def swap_in(callbacks: keras.callbacks.CallbackList) -> None:
+    """Has each `SwapEMAWeights` between epochs believe what is so between epochs: weights are averages."""
+    for callback in callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and callback.swap_on_epoch:
+            callback.on_test_begin()
 
 
 def swap_back(callbacks: keras.callbacks.CallbackList) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .base_step import BaseStep
 from .batches import Batches, BatchIterator
+from .data_place import check_same_data, place_of, read_iterator
 from .measures import Records
 from .pace import Pace
 from .share import check_same_order
@@ -70,10 +71,13 @@ class Feed:
         if length == 0:
             raise self._empty()
         self._data = data
-        self._first = data.epoch if isinstance(data, Batches) else 0
+        # The epoch of a `Batches` that the run begins with; in one that goes on, the data may be elsewhere.
+        self._first = self._found = data.epoch if isinstance(data, Batches) else 0
         self._evaluates = evaluates
         self._endless = steps is not None
         self._iterator: Any = None
+        # Of a dataset: how often it was begun, and how many batches of this time were read.
+        self._passes = self._read = 0
         self.steps = length if steps is None else int(steps)
 
     def epoch(
@@ -83,6 +87,7 @@ class Feed:
         pace: Pace,
         before: Callable[[], None] | None = None,
         allowed: Callable[[], int | None] = lambda: None,
+        done: int = 0,
     ) -> Iterator[Records]:
         """Runs one epoch, yielding what each call recorded.
 
@@ -93,14 +98,15 @@ class Feed:
             before: called once before each call, when it is known that there is a batch; `pace` must be
                 one step a call then.
             allowed: how many the next call may run at most; None for any number.
+            done: how many of its batches ran already, where it goes on in its middle.
 
         Raises:
             ValueError: the data turned out to be empty.
         """
         if isinstance(self._data, tf.data.Dataset):
             check_same_order(step.strategy, self._data, self._name)
-        fresh = self._begin(number)
-        done, told = 0, False
+        fresh = self._begin(number, done)
+        told = False
         while self.steps is None or done < self.steps:
             wanted = pace.next_call(None if self.steps is None else self.steps - done)
             wanted = min(wanted, allowed() or wanted)
@@ -111,6 +117,7 @@ class Feed:
                     break
                 before()
                 done += 1
+                self._read += 1
                 yield step.run_batch(batch.get_value(), self._iterator.element_spec)
                 continue
             if before is not None and not told:
@@ -120,6 +127,7 @@ class Feed:
                 records = step.run_records(self._iterator, wanted)
                 ran(len(records))
             done += len(records)
+            self._read += len(records)
             if len(records):
                 told = False
                 yield records
@@ -137,16 +145,68 @@ class Feed:
     def give_back(self) -> None:
         """Puts a `Batches` back to where it was when the feed was made."""
         if isinstance(self._data, Batches):
-            self._data.epoch = self._first
+            self._data.epoch = self._found
 
-    def _begin(self, number: int) -> bool:
+    @property
+    def iterator(self) -> Any:
+        """What is being read: a `BatchIterator` or an iterator of a dataset."""
+        return self._iterator
+
+    @property
+    def endless(self) -> bool:
+        """Whether an epoch goes on in the data where the one before it stopped."""
+        return self._endless
+
+    def place(self, missed: int = 0) -> dict[str, Any]:
+        """Where reading stands, as JSON can hold it; for `go_to`, in this process or another.
+
+        Args:
+            missed: batches that the step has read without an end of the call.
+        """
+        own = {"first": self._first, "passes": self._passes, "read": self._read + missed}
+        return {**place_of(self._iterator), **own}
+
+    def go_to(self, place: dict[str, Any], done: int, path: str, kept: str | None) -> None:
+        """Goes to where `place` was called; the epoch that comes next is to go on there.
+
+        A dataset is begun as often as it was, which is what the seeds of its shuffles depend on. Where its
+        iterator is not in a file, it is read again up to there. (TensorFlow forgets how often a shuffle was
+        begun if that has given all its examples: then passes after the first are in another order.)
+
+        Args:
+            place: what `place` returned.
+            done: how many batches of the epoch had run.
+            path: of the checkpoint, for errors.
+            kept: path of the iterator's file; None if there is none.
+
+        Raises:
+            ValueError: the data is not the same.
+        """
+        check_same_data(place, self._data, path)
+        self._first = place["first"]
+        if isinstance(self._data, Batches):
+            self._data.epoch = place["epoch"] + 1  # as reading leaves it
+            return
+        within = bool(done or self._endless)
+        # TensorFlow begins the dataset once more to read an iterator's file.
+        kept = kept if within else None
+        for _ in range(max(place["passes"] - (kept is not None), 1)):
+            self._iterator = self._next_pass()
+        if kept is not None:
+            read_iterator(kept, self._iterator)
+        elif within:
+            for _ in range(place["read"]):
+                next(self._iterator)
+        self._passes, self._read = place["passes"], place["read"]
+
+    def _begin(self, number: int, done: int) -> bool:
         """Goes to where an epoch begins; returns whether nothing was read there yet."""
         data = self._data
         if isinstance(data, Batches) and not self._evaluates:
             assert self.steps is not None
-            place = self._first * len(data) + number * self.steps
+            place = self._first * len(data) + number * self.steps + done
             self._iterator = self._leaving(data.iterator(*divmod(place, len(data))))
-        elif self._iterator is None or not self._endless:
+        elif self._iterator is None or not (self._endless or done):
             self._iterator = self._next_pass()
         else:
             return False
@@ -154,6 +214,7 @@ class Feed:
 
     def _next_pass(self) -> Any:
         if not isinstance(self._data, Batches):
+            self._passes, self._read = self._passes + 1, 0
             return iter(self._data)
         if self._evaluates:
             return self._data.iterator()

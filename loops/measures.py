@@ -247,6 +247,15 @@ class Means:
                 self._totals[1 + column] += total.sum()
                 self._weights[1 + column] += weight.sum()
 
+    def state(self) -> dict[str, Any]:
+        """What was added up, as JSON can hold it; for `set_state`."""
+        return {"any": self._any, "totals": self._totals.tolist(), "weights": self._weights.tolist()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, of the same measures."""
+        self._any = state["any"]
+        self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
+
     def result(self) -> dict[str, float]:
         """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
         if not self._any:

@@ -56,6 +56,9 @@ class ProgressBar(StepsCallback):
         )
         self._sums: dict[str, tuple[float, int]] = {}
 
+    def on_epoch_resumed(self, batches: int) -> None:
+        self._bar.initial = self._bar.n = batches  # tqdm's speed is that of what comes
+
     def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
         for name, array in values.items():
             # A step that was skipped shows as NaN among finite ones: it is in no mean of the epoch either.

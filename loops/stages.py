@@ -76,7 +76,7 @@ def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
     found = [
         Stage(when, shown(stages[when]), _variables(step, stages[when], plan)) for when in sorted(stages)
     ]
-    optimizer = _inner_optimizer(step)
+    optimizer = inner_optimizer(step)
     if optimizer.built:  # else the step builds it, over all that the model can train
         for when, text, variables in found:
             strange = [variable for variable in variables if not knows_variable(optimizer, variable)]
@@ -188,12 +188,12 @@ def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
         if group.frozen and any(id(variable) in chosen for variable in plan.members[name].values())
     ]
     if groups:
-        _inner_optimizer(step).unfreeze(*groups)
+        inner_optimizer(step).unfreeze(*groups)
 
 
 def plan_of(step: TrainStep) -> Plan | None:
     """The plan of the step's optimizer, if it has one."""
-    optimizer = _inner_optimizer(step)
+    optimizer = inner_optimizer(step)
     if not isinstance(optimizer, GroupedOptimizer):
         return None
     _ = step.variables  # an optimizer from a file is bound to the model by this
@@ -206,5 +206,6 @@ def count_of(step: TrainStep) -> int:
     return max(updated, int(step.batches_done.numpy()))
 
 
-def _inner_optimizer(step: TrainStep) -> keras.optimizers.Optimizer:
+def inner_optimizer(step: TrainStep) -> keras.optimizers.Optimizer:
+    """The step's optimizer, that within a loss scale if there is one."""
     return getattr(step.optimizer, "inner_optimizer", step.optimizer)

@@ -60,7 +60,8 @@ class TrainStep(BaseStep):
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
-        variables: what trains now, in the model's order.
+        chosen: what is to train, in the model's order.
+        variables: what trains now: what is chosen, less what an optimizer's plan freezes.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
 
     Raises:
@@ -109,22 +110,22 @@ class TrainStep(BaseStep):
         self._jit_compile = jit_compile
         self._selections: dict[tuple[int, ...], Selection] = {}
         self._last: tuple[int, ...] = ()
-        self._chosen = self._choose(variables)
-        self._follows: tuple[Plan | None, list[Any]] = (None, self._chosen)
+        self.chosen = self._choose(variables)
+        self._follows: tuple[Plan | None, list[Any]] = (None, self.chosen)
 
     @property
     def variables(self) -> list[Any]:
         """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if not isinstance(inner, GroupedOptimizer):
-            return self._chosen
+            return self.chosen
         if not inner.built:  # it comes from a file, and knows its plan by names
             inner.build(self.model.trainable_variables)
         # A plan never changes: another one is in force after `freeze` and its like.
         plan, training = self._follows
         if plan is not inner.plan:
             frozen = {id(variable) for variable in inner.plan.frozen}
-            training = [variable for variable in self._chosen if id(variable) not in frozen]
+            training = [variable for variable in self.chosen if id(variable) not in frozen]
             if not training:
                 raise ValueError(
                     "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
@@ -146,8 +147,8 @@ class TrainStep(BaseStep):
             SelectionError: a filter that matches nothing.
             ValueError: a variable that is not one of the model's trainable ones.
         """
-        self._chosen = self._choose(list(filters))
-        self._follows = (None, self._chosen)
+        self.chosen = self._choose(list(filters))
+        self._follows = (None, self.chosen)
         self._last = ()
 
     def _choose(self, variables: Any) -> list[Any]:

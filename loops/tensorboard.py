@@ -114,11 +114,12 @@ class TensorBoard(StepsCallback):
         return self._files[run]
 
 
-def check_log_dir(log_dir: str) -> None:
+def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
     """Makes the folder and proves that it can be written.
 
     Args:
         log_dir: path of the folder, on any file system that TensorFlow writes to (`gs://...`).
+        name: what the caller calls it, for the error.
 
     Raises:
         ValueError: it cannot.
@@ -139,5 +140,5 @@ def check_log_dir(log_dir: str) -> None:
         tf.io.gfile.remove(proof)
     except tf.errors.OpError as error:
         raise ValueError(
-            f"`log_dir` {log_dir!r} cannot be written: {error.message}. Choose another folder."
+            f"`{name}` {log_dir!r} cannot be written: {error.message}. Choose another folder."
         ) from error

@@ -1,0 +1,282 @@
+"""Checkpoints: all that training needs to go on as if nothing had ended it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .batches import Batches, BatchIterator
+from .callbacks import StepsCallback
+from .choice import check_choice, choice_of, choose
+from .cluster import is_chief
+from .data_place import check_same_data, place_of, read_iterator, write_iterator
+from .scope import scope_of
+from .share import same_on_workers
+from .state_file import StateFile, holds_state, write_state
+from .step import TrainStep
+from .tensorboard import check_log_dir
+
+_NAME = re.compile(r"checkpoint-(\d+)/?")
+
+
+class Checkpoint(StepsCallback):
+    """Keeps checkpoints in a folder: weights, optimizer, what trains, the place in the data, the run.
+
+    With `loops.train(..., checkpoint=Checkpoint(folder))`, or simply `checkpoint=folder`, a run that ended
+    early, in the middle of an epoch too, goes on when it is called again, in a new process or in the same:
+    with the weights, optimizer state, random numbers, batches, means, history and callbacks that it would
+    have had (see `train`). In a loop of your own call `save` and `restore`.
+
+    Values are kept by the names of `TrainStep.state()`, never by position, so nothing is mixed up if what
+    trains has changed. A checkpoint is a folder `checkpoint-N`, N counting up; it is complete once its file
+    `state.index` is there, which is written last. `tf.train.list_variables(f"{folder}/checkpoint-3/state")`
+    lists what one holds. Of several workers, one writes and all read: the folder must be shared by them.
+
+    Args:
+        folder: where to keep them, on any file system that TensorFlow writes to; made when training begins.
+        every_epochs: epochs of `train` between two checkpoints; the last one of a run has its own anyway.
+        every_steps: saves in the middle of epochs as well, when the number of batches in all of the step's
+            training is a multiple of it; None for not.
+        every_minutes: saves in the middle of epochs as well, when so many minutes have passed since the last
+            one; None for not.
+        keep: how many to keep, the newest.
+        verbose: 1 to say from where training goes on, 0 to say nothing.
+
+    Raises:
+        TypeError: a folder that is no path.
+        ValueError: a number below its least; when training begins, a folder that cannot be written.
+
+    Example:
+        >>> import tempfile, keras, numpy as np
+        >>> from gradloop import loops
+        >>> def training(epochs):
+        ...     keras.utils.set_random_seed(0)
+        ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+        ...     data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        ...     step = loops.TrainStep(model, "mse", "adam")
+        ...     checkpoint = loops.Checkpoint(folder, verbose=0)
+        ...     return loops.train(step, data, epochs=epochs, checkpoint=checkpoint).history["loss"]
+        >>> folder = tempfile.mkdtemp()
+        >>> first = training(epochs=2)
+        >>> both = training(epochs=4)
+        >>> len(both), both[:2] == first
+        (4, True)
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every_epochs: int = 1,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        keep: int = 3,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+            raise TypeError(f"`folder` must be the path of a folder, not {folder!r}.")
+        counts: dict[str, Any] = {"every_epochs": every_epochs, "every_steps": every_steps, "keep": keep}
+        for name, count in counts.items():
+            whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+            if not (whole and count >= 1) and not (name == "every_steps" and count is None):
+                raise ValueError(f"`{name}` must be a whole number of at least 1, not {count!r}.")
+        number = isinstance(every_minutes, (int, float)) and not isinstance(every_minutes, bool)
+        if every_minutes is not None and not (number and every_minutes > 0):
+            raise ValueError(f"`every_minutes` must be a number above 0, not {every_minutes!r}.")
+        self.folder = os.fspath(folder)
+        self.every_epochs = every_epochs
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.keep = keep
+        self.verbose = verbose
+        self._saved = time.monotonic()
+
+    # -- for a loop of your own ----------------------------------------------------------------------------
+
+    def save(self, step: TrainStep, iterator: Any = None) -> str:
+        """Writes a checkpoint, and removes the oldest of more than `keep`.
+
+        Args:
+            step: whose state to keep.
+            iterator: `iter(data)` of a `Batches` or a `tf.data.Dataset`, whose place is kept too. That of a
+                dataset is kept with all that it has shuffled or read ahead.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            ValueError: an iterator that knows no place: of a dataset made by a function of Python's.
+            OSError: it cannot be written; those from before are as they were.
+
+        Example:
+            >>> import tempfile, keras, numpy as np
+            >>> from gradloop import loops
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+            >>> step = loops.TrainStep(model, "mse", "adam")
+            >>> data = loops.Batches(np.ones((12, 3)), np.zeros((12, 2)), batch_size=4)
+            >>> checkpoint = loops.Checkpoint(tempfile.mkdtemp())
+            >>> iterator = checkpoint.restore(step, data)  # nothing there yet: the data's beginning
+            >>> _ = step.run(iterator, 2)
+            >>> _ = checkpoint.save(step, iterator)
+            >>> again = checkpoint.restore(step, data)
+            >>> again.epoch, again.position
+            (0, 2)
+        """
+        check_log_dir(self.folder, "folder")
+        place = None if iterator is None else place_of(iterator)
+        return self.write(step, {"data": place}, {}, iterator, must=True)
+
+    def restore(self, step: TrainStep, data: Any = None) -> Any:
+        """Gives a step the state of the newest checkpoint; none there, nothing changes.
+
+        Args:
+            step: made as the one that was saved.
+            data: the `Batches` or `tf.data.Dataset` that was being read.
+
+        Returns:
+            An iterator of `data` that goes on where `save` was called or, without a checkpoint, at its
+            beginning; None without `data`.
+
+        Raises:
+            ValueError: the checkpoint is damaged or of another model, optimizer, step or data; nothing was
+                changed then.
+        """
+        file = self.open(step)
+        place = None if file is None else file.note["data"]
+        if file is not None and data is not None:
+            if place is None:
+                raise ValueError(
+                    f"`data` has no place in the checkpoint {file.path!r}, which was saved without an "
+                    "iterator: restore it without `data`."
+                )
+            check_same_data(place, data, file.path)
+        iterator: Any = None
+        if isinstance(data, Batches):
+            iterator = data.iterator(data.epoch)
+            if place is not None:
+                iterator = BatchIterator(data, place["epoch"], place["position"])
+        elif data is not None:
+            iterator = iter(data)
+            if file is not None:
+                read_iterator(iterator_path(file), iterator)
+        if file is not None:
+            self.give(step, file)
+        return iterator
+
+    @property
+    def newest(self) -> str | None:
+        """The folder of the newest complete checkpoint; None if there is none."""
+        complete = [number for number in self._numbers() if holds_state(self._path(number))]
+        return self._place(complete[-1]) if complete else None
+
+    # -- for `train` ---------------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if self.train_step is None:
+            raise ValueError(
+                "`Checkpoint` keeps the state of a `loops.TrainStep`, and has none: pass it to "
+                "`loops.train`, or call `save(step)` and `restore(step)` in a loop of your own."
+            )
+        check_log_dir(self.folder, "folder")
+        self._saved = time.monotonic()
+
+    def steps_allowed(self, done: int) -> int | None:
+        return None if self.every_steps is None else self.every_steps - done % self.every_steps
+
+    def due(self, done: int) -> bool:
+        """Whether to save in the middle of an epoch, after `done` batches in all of the step's training."""
+        if self.every_steps is not None and done % self.every_steps == 0:
+            return True
+        if self.every_minutes is None or self.train_step is None:
+            return False
+        waited = time.monotonic() - self._saved
+        agree = same_on_workers(self.train_step.strategy)
+        return (waited if agree is None else agree(waited)) >= 60 * self.every_minutes
+
+    def open(self, step: TrainStep) -> StateFile | None:
+        """Opens the newest checkpoint and checks that `step` can take it; None if there is none."""
+        newest = self._numbers(complete=True)[-1:]
+        agree = same_on_workers(step.strategy)
+        if agree is not None:
+            own = newest[0] if newest else 0
+            if abs(agree(float(own)) - own) > 1e-3:
+                raise ValueError(
+                    f"`folder` {self.folder!r} does not hold the same checkpoints for each worker: name one "
+                    "on a file system that all of them share."
+                )
+        if not newest:
+            return None
+        file = StateFile(self._path(newest[0]))
+        check_choice(step, file)
+        return file
+
+    def give(self, step: TrainStep, file: StateFile) -> None:
+        """Gives a step what an open checkpoint holds: what trains first, then all values."""
+        choose(step, file.note["choice"])
+        with scope_of(step.strategy):
+            file.assign(step.state())
+
+    def write(
+        self,
+        step: TrainStep,
+        note: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        iterator: Any,
+        must: bool = False,
+    ) -> str:
+        """Writes a checkpoint; see `save`.
+
+        Args:
+            note: what else to keep, as JSON can hold it.
+            arrays: likewise, by name.
+            must: whether an iterator that cannot be written is an error.
+        """
+        with scope_of(step.strategy):  # where workers read values together, all must
+            values = {name: variable.numpy() for name, variable in step.state().items()}
+        numbers = self._numbers()
+        place = self._place(numbers[-1] + 1 if numbers else 1)
+        if is_chief():
+            tf.io.gfile.makedirs(place)
+            path = f"{place}/state"
+            if isinstance(iterator, tf.data.Iterator) and not write_iterator(f"{place}/iterator", iterator):
+                if must:
+                    tf.io.gfile.rmtree(place)
+                    raise ValueError(
+                        "`iterator` is of a dataset made by a function of Python's, in which TensorFlow "
+                        "knows no place: save without it, or read the data by a `loops.Batches`."
+                    )
+            write_state(path, {**values, **arrays}, {"choice": choice_of(step), **note})
+            self._remove_old()
+        self._saved = time.monotonic()
+        return place
+
+    def _remove_old(self) -> None:
+        for number in self._numbers(complete=True)[: -self.keep]:
+            tf.io.gfile.remove(f"{self._path(number)}.index")  # first, so that none is complete but in part
+            tf.io.gfile.rmtree(self._place(number))
+
+    def _numbers(self, complete: bool = False) -> list[int]:
+        """The numbers of the checkpoints in the folder, in order."""
+        if not tf.io.gfile.isdir(self.folder):
+            return []
+        found = [match for match in map(_NAME.fullmatch, tf.io.gfile.listdir(self.folder)) if match]
+        numbers = sorted(int(match.group(1)) for match in found)
+        return [number for number in numbers if holds_state(self._path(number))] if complete else numbers
+
+    def _place(self, number: int) -> str:
+        return os.path.join(self.folder, f"checkpoint-{number}")
+
+    def _path(self, number: int) -> str:
+        return f"{self._place(number)}/state"
+
+
+def iterator_path(file: StateFile) -> str:
+    """Where the place in a dataset is, beside an open checkpoint."""
+    return f"{os.path.dirname(file.path)}/iterator"

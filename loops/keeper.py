@@ -1,0 +1,197 @@
+"""How a run is kept in checkpoints, and taken up again from one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from .callback_state import CallbackStates
+from .callbacks import swap_in
+from .checkpoint import Checkpoint, iterator_path
+from .cluster import is_chief
+from .feed import Feed
+from .measures import Means
+from .scope import has_other_workers, is_asynchronous
+from .state_file import StateFile
+from .step import TrainStep
+
+
+class Keeper:
+    """Writes the checkpoints of a run, and gives a run what one holds.
+
+    Taking up goes along with a run's beginning, so that whatever a callback does there for the second time,
+    such as to lower the learning rate, is not in the numbers: `resume`, the callbacks' `on_train_begin`,
+    `after_train_begin`, their `on_epoch_begin`, `after_epoch_begin`.
+
+    Args:
+        checkpoint: where to.
+        step: of the run, as the next two.
+        feed: gives the batches.
+        hooks: the callbacks.
+
+    Attributes:
+        resumed: where the run was that goes on, as `_note` wrote it; None for one that begins.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, step: TrainStep, feed: Feed, hooks: keras.callbacks.CallbackList
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._step = step
+        self._feed = feed
+        self._hooks = hooks
+        self._states = CallbackStates(hooks.callbacks)
+        self._file: StateFile | None = None
+        self._kept: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
+        self.resumed: dict[str, Any] | None = None
+
+    # -- taking up -----------------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Takes up what the newest checkpoint holds, if there is one.
+
+        Raises:
+            ValueError: it is damaged, or of another model, optimizer, step, data or kind of callbacks; the
+                step is as it was then.
+        """
+        file = self._checkpoint.open(self._step)
+        if file is None:
+            return
+        run = file.note.get("run")
+        if run is None:
+            raise ValueError(
+                f"The checkpoint {file.path!r} was written by `Checkpoint.save`, which knows of no run of "
+                "`train`: take it up with `restore`, or name another folder."
+            )
+        if run["steps"] != self._feed.steps:
+            raise ValueError(
+                f"An epoch is {self._feed.steps} batches, and was {run['steps']} in the run of the "
+                f"checkpoint {file.path!r}: pass the same data and `steps_per_epoch`, or name another folder."
+            )
+        kept = iterator_path(file)
+        found = tf.io.gfile.exists(f"{kept}.index")
+        try:
+            self._feed.go_to(file.note["data"], run["batch"], file.path, kept if found else None)
+            self._states.before_begin(file)
+            self._checkpoint.give(self._step, file)
+        except BaseException:
+            self._feed.give_back()
+            raise
+        self._file, self.resumed = file, run
+        self._kept = run["epoch"], run["batch"]
+        if self._checkpoint.verbose and is_chief():
+            self._tell(run, file)
+
+    def after_train_begin(self) -> None:
+        """Gives back what the callbacks' `on_train_begin` set to its beginning."""
+        if self._file is None or self.resumed is None:
+            return
+        self._states.after_begin(self._file)
+        for callback in self._hooks.callbacks:
+            if isinstance(callback, keras.callbacks.History):
+                callback.history = {name: list(values) for name, values in self.resumed["history"].items()}
+                callback.epoch = list(self.resumed["epochs"])
+        if not self.resumed["batch"]:
+            swap_in(self._hooks)
+        self._checkpoint.give(self._step, self._file)
+
+    def after_epoch_begin(self, epoch: int, means: Means) -> int:
+        """Gives back what the epoch's beginning set anew, if it had begun.
+
+        Args:
+            epoch: that begins.
+            means: of the epoch; takes up those until now.
+
+        Returns:
+            How many of its batches had run.
+        """
+        run = self.resumed
+        if self._file is None or run is None or run["epoch"] != epoch or not run["batch"]:
+            return 0
+        self._checkpoint.give(self._step, self._file)
+        means.set_state(run["means"])
+        return int(run["batch"])
+
+    @staticmethod
+    def _tell(run: dict[str, Any], file: StateFile) -> None:
+        batch = f" after {run['batch']} of its batches" if run["batch"] else ""
+        where = "where it ended" if run["ended"] else f"at epoch {run['epoch'] + 1}{batch}"
+        tqdm.write(f"Training goes on {where}, from {os.path.dirname(file.path)}")
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def after_steps(
+        self, epoch: int, batch: int, means: Means, logs: dict[str, float], done: int
+    ) -> None:
+        """Writes a checkpoint in the middle of an epoch, if the time has come.
+
+        Args:
+            epoch: that is running.
+            batch: how many of its batches have run.
+            means: of the epoch until now.
+            logs: of the epoch before.
+            done: batches in all of the step's training.
+        """
+        at_end = batch == self._feed.steps and (epoch + 1) % self._checkpoint.every_epochs == 0
+        if not at_end and self._checkpoint.due(done):
+            self._write(epoch, batch, means, logs)
+
+    def after_epoch(self, epoch: int, logs: dict[str, float], ended: bool, last: bool) -> None:
+        """Writes a checkpoint between two epochs, if the time has come.
+
+        Args:
+            epoch: that has ended.
+            logs: its own.
+            ended: whether a callback ended training.
+            last: whether no epoch comes after it.
+        """
+        if last or (epoch + 1) % self._checkpoint.every_epochs == 0:
+            self._write(epoch + 1, 0, None, logs, ended)
+
+    def interrupted(
+        self, epoch: int, batch: int, means: Means, logs: dict[str, float], missed: int
+    ) -> None:
+        """Writes a checkpoint of a run that somebody ended, unless workers may be at different steps.
+
+        Args:
+            epoch: that was running.
+            batch: how many of its batches have run.
+            means: of the epoch, as far as is known.
+            logs: of the epoch before.
+            missed: how many batches ran of which `feed` was not told.
+        """
+        strategy = self._step.strategy
+        same = not (has_other_workers(strategy) or is_asynchronous(strategy))
+        if same and self._feed.iterator is not None and (epoch, batch) != self._kept:
+            self._write(epoch, batch, means, logs, missed=missed)
+
+    def _write(
+        self,
+        epoch: int,
+        batch: int,
+        means: Means | None,
+        logs: dict[str, float],
+        ended: bool = False,
+        missed: int = 0,
+    ) -> None:
+        states, arrays = self._states.gather()
+        history = self._step.model.history
+        run = {
+            "epoch": epoch,
+            "batch": batch,
+            "means": None if means is None else means.state(),
+            "logs": logs,
+            "history": history.history,
+            "epochs": history.epoch,
+            "steps": self._feed.steps,
+            "callbacks": states,
+            "ended": ended,
+        }
+        # Between two passes over a dataset there is no place in it.
+        iterator = self._feed.iterator if batch or self._feed.endless else None
+        self._checkpoint.write(self._step, {"run": run, "data": self._feed.place(missed)}, arrays, iterator)
+        self._kept = epoch, batch
