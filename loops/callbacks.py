@@ -21,7 +21,8 @@ class StepsCallback(keras.callbacks.Callback):
 
     A callback with a batch hook makes `train` return to Python after every step, which is what makes it
     exact and what costs time. One that only reads values derives from this class and has them all, later
-    by a fraction of a second.
+    by a fraction of a second. One that remembers something may have methods `state()` and `set_state(state)`
+    for a `Checkpoint`, as any Keras callback may: what JSON can hold, given back before `on_train_begin`.
 
     Attributes:
         train_step: the `TrainStep` that trains, from `train`; None before.

@@ -51,8 +51,11 @@ class Keeper:
 
     # -- taking up -----------------------------------------------------------------------------------------
 
-    def resume(self) -> None:
+    def resume(self, epochs: int) -> None:
         """Takes up what the newest checkpoint holds, if there is one.
+
+        Args:
+            epochs: how many the run is to have.
 
         Raises:
             ValueError: it is damaged, or of another model, optimizer, step, data or kind of callbacks; the
@@ -84,7 +87,7 @@ class Keeper:
         self._file, self.resumed = file, run
         self._kept = run["epoch"], run["batch"]
         if self._checkpoint.verbose and is_chief():
-            self._tell(run, file)
+            self._tell(run, epochs, os.path.dirname(file.path))
 
     def after_train_begin(self) -> None:
         """Gives back what the callbacks' `on_train_begin` set to its beginning."""
@@ -117,10 +120,12 @@ class Keeper:
         return int(run["batch"])
 
     @staticmethod
-    def _tell(run: dict[str, Any], file: StateFile) -> None:
+    def _tell(run: dict[str, Any], epochs: int, place: str) -> None:
         batch = f" after {run['batch']} of its batches" if run["batch"] else ""
-        where = "where it ended" if run["ended"] else f"at epoch {run['epoch'] + 1}{batch}"
-        tqdm.write(f"Training goes on {where}, from {os.path.dirname(file.path)}")
+        if run["ended"] or run["epoch"] >= epochs:
+            tqdm.write(f"Training is done after {run['epoch']} epochs, by {place}")
+        else:
+            tqdm.write(f"Training goes on at epoch {run['epoch'] + 1}{batch}, from {place}")
 
     # -- writing -------------------------------------------------------------------------------------------
 

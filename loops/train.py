@@ -122,7 +122,7 @@ def train(
         run = Run(step, feed, evaluation, hooks, keeper)
         step.model.stop_training = interrupted = False
         if keeper is not None and resume:
-            keeper.resume()
+            keeper.resume(int(epochs))
         for reader in run.readers:
             reader.set_train_step(step)
         # A callback that cannot begin ends the call here: `on_train_end` is for those that have begun.

@@ -40,9 +40,10 @@ class Unfreeze(StepsCallback):
     group's where it is not `fused`; that of Keras' optimizers counts the whole run's, so that their first
     steps on what is unfrozen late are several times too large.
 
-    What trains depends on the time alone, and without a stage at time 0 on what trained at first. So a run
-    that `keras.callbacks.BackupAndRestore` takes up again in a new process goes on as it would have. Keep
-    `state()` beside the backup, and give it back, where an `Unfreeze` made anew cannot see how the run began:
+    What trains depends on the time alone, and without a stage at time 0 on what trained at first. A run that
+    goes on from a `Checkpoint` goes on as it would have, and so does one that
+    `keras.callbacks.BackupAndRestore` takes up again in a new process. With the latter, keep `state()` beside
+    the backup, and give it back, where an `Unfreeze` made anew cannot see how the run began:
 
     - with `by="plateau"`, where time is counted here;
     - from the top down with `by="step"`, if the backup was made within an epoch, or after training of which

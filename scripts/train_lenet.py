@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   train_lenet.py --train-only conv               the convolutions alone; the rest stays random
   train_lenet.py --train-only fc1 --train-only "*/bias"
   train_lenet.py --optimizer nag --learning-rate 0.05 --schedule constant
+  train_lenet.py --checkpoint runs/long --log-dir runs/long    goes on where it was stopped
 """
 
 
@@ -79,6 +80,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "or tpu (default: auto: the cluster in TF_CONFIG, else all GPUs, else the CPU)")
     add("--log-dir", type=Path, metavar="FOLDER",
         help="where the TensorBoard log and the curves go (default: runs/lenet5-TIME)")
+    add("--checkpoint", type=Path, metavar="FOLDER",
+        help="keep the run there after each epoch and after Ctrl-C; the same command goes on with the run "
+        "that the folder holds, to the same numbers (default: none)")
     add("--save", type=Path, metavar="FILE.keras",
         help="the trained model (default: lenet5.keras in the log folder)")
     return parser.parse_args(argv)
@@ -96,6 +100,8 @@ def main() -> None:
         refuse(f"--save: wanted the name of a .keras file, got {model_file}")
     check_writable("--log-dir", log_dir)
     check_writable("--save", model_file.parent)
+    if args.checkpoint:
+        check_writable("--checkpoint", args.checkpoint)
     with quiet_import():
         import keras
 
@@ -144,9 +150,9 @@ def main() -> None:
 
     # The test set is watched, never used to choose anything.
     bars = [loops.ProgressBar(), loops.TensorBoard(str(log_dir))]
-    with refusing(loops.NonFiniteError, ValueError):
+    with refusing(loops.NonFiniteError, ValueError, OSError):
         history = loops.train(step, train_data, epochs=args.epochs, validation=test_data,
-                              callbacks=bars).history
+                              callbacks=bars, checkpoint=args.checkpoint).history
     result = loops.evaluate(eval_step, test_data)
     if not chief:
         return

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.state_file import StateFile
 
 EPOCHS = 4
 
@@ -270,6 +271,6 @@ def test_an_interrupted_run_goes_on_at_the_very_step(case, tmp_path):
         checkpoint = loops.Checkpoint(tmp_path, verbose=0)
         history = case.train(step, noted, stop, checkpoint=checkpoint)
         if number is not None:
-            note = loops.checkpoint.StateFile(f"{checkpoint.newest}/state").note["run"]
+            note = StateFile(f"{checkpoint.newest}/state").note["run"]
             assert note["batch"] + note["epoch"] * (case.steps_per_epoch or 5) == number
     assert_same_run((step, history, noted), straight(case))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,9 @@ import time
 import pytest
 
 WORKER = """
+import shutil
+import sys
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -57,6 +61,38 @@ groups = {"conv": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc", f
 compare("groups", lambda m: optim.GroupedOptimizer(K.SGD(0.05), optim.partition(m, groups)), tolerance=long)
 compare("clipnorm", lambda m: K.SGD(0.05, clipnorm=0.1), tolerance=long)
 
+
+class Cut(loops.StepsCallback):
+    def steps_allowed(self, done):
+        return 7 - done if done < 7 else None
+
+    def on_train_steps_end(self, first, values):
+        if first - 1 + len(values["loss"]) == 7:
+            raise OSError("power cut")
+
+
+# A run that is cut goes on: one worker writes, both read.
+def kept(folder, *callbacks):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = models.LeNet5(batch_norm=True)
+        top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
+        step = loops.TrainStep(model, digits, K.SGD(0.05, momentum=0.9), metrics=[top2], accumulate=2)
+    checkpoint = loops.Checkpoint(folder, every_steps=3, every_minutes=60.0)
+    data = loops.Batches(x, y, 16)
+    history = loops.train(step, data, epochs=3, callbacks=callbacks, checkpoint=checkpoint).history
+    return history, {name: variable.numpy() for name, variable in step.state().items()}
+
+
+straight = kept(sys.argv[1] + "/straight")
+try:
+    kept(sys.argv[1] + "/cut", Cut())
+except OSError:
+    pass
+resumed = kept(sys.argv[1] + "/cut")
+assert resumed[0] == straight[0], (resumed[0], straight[0])
+for name, value in straight[1].items():
+    np.testing.assert_array_equal(resumed[1][name], value, err_msg=name)
 # An overflow on the second worker alone: nobody moves, the scale halves, the next step goes on.
 keras.config.set_dtype_policy("mixed_float16")
 with strategy.scope():
@@ -91,6 +127,10 @@ unordered = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 options = tf.data.Options()
 options.deterministic = False
 refuses(lambda: loops.train(step, unordered.with_options(options), epochs=1), "`data` cannot be sharded")
+own = f"{sys.argv[1]}/of {strategy.cluster_resolver.task_id}"  # a folder that the other does not see
+if own.endswith("0"):
+    shutil.copytree(sys.argv[1] + "/cut", own)
+refuses(lambda: kept(own), "does not hold the same checkpoints for each worker")
 with strategy.scope():
     plain = loops.replicated(lambda x: x)
 refuses(lambda: plain(x), "called with plain arrays on several workers")
@@ -154,6 +194,38 @@ for name in ("adam", "lion"):  # by a kernel, and by Keras
         one = step(x[:8], y[:8])
         assert np.isfinite(float(one["loss"]))
 
+
+class Cut(loops.StepsCallback):
+    def steps_allowed(self, done):
+        return 7 - done if done < 7 else None
+
+    def on_train_steps_end(self, first, values):
+        if first - 1 + len(values["loss"]) == 7:
+            raise OSError("power cut")
+
+
+# A run that is cut goes on: the servers' values are written by the chief, and given back to them.
+def kept(*callbacks):
+    with strategy.scope():
+        step = loops.TrainStep(make(), loss, keras.optimizers.Adam(), metrics=["accuracy"])
+        checkpoint = loops.Checkpoint(sys.argv[1], every_steps=5, verbose=0)
+        history = loops.train(step, data, epochs=4, callbacks=callbacks, checkpoint=checkpoint)
+    return step, history.history
+
+
+data.epoch = 0
+try:
+    kept(Cut())
+except OSError:
+    pass
+resumed, history = kept()
+assert len(history["loss"]) == 4 and history["loss"][-1] < history["loss"][0]
+assert int(resumed.batches_done.numpy()) == int(resumed.optimizer.iterations.numpy()) == 4 * 64
+again, same = kept()
+assert same == history
+for name, value in resumed.state().items():
+    np.testing.assert_array_equal(again.state()[name].numpy(), value.numpy(), err_msg=name)
+
 whole = tf.data.Dataset.from_tensors((x, y))
 for call, part in (
     (lambda: loops.TrainStep(model, loss, "adam"), "on a parameter server, and this was called outside"),
@@ -189,7 +261,7 @@ def ports(count):
 
 
 @contextlib.contextmanager
-def tasks(program, cluster):
+def tasks(program, cluster, *arguments):
     """Starts one process for each task of a cluster: (type, index) -> process."""
     started = {}
     try:
@@ -197,7 +269,7 @@ def tasks(program, cluster):
             for index in range(len(addresses)):
                 config = {"cluster": cluster, "task": {"type": kind, "index": index}}
                 started[kind, index] = subprocess.Popen(
-                    [sys.executable, "-c", program],
+                    [sys.executable, "-c", program, *map(str, arguments)],
                     env={**os.environ, "TF_CONFIG": json.dumps(config)},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -212,17 +284,19 @@ def tasks(program, cluster):
 
 
 @pytest.mark.slow
-def test_two_workers_are_one_device():
-    with tasks(WORKER, {"worker": ports(2)}) as started:
+def test_two_workers_are_one_device(tmp_path):
+    with tasks(WORKER, {"worker": ports(2)}, tmp_path) as started:
         ends = [process.communicate(timeout=400) for process in started.values()]
     for process, (out, err) in zip(started.values(), ends):
         assert process.returncode == 0, err[-3000:]
         assert out.endswith("done\n")
+    goes_on = [re.findall("Training goes on at epoch 2 after 2 of its batches", out) for out, _ in ends]
+    assert list(map(len, goes_on)) == [1, 0], "one worker tells"
 
 
-def test_parameter_servers():
+def test_parameter_servers(tmp_path):
     cluster = {"chief": ports(1), "ps": ports(1), "worker": ports(2)}
-    with tasks(SERVED, cluster) as started:
+    with tasks(SERVED, cluster, tmp_path) as started:
         chief = started["chief", 0]
         line = chief.stdout.readline()
         if line == "kill worker 1\n":
