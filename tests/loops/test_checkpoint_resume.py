@@ -61,7 +61,7 @@ def network():
 class Plain:
     """What each case may change of a run."""
 
-    steps_per_epoch = None
+    steps_per_epoch: int | None = None
 
     def __init__(self):
         random = np.random.RandomState(0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+
+import gradloop.models  # noqa: F401  # with it, Keras knows LeNet5 in a file
 
 import train_lenet
 
@@ -200,3 +205,29 @@ def test_without_matplotlib_only_the_curves_are_missing(
     )
     assert (tmp_path / "logs" / "lenet5.keras").exists()
     assert not (tmp_path / "logs" / "curves.png").exists()
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(small: str, tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        run = ["--checkpoint", f"{name}/kept", "--log-dir", f"{name}/logs", "--epochs", "6"]
+        return [sys.executable, str(SCRIPT), "--data", small, "--batch-size", "20", *run]
+
+    def result(output: str) -> str:
+        (line,) = re.findall("Test accuracy .*", output)
+        return line
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    options: dict[str, Any] = {"cwd": tmp_path, "text": True, **pipes}
+    straight = subprocess.Popen(command("straight"), **options)
+    with straight, subprocess.Popen(command("killed"), **options) as killed:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed/kept/checkpoint-2/state.index").exists():
+            assert time.monotonic() < deadline and killed.poll() is None
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        assert "Test accuracy" not in killed.communicate()[0]
+        again = subprocess.run(command("killed"), **options)
+        expected = straight.communicate()[0]
+    assert again.returncode == straight.returncode == 0, again.stderr
+    assert "Training goes on at epoch" in again.stdout
+    assert result(again.stdout) == result(expected)
