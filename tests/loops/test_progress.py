@@ -52,6 +52,25 @@ def test_each_epoch_ends_with_its_logs(data):
             assert f"{name}={values[epoch]:.4g}" in line
 
 
+def test_an_epoch_that_goes_on_in_its_middle_begins_there(tmp_path):
+    class Stop(loops.StepsCallback):
+        def steps_allowed(self, done):
+            return 1
+
+        def on_train_steps_end(self, first, values):
+            if first == 2:
+                raise KeyboardInterrupt
+
+    checkpoint, screen = loops.Checkpoint(tmp_path, verbose=0), io.StringIO()
+    loops.train(_step(), loops.Batches(X, Y, 2), epochs=1, callbacks=[Stop()], checkpoint=checkpoint)
+    bar = loops.ProgressBar(screen)
+    history = loops.train(_step(), loops.Batches(X, Y, 2), epochs=1, callbacks=[bar], checkpoint=checkpoint)
+    drawn = [line for line in screen.getvalue().split("\r") if line.strip()]
+    assert not any(" 1/5 " in line for line in drawn)
+    assert drawn[-1].startswith("Epoch 1/1: 5/5 [")
+    assert f"loss={history.history['loss'][0]:.4g}" in drawn[-1]
+
+
 def test_running_means_on_the_way():
     screen = io.StringIO()
     bar = loops.ProgressBar(screen)

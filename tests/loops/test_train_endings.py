@@ -95,8 +95,8 @@ def test_interrupt_keeps_what_was_learned(problem, assert_same_weights, assert_s
     assert_same_weights(step.model, plain.model, 0.0)
 
 
-def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights):
-    """`Ctrl-C` takes effect when the call returns; what it learned is kept and told."""
+def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights, tmp_path):
+    """`Ctrl-C` takes effect when the call returns; what it learned is kept and told, in a checkpoint too."""
     sent = []
 
     class Sender(Reader):
@@ -110,7 +110,8 @@ def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights)
     step, plain, sender = problem.step(), problem.step(), Sender()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest-xdist ignores it
     try:
-        history = loops.train(step, loops.Batches(*many, 2), epochs=1, callbacks=[sender])
+        run = {"callbacks": [sender], "checkpoint": tmp_path}
+        history = loops.train(step, loops.Batches(*many, 2), epochs=1, **run)
         sent[0].join()
     finally:
         signal.signal(signal.SIGINT, before)
@@ -119,6 +120,9 @@ def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights)
     assert done == int(step.optimizer.iterations.numpy()) and 10**5 > done >= len(sender.numbers) > 0
     loops.train(plain, loops.Batches(*many, 2), epochs=1, steps_per_epoch=done)
     assert_same_weights(step.model, plain.model, 0.0)
+    again = problem.step()
+    assert loops.Checkpoint(tmp_path).restore(again, loops.Batches(*many, 2)).position == done
+    assert_same_weights(again.model, plain.model, 0.0)
 
 
 @pytest.mark.parametrize("each", [False, True])
