@@ -1,0 +1,50 @@
+"""The cells of the grid that take a run up from a checkpoint, on another number of devices."""
+
+from __future__ import annotations
+
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradloop import loops
+
+from .harness import DIGITS, K, X, Y, cell, dense, same
+
+
+class Cut(loops.StepsCallback):
+    def steps_allowed(self, done):
+        return 7 - done if done < 7 else None
+
+    def on_train_steps_end(self, first, values):
+        if first - 1 + len(values["loss"]) == 7:
+            raise InterruptedError
+
+
+def kept(strategy, folder, *callbacks):
+    keras.utils.set_random_seed(0)
+    with strategy.scope() if strategy else tf.name_scope(""):
+        top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
+        optimizer = K.SGD(0.1, momentum=0.9)
+        step = loops.TrainStep(dense(), DIGITS, optimizer, metrics=["accuracy", top2], accumulate=2)
+    checkpoint = loops.Checkpoint(folder, every_steps=5, verbose=0)
+    history = loops.train(step, loops.Batches(X, Y, 16), epochs=4, callbacks=callbacks, checkpoint=checkpoint)
+    values = {f"logged {name}": np.array(value) for name, value in history.history.items()}
+    return {name: variable.numpy() for name, variable in step.state().items()} | values
+
+
+@cell
+def a_run_that_was_cut(strategy):
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        return  # workers have a folder of their own here; see `test_workers.py`
+    with tempfile.TemporaryDirectory() as folder:
+        straight = kept(None, f"{folder}/straight")
+        turns = {"same": (strategy, strategy), "fewer": (strategy, None), "more": (None, strategy)}
+        for name, (first, then) in turns.items():
+            try:
+                kept(first, f"{folder}/{name}", Cut())
+            except InterruptedError:
+                same(straight, kept(then, f"{folder}/{name}"), least=0.1)
+            else:
+                raise AssertionError("not cut")
