@@ -37,6 +37,7 @@ class BaseStep(abc.ABC):
     Attributes:
         strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
+        agree: gives several workers the mean of a number, see `same_on_workers`; None for one process.
     """
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any]) -> None:
@@ -53,7 +54,8 @@ class BaseStep(abc.ABC):
             for variable in measure.metric.variables if measure.metric is not None else ():
                 check_scope("metrics", variable, self.strategy)
         self.metrics = tuple(metrics)
-        self.pace = Pace(agree=same_on_workers(self.strategy))
+        self.agree = same_on_workers(self.strategy)
+        self.pace = Pace(agree=self.agree)
         self._labels_fit: weakref.ref[Batches] | None = None
 
     @property
@@ -111,7 +113,8 @@ class BaseStep(abc.ABC):
         Raises:
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
             NonFiniteError: a NaN or infinity; the steps before it were made, and its `records` hold them.
-            KeyboardInterrupt: `Ctrl-C`; the steps until then were made, and its `records` hold them.
+            KeyboardInterrupt: `Ctrl-C`, when the call has returned; its `records` hold the steps that were
+                made. (None on parameter servers: nothing tells then which were.)
         """
         records = self.run_records(iterator, steps)
         if not len(records):
@@ -135,7 +138,7 @@ class BaseStep(abc.ABC):
 
     def run_records(self, iterator: Any, steps: int) -> Records:
         """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
-        _check_iterator(iterator)
+        check_iterator(iterator)
         check_divides(self.strategy, iterator)
         if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
             raise ValueError(f"`steps` must be a whole number of at least 1, not {steps!r}.")
@@ -249,7 +252,8 @@ class BaseStep(abc.ABC):
         """All loops made so far."""
 
 
-def _check_iterator(iterator: Any) -> None:
+def check_iterator(iterator: Any) -> None:
+    """Raises ValueError if it is no iterator that a step can read."""
     if not isinstance(iterator, (BatchIterator, tf.data.Iterator)):
         raise ValueError(
             f"`iterator` is {iterator!r}: pass `iter(data)` of a `Batches` or a `tf.data.Dataset`."

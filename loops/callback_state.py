@@ -11,7 +11,7 @@ import numpy as np
 
 from .state_file import OWN, StateFile
 
-# Keras' own have no method for it; these are all that their hooks write and later ones read.
+# Keras' own have no method for it; these attributes are public, and all that counts from epoch to epoch.
 _STOCK: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
     keras.callbacks.ModelCheckpoint: ("best",),
@@ -39,40 +39,31 @@ class CallbackStates:
         states: dict[str, Any] = {}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for name, callback in self._named():
-            if _has_state(callback):
-                states[name] = callback.state()
-            for attributes in _attributes(callback):
-                states[name] = {attribute: getattr(callback, attribute) for attribute in attributes}
-                weights = getattr(callback, "best_weights", None)
-                states[name]["best_weights"] = None if weights is None else len(weights)
-                arrays |= {_array(name, number): weight for number, weight in enumerate(weights or ())}
+            own = {"own": callback.state()} if _has_state(callback) else {}
+            stock = {attribute: getattr(callback, attribute) for attribute in _attributes(callback)}
+            if own or stock:
+                states[name] = own | {"stock": stock}
+            weights = getattr(callback, "best_weights", None) if stock else None
+            arrays |= {_array(name, number): weight for number, weight in enumerate(weights or ())}
         return states, arrays
 
     def before_begin(self, file: StateFile) -> None:
         """Gives callbacks with `set_state` their states, before `on_train_begin`."""
         for name, callback in self._named():
-            state = self._states(file).get(name)
-            if state is not None and _has_state(callback):
-                callback.set_state(state)
+            state = file.note["run"]["callbacks"].get(name, {})
+            if "own" in state and _has_state(callback):
+                callback.set_state(state["own"])
 
     def after_begin(self, file: StateFile) -> None:
         """Gives Keras' own theirs, once `on_train_begin` has set them to their beginnings."""
         for name, callback in self._named():
-            state = self._states(file).get(name)
-            if state is None:
-                continue
-            for attributes in _attributes(callback):
-                for attribute in attributes:
-                    setattr(callback, attribute, state[attribute])
-                if state["best_weights"] is not None:
-                    callback.best_weights = [
-                        file.read(_array(name, number)) for number in range(state["best_weights"])
-                    ]
-
-    @staticmethod
-    def _states(file: StateFile) -> dict[str, Any]:
-        states: dict[str, Any] = file.note["run"]["callbacks"]
-        return states
+            stock = file.note["run"]["callbacks"].get(name, {}).get("stock", {})
+            for attribute in _attributes(callback):
+                if attribute in stock:
+                    setattr(callback, attribute, stock[attribute])
+            weights = list(_arrays(name, file))
+            if weights:
+                callback.best_weights = weights
 
     def _named(self) -> Iterator[tuple[str, Any]]:
         seen: Counter[str] = Counter()
@@ -86,9 +77,16 @@ def _has_state(callback: keras.callbacks.Callback) -> bool:
     return all(callable(getattr(callback, name, None)) for name in ("state", "set_state"))
 
 
-def _attributes(callback: keras.callbacks.Callback) -> list[tuple[str, ...]]:
-    return [attributes for kind, attributes in _STOCK.items() if isinstance(callback, kind)]
+def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    return next((names for kind, names in _STOCK.items() if isinstance(callback, kind)), ())
 
 
 def _array(name: str, number: int) -> str:
     return f"{OWN}callbacks/{name}/best_weights/{number}"
+
+
+def _arrays(name: str, file: StateFile) -> Iterator[np.ndarray[Any, Any]]:
+    number = 0
+    while _array(name, number) in file.values:
+        yield file.values[_array(name, number)]
+        number += 1

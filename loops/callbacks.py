@@ -81,6 +81,17 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     return False
 
 
+def keep_raw_weights(callbacks: keras.callbacks.CallbackList) -> None:
+    """Has no `SwapEMAWeights` throw the weights away for their averages in the last epoch.
+
+    `fit` wants that, since it sets the weights to the averages afterwards; `train` swaps back before it does.
+    A run that is to go on needs both.
+    """
+    for callback in callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            callback.set_params({**callback.params, "epochs": 0})  # none is the last
+
+
 def swap_in(callbacks: keras.callbacks.CallbackList) -> None:
     """Has each `SwapEMAWeights` between epochs believe what is so between epochs: weights are averages."""
     for callback in callbacks.callbacks:

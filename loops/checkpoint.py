@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from .batches import Batches, BatchIterator
+from .base_step import check_iterator
+from .batches import Batches
 from .callbacks import StepsCallback
+from .checkpoint_folder import CheckpointFolder, iterator_in, state_in
 from .choice import check_choice, choice_of, choose
 from .cluster import is_chief
 from .data_place import check_same_data, place_of, read_iterator, write_iterator
 from .scope import scope_of
-from .share import same_on_workers
-from .state_file import StateFile, holds_state, write_state
+from .state_file import StateFile, write_state
 from .step import TrainStep
 from .tensorboard import check_log_dir
-
-_NAME = re.compile(r"checkpoint-(\d+)/?")
 
 
 class Checkpoint(StepsCallback):
@@ -96,11 +94,12 @@ class Checkpoint(StepsCallback):
         self.every_minutes = every_minutes
         self.keep = keep
         self.verbose = verbose
+        self._folder = CheckpointFolder(self.folder)
         self._saved = time.monotonic()
 
     # -- for a loop of your own ----------------------------------------------------------------------------
 
-    def save(self, step: TrainStep, iterator: Any = None) -> str:
+    def save(self, step: TrainStep, iterator: Any = None) -> str | None:
         """Writes a checkpoint, and removes the oldest of more than `keep`.
 
         Args:
@@ -109,10 +108,11 @@ class Checkpoint(StepsCallback):
                 dataset is kept with all that it has shuffled or read ahead.
 
         Returns:
-            The folder of the checkpoint.
+            The folder of the checkpoint; None for a worker that leaves writing to another.
 
         Raises:
-            ValueError: an iterator that knows no place: of a dataset made by a function of Python's.
+            TypeError: `step` is no `TrainStep`.
+            ValueError: no iterator, or one in which TensorFlow knows no place.
             OSError: it cannot be written; those from before are as they were.
 
         Example:
@@ -129,7 +129,9 @@ class Checkpoint(StepsCallback):
             >>> again.epoch, again.position
             (0, 2)
         """
-        check_log_dir(self.folder, "folder")
+        _check_step(step)
+        if iterator is not None:
+            check_iterator(iterator)
         place = None if iterator is None else place_of(iterator)
         return self.write(step, {"data": place}, {}, iterator, must=True)
 
@@ -141,13 +143,18 @@ class Checkpoint(StepsCallback):
             data: the `Batches` or `tf.data.Dataset` that was being read.
 
         Returns:
-            An iterator of `data` that goes on where `save` was called or, without a checkpoint, at its
-            beginning; None without `data`.
+            An iterator of `data` that goes on where `save` was called or, without a checkpoint, what
+            `iter(data)` gives; None without `data`. The next `iter(data)` of a `Batches` is the epoch after
+            it. (For a dataset, TensorFlow may shuffle later passes in another order than without the end.)
 
         Raises:
+            TypeError: `step` is no `TrainStep`, or `data` neither of these.
             ValueError: the checkpoint is damaged or of another model, optimizer, step or data; nothing was
                 changed then.
         """
+        _check_step(step)
+        if data is not None and not isinstance(data, (Batches, tf.data.Dataset)):
+            raise TypeError(f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, not {data!r}.")
         file = self.open(step)
         place = None if file is None else file.note["data"]
         if file is not None and data is not None:
@@ -159,22 +166,23 @@ class Checkpoint(StepsCallback):
             check_same_data(place, data, file.path)
         iterator: Any = None
         if isinstance(data, Batches):
-            iterator = data.iterator(data.epoch)
-            if place is not None:
-                iterator = BatchIterator(data, place["epoch"], place["position"])
+            at = (data.epoch, 0) if place is None else (place["epoch"], place["position"])
+            iterator = data.iterator(*at)
         elif data is not None:
             iterator = iter(data)
             if file is not None:
-                read_iterator(iterator_path(file), iterator)
+                read_iterator(iterator_in(os.path.dirname(file.path)), iterator)
         if file is not None:
             self.give(step, file)
+        if isinstance(data, Batches):
+            data.epoch = iterator.epoch + 1  # as `iter(data)` leaves it
         return iterator
 
     @property
     def newest(self) -> str | None:
         """The folder of the newest complete checkpoint; None if there is none."""
-        complete = [number for number in self._numbers() if holds_state(self._path(number))]
-        return self._place(complete[-1]) if complete else None
+        newest = self._folder.newest()
+        return None if newest is None else self._folder.place(newest)
 
     # -- for `train` ---------------------------------------------------------------------------------------
 
@@ -184,36 +192,38 @@ class Checkpoint(StepsCallback):
                 "`Checkpoint` keeps the state of a `loops.TrainStep`, and has none: pass it to "
                 "`loops.train`, or call `save(step)` and `restore(step)` in a loop of your own."
             )
-        check_log_dir(self.folder, "folder")
         self._saved = time.monotonic()
 
     def steps_allowed(self, done: int) -> int | None:
         return None if self.every_steps is None else self.every_steps - done % self.every_steps
 
-    def due(self, done: int) -> bool:
-        """Whether to save in the middle of an epoch, after `done` batches in all of the step's training."""
+    def check_folder(self) -> None:
+        """Makes the folder; raises ValueError if it cannot be written."""
+        if is_chief():
+            check_log_dir(self.folder, "folder")
+
+    def due(self, step: TrainStep) -> bool:
+        """Whether to save in the middle of an epoch, after what `step` has trained."""
+        done = int(step.batches_done.numpy())
         if self.every_steps is not None and done % self.every_steps == 0:
             return True
-        if self.every_minutes is None or self.train_step is None:
+        if self.every_minutes is None:
             return False
         waited = time.monotonic() - self._saved
-        agree = same_on_workers(self.train_step.strategy)
-        return (waited if agree is None else agree(waited)) >= 60 * self.every_minutes
+        # Workers read some values together, so they save together.
+        return (waited if step.agree is None else step.agree(waited)) >= 60 * self.every_minutes
 
     def open(self, step: TrainStep) -> StateFile | None:
         """Opens the newest checkpoint and checks that `step` can take it; None if there is none."""
-        newest = self._numbers(complete=True)[-1:]
-        agree = same_on_workers(step.strategy)
-        if agree is not None:
-            own = newest[0] if newest else 0
-            if abs(agree(float(own)) - own) > 1e-3:
-                raise ValueError(
-                    f"`folder` {self.folder!r} does not hold the same checkpoints for each worker: name one "
-                    "on a file system that all of them share."
-                )
-        if not newest:
+        newest = self._folder.newest()
+        if not _all_see(newest or 0, step.agree):
+            raise ValueError(
+                f"`folder` {self.folder!r} does not hold the same checkpoints for each worker: name one on a "
+                "file system that all of them share."
+            )
+        if newest is None:
             return None
-        file = StateFile(self._path(newest[0]))
+        file = StateFile(self._folder.file(newest))
         check_choice(step, file)
         return file
 
@@ -230,53 +240,58 @@ class Checkpoint(StepsCallback):
         arrays: Mapping[str, np.ndarray[Any, Any]],
         iterator: Any,
         must: bool = False,
-    ) -> str:
+    ) -> str | None:
         """Writes a checkpoint; see `save`.
 
         Args:
             note: what else to keep, as JSON can hold it.
-            arrays: likewise, by name.
+            arrays: what else to keep, by names that begin with `OWN`.
+            iterator: of the data; None for none.
             must: whether an iterator that cannot be written is an error.
         """
         with scope_of(step.strategy):  # where workers read values together, all must
             values = {name: variable.numpy() for name, variable in step.state().items()}
-        numbers = self._numbers()
-        place = self._place(numbers[-1] + 1 if numbers else 1)
+        failed, place = None, None
         if is_chief():
-            tf.io.gfile.makedirs(place)
-            path = f"{place}/state"
-            if isinstance(iterator, tf.data.Iterator) and not write_iterator(f"{place}/iterator", iterator):
-                if must:
-                    tf.io.gfile.rmtree(place)
-                    raise ValueError(
-                        "`iterator` is of a dataset made by a function of Python's, in which TensorFlow "
-                        "knows no place: save without it, or read the data by a `loops.Batches`."
-                    )
-            write_state(path, {**values, **arrays}, {"choice": choice_of(step), **note})
-            self._remove_old()
+            try:
+                place = self._folder.make_next()
+                with self._folder.filling(place):
+                    lost = ""
+                    if isinstance(iterator, tf.data.Iterator):
+                        lost = write_iterator(iterator_in(place), iterator)
+                    if lost and must:
+                        raise ValueError(
+                            f"`iterator` is of a dataset in which TensorFlow knows no place: {lost} Save "
+                            "without it, or read the data by a `loops.Batches`."
+                        )
+                    full = {"choice": choice_of(step), **note}
+                    write_state(state_in(place), {**values, **arrays}, full)
+                self._folder.keep(self.keep)
+            except (OSError, TypeError, ValueError) as error:
+                failed = error
+        # The others wait here, so that they never look for what is not there yet, and end with the chief.
+        if step.agree is not None and step.agree(float(failed is not None)) > 0 and failed is None:
+            failed = OSError(f"The worker that writes checkpoints to {self.folder!r} could not.")
+        if failed is not None:
+            raise failed
         self._saved = time.monotonic()
         return place
 
-    def _remove_old(self) -> None:
-        for number in self._numbers(complete=True)[: -self.keep]:
-            tf.io.gfile.remove(f"{self._path(number)}.index")  # first, so that none is complete but in part
-            tf.io.gfile.rmtree(self._place(number))
 
-    def _numbers(self, complete: bool = False) -> list[int]:
-        """The numbers of the checkpoints in the folder, in order."""
-        if not tf.io.gfile.isdir(self.folder):
-            return []
-        found = [match for match in map(_NAME.fullmatch, tf.io.gfile.listdir(self.folder)) if match]
-        numbers = sorted(int(match.group(1)) for match in found)
-        return [number for number in numbers if holds_state(self._path(number))] if complete else numbers
-
-    def _place(self, number: int) -> str:
-        return os.path.join(self.folder, f"checkpoint-{number}")
-
-    def _path(self, number: int) -> str:
-        return f"{self._place(number)}/state"
+def _check_step(step: Any) -> None:
+    if not isinstance(step, TrainStep):
+        raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
 
 
-def iterator_path(file: StateFile) -> str:
-    """Where the place in a dataset is, beside an open checkpoint."""
-    return f"{os.path.dirname(file.path)}/iterator"
+def _all_see(number: int, mean: Callable[[float], float] | None) -> bool:
+    """Whether all workers pass the same number; the same answer for each.
+
+    Args:
+        number: of this worker.
+        mean: see `same_on_workers`.
+    """
+    if mean is None:
+        return True
+    own = float(number % 4096)  # of a number that float32 holds with digits to spare
+    distance = mean(abs(own - mean(own)))
+    return distance < 1e-3

@@ -66,22 +66,23 @@ def _order(data: Batches) -> dict[str, Any]:
     }
 
 
-def write_iterator(path: str, iterator: tf.data.Iterator) -> bool:
+def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     """Writes all that an iterator of a dataset holds: its place, and what it has shuffled or read ahead.
 
     Returns:
-        False if it cannot be written: TensorFlow knows no place in a function of Python's.
+        '' or, if it cannot be written, TensorFlow's reason: a function of Python's gives the examples, or
+        another operation with a state that TensorFlow cannot read.
 
     Raises:
         OSError: the file cannot be written.
     """
     try:
         tf.train.Checkpoint(iterator=iterator).write(path)
-    except tf.errors.FailedPreconditionError:
-        return False
+    except tf.errors.FailedPreconditionError as error:
+        return str(error.message)
     except tf.errors.OpError as error:
         raise OSError(f"The place in the data cannot be written to {path!r}: {error.message}.") from error
-    return True
+    return ""
 
 
 def read_iterator(path: str, iterator: tf.data.Iterator) -> None:

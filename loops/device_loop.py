@@ -181,8 +181,7 @@ class DeviceLoop:
             def take(indices: tf.Tensor) -> Any:
                 return reader.gather(arrays, indices, seed, epoch, position + step)
 
-            # Left out, the stride would be made anew in each step.
-            indices = tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
+            indices = _between(order, first, last)
             self._record(step, Unread(indices, take) if lazy else take(indices), number)
             return step + 1, last
 
@@ -205,8 +204,7 @@ class DeviceLoop:
 
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
             first, last, sizes = tf.split(tf.gather(places, step), [1, 1, places.shape[1] - 2])
-            # Left out, the stride would be made anew in each step.
-            indices = tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
+            indices = _between(order, first, last)
             self._record(step, Unread(indices, take, sizes, tf.gather(shares, step)), number)
             return (step + 1,)
 
@@ -238,6 +236,12 @@ class DeviceLoop:
     def _row(self, batch: Any, *number: tf.Tensor) -> tf.Tensor:
         self.traces += not tf.executing_eagerly()
         return tf.stack([*self._body(batch), *number])
+
+
+def _between(order: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """`order[first:last]`, with the ends as vectors of one."""
+    # Left out, the stride would be made anew in each step.
+    return tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
 
 
 def _of_this_process(value: tf.Tensor) -> tf.Variable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from .base_step import BaseStep
 from .batches import Batches, BatchIterator
 from .data_place import check_same_data, place_of, read_iterator
 from .measures import Records
+from .nonfinite import NonFiniteError
 from .pace import Pace
 from .share import check_same_order
 
@@ -35,6 +37,7 @@ class Feed:
 
     Attributes:
         steps: batches in an epoch; None where only reading the data tells.
+        unfinished: what a call recorded that then raised; None if none did.
 
     Raises:
         TypeError: `data` is something else.
@@ -76,8 +79,11 @@ class Feed:
         self._evaluates = evaluates
         self._endless = steps is not None
         self._iterator: Any = None
-        # Of a dataset: how often it was begun, and how many batches of this time were read.
+        # Of a dataset: how often it was begun, how many batches of this time were trained on, and whether
+        # one more was read.
         self._passes = self._read = 0
+        self._ahead = False
+        self.unfinished: Records | None = None
         self.steps = length if steps is None else int(steps)
 
     def epoch(
@@ -112,22 +118,24 @@ class Feed:
             wanted = min(wanted, allowed() or wanted)
             if before is not None and self.steps is None:
                 # Only reading tells whether there is another batch.
+                self._ahead = True
                 batch = self._iterator.get_next_as_optional()
                 if not batch.has_value():
                     break
                 before()
+                records = step.run_batch(batch.get_value(), self._iterator.element_spec)
+                self._ahead = False
                 done += 1
                 self._read += 1
-                yield step.run_batch(batch.get_value(), self._iterator.element_spec)
+                yield records
                 continue
             if before is not None and not told:
                 before()
                 told = True
             with pace.timing() as ran:
-                records = step.run_records(self._iterator, wanted)
+                records = self._run(step, wanted)
                 ran(len(records))
             done += len(records)
-            self._read += len(records)
             if len(records):
                 told = False
                 yield records
@@ -142,26 +150,35 @@ class Feed:
         if not done:
             raise self._empty()
 
+    def _run(self, step: BaseStep, steps: int) -> Records:
+        try:
+            records = step.run_records(self._iterator, steps)
+        except (NonFiniteError, KeyboardInterrupt) as error:
+            self.unfinished = getattr(error, "records", None)
+            self._read += len(self.unfinished or ())
+            raise
+        self._read += len(records)
+        return records
+
     def give_back(self) -> None:
         """Puts a `Batches` back to where it was when the feed was made."""
         if isinstance(self._data, Batches):
             self._data.epoch = self._found
 
-    @property
-    def iterator(self) -> Any:
-        """What is being read: a `BatchIterator` or an iterator of a dataset."""
-        return self._iterator
+    def iterator_to_keep(self, done: int) -> Any:
+        """What is being read, if its place is not told by `place` alone; else None.
 
-    @property
-    def endless(self) -> bool:
-        """Whether an epoch goes on in the data where the one before it stopped."""
-        return self._endless
+        Args:
+            done: how many batches of the epoch have run.
+        """
+        # What a batch was read of that has not run, is read again.
+        return self._iterator if self._within(done) and not self._ahead else None
 
     def place(self, missed: int = 0) -> dict[str, Any]:
         """Where reading stands, as JSON can hold it; for `go_to`, in this process or another.
 
         Args:
-            missed: batches that the step has read without an end of the call.
+            missed: batches that the step has trained on without anything told of them.
         """
         own = {"first": self._first, "passes": self._passes, "read": self._read + missed}
         return {**place_of(self._iterator), **own}
@@ -187,25 +204,36 @@ class Feed:
         if isinstance(self._data, Batches):
             self._data.epoch = place["epoch"] + 1  # as reading leaves it
             return
-        within = bool(done or self._endless)
+        within = self._within(done)
         # TensorFlow begins the dataset once more to read an iterator's file.
         kept = kept if within else None
         for _ in range(max(place["passes"] - (kept is not None), 1)):
             self._iterator = self._next_pass()
         if kept is not None:
             read_iterator(kept, self._iterator)
-        elif within:
-            for _ in range(place["read"]):
-                next(self._iterator)
+        elif within and sum(1 for _ in itertools.islice(self._iterator, place["read"])) < place["read"]:
+            raise ValueError(
+                f"`{self._name}` ends before the {place['read']} batches that the run of the checkpoint "
+                f"{path!r} had read of it: pass the same data, or name another folder."
+            )
         self._passes, self._read = place["passes"], place["read"]
 
+    def _within(self, done: int) -> bool:
+        """Whether a dataset is in the middle of a pass after so many batches of an epoch."""
+        dataset = not isinstance(self._data, Batches)
+        return dataset and (self._endless or done not in (0, self.steps))
+
     def _begin(self, number: int, done: int) -> bool:
-        """Goes to where an epoch begins; returns whether nothing was read there yet."""
+        """Goes to where an epoch begins or goes on; returns whether there is nothing if there is no batch."""
         data = self._data
         if isinstance(data, Batches) and not self._evaluates:
             assert self.steps is not None
             place = self._first * len(data) + number * self.steps + done
-            self._iterator = self._leaving(data.iterator(*divmod(place, len(data))))
+            epoch, position = divmod(place, len(data))
+            if done and not position:
+                epoch, position = epoch - 1, len(data)  # the end of the pass that was being read
+            self._iterator = self._leaving(data.iterator(epoch, position))
+            return bool(self._iterator.remaining)
         elif self._iterator is None or not (self._endless or done):
             self._iterator = self._next_pass()
         else:

@@ -6,17 +6,17 @@ import os
 from typing import Any
 
 import keras
-import tensorflow as tf
 from tqdm import tqdm
 
 from .callback_state import CallbackStates
 from .callbacks import swap_in
-from .checkpoint import Checkpoint, iterator_path
+from .checkpoint import Checkpoint
+from .checkpoint_folder import iterator_in
 from .cluster import is_chief
 from .feed import Feed
 from .measures import Means
 from .scope import has_other_workers, is_asynchronous
-from .state_file import StateFile
+from .state_file import StateFile, holds_state
 from .step import TrainStep
 
 
@@ -29,12 +29,12 @@ class Keeper:
 
     Args:
         checkpoint: where to.
-        step: of the run, as the next two.
-        feed: gives the batches.
-        hooks: the callbacks.
+        step: the run's.
+        feed: the run's.
+        hooks: the run's callbacks.
 
     Attributes:
-        resumed: where the run was that goes on, as `_note` wrote it; None for one that begins.
+        resumed: where the run was that goes on, as it was written down; None for one that begins.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Keeper:
             ValueError: it is damaged, or of another model, optimizer, step, data or kind of callbacks; the
                 step is as it was then.
         """
+        self._checkpoint.check_folder()
         file = self._checkpoint.open(self._step)
         if file is None:
             return
@@ -75,8 +76,14 @@ class Keeper:
                 f"An epoch is {self._feed.steps} batches, and was {run['steps']} in the run of the "
                 f"checkpoint {file.path!r}: pass the same data and `steps_per_epoch`, or name another folder."
             )
-        kept = iterator_path(file)
-        found = tf.io.gfile.exists(f"{kept}.index")
+        if run["measures"] != self._measures():
+            here, there = (", ".join(names) or "none" for names in (self._measures(), run["measures"]))
+            raise ValueError(
+                f"`metrics` are {here}, and were {there} in the run of the checkpoint {file.path!r}: make "
+                "the step as it was, or name another folder."
+            )
+        kept = iterator_in(os.path.dirname(file.path))
+        found = holds_state(kept)
         try:
             self._feed.go_to(file.note["data"], run["batch"], file.path, kept if found else None)
             self._states.before_begin(file)
@@ -102,20 +109,19 @@ class Keeper:
             swap_in(self._hooks)
         self._checkpoint.give(self._step, self._file)
 
-    def after_epoch_begin(self, epoch: int, means: Means) -> int:
-        """Gives back what the epoch's beginning set anew, if it had begun.
+    def after_epoch_begin(self, means: Means) -> int:
+        """Gives back what an epoch's beginning set anew, if it had begun.
 
         Args:
-            epoch: that begins.
             means: of the epoch; takes up those until now.
 
         Returns:
             How many of its batches had run.
         """
-        run = self.resumed
-        if self._file is None or run is None or run["epoch"] != epoch or not run["batch"]:
+        file, run, self._file = self._file, self.resumed, None  # for the first epoch alone
+        if file is None or run is None or not run["batch"]:
             return 0
-        self._checkpoint.give(self._step, self._file)
+        self._checkpoint.give(self._step, file)
         means.set_state(run["means"])
         return int(run["batch"])
 
@@ -129,9 +135,7 @@ class Keeper:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def after_steps(
-        self, epoch: int, batch: int, means: Means, logs: dict[str, float], done: int
-    ) -> None:
+    def after_steps(self, epoch: int, batch: int, means: Means, logs: dict[str, float]) -> None:
         """Writes a checkpoint in the middle of an epoch, if the time has come.
 
         Args:
@@ -139,10 +143,9 @@ class Keeper:
             batch: how many of its batches have run.
             means: of the epoch until now.
             logs: of the epoch before.
-            done: batches in all of the step's training.
         """
         at_end = batch == self._feed.steps and (epoch + 1) % self._checkpoint.every_epochs == 0
-        if not at_end and self._checkpoint.due(done):
+        if not at_end and self._checkpoint.due(self._step):
             self._write(epoch, batch, means, logs)
 
     def after_epoch(self, epoch: int, logs: dict[str, float], ended: bool, last: bool) -> None:
@@ -171,7 +174,7 @@ class Keeper:
         """
         strategy = self._step.strategy
         same = not (has_other_workers(strategy) or is_asynchronous(strategy))
-        if same and self._feed.iterator is not None and (epoch, batch) != self._kept:
+        if same and batch and (epoch, batch) != self._kept:
             self._write(epoch, batch, means, logs, missed=missed)
 
     def _write(
@@ -193,10 +196,13 @@ class Keeper:
             "history": history.history,
             "epochs": history.epoch,
             "steps": self._feed.steps,
+            "measures": self._measures(),
             "callbacks": states,
             "ended": ended,
         }
-        # Between two passes over a dataset there is no place in it.
-        iterator = self._feed.iterator if batch or self._feed.endless else None
-        self._checkpoint.write(self._step, {"run": run, "data": self._feed.place(missed)}, arrays, iterator)
+        note = {"run": run, "data": self._feed.place(missed)}
+        self._checkpoint.write(self._step, note, arrays, self._feed.iterator_to_keep(batch))
         self._kept = epoch, batch
+
+    def _measures(self) -> list[str]:
+        return [measure.name for measure in self._step.objective.measures]

@@ -20,7 +20,7 @@ _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 class ProgressBar(StepsCallback):
     """One tqdm bar an epoch: steps done, speed, means over the steps so far, and the epoch's logs at its end.
 
-    Of several workers, one shows it.
+    Of several workers, one shows it. Where an epoch goes on in its middle, the means are of the steps since.
 
     Args:
         file: where to write; None for standard error, as tqdm does.

@@ -48,6 +48,7 @@ class Run:
         self._pace = Pace(1) if self._each else step.pace
         self._done = 0  # batches in all of the step's training, as far as the callbacks know
         self._epoch = self._batch = 0
+        self._within = False  # an epoch, between the hooks of its beginning and those of its end
         self._means = Means(step.objective.measures)
         self.logs: dict[str, float] = {}
 
@@ -63,21 +64,24 @@ class Run:
             epochs = first if resumed["ended"] else epochs
         for epoch in range(first, epochs):
             self._begin_epoch(epoch)
-            self.logs = self._train_epoch(epoch)
+            logs = self._train_epoch(epoch)
             if self._validation is not None:
                 for name, value in self._validation(self._hooks).items():
-                    self.logs[f"val_{name}"] = value
+                    logs[f"val_{name}"] = value
+            self._within, self.logs = False, logs
             self._hooks.on_epoch_end(epoch, self.logs)
             ended = bool(self._step.model.stop_training)
-            self._epoch, self._batch = epoch + 1, 0
             if self._keeper is not None:
                 self._keeper.after_epoch(epoch, self.logs, ended, last=ended or epoch + 1 == epochs)
             if ended:
                 return
 
     def keep(self) -> None:
-        """Writes a checkpoint of a run that was interrupted, callbacks excepted, where it stands."""
-        if self._keeper is None:
+        """Writes a checkpoint of a run that was interrupted, if that was in an epoch.
+
+        In the hooks at its beginning and end, nobody knows which have run: the checkpoint before it stands.
+        """
+        if self._keeper is None or not self._within:
             return
         # What ran in a call that was interrupted, before it could be told.
         missed = int(self._step.batches_done.numpy()) - self._done
@@ -88,10 +92,11 @@ class Run:
         self._hooks.on_epoch_begin(epoch)
         self._step.reset_metrics()
         if self._keeper is not None:
-            self._batch = self._keeper.after_epoch_begin(epoch, self._means)
+            self._batch = self._keeper.after_epoch_begin(self._means)
             if self._batch:
                 for reader in self.readers:
                     reader.on_epoch_resumed(self._batch)
+        self._within = True
 
     def _count(self, first: int) -> int:
         """The batches trained on before this run's; called when callbacks have begun."""
@@ -115,9 +120,9 @@ class Run:
                 if self._step.model.stop_training:
                     break
                 if self._keeper is not None:
-                    self._keeper.after_steps(epoch, self._batch, self._means, self.logs, self._done)
-        except (NonFiniteError, KeyboardInterrupt) as error:
-            self._take(getattr(error, "records", None))
+                    self._keeper.after_steps(epoch, self._batch, self._means, self.logs)
+        except (NonFiniteError, KeyboardInterrupt):
+            self._take(self._feed.unfinished)
             raise
         return self._means.result()
 

@@ -55,11 +55,12 @@ def holds_state(path: str) -> bool:
 
 
 class StateFile:
-    """What `write_state` wrote, opened to be read.
+    """What `write_state` wrote, read as a whole, so that nothing is found damaged half-way.
 
     Attributes:
         path: as given.
         note: as given to `write_state`.
+        values: likewise.
 
     Args:
         path: as given to `write_state`.
@@ -71,29 +72,25 @@ class StateFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._reader = tf.train.load_checkpoint(path)
-            self._shapes = dict(self._reader.get_variable_to_shape_map())
-            if self._shapes.pop(_NOTE, None) is None:
+            reader = tf.train.load_checkpoint(path)
+            names = set(reader.get_variable_to_shape_map())
+            if _NOTE not in names:
                 raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
-            self.note: dict[str, Any] = json.loads(self._reader.get_tensor(_NOTE).decode())
+            self.note: dict[str, Any] = json.loads(reader.get_tensor(_NOTE).decode())
+            if self.note.get("format") != _FORMAT:
+                raise ValueError(
+                    f"The checkpoint {path!r} has the format {self.note.get('format')!r}, of another version "
+                    f"of gradloop; this one reads format {_FORMAT}."
+                )
+            self.values: dict[str, Any] = {
+                name: np.asarray(reader.get_tensor(name)) for name in sorted(names - {_NOTE})
+            }
         except _DAMAGE as error:
-            raise self._damaged(error) from error
-        if self.note.get("format") != _FORMAT:
+            reason = getattr(error, "message", None) or str(error)
             raise ValueError(
-                f"The checkpoint {path!r} has the format {self.note.get('format')!r}, of another version of "
-                f"gradloop; this one reads format {_FORMAT}."
-            )
-
-    def read(self, name: str) -> np.ndarray[Any, Any]:
-        """Returns one value.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        try:
-            return np.asarray(self._reader.get_tensor(name))
-        except _DAMAGE as error:
-            raise self._damaged(error) from error
+                f"The checkpoint {path!r} cannot be read: {reason}. Its files are damaged or incomplete: "
+                "delete its folder to go on from the checkpoint before it."
+            ) from error
 
     def check(self, variables: Mapping[str, Any], but: str = OWN) -> None:
         """Raises ValueError unless the file holds a value of the right shape and dtype for each variable.
@@ -102,19 +99,17 @@ class StateFile:
             variables: name -> variable.
             but: names in the file that begin so need no variable.
         """
-        dtypes = self._reader.get_variable_to_dtype_map()
         faults = []
         for name, variable in variables.items():
-            if name in self._shapes:
-                there = _kind(self._shapes[name], dtypes[name])
-                here = _kind(variable.shape, variable.dtype)
+            if name in self.values:
+                there, here = _kind(self.values[name]), _kind(variable)
                 if there != here:
                     faults.append(f"{name} is {there} there and {here} here")
-        lacks = [name for name in variables if name not in self._shapes]
+        lacks = [name for name in variables if name not in self.values]
         if lacks:
             faults.append(f"it has no {shortened(lacks)}")
-        strange = [name for name in self._shapes if name not in variables]
-        strange = sorted(name for name in strange if not name.startswith((OWN, but)))
+        strange = [name for name in self.values if name not in variables]
+        strange = [name for name in strange if not name.startswith((OWN, but))]
         if strange:
             faults.append(f"it has {shortened(strange)}, which are not there now")
         if faults:
@@ -124,28 +119,17 @@ class StateFile:
             )
 
     def assign(self, variables: Mapping[str, Any]) -> None:
-        """Gives variables their values: all of them, or none if the file is damaged.
+        """Gives variables their values.
 
         Args:
             variables: name -> variable, as they passed `check`.
-
-        Raises:
-            ValueError: a value is damaged.
         """
-        values = {name: self.read(name) for name in variables}
         for name, variable in variables.items():
-            variable.assign(values[name])
-
-    def _damaged(self, error: Exception) -> ValueError:
-        reason = getattr(error, "message", None) or str(error)
-        return ValueError(
-            f"The checkpoint {self.path!r} cannot be read: {reason}. Its files are damaged or incomplete: "
-            "delete its folder to go on from the checkpoint before it."
-        )
+            variable.assign(self.values[name])
 
 
-def _kind(shape: Any, dtype: Any) -> str:
-    return f"{tf.as_dtype(dtype).name} {tuple(shape)}"
+def _kind(value: Any) -> str:
+    return f"{tf.as_dtype(value.dtype).name} {tuple(value.shape)}"
 
 
 def _number(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .callbacks import bound_optimizer, swap_back
+from .callbacks import bound_optimizer, keep_raw_weights, swap_back
 from .checkpoint import Checkpoint
 from .feed import Feed
 from .keeper import Keeper
@@ -35,19 +35,20 @@ def train(
     has a batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the step
     that is running, with what was learned so far.
 
-    With a `checkpoint`, a run that ended early, by `Ctrl-C`, an error or the machine's end, is taken up by
-    the same call: with what `TrainStep.state()` names (weights, optimizer, random numbers), what was chosen
-    to train, the place in the data, the means of the epoch so far, the history, and what callbacks remember:
-    `Unfreeze`, Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint`, and any callback with
-    methods `state()` and `set_state(state)`, of what JSON can hold. What follows is as if nothing had ended
-    it; on another number of devices too, to rounding. A run that came to its end is given back as it was;
-    with more `epochs` it goes on, unless a callback had ended it. Logs hold the steps after the last
-    checkpoint twice.
+    With a `checkpoint`, a run that ended early is taken up by the same call: with what `TrainStep.state()`
+    names (weights, optimizer and its rate, random numbers), what was chosen to train, the place in the data,
+    the means of the epoch so far, the history, and what callbacks remember: `Unfreeze`, Keras'
+    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (but how many batches its `save_freq` has
+    counted), and any callback with methods `state()` and `set_state(state)`, of what JSON can hold. What
+    follows is as if nothing had ended it; on another number of devices too, to rounding. A run that came to
+    its end is given back as it was; with more `epochs` it goes on, unless a callback had ended it. Logs hold
+    the steps after the last checkpoint twice.
 
     A `Batches` is read from `data.epoch` on and left at the epoch that comes next; where an epoch of the run
     begins in it depends on nothing but the epoch's number. With a checkpoint, a dataset is begun as often as
     before; in the middle of it, its iterator is kept, with all that it has shuffled and read ahead, or, where
     TensorFlow cannot do that (a function of Python's gives the examples), it is read again up to there.
+    (If a shuffle had given all its examples just then, TensorFlow may shuffle later passes in another order.)
 
     `keras.callbacks.BackupAndRestore` works too, and knows whole epochs of a `Batches` alone. (With Keras'
     `SwapEMAWeights`, it comes before that in `callbacks`: after it, it would take averages for weights.)
@@ -67,8 +68,9 @@ def train(
         validation: data to evaluate on, in inference mode, after each epoch.
         callbacks: Keras callbacks of any kind. They find the model, with `model.optimizer`, and may set
             `model.stop_training`.
-        checkpoint: a folder, or a `Checkpoint`, in which the run is kept: after each epoch, and as the
-            `Checkpoint` says; also one among `callbacks`. None for not.
+        checkpoint: a folder, or a `Checkpoint`, in which the run is kept: after each epoch, after `Ctrl-C` in
+            an epoch (of one process; other workers may be at other steps), and as the `Checkpoint` says. Also
+            one among `callbacks`. None for not.
         resume: whether a run that the folder holds goes on. False begins a new one; its checkpoints take the
             places of the older ones as they become more than `Checkpoint(keep=)`.
 
@@ -118,6 +120,7 @@ def train(
             epochs=int(epochs),
             steps=feed.steps,
         )
+        keep_raw_weights(hooks)
         keeper = None if kept is None else Keeper(kept, step, feed, hooks)
         run = Run(step, feed, evaluation, hooks, keeper)
         step.model.stop_training = interrupted = False
@@ -126,7 +129,11 @@ def train(
         for reader in run.readers:
             reader.set_train_step(step)
         # A callback that cannot begin ends the call here: `on_train_end` is for those that have begun.
-        hooks.on_train_begin()
+        try:
+            hooks.on_train_begin()
+        except BaseException:
+            feed.give_back()
+            raise
         try:
             if keeper is not None:
                 keeper.after_train_begin()
@@ -141,8 +148,13 @@ def train(
                 reader.on_train_end(run.logs)
             raise
         swap_back(hooks)
-        if interrupted:
-            run.keep()
+        try:
+            if interrupted:
+                run.keep()
+        except BaseException:
+            for reader in run.readers:
+                reader.on_train_end(run.logs)
+            raise
         averages = getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema
         if averages and int(step.optimizer.iterations.numpy()) > 0:  # before the first update there are none
             step.optimizer.finalize_variable_values(step.variables)

@@ -148,6 +148,17 @@ def test_a_place_that_cannot_be_kept_is_refused(tmp_path):
     assert checkpoint.newest is None and not os.listdir(tmp_path)
 
 
+def test_what_is_no_step_iterator_or_data_is_refused(tmp_path):
+    checkpoint = loops.Checkpoint(tmp_path)
+    for call in (checkpoint.save, checkpoint.restore):
+        with pytest.raises(TypeError, match="`step` must be a `loops.TrainStep`"):
+            call(model())
+    with pytest.raises(ValueError, match="pass `iter"):
+        checkpoint.save(step(), data())
+    with pytest.raises(TypeError, match="`data` must be a `loops.Batches` or a `tf.data.Dataset`"):
+        checkpoint.restore(step(), iter(data()))
+
+
 def test_data_of_another_kind_or_order_is_refused(tmp_path):
     trained, checkpoint = step(), loops.Checkpoint(tmp_path)
     checkpoint.save(trained, iter(data()))

@@ -51,8 +51,13 @@ def run_here(python, case, rounds, cwd, settings):
     return frozen_contenders._run(case, rounds, settings)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", frozen.CASES)
+CASES = [
+    pytest.param(case, marks=pytest.mark.long if case == "peak memory" else pytest.mark.slow)
+    for case in frozen.CASES
+]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_runs(case, monkeypatch):
     if case != "peak memory":  # whose four processes are started and read as that of any other case
         monkeypatch.setattr(frozen, "_child", run_here)

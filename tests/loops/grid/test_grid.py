@@ -20,7 +20,7 @@ def results(program, *arguments):
 
 CASES = [
     pytest.param(2, "all", 30, marks=pytest.mark.slow),
-    (8, "shared", 12),  # first, as the oldest versions run one case alone
+    (4, "shared", 12),  # first, as the oldest versions run one case alone
     (1, "shared", 12),
     *(pytest.param(replicas, "all", 30, marks=pytest.mark.long) for replicas in (1, 4, 8)),
 ]
