@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -79,7 +80,8 @@ def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     try:
         tf.train.Checkpoint(iterator=iterator).write(path)
     except tf.errors.FailedPreconditionError as error:
-        return str(error.message)
+        # "PyFunc is stateful.", between the names of operations.
+        return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", str(error.message), flags=re.DOTALL)
     except tf.errors.OpError as error:
         raise OSError(f"The place in the data cannot be written to {path!r}: {error.message}.") from error
     return ""

@@ -44,7 +44,7 @@ def test_callbacks_with_a_state_have_it_again(tmp_path):
     state = {"base": ["a"], "span": None, "plateau": {"count": 2, "best": 0.5, "waited": 1}}
     unfreeze.set_state(state)
     states, _ = CallbackStates([Named(), unfreeze]).gather()
-    assert states == {"Unfreeze/0": state}
+    assert states == {"Unfreeze/0": {"own": state, "stock": {}}}
     unbegun = others.pop(3)
     over([Counts(3), Named(), Counts(4)], others, tmp_path / "state")
     assert [callback.count for callback in others if isinstance(callback, Counts)] == [3, 4, 9]
@@ -102,8 +102,28 @@ def test_keras_own_go_on_as_if_nothing_had_ended_them(make, tmp_path, monkeypatc
             np.testing.assert_array_equal(one, other)
 
 
+def test_one_of_keras_with_a_state_of_its_own_has_both(tmp_path):
+    class Both(keras.callbacks.EarlyStopping):
+        mine = 0
+
+        def state(self):
+            return self.mine
+
+        def set_state(self, state):
+            self.mine = state
+
+    before, after = Both("loss"), Both("loss")
+    before.on_train_begin()
+    before.mine, before.wait, before.best_weights = 3, 2, [np.ones(2)]
+    over([before], [after], tmp_path / "state")
+    assert (after.mine, after.wait) == (3, 2)
+    np.testing.assert_array_equal(after.best_weights, [np.ones(2)])
+
+
 def test_states_of_other_callbacks_are_left_alone(tmp_path):
     stop = keras.callbacks.EarlyStopping("loss")
     over([Counts(3)], [stop], tmp_path / "a")
     assert stop.wait == 0
-    over([stop], [Counts(1)], tmp_path / "b")
+    other = Counts(1)
+    over([stop], [other], tmp_path / "b")
+    assert other.count == 1

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops import checkpoint as checkpoint_module
 from gradloop.loops.state_file import StateFile
 
 
@@ -104,6 +105,23 @@ def test_a_loop_of_ones_own_goes_on_in_the_middle_of_an_epoch(source, tmp_path):
     assert_same(values(again), values(straight))
 
 
+def test_epochs_follow_one_another_after_a_restore(tmp_path):
+    def losses(cut):
+        found, trained, checkpoint = [], step(), loops.Checkpoint(tmp_path)
+        source = data()
+        iterator = checkpoint.restore(trained, source)
+        while len(found) < cut:
+            found += trained.run(iterator, 1)["loss"].tolist()
+            checkpoint.save(trained, iterator)
+            if not iterator.remaining:
+                iterator = iter(source)
+        return found
+
+    plain, source = step(), data()
+    straight = [loss for _ in range(3) for loss in plain.run(iter(source), 3)["loss"].tolist()]
+    assert losses(4) + losses(5) == straight
+
+
 def test_names_are_those_of_the_state(tmp_path):
     trained = step(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     place = loops.Checkpoint(tmp_path).save(trained)
@@ -131,6 +149,7 @@ def test_one_that_was_not_finished_is_passed_over(tmp_path):
     assert checkpoint.restore(trained) is None
     assert_same(values(trained), before)
     assert checkpoint.save(trained).endswith("checkpoint-3")
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-3", "checkpoint-x"]
 
 
 def test_numbers_go_on_after_ten(tmp_path):
@@ -143,7 +162,8 @@ def test_numbers_go_on_after_ten(tmp_path):
 def test_a_place_that_cannot_be_kept_is_refused(tmp_path):
     generated = tf.data.Dataset.from_generator(lambda: iter(range(3)), output_signature=tf.TensorSpec([]))
     checkpoint = loops.Checkpoint(tmp_path)
-    with pytest.raises(ValueError, match="`iterator` is of a dataset made by a function of Python's"):
+    place = "`iterator` is of a dataset in which TensorFlow knows no place: PyFunc is stateful. Save without"
+    with pytest.raises(ValueError, match=place):
         checkpoint.save(step(), iter(generated))
     assert checkpoint.newest is None and not os.listdir(tmp_path)
 
@@ -350,8 +370,29 @@ def test_a_damaged_checkpoint_says_how_to_go_on_without_it(kept):
         loops.train(other, source, epochs=3, checkpoint=kept)
     assert_same(values(other), before)
     assert source.epoch == 0
+    other.train_only("head")
+    with pytest.raises(ValueError, match="cannot be read"):
+        loops.Checkpoint(kept).restore(other)
+    assert len(other.variables) == 2
     shutil.rmtree(kept / "checkpoint-2")
     assert loops.train(other, source, epochs=3, checkpoint=kept).epoch == [0, 1, 2]
+
+
+class Ends(loops.StepsCallback):
+    """Interrupts after the first step that it hears of, and says when it ends."""
+
+    def __init__(self, heard):
+        super().__init__()
+        self.heard = heard
+
+    def steps_allowed(self, done):
+        return 1
+
+    def on_train_steps_end(self, first, values):
+        raise KeyboardInterrupt
+
+    def on_train_end(self, logs=None):
+        self.heard.append("end")
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_training_and_harms_none(kept, monkeypatch):
@@ -361,6 +402,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_training_and_harms_none(kept, 
     monkeypatch.setattr("gradloop.loops.checkpoint.write_state", full)
     with pytest.raises(OSError, match="No space left"):
         loops.train(step(), data(), epochs=3, checkpoint=kept)
+    assert sorted(os.listdir(kept)) == ["checkpoint-1", "checkpoint-2"], "nothing half-written stays"
+    # After `Ctrl-C` too, and callbacks have ended by then.
+    heard = []
+    with pytest.raises(OSError, match="No space left"):
+        loops.train(step(), data(), epochs=3, callbacks=[Ends(heard)], checkpoint=kept)
+    assert heard == ["end"]
     monkeypatch.undo()
     assert loops.Checkpoint(kept).newest == str(kept / "checkpoint-2")
     history = loops.train(step(), data(), epochs=3, checkpoint=kept)
@@ -373,6 +420,48 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="`folder` .* cannot be written"):
         loops.train(trained, data(), epochs=1, checkpoint=tmp_path / "file" / "kept")
     assert int(trained.batches_done.numpy()) == 0
+
+
+def test_a_callback_that_cannot_begin_leaves_the_data_where_it_was(kept):
+    source = data()
+    source.epoch = 7
+    late = loops.Unfreeze({9: "head"})
+    with pytest.raises(ValueError, match="the run ends before"):
+        loops.train(step(), source, epochs=3, callbacks=[late], checkpoint=kept)
+    assert source.epoch == 7
+
+
+def test_other_metrics_are_refused(kept):
+    with pytest.raises(ValueError, match="`metrics` are mae, and were none in the run of the checkpoint"):
+        loops.train(step(metrics=["mae"]), data(), epochs=3, checkpoint=kept)
+
+
+def test_a_dataset_that_is_shorter_now_is_refused(tmp_path):
+    def generated(count):
+        def generate():
+            for first in range(count):
+                yield X[first : first + 2], np.zeros((2, 2), "float32")
+
+        specs = (tf.TensorSpec([None, 3], tf.float32), tf.TensorSpec([None, 2], tf.float32))
+        return tf.data.Dataset.from_generator(generate, output_signature=specs)
+
+    loops.train(step(), generated(6), epochs=1, callbacks=[Ends([])], checkpoint=tmp_path)
+    loops.train(step(), generated(6), epochs=1, callbacks=[Ends([])], checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="`data` ends before the 2 batches that the run of the checkpoint"):
+        loops.train(step(), generated(1), epochs=1, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("numbers", [(3, 3, 3), (1, 2, 3), (0, 1), (4097, 4098), (8191, 8192)])
+def test_workers_agree_on_what_they_see(numbers):
+    """Each finds the same, also one whose number is the mean of all."""
+
+    def answer(own):
+        mean = sum(n % 4096 for n in numbers) / len(numbers)
+        distances = [abs(n % 4096 - mean) for n in numbers]
+        means = iter([mean, sum(distances) / len(distances)])
+        return checkpoint_module._all_see(own, lambda number: next(means))
+
+    assert {answer(own) for own in numbers} == {len(set(numbers)) == 1}
 
 
 def test_fit_has_no_state_to_keep(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.device_loop import DeviceLoop
 from gradloop.loops.state_file import StateFile
 
 EPOCHS = 4
@@ -86,11 +87,11 @@ class Plain:
     def callbacks(self):
         return []
 
-    def train(self, step, *more, **run):
+    def train(self, step, *more, epochs=EPOCHS, **run):
         return loops.train(
             step,
             self.data(),
-            epochs=EPOCHS,
+            epochs=epochs,
             steps_per_epoch=self.steps_per_epoch,
             validation=loops.Batches(self.x, self.y, 8) if self.validates else None,
             callbacks=[*self.callbacks(), *more],
@@ -133,6 +134,21 @@ class Stops(Plain):
         stop = keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=10.0)
         stop.restore_best_weights = True
         return [stop]
+
+
+class Scaled(Plain):
+    """A loss scale that is still falling."""
+
+    def step(self):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            return super().step()
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    def optimizer(self, model):
+        inner = keras.optimizers.SGD(0.1, momentum=0.9)
+        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**20, dynamic_growth_steps=3)
 
 
 class Unfreezes(Plain):
@@ -212,7 +228,7 @@ class LongGenerated(Generated):
     steps_per_epoch = 7
 
 
-CASES = [Plain, Momentum, Everything, Rates, Stops, Unfreezes, Waits, Averages, Swaps, Hooks, Long]
+CASES = [Plain, Momentum, Everything, Rates, Stops, Scaled, Unfreezes, Waits, Averages, Swaps, Hooks, Long]
 DATASETS = [Dataset, LongDataset, Endless, Generated, LongGenerated]
 
 
@@ -227,7 +243,7 @@ def assert_same_run(one, other):
     assert list(state) == list(other_state)
     for name, value in state.items():
         np.testing.assert_array_equal(value, other_state[name], err_msg=name)
-    assert history.history == other_history.history
+    np.testing.assert_equal(history.history, other_history.history)  # NaN too
     assert history.epoch == other_history.epoch
     assert noted.losses == other_noted.losses
     assert [v.path.split("/")[-2:] for v in step.variables] == [
@@ -235,9 +251,9 @@ def assert_same_run(one, other):
     ]
 
 
-def straight(case):
+def straight(case, *more):
     step, noted = case.step(), Noted()
-    return step, case.train(step, noted), noted
+    return step, case.train(step, noted, *more), noted
 
 
 def cut(case, folder, cut, **options):
@@ -285,3 +301,96 @@ def test_an_interrupted_run_goes_on_at_the_very_step(case, tmp_path):
             note = StateFile(f"{checkpoint.newest}/state").note["run"]
             assert note["batch"] + note["epoch"] * (case.steps_per_epoch or 5) == number
     assert_same_run((step, history, noted), straight(case))
+
+
+@pytest.mark.parametrize("case", [Plain, Averages, Swaps, Rates, Dataset])
+def test_more_epochs_are_those_that_would_have_followed(case, tmp_path):
+    case, noted = case(), Noted()
+    for epochs in (2, EPOCHS):
+        step = case.step()
+        checkpoint = loops.Checkpoint(tmp_path, verbose=0)
+        history = case.train(step, noted, epochs=epochs, checkpoint=checkpoint)
+    assert_same_run((step, history, noted), straight(case))
+
+
+class Interrupt(keras.callbacks.Callback):
+    """`Ctrl-C` in a hook of an epoch, or in its validation."""
+
+    def __init__(self, hook, epoch):
+        super().__init__()
+        self.epoch, self.wanted = -1, epoch
+        wrapped = getattr(self, hook)
+
+        def interrupt(*arguments, **options):
+            wrapped(*arguments, **options)
+            if self.epoch == self.wanted:
+                raise KeyboardInterrupt
+
+        setattr(self, hook, interrupt)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_test_begin", "on_epoch_end"])
+@pytest.mark.parametrize("case", [Rates, Swaps])
+def test_an_interrupt_between_the_steps_of_epochs(case, hook, tmp_path):
+    """Hooks that have run do not run again on top of what they did."""
+    case, noted = case(), Noted()
+    for epoch in (1, 3, None):
+        step = case.step()
+        more = [noted] if epoch is None else [noted, Interrupt(hook, epoch)]
+        checkpoint = loops.Checkpoint(tmp_path, verbose=0)
+        history = case.train(step, *more, checkpoint=checkpoint)
+    assert_same_run((step, history, noted), straight(case))
+
+
+def test_the_data_is_left_where_it_would_have_been(tmp_path):
+    case = Rates()
+    source = case.data()
+    case.data = lambda: source
+    case.train(case.step(), Interrupt("on_test_begin", EPOCHS - 1), checkpoint=tmp_path)
+    source.epoch = 0
+    case.train(case.step(), checkpoint=tmp_path)
+    assert source.epoch == EPOCHS
+
+
+@pytest.mark.parametrize("case", [Long, Dataset, LongGenerated])
+def test_an_interrupt_in_a_call_of_the_device(case, tmp_path, monkeypatch):
+    case, noted, left, many = case(), Noted(), [2, 3], DeviceLoop.many
+    calls = []
+
+    def call(*arguments):
+        calls.append(many(*arguments))
+        if left and len(calls) == left[0]:
+            raise KeyboardInterrupt  # as Python does when the call returns
+        return calls[-1]
+
+    monkeypatch.setattr(DeviceLoop, "many", call)
+    while True:
+        step, ends = case.step(), not left
+        history = case.train(step, noted, checkpoint=loops.Checkpoint(tmp_path, verbose=0))
+        if ends:
+            break
+        left.pop(0)
+        calls.clear()
+    monkeypatch.undo()
+    assert_same_run((step, history, noted), straight(case))
+
+
+def test_an_interrupt_with_a_batch_read_that_has_not_run(tmp_path):
+    """Of data whose length nobody knows, a batch is read before its hook runs."""
+    begun = []
+
+    def begin(batch, logs):
+        begun.append(batch)
+        if len(begun) == 7:
+            raise KeyboardInterrupt
+
+    case, noted = Generated(), Noted()
+    hook = keras.callbacks.LambdaCallback(on_train_batch_begin=begin)
+    case.train(case.step(), noted, hook, checkpoint=tmp_path)
+    step = case.step()
+    history = case.train(step, noted, hook, checkpoint=tmp_path)
+    assert len(begun) == 4 * 5 + 1
+    assert_same_run((step, history, noted), straight(case, hook))
