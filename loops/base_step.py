@@ -114,7 +114,7 @@ class BaseStep(abc.ABC):
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
             NonFiniteError: a NaN or infinity; the steps before it were made, and its `records` hold them.
             KeyboardInterrupt: `Ctrl-C`, when the call has returned; its `records` hold the steps that were
-                made. (None on parameter servers: nothing tells then which were.)
+                made. (Not on parameter servers: nothing tells then which were.)
         """
         records = self.run_records(iterator, steps)
         if not len(records):
@@ -148,8 +148,10 @@ class BaseStep(abc.ABC):
             try:
                 ran = self._run_part(iterator, part)
             except (NonFiniteError, KeyboardInterrupt) as error:
-                rows.append(self._loop().rows)
-                records = Records(np.concatenate(rows), self.objective.measures)
+                loop = self._loop()
+                if isinstance(error, NonFiniteError) or getattr(error, "rows_of", None) is loop:
+                    rows.append(loop.rows)
+                records = Records(np.concatenate(rows), self.objective.measures) if rows else None
                 error.records = records  # type: ignore[union-attr]  # to an interrupt it is new
                 raise
             rows.append(ran)

@@ -204,8 +204,7 @@ class Checkpoint(StepsCallback):
 
     def due(self, step: TrainStep) -> bool:
         """Whether to save in the middle of an epoch, after what `step` has trained."""
-        done = int(step.batches_done.numpy())
-        if self.every_steps is not None and done % self.every_steps == 0:
+        if self.every_steps is not None and int(step.batches_done.numpy()) % self.every_steps == 0:
             return True
         if self.every_minutes is None:
             return False

@@ -47,12 +47,11 @@ class CheckpointFolder:
 
     def keep(self, count: int) -> None:
         """Removes all but the newest complete ones: older ones, and what was left half-written before."""
-        complete = self._complete()
-        kept = complete[-count:]
-        for number in self._numbers():
-            if number < complete[-1] and number not in kept:
-                # What cannot be removed now, the next call finds again; it is no reason to end training.
-                with contextlib.suppress(tf.errors.OpError):
+        # What cannot be removed now, the next call finds again; it is no reason to end training.
+        with contextlib.suppress(tf.errors.OpError):
+            complete = self._complete()
+            for number in self._numbers():
+                if number < complete[-1] and number not in complete[-count:]:
                     self._remove(number)
 
     @contextlib.contextmanager

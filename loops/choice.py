@@ -75,8 +75,6 @@ def _set_group(optimizer: Any, name: str, now: dict[str, Any], wanted: dict[str,
         (optimizer.freeze if wanted["frozen"] else optimizer.unfreeze)(name)
     if now["lr_scale"] != wanted["lr_scale"]:
         optimizer.rescale(name, wanted["lr_scale"])
-    if now["learning_rate"] != wanted["learning_rate"] and None not in (
-        now["learning_rate"],
-        wanted["learning_rate"],
-    ):
+    rates = now["learning_rate"], wanted["learning_rate"]
+    if None not in rates and rates[0] != rates[1]:
         optimizer.set_learning_rate(name, wanted["learning_rate"])

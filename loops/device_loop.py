@@ -115,6 +115,9 @@ class DeviceLoop:
         except tf.errors.InvalidArgumentError as error:
             if arrays or _NO_BATCH not in str(error):
                 raise
+        except KeyboardInterrupt as interrupt:
+            interrupt.rows_of = self  # type: ignore[attr-defined]  # one that comes elsewhere has no rows
+            raise
         finally:
             self.rows = self._read_rows()
             # Without this, TensorFlow would read the variable again.

@@ -1,12 +1,13 @@
 """A run that was cut and taken up from a checkpoint has all the numbers of one that was not."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
-from gradloop.loops.device_loop import DeviceLoop
 from gradloop.loops.state_file import StateFile
 
 EPOCHS = 4
@@ -357,16 +358,17 @@ def test_the_data_is_left_where_it_would_have_been(tmp_path):
 
 @pytest.mark.parametrize("case", [Long, Dataset, LongGenerated])
 def test_an_interrupt_in_a_call_of_the_device(case, tmp_path, monkeypatch):
-    case, noted, left, many = case(), Noted(), [2, 3], DeviceLoop.many
+    case, noted, left = case(), Noted(), [2, 3]
     calls = []
 
-    def call(*arguments):
-        calls.append(many(*arguments))
+    @contextlib.contextmanager
+    def around_a_call(inline):
+        yield
+        calls.append(inline)
         if left and len(calls) == left[0]:
             raise KeyboardInterrupt  # as Python does when the call returns
-        return calls[-1]
 
-    monkeypatch.setattr(DeviceLoop, "many", call)
+    monkeypatch.setattr("gradloop.loops.device_loop.executor", around_a_call)
     while True:
         step, ends = case.step(), not left
         history = case.train(step, noted, checkpoint=loops.Checkpoint(tmp_path, verbose=0))

@@ -12,7 +12,18 @@ import time
 
 import pytest
 
-WORKER = """
+CUT = """
+class Cut(loops.StepsCallback):
+    def steps_allowed(self, done):
+        return 7 - done if done < 7 else None
+
+    def on_train_steps_end(self, first, values):
+        if first - 1 + len(values["loss"]) == 7:
+            raise OSError("power cut")
+"""
+
+WORKER = (
+    """
 import shutil
 import sys
 
@@ -61,15 +72,9 @@ groups = {"conv": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc", f
 compare("groups", lambda m: optim.GroupedOptimizer(K.SGD(0.05), optim.partition(m, groups)), tolerance=long)
 compare("clipnorm", lambda m: K.SGD(0.05, clipnorm=0.1), tolerance=long)
 
-
-class Cut(loops.StepsCallback):
-    def steps_allowed(self, done):
-        return 7 - done if done < 7 else None
-
-    def on_train_steps_end(self, first, values):
-        if first - 1 + len(values["loss"]) == 7:
-            raise OSError("power cut")
-
+"""
+    + CUT
+    + """
 
 # A run that is cut goes on: one worker writes, both read.
 def kept(folder, *callbacks):
@@ -138,8 +143,10 @@ history = loops.train(step, unordered, epochs=1).history
 assert np.isfinite(history["loss"][0])
 print("done")
 """
+)
 
-SERVED = """
+SERVED = (
+    """
 import os
 import sys
 
@@ -194,15 +201,9 @@ for name in ("adam", "lion"):  # by a kernel, and by Keras
         one = step(x[:8], y[:8])
         assert np.isfinite(float(one["loss"]))
 
-
-class Cut(loops.StepsCallback):
-    def steps_allowed(self, done):
-        return 7 - done if done < 7 else None
-
-    def on_train_steps_end(self, first, values):
-        if first - 1 + len(values["loss"]) == 7:
-            raise OSError("power cut")
-
+"""
+    + CUT
+    + """
 
 # A run that is cut goes on: the servers' values are written by the chief, and given back to them.
 def kept(*callbacks):
@@ -250,6 +251,7 @@ print("done", flush=True)
 # TensorFlow waits a long time at exit for the worker that is gone.
 os._exit(0)
 """
+)
 
 
 def ports(count):
