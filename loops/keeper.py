@@ -61,7 +61,6 @@ class Keeper:
             ValueError: it is damaged, or of another model, optimizer, step, data or kind of callbacks; the
                 step is as it was then.
         """
-        self._checkpoint.check_folder()
         file = self._checkpoint.open(self._step)
         if file is None:
             return

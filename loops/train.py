@@ -107,8 +107,9 @@ def train(
     kept = _checkpoint_of(checkpoint, callbacks)
     if not isinstance(resume, bool):
         raise TypeError(f"`resume` must be True or False, not {resume!r}.")
-    if kept is not None and kept not in callbacks:
-        callbacks = [*callbacks, kept]
+    if kept is not None:
+        kept.check_folder()
+        callbacks = [*(callback for callback in callbacks if callback is not kept), kept]
     feed = Feed(data, steps_per_epoch)
     evaluation = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer):

@@ -414,11 +414,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_training_and_harms_none(kept, 
     assert history.history == loops.train(step(), data(), epochs=3).history
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_cannot_be_written_is_refused_before_training(resume, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    trained = step()
+    trained, place = step(), tmp_path / "file" / "kept"
     with pytest.raises(ValueError, match="`folder` .* cannot be written"):
-        loops.train(trained, data(), epochs=1, checkpoint=tmp_path / "file" / "kept")
+        loops.train(trained, data(), epochs=1, checkpoint=place, resume=resume)
     assert int(trained.batches_done.numpy()) == 0
 
 
