@@ -71,6 +71,7 @@ PUBLIC = {
         "TensorBoard",
         "NonFiniteError",
         "Unfreeze",
+        "Checkpoint",
         "StepsCallback",
     ],
 }

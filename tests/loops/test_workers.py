@@ -296,6 +296,7 @@ def test_two_workers_are_one_device(tmp_path):
     assert list(map(len, goes_on)) == [1, 0], "one worker tells"
 
 
+@pytest.mark.slow
 def test_parameter_servers(tmp_path):
     cluster = {"chief": ports(1), "ps": ports(1), "worker": ports(2)}
     with tasks(SERVED, cluster, tmp_path) as started:

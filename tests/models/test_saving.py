@@ -139,6 +139,7 @@ def mobilenet(seed=0):
     return models.classifier(models.backbone("MobileNetV2", (32, 32, 3)), 2, dropout=0.2)
 
 
+@pytest.mark.long  # of the formats and the optimizer, a small network says the same
 def test_mobilenet_classifier(tmp_path):
     x = 255 * np.kron(X, np.ones((4, 4, 1), "float32"))
     groups = {"body": optim.Group(~optim.name("head"), frozen=True), "head": "head"}
@@ -162,7 +163,7 @@ def test_mobilenet_classifier(tmp_path):
     assert_same(weights(model), weights(loaded[0]))
 
 
-@pytest.mark.parametrize("make", [network, mobilenet])
+@pytest.mark.parametrize("make", [network, pytest.param(mobilenet, marks=pytest.mark.long)])
 def test_exported_for_serving(make, tmp_path):
     model, x = make(), 255 * np.kron(X, np.ones((4, 4, 1), "float32"))
     if make is network:

@@ -27,6 +27,7 @@ def test_two_replicas():
     assert len(found.ours) == len(found.bare) == 1 and min(found.ours + found.bare) > 0
 
 
+@pytest.mark.long
 def test_two_workers():
     found = replicas.measure_workers(sys.executable, "softmax", 1, str(SCRIPTS))
     assert (found.where, found.reductions, found.traces) == ("2 workers", None, 1)

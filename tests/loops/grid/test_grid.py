@@ -20,7 +20,7 @@ def results(program, *arguments):
 
 CASES = [
     pytest.param(2, "all", 30, marks=pytest.mark.slow),
-    (4, "shared", 12),  # first, as the oldest versions run one case alone
+    pytest.param(4, "shared", 12, marks=pytest.mark.slow),
     (1, "shared", 12),
     *(pytest.param(replicas, "all", 30, marks=pytest.mark.long) for replicas in (1, 4, 8)),
 ]
@@ -34,23 +34,17 @@ def test_replicas_give_the_numbers_of_one_device(replicas, which, cells):
     assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
 
-@pytest.mark.parametrize(
-    ("which", "cells"),
-    [
-        pytest.param("shared", 12, marks=pytest.mark.slow),
-        pytest.param("all", 30, marks=pytest.mark.long),
-    ],
-)
-def test_two_workers_give_the_numbers_of_one_device(which, cells):
+@pytest.mark.long  # `test_workers.py` has two workers in every run
+def test_two_workers_give_the_numbers_of_one_device():
     launch = HERE.parents[2] / "scripts" / "launch.py"
     command = [sys.executable, str(launch), "--workers", "2", "--timeout", "570"]
-    command += [str(HERE / "program.py"), "workers", which]
+    command += [str(HERE / "program.py"), "workers"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     answers = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.endswith("}")]
     assert len(answers) == 2
     for found in map(json.loads, answers):
-        assert len(found) >= cells
+        assert len(found) >= 30
         failed = {name: why for name, why in found.items() if why}
         assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
 
