@@ -152,7 +152,7 @@ class BaseStep(abc.ABC):
                 if isinstance(error, NonFiniteError) or getattr(error, "rows_of", None) is loop:
                     rows.append(loop.rows)
                 records = Records(np.concatenate(rows), self.objective.measures) if rows else None
-                error.records = records  # type: ignore[union-attr]  # to an interrupt it is new
+                error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
             rows.append(ran)
             steps -= part

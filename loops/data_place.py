@@ -79,11 +79,13 @@ def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     """
     try:
         tf.train.Checkpoint(iterator=iterator).write(path)
-    except tf.errors.FailedPreconditionError as error:
-        # "PyFunc is stateful.", between the names of operations.
-        return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", str(error.message), flags=re.DOTALL)
     except tf.errors.OpError as error:
-        raise OSError(f"The place in the data cannot be written to {path!r}: {error.message}.") from error
+        message = str(error.message)
+        # A file system has preconditions too.
+        if isinstance(error, tf.errors.FailedPreconditionError) and "SerializeIterator" in message:
+            # "PyFunc is stateful.", between the names of operations.
+            return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", message, flags=re.DOTALL)
+        raise OSError(f"The place in the data cannot be written to {path!r}: {message}.") from error
     return ""
 
 

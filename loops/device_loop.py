@@ -116,7 +116,8 @@ class DeviceLoop:
             if arrays or _NO_BATCH not in str(error):
                 raise
         except KeyboardInterrupt as interrupt:
-            interrupt.rows_of = self  # type: ignore[attr-defined]  # one that comes elsewhere has no rows
+            # One that comes elsewhere has no rows: those here would be of a call before.
+            interrupt.rows_of = self  # type: ignore[attr-defined]  # not declared for an interrupt
             raise
         finally:
             self.rows = self._read_rows()

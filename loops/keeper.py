@@ -81,10 +81,11 @@ class Keeper:
                 f"`metrics` are {here}, and were {there} in the run of the checkpoint {file.path!r}: make "
                 "the step as it was, or name another folder."
             )
-        kept = iterator_in(os.path.dirname(file.path))
-        found = holds_state(kept)
+        place = os.path.dirname(file.path)
+        kept = iterator_in(place)
         try:
-            self._feed.go_to(file.note["data"], run["batch"], file.path, kept if found else None)
+            found = kept if holds_state(kept) else None
+            self._feed.go_to(file.note["data"], run["batch"], file.path, found)
             self._states.before_begin(file)
             self._checkpoint.give(self._step, file)
         except BaseException:
@@ -93,7 +94,7 @@ class Keeper:
         self._file, self.resumed = file, run
         self._kept = run["epoch"], run["batch"]
         if self._checkpoint.verbose and is_chief():
-            self._tell(run, epochs, os.path.dirname(file.path))
+            self._tell(run, epochs, place)
 
     def after_train_begin(self) -> None:
         """Gives back what the callbacks' `on_train_begin` set to its beginning."""

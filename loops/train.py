@@ -14,6 +14,7 @@ from .checkpoint import Checkpoint
 from .feed import Feed
 from .keeper import Keeper
 from .run import Run
+from .stages import inner_optimizer
 from .step import TrainStep
 from .validation import Validation
 
@@ -156,8 +157,8 @@ def train(
             for reader in run.readers:
                 reader.on_train_end(run.logs)
             raise
-        averages = getattr(step.optimizer, "inner_optimizer", step.optimizer).use_ema
-        if averages and int(step.optimizer.iterations.numpy()) > 0:  # before the first update there are none
+        # Before the first update there are no averages.
+        if inner_optimizer(step).use_ema and int(step.optimizer.iterations.numpy()) > 0:
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(run.logs)
     return step.model.history

@@ -152,13 +152,6 @@ def test_one_that_was_not_finished_is_passed_over(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-3", "checkpoint-x"]
 
 
-def test_numbers_go_on_after_ten(tmp_path):
-    trained, checkpoint = step(), loops.Checkpoint(tmp_path, keep=1)
-    for _ in range(11):
-        checkpoint.save(trained)
-    assert os.listdir(tmp_path) == ["checkpoint-11"]
-
-
 def test_a_place_that_cannot_be_kept_is_refused(tmp_path):
     generated = tf.data.Dataset.from_generator(lambda: iter(range(3)), output_signature=tf.TensorSpec([]))
     checkpoint = loops.Checkpoint(tmp_path)
@@ -220,37 +213,6 @@ def test_another_step_is_refused_and_stays_as_it_was(kept, make, message):
     with pytest.raises(ValueError, match=message):
         loops.Checkpoint(kept).restore(other)
     assert_same(values(other), before)
-
-
-def test_what_trained_trains_again(tmp_path):
-    def make():
-        network = model()
-        plan = {"body": optim.Group("body"), "head": optim.Group("head", learning_rate=0.1)}
-        optimizer = optim.GroupedOptimizer(keras.optimizers.SGD(), optim.partition(network, plan))
-        return loops.TrainStep(network, "mse", optimizer)
-
-    first, again = make(), make()
-    first.optimizer.freeze("head")
-    first.optimizer.rescale("body", 0.25)
-    first.optimizer.set_learning_rate("head", 0.02)
-    first.train_only("kernel")
-    loops.Checkpoint(tmp_path).save(first)
-    again.optimizer.freeze("body")
-    loops.Checkpoint(tmp_path).restore(again)
-    assert [variable.path.split("/")[-2:] for variable in again.variables] == [["body", "kernel"]]
-    assert again.optimizer.learning_rates == first.optimizer.learning_rates
-    again.optimizer.unfreeze("head")
-    assert [variable.path.split("/")[-2:] for variable in again.variables] == [
-        ["body", "kernel"],
-        ["head", "kernel"],
-    ]
-
-
-def test_a_layer_that_cannot_train_any_more_is_named(kept):
-    other = model()
-    other.get_layer("body").trainable = False
-    with pytest.raises(ValueError, match="trained body/kernel, body/bias, which the model cannot"):
-        loops.Checkpoint(kept).restore(loops.TrainStep(other, "mse", "adam"))
 
 
 # -- `train` -------------------------------------------------------------------------------------------------
