@@ -1,22 +1,25 @@
 """How a step runs: gradients, devices, data, callbacks."""
 
-from .batches import Batches, BatchIterator
-from .callbacks import StepsCallback
-from .checkpoint import Checkpoint
-from .cluster import is_chief
-from .eval_step import EvalStep, evaluate
-from .labels import LabelError
-from .mean_loss import mean_loss
-from .measures import Records
-from .nonfinite import NonFiniteError
-from .progress import ProgressBar
-from .replicated import replicated
-from .step import TrainStep
-from .strategy import strategy
-from .tensorboard import TensorBoard, check_log_dir
-from .train import train
-from .unfreeze import Unfreeze
-from .update import Update
+from ..optim.common.old_paths import keep_old_paths
+from .callbacks.progress_bar import ProgressBar
+from .callbacks.steps_callback import StepsCallback
+from .callbacks.tensorboard import TensorBoard
+from .callbacks.unfreeze import Unfreeze
+from .checkpoint.checkpoint import Checkpoint
+from .data.batches import Batches, BatchIterator
+from .distribute.cluster import is_chief
+from .distribute.strategies import strategy
+from .loss.labels import LabelError
+from .loss.mean_loss import mean_loss
+from .loss.records import Records
+from .step.eval_step import EvalStep
+from .step.replicated import replicated
+from .step.train_step import TrainStep
+from .support.folders import check_log_dir
+from .training.evaluate import evaluate
+from .training.train import train
+from .update.nonfinite import NonFiniteError
+from .update.update import Update
 
 __all__ = [
     "BatchIterator",
@@ -40,3 +43,17 @@ __all__ = [
     "strategy",
     "train",
 ]
+
+# Where classes that may be in somebody's pickle lay before the package had rooms.
+keep_old_paths(
+    __name__,
+    {
+        "batches": "data.batches",
+        "checkpoint_folder": "checkpoint.directory",
+        "labels": "loss.labels",
+        "nonfinite": "update.nonfinite",
+        "progress": "callbacks.progress_bar",
+        "tensorboard": "callbacks.tensorboard",
+        "unfreeze": "callbacks.unfreeze",
+    },
+)

@@ -1,12 +1,13 @@
 """Networks to train: LeNet-5 written in Keras' three ways, and transfer learning on keras.applications."""
 
-from .backbone import backbone, networks
-from .cache_frozen import Cached, cache_frozen
-from .classifier import classifier
-from .lenet5 import LeNet5, lenet5_functional, lenet5_sequential
-from .recommend import Strategy, recommend
-from .truncate import truncate
-from .weights_file import load_weights, save_weights
+from ..optim.common.old_paths import keep_old_paths
+from .feature_cache.cache import Cached, cache_frozen
+from .lenet.lenet5 import LeNet5, lenet5_functional, lenet5_sequential
+from .pretrained.backbone import backbone, networks
+from .pretrained.head import classifier
+from .pretrained.strategy import Strategy, recommend
+from .pretrained.truncation import truncate
+from .weights.by_name import load_weights, save_weights
 
 __all__ = [
     "Cached",
@@ -23,3 +24,6 @@ __all__ = [
     "save_weights",
     "truncate",
 ]
+
+# Where classes that may be in somebody's pickle lay before the package had rooms.
+keep_old_paths(__name__, {"lenet5": "lenet.lenet5", "recommend": "pretrained.strategy"})

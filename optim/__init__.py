@@ -1,21 +1,23 @@
 """Which variables train and how each is updated: names, filters, groups, rates, and one optimizer."""
 
-from .criteria import kind, layer_type, name
-from .depth import depths, discriminative, layerwise_decay
-from .filters import Filter, FilterLike
-from .group import Group, KernelDecay
-from .grouped import GroupedOptimizer
-from .layout import VariableInfo
-from .lr_curve import LRCurve
-from .matching import SelectionError
-from .names import NotBuiltError, named_variables, variable_infos
-from .places import from_layer, last_layers, layers
-from .plan import Plan, partition
-from .range_test import lr_range_test
-from .schedules import OneCycle, SlantedTriangular
-from .select import select
-from .state import StateError
-from .summary import summary
+from .common.old_paths import keep_old_paths
+from .filters.base import Filter, FilterLike
+from .filters.by_layer import from_layer, last_layers, layers
+from .filters.by_variable import kind, layer_type, name
+from .filters.patterns import SelectionError
+from .filters.selection import select
+from .groups.group import Group, KernelDecay
+from .groups.layerwise import depths, discriminative, layerwise_decay
+from .groups.partition import partition
+from .groups.plan import Plan
+from .groups.summary_table import summary
+from .learning_rate.lr_curve import LRCurve
+from .learning_rate.lr_finder import lr_range_test
+from .learning_rate.schedules import OneCycle, SlantedTriangular
+from .naming.model_tree import VariableInfo
+from .naming.stable_names import NotBuiltError, named_variables, variable_infos
+from .optimizer.grouped_optimizer import GroupedOptimizer
+from .optimizer.named_state import StateError
 
 __all__ = [
     "Filter",
@@ -47,3 +49,22 @@ __all__ = [
     "summary",
     "variable_infos",
 ]
+
+# Where classes that may be in somebody's pickle lay before the package had rooms.
+keep_old_paths(
+    __name__,
+    {
+        "criteria": "filters.by_variable",
+        "depth": "groups.layerwise",
+        "group": "groups.group",
+        "grouped": "optimizer.grouped_optimizer",
+        "layout": "naming.model_tree",
+        "lr_curve": "learning_rate.lr_curve",
+        "matching": "filters.patterns",
+        "names": "naming.stable_names",
+        "places": "filters.by_layer",
+        "plan": "groups.plan",
+        "schedules": "learning_rate.schedules",
+        "state": "optimizer.named_state",
+    },
+)

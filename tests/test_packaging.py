@@ -86,51 +86,105 @@ def test_public_names_are_there(package: str) -> None:
     assert [each for each in module.__all__ if not hasattr(module, each)] == []
 
 
-def house_imports(package: str, path: Path) -> set[str]:
-    """The packages of ours that a module imports, whichever way it writes it."""
-    found: set[str] = set()
+# The rooms of each package, from the top floor to the ground. A room imports from lower floors alone.
+STAIRCASE = {
+    "loops": [
+        {"training"},
+        {"checkpoint"},
+        {"callbacks"},
+        {"step"},
+        {"device", "loss", "update"},
+        {"distribute"},
+        {"data", "support"},
+    ],
+    "optim": [
+        {"learning_rate", "optimizer"},
+        {"groups", "updates"},
+        {"filters", "gradients"},
+        {"naming"},
+        {"common", "private"},
+    ],
+    "models": [{"feature_cache", "lenet", "pretrained", "weights"}, {"common", "graph"}],
+}
+
+
+def imported_rooms(path: Path, root: Path) -> set[tuple[str, str]]:
+    """What a module imports of ours, as (package, room) with "" for the package itself."""
+    place = ["gradloop", *path.relative_to(root).with_suffix("").parts]
+    found: set[tuple[str, str]] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         targets: list[str] = []
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # `from . import x` is one of the same package, `from ..optim import x` is not.
-            depth = len(path.relative_to(ROOT).parts) - 1
-            if 0 < node.level <= depth:
-                continue
-            start = "gradloop" if node.level else ""
-            stem = ".".join(filter(None, [start, node.module]))
-            targets = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
+            stem = [*place[: len(place) - node.level]] if node.level else []
+            stem += (node.module or "").split(".") if node.module else []
+            # A name may be a module: `from . import keras_private`.
+            targets = [".".join([*stem, alias.name]) for alias in node.names]
         for target in targets:
             parts = target.split(".")
-            if parts[0] == "gradloop" and len(parts) > 1:
-                found.add(parts[1])
-    return (found & set(PUBLIC)) - {package}
+            if parts[0] == "gradloop" and len(parts) > 1 and parts[1] in STAIRCASE:
+                rooms = set().union(*STAIRCASE[parts[1]])
+                found.add((parts[1], parts[2] if len(parts) > 2 and parts[2] in rooms else ""))
+    return found
+
+
+def against_the_staircase(root: Path) -> list[str]:
+    """Each import that runs up, within a package or between packages."""
+    faults = []
+    for package, floors in STAIRCASE.items():
+        floor_of = {room: number for number, rooms in enumerate(floors) for room in rooms}
+        for path in sorted((root / package).rglob("*.py")):
+            inside = path.relative_to(root / package).parts
+            room = inside[0] if len(inside) > 1 else ""
+            for other, target in sorted(imported_rooms(path, root)):
+                if other != package:
+                    allowed = other in MAY_IMPORT[package]
+                elif room == "":  # the package's own `__init__` shows what the rooms hold
+                    allowed = True
+                else:
+                    allowed = target == room or target != "" and floor_of[target] > floor_of[room]
+                if not allowed:
+                    faults.append(f"{path.relative_to(root)} imports {other}.{target}")
+    return faults
+
+
+def test_imports_run_down_the_staircase() -> None:
+    assert against_the_staircase(ROOT) == []
 
 
 @pytest.mark.parametrize("package", PUBLIC)
-def test_packages_import_only_what_they_may(package: str) -> None:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        extra = house_imports(package, path) - MAY_IMPORT[package]
-        assert not extra, f"{path.relative_to(ROOT)} imports {', '.join(sorted(extra))}"
+def test_every_room_has_its_floor_and_no_public_name(package: str) -> None:
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms == set().union(*STAIRCASE[package])
+    module = importlib.import_module(f"gradloop.{package}")
+    assert not rooms & set(module.__all__)
+    # All else is in a room.
+    assert [path.name for path in (ROOT / package).glob("*.py")] == ["__init__.py"]
 
 
-def test_the_import_check_sees_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    (tmp_path / "optim").mkdir()
-    path = tmp_path / "optim" / "a.py"
+def test_the_staircase_check_sees_every_spelling(tmp_path: Path) -> None:
+    (tmp_path / "optim" / "naming").mkdir(parents=True)
+    path = tmp_path / "optim" / "naming" / "a.py"
     for line in (
         "import gradloop.loops",
         "from gradloop import loops",
         "from gradloop.loops import train",
-        "from .. import loops",
-        "from ..loops import train",
-        "def f():\n    from ..loops.step import TrainStep",
+        "from ... import loops",
+        "from ...loops import train",
+        "def f():\n    from ...loops.step.train_step import TrainStep",
+        "from ..groups.plan import Plan",
+        "from ..groups import plan",
+        "from .. import groups",
+        "from gradloop.optim.groups.plan import Plan",
+        "from .. import select",  # by way of the package's own `__init__`
     ):
         path.write_text(line)
-        assert house_imports("optim", path) == {"loops"}, line
-    path.write_text("from . import names\nfrom .names import a\nimport keras\nfrom gradloop import optim")
-    assert house_imports("optim", path) == set()
+        assert len(against_the_staircase(tmp_path)) == 1, line
+    path.write_text(
+        "from . import names\nfrom .names import a\nimport keras\nfrom ..private import keras_private"
+    )
+    assert against_the_staircase(tmp_path) == []
 
 
 @functools.cache
@@ -177,7 +231,8 @@ def test_settings_name_what_is_there() -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     packages = settings["options"]["packages"].split()
-    assert packages == [f"gradloop.{name}" for name in sorted(PUBLIC)]
+    folders = [path.parent for name in PUBLIC for path in (ROOT / name).rglob("*.py")]
+    assert packages == sorted({".".join(["gradloop", *each.relative_to(ROOT).parts]) for each in folders})
     for name in PUBLIC:
         assert (ROOT / name / "py.typed").exists()
     assert (ROOT / settings["metadata"]["license_files"]).exists()

@@ -43,9 +43,7 @@ def status(run: Callable[..., None]) -> Callable[..., int]:
 
 
 @pytest.fixture
-def refusal(
-    status: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
+def refusal(status: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a script that must refuse to, and gives the one line that it writes to standard error."""
 
     def refusal(script: ModuleType, *arguments: object) -> str:

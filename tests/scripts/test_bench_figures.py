@@ -44,9 +44,7 @@ def test_every_contender_is_compared_with_gradloop() -> None:
     assert figures.to_base(results(fit=[25.0])) == {}
 
 
-@pytest.mark.parametrize(
-    ("ratio", "word"), [(2.49, "missed"), (2.5, "met"), (2.99, "met"), (3.0, "reached")]
-)
+@pytest.mark.parametrize(("ratio", "word"), [(2.49, "missed"), (2.5, "met"), (2.99, "met"), (3.0, "reached")])
 def test_target_words(ratio: float, word: str) -> None:
     assert Verdict("fit", ratio, at_least=2.5, reach_for=3.0).word == word
 

@@ -55,9 +55,7 @@ def test_worker_that_fails_is_left_out(
     assert f"  jax left out: {reason}" in said
 
 
-def test_worker_that_dies_in_its_turn_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_dies_in_its_turn_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [
         {"versions": {}},
         {"parameters": 7850, "first_step_s": 1.0, "steps": 3, "note": ""},

@@ -164,9 +164,7 @@ def test_bad_files(tmp_path: Path) -> None:
         (["--json", "/nowhere/out.json"], "whose folder does not exist"),
     ],
 )
-def test_bad_arguments(
-    arguments: list[str], match: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments(arguments: list[str], match: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         benchmark.main(arguments)
     assert stopped.value.code == 2 and match in capsys.readouterr().err

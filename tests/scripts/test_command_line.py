@@ -95,9 +95,7 @@ def test_check_writable_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "error: --x: cannot write to" in capsys.readouterr().err
 
 
-def test_shown_is_relative_below_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shown_is_relative_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shown(tmp_path / "a b" / "c") == "'a b/c'"
     assert shown(Path("x")) == "x"

@@ -87,9 +87,7 @@ def test_mnist_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shape", [(-1, 28, 28), (-1, 28, 28, 1), (-1, 784)])
 @pytest.mark.parametrize("form", ["bytes", "wide integers", "floats to 255", "floats to 1"])
-def test_file_in_every_form_is_the_same_data(
-    shape: tuple[int, ...], form: str, tmp_path: Path
-) -> None:
+def test_file_in_every_form_is_the_same_data(shape: tuple[int, ...], form: str, tmp_path: Path) -> None:
     raw = arrays()
     changed = dict(raw)
     for key in ("x_train", "x_test"):

@@ -44,8 +44,10 @@ OPTIONS = [
     (["--data", "a", "--unfreeze", "head"], "--unfreeze: wanted EPOCH:FILTER"),
     (["--data", "a", "--unfreeze", "0:"], "--unfreeze: wanted EPOCH:FILTER"),
     (["--data", "a", "--unfreeze", "x:head"], "--unfreeze: wanted EPOCH:FILTER"),
-    (["--data", "a", "--unfreeze", "0:head,7:all", "--epochs", "2"],
-     "--unfreeze: epoch 7 never comes, since --epochs 2 counts from 0 to 1"),
+    (
+        ["--data", "a", "--unfreeze", "0:head,7:all", "--epochs", "2"],
+        "--unfreeze: epoch 7 never comes, since --epochs 2 counts from 0 to 1",
+    ),
     (["--data", "a", "--unfreeze", "6:all"], "--unfreeze: epoch 6 never comes, since --epochs 6"),
     (["--data", "a", "--unfreeze", "--strategy", "head"], "--strategy head trains the head alone"),
     (["--data", "a", "--unfreeze", "1:all", "--strategy", "top"], "--strategy and the stages of --unfreeze"),

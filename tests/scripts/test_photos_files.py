@@ -59,9 +59,7 @@ def test_file_with_all_parts(tmp_path: Path, check_form: Callable[..., None]) ->
     np.testing.assert_array_equal(data.validation[0], square["x_val"])
 
 
-def test_file_with_one_part_gets_the_others_held_out(
-    tmp_path: Path, check_form: Callable[..., None]
-) -> None:
+def test_file_with_one_part_gets_the_others_held_out(tmp_path: Path, check_form: Callable[..., None]) -> None:
     content = arrays()
     data = photos.load(saved(tmp_path, content), 16)
     check_form(data, 16, 18, 6, 6)
@@ -114,8 +112,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"x_train": np.full((30, 9, 9), "a")}, r"x_train has dtype <U1"),
     ({"x_train": np.zeros((0, 9, 9))}, r"x_train is empty"),
     ({"x_test": GREY + 0.5, "x_train": np.zeros((30, 9, 9)), "y_test": np.arange(6) % 2}, ""),
-    ({"x_test": GREY + 9, "x_train": np.zeros((30, 9, 9)), "y_test": np.arange(6) % 2},
-     r"x_test has pixels up to 9, where x_train runs from 0 to 1"),
+    (
+        {"x_test": GREY + 9, "x_train": np.zeros((30, 9, 9)), "y_test": np.arange(6) % 2},
+        r"x_test has pixels up to 9, where x_train runs from 0 to 1",
+    ),
     ({"y_train": np.eye(2)[np.arange(30) % 2]}, r"y_train .* one-hot"),
     ({"y_train": np.zeros(30, int)}, r"y_train has labels up to 0, which makes 1 classes"),
     ({"y_train": np.arange(30) // 10 * 2}, r"class 1 has 0 images; give it three or more"),

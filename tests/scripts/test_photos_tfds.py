@@ -81,9 +81,7 @@ def rows(count: int, channels: int = 3) -> tuple[list[Any], list[int]]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tfds(
-    channels: int, monkeypatch: pytest.MonkeyPatch, check_form: Callable[..., None]
-) -> None:
+def test_tfds(channels: int, monkeypatch: pytest.MonkeyPatch, check_form: Callable[..., None]) -> None:
     train, test = rows(20, channels), rows(6, channels)
     asked = fake(monkeypatch, {"train": train, "test": test, "unlabelled": ([], [])})
     data = photos.load("tfds:pets", 8)

@@ -150,10 +150,7 @@ def test_every_optimizer_trains_what_was_chosen_alone(
         *("--dropout", "0", "--shift", "0"),  # less to trace eleven times
     )
     model = keras.models.load_model(file)
-    moved = [
-        not np.array_equal(old, new)
-        for old, new in zip(before, model.get_weights(), strict=True)
-    ]
+    moved = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)]
     assert moved == [True] * 4 + [False] * 3 + [True] + [False] * 2
 
 

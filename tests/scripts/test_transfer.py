@@ -136,9 +136,7 @@ def test_unfreezing_reaches_the_first_layers_last(capsys: pytest.CaptureFixture[
         moved.append({name.split("/")[0] for name in now if not np.array_equal(now[name], before[name])})
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=look)
-    fine_tune(
-        model, model.trainable_variables, TRAIN, VALIDATION, recipe, callbacks=[callback], say=print
-    )
+    fine_tune(model, model.trainable_variables, TRAIN, VALIDATION, recipe, callbacks=[callback], say=print)
     assert moved[0] == {"head"}
     assert moved[1] == {"head", "dense1", "dense2"}
     assert moved[2] == {"head", "dense1", "dense2", "conv1", "conv2"}

@@ -1,0 +1,258 @@
+"""Gradual unfreezing: more and more of a model trains as training goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...optim import FilterLike, named_variables
+from ..step.train_step import TrainStep
+from ..step.trainable import names_of
+from .plateau import Plateau
+from .steps_callback import StepsCallback
+from .unfreeze_schedule import (
+    Stage,
+    check_base,
+    check_end,
+    checked_stages,
+    count_of,
+    is_state,
+    resolved,
+    top_down,
+    unfreeze_groups,
+)
+
+_BY = ("epoch", "step", "plateau")
+
+
+class Unfreeze(StepsCallback):
+    """Lets more of a model train at given times; what trained before goes on training.
+
+    It acts on the `TrainStep` as `train_only` does: moments and other optimizer state are kept, each new
+    choice is traced once, gradients that were accumulated but not applied are dropped, and BatchNorm that
+    does not train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer`
+    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. The
+    bias correction of a `GroupedOptimizer` (with Adam and the like) counts a variable's own updates, or a
+    group's where it is not `fused`; that of Keras' optimizers counts the whole run's, so that their first
+    steps on what is unfrozen late are several times too large.
+
+    What trains depends on the time alone, and without a stage at time 0 on what trained at first. A run that
+    goes on from a `Checkpoint` goes on as it would have, and so does one that
+    `keras.callbacks.BackupAndRestore` takes up again in a new process. With the latter, keep `state()` beside
+    the backup, and give it back, where an `Unfreeze` made anew cannot see how the run began:
+
+    - with `by="plateau"`, where time is counted here;
+    - from the top down with `by="step"`, if the backup was made within an epoch, or after training of which
+      this run is not the first;
+    - without a stage at time 0, if the step has trained in this process already, or was given its state back.
+
+    The same object goes on where its last run with the same step ended, and what `train_only` chose between
+    them is forgotten; plateaus it counts anew.
+
+    Args:
+        stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it
+            (a list for several; `"*"` or `all` for everything), or the name of a group of the optimizer's
+            plan. Without a stage at time 0, training begins with what the step trains. None for the model
+            from the top down: the groups of the optimizer's plan if it has several (groups that it freezes
+            stay frozen), else the layers as `optim.depths` counts them; first the top alone, then one more
+            each `every`, or as many together as it takes to train all of them before the end (at once, if
+            there is time for one stage alone).
+        by: what time counts: `"epoch"` for epochs of the run; `"step"` for batches in all of the step's
+            training, from the top down for those since training first began; `"plateau"` for the times that
+            `monitor` stopped getting better.
+        every: time between two stages, where `stages` is None.
+        monitor: with `by="plateau"`, the name in the epoch's logs to watch.
+        mode: `"min"` or `"max"`, which way `monitor` is better; None to tell by its name.
+        patience: epochs without a better value that make a plateau.
+        min_delta: what counts as better, at least.
+        verbose: 1 to print a line when more trains.
+
+    A group that the optimizer's plan freezes is unfrozen when a stage takes variables of it.
+
+    Raises:
+        TypeError: `stages` is no mapping, a time is no whole number, or a stage is no filter.
+        ValueError: a time below 0, no stages, an unknown `by` or `mode`, a number out of range; when training
+            begins: a time after the end of the run, nothing to unfreeze, an optimizer that was built without
+            what a stage trains, a state of another model, or no `TrainStep` (`keras.Model.fit` has none).
+        SelectionError: when training begins: a stage that matches nothing, or that `trainable=False` freezes.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops, optim
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> plan = optim.partition(model, {"body": optim.Group("body", lr_scale=0.1), "head": "head"})
+        >>> step = loops.TrainStep(model, "mse", optim.GroupedOptimizer(keras.optimizers.Adam(), plan))
+        >>> data = loops.Batches(np.ones((8, 3), "float32"), np.zeros((8, 2), "float32"), batch_size=4)
+        >>> unfreeze = loops.Unfreeze({0: "head", 2: all}, verbose=1)
+        >>> history = loops.train(step, data, epochs=3, callbacks=[unfreeze])
+        epoch 0: head trains, 2 of 4 variables
+        epoch 2: everything trains too, 4 of 4 variables
+        >>> step.traces
+        2
+
+    Reference: Howard & Ruder 2018, "Universal language model fine-tuning for text classification" (section
+    3.3, gradual unfreezing).
+    """
+
+    def __init__(
+        self,
+        stages: Mapping[int, FilterLike | Sequence[FilterLike]] | None = None,
+        *,
+        by: str = "epoch",
+        every: int = 1,
+        monitor: str = "val_loss",
+        mode: str | None = None,
+        patience: int = 1,
+        min_delta: float = 0.0,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        if by not in _BY:
+            raise ValueError(f"`by` must be one of {', '.join(map(repr, _BY))}, not {by!r}.")
+        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+            raise ValueError(f"`every` must be a whole number of at least 1, not {every!r}.")
+        self._by = by
+        self._every = int(every)
+        self._verbose = verbose
+        self._stages = None if stages is None else checked_stages(stages)
+        self._plateau = Plateau(monitor, mode, patience, min_delta) if by == "plateau" else None
+        self._resolved: list[Stage] = []
+        # The step that it began with; None also where a state was given since.
+        self._began_with: TrainStep | None = None
+        self._base: list[str] | None = None
+        # From the top down by steps: the count at which stages begin, and how many there are.
+        self._span: tuple[int, int] | None = None
+
+    # -- Keras' hooks --------------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        step = self._step()
+        if self._began_with not in (None, step):
+            self._base = self._span = None
+        self._resolved = self._resolve(step)
+        at_once = self._resolved[0].when == 0
+        if self._base is None:
+            self._base = [] if at_once else names_of(step, step.variables)
+        check_base(step, self._base, at_once)
+        if self._plateau is not None and self._began_with is not None:
+            self._plateau.set_state(None)
+        self._began_with = step
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._by == "epoch":
+            self._reach(epoch)
+        elif self._plateau is not None:
+            self._reach(self._plateau.count)
+        else:
+            done = int(self._step().batches_done.numpy())
+            if self._stages is None and self._span is None:
+                # A backup begins at a later epoch. Where their length is unknown, the run was the first.
+                steps = (self.params or {}).get("steps")
+                self._span = max(done - epoch * (steps or done), 0), len(self._resolved)
+            self._reach(done)
+
+    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        if self._by == "step":
+            self._reach(first - 1 + len(next(iter(values.values()))))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._plateau is not None:
+            self._plateau.add(logs or {})
+
+    def steps_allowed(self, done: int) -> int | None:
+        """So many steps that training returns to Python just when the next stage begins."""
+        passed = self._passed(done)
+        later = [stage.when for stage in self._resolved if stage.when > passed]
+        return later[0] - passed if self._by == "step" and later else None
+
+    # -- what is kept --------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Where unfreezing stands, as JSON can hold it; for `set_state`, in this process or another.
+
+        Example:
+            >>> from gradloop import loops
+            >>> loops.Unfreeze({0: "head", 1: "*"}, by="plateau").state()["plateau"]
+            {'count': 0, 'best': None, 'waited': 0}
+        """
+        return {
+            "base": None if self._base is None else list(self._base),
+            "span": None if self._span is None else list(self._span),
+            "plateau": None if self._plateau is None else self._plateau.state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state` gave; the training that begins next goes on from there.
+
+        Raises:
+            ValueError: it is the state of something else.
+        """
+        counts = self._by == "step" and self._stages is None
+        if not is_state(state, counts, self._plateau is not None):
+            raise ValueError(
+                f"`state` is not that of an `Unfreeze` with by={self._by!r}: {state!r}. Pass what `state()` "
+                "gave of one with the same arguments."
+            )
+        if self._plateau is not None:
+            self._plateau.set_state(state["plateau"])
+        self._base = None if state["base"] is None else list(state["base"])
+        self._span = None if state["span"] is None else tuple(state["span"])
+        self._began_with = None
+
+    # -- unfreezing ----------------------------------------------------------------------------------------
+
+    def _step(self) -> TrainStep:
+        if self.train_step is None:
+            raise ValueError(
+                "`Unfreeze` changes what a `loops.TrainStep` trains, and has none: pass it to `loops.train`, "
+                "or call `set_train_step(step)` in a loop of your own."
+            )
+        return self.train_step
+
+    def _resolve(self, step: TrainStep) -> list[Stage]:
+        length = self._length()
+        if self._stages is None:
+            number = None if length is None else math.ceil(length / self._every)
+            # A second run, which may have another length, freezes nothing again.
+            return resolved(step, top_down(step, self._every, self._span[1] if self._span else number))
+        if length is not None:
+            check_end(self._stages, self._by, length + (count_of(step) if self._by == "step" else 0))
+        return resolved(step, self._stages)
+
+    def _length(self) -> int | None:
+        """The time that the run takes; None where that is not known."""
+        params = self.params or {}
+        epochs, steps = params.get("epochs"), params.get("steps")
+        if self._by == "epoch":
+            return epochs
+        return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps
+
+    def _passed(self, time: int) -> int:
+        """The time that stages count, at a time of the training's."""
+        return max(time - self._span[0], 0) if self._span else time
+
+    def _reach(self, time: int) -> None:
+        """Lets everything train whose time has come."""
+        step = self._step()
+        if self._base is None:
+            raise ValueError("`Unfreeze` has not begun: call `on_train_begin()` before the first epoch.")
+        names = named_variables(step.model)
+        chosen = {id(names[name]) for name in self._base}
+        due = [stage for stage in self._resolved if stage.when <= self._passed(time)]
+        for stage in due:
+            chosen.update(map(id, stage.variables))
+        if chosen == {id(variable) for variable in step.variables}:
+            return
+        unfreeze_groups(step, chosen)
+        step.train_only(*(v for v in step.model.trainable_variables if id(v) in chosen))
+        if self._verbose:
+            what = due[-1].text if due else "what trained at first"
+            trains = "train" if ", " in what else "trains"
+            too = " too" if self._base and due or len(due) > 1 else ""
+            total = len(step.model.trainable_variables)
+            tqdm.write(f"{self._by} {time}: {what} {trains}{too}, {len(step.variables)} of {total} variables")

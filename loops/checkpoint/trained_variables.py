@@ -1,0 +1,80 @@
+"""What a step trains, to be written down and chosen again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...optim import Group, named_variables
+from ...optim.common.messages import shortened
+from ..step.train_step import TrainStep
+from ..step.trainable import inner_optimizer, names_of, plan_of
+from .tensor_file import TensorFile
+
+
+def trained_variables_of(step: TrainStep) -> dict[str, Any]:
+    """What is chosen, by names, and the settings of the optimizer's groups that may change: as JSON."""
+    plan = plan_of(step)
+    return {
+        "variables": names_of(step, step.chosen),
+        "groups": None if plan is None else {name: _settings(group) for name, group in plan.groups.items()},
+        "accumulate": step.accumulate,
+    }
+
+
+def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
+    """Raises ValueError unless a step can train what an open checkpoint says, and take its values."""
+    choice, plan = file.note["choice"], plan_of(step)
+    known = set(names_of(step, step.model.trainable_variables))
+    strange = [name for name in choice["variables"] if name not in known]
+    if strange:
+        raise ValueError(
+            f"The checkpoint {file.path!r} trained {shortened(strange)}, which the model cannot: it is of "
+            "another model, or layers of this one have `trainable=False` since."
+        )
+    groups = None if plan is None else list(plan.groups)
+    saved = None if choice["groups"] is None else list(choice["groups"])
+    if groups != saved:
+        names = [", ".join(given) if given else "none" for given in (groups, saved)]
+        raise ValueError(
+            f"`optimizer` has the groups {names[0]}, and the checkpoint {file.path!r} was made with "
+            f"{names[1]}: make the plan as it was, or name another folder."
+        )
+    if choice["accumulate"] != step.accumulate:
+        raise ValueError(
+            f"`accumulate` is {step.accumulate}, and the checkpoint {file.path!r} was made with "
+            f"{choice['accumulate']}: make the step as it was, or name another folder."
+        )
+    accumulated = "accumulated/"  # of what trains, which may be another choice now
+    state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
+    file.check(state, but=accumulated)
+
+
+def train_as_saved(step: TrainStep, choice: dict[str, Any]) -> None:
+    """Has a step train what `trained_variables_of` told, with the same settings of groups."""
+    plan = plan_of(step)
+    for name, settings in (choice["groups"] or {}).items():
+        assert plan is not None
+        _set_group(inner_optimizer(step), name, _settings(plan.groups[name]), settings)
+    if names_of(step, step.chosen) != choice["variables"]:
+        names = named_variables(step.model)
+        step.train_only(*(names[name] for name in choice["variables"]))
+
+
+def _settings(group: Group) -> dict[str, Any]:
+    """What may be changed while a plan is in force."""
+    rate = group.learning_rate
+    return {
+        "frozen": group.frozen,
+        "lr_scale": group.lr_scale,
+        "learning_rate": rate if isinstance(rate, float) else None,
+    }
+
+
+def _set_group(optimizer: Any, name: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if now["frozen"] != wanted["frozen"]:
+        (optimizer.freeze if wanted["frozen"] else optimizer.unfreeze)(name)
+    if now["lr_scale"] != wanted["lr_scale"]:
+        optimizer.rescale(name, wanted["lr_scale"])
+    rates = now["learning_rate"], wanted["learning_rate"]
+    if None not in rates and rates[0] != rates[1]:
+        optimizer.set_learning_rate(name, wanted["learning_rate"])

@@ -1,0 +1,1 @@
+"""Batches, and where reading them stands."""

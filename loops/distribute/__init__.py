@@ -1,0 +1,1 @@
+"""Which devices take part, and who reads which examples."""

@@ -1,0 +1,119 @@
+"""Which strategy the parts of a step belong to, and whether they belong to the same one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...optim.gradients.replicas import in_replica
+
+
+def strategy_of(variables: Sequence[Any], what: str) -> tf.distribute.Strategy | None:
+    """Returns the strategy in whose scope variables were made; None for none.
+
+    Args:
+        variables: Keras variables.
+        what: they are, for errors.
+
+    Raises:
+        ValueError: they were made in different scopes, or outside of the scope that is entered now.
+    """
+    found = {id(strategy): strategy for strategy in map(_strategy, variables)}
+    if len(found) > 1:
+        without = [v.path for v in variables if _strategy(v) is None]
+        raise ValueError(
+            f"`{what}` was made partly inside and partly outside of a strategy's scope"
+            f"{f' ({without[0]!r} is outside)' if without else ''}: make all of it inside, "
+            "`with strategy.scope(): ...`."
+        )
+    strategy = next(iter(found.values()), None)
+    if strategy is None and tf.distribute.has_strategy() and not _one_device(tf.distribute.get_strategy()):
+        raise ValueError(
+            f"`{what}` was made outside of the scope of the {_name(tf.distribute.get_strategy())} that it is "
+            "used in, so its replicas would not share it: make it inside, `with strategy.scope(): ...`."
+        )
+    return strategy
+
+
+def check_scope(what: str, variable: Any, strategy: tf.distribute.Strategy | None) -> None:
+    """Raises ValueError if a variable of `what` was made in another scope than that of `strategy`."""
+    own = _strategy(variable)
+    if own is strategy or strategy is None and (own is None or _one_device(own)):
+        return
+    if strategy is None:
+        raise ValueError(
+            f"`{what}` was made inside the scope of a {_name(own)}, the model outside of it: make the model "
+            "inside too, `with strategy.scope(): model = ...`."
+        )
+    raise ValueError(
+        f"`{what}` was made outside of the scope of the model's {_name(strategy)}: make it inside, "
+        f"`with strategy.scope(): {what} = ...`."
+    )
+
+
+def check_on_replicas(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy | None) -> None:
+    """Raises ValueError for settings of an optimizer that Keras cannot follow on several replicas."""
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            f"`optimizer` has `gradient_accumulation_steps={optimizer.gradient_accumulation_steps}`, which "
+            "Keras cannot do on several replicas: use `accumulate=...` of `Update` or `TrainStep`."
+        )
+    if optimizer.use_ema and optimizer.ema_overwrite_frequency:
+        raise ValueError(
+            f"`optimizer` has `ema_overwrite_frequency={optimizer.ema_overwrite_frequency}`, which Keras "
+            "cannot do on several replicas: wrap it in `optim.GroupedOptimizer`, or leave it out."
+        )
+
+
+def check_in_replica(what: str, strategy: tf.distribute.Strategy | None) -> None:
+    """Raises ValueError if `what` is called where its strategy does not run its replicas."""
+    if strategy is not None and not (in_replica() and tf.distribute.get_strategy() is strategy):
+        raise ValueError(
+            f"`{what}` was called outside of the replicas of its {_name(strategy)}: call it in a function "
+            "under `@loops.replicated`, or one that `strategy.run` runs."
+        )
+
+
+def is_asynchronous(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether workers of a strategy make their steps each at its own time."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
+def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether some of a strategy's replicas are in other processes."""
+    if strategy is None or is_asynchronous(strategy):
+        return False
+    return len(strategy.extended.worker_devices) < strategy.num_replicas_in_sync
+
+
+def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope of a strategy, or no context for none."""
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _strategy(variable: Any) -> tf.distribute.Strategy | None:
+    variable = getattr(variable, "value", variable)
+    # TensorFlow's plain variables have no such attribute, and those on parameter servers neither.
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is not None or "/job:ps" not in (variable.device or ""):
+        return strategy
+    if not is_asynchronous(tf.distribute.get_strategy()):
+        raise ValueError(
+            f"{variable.name!r} is on a parameter server, and this was called outside of its strategy's "
+            "scope: call it inside, `with strategy.scope(): ...`."
+        )
+    return tf.distribute.get_strategy()
+
+
+def _one_device(strategy: tf.distribute.Strategy) -> bool:
+    return int(strategy.num_replicas_in_sync) == 1
+
+
+def _name(strategy: Any) -> str:
+    return f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas"

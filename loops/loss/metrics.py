@@ -1,0 +1,191 @@
+"""Metrics as two numbers a batch.
+
+A Keras metric keeps its running total in variables, and writing and reading them costs more than a small
+model's step. Most metrics are means over examples, for which a batch's sum and weight say everything: they
+are recorded with the loss, and averages over any stretch of steps are exact afterwards. Metrics that are
+no means (AUC, say) keep their variables and record what they hold after each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..support.suggest import did_you_mean
+
+_ACCURACIES = ("accuracy", "acc")
+
+
+class StepMetric:
+    """One metric.
+
+    Args:
+        name: its key in the logs.
+        function: per-example values of `(y, predictions)`, for a mean over examples.
+        metric: a Keras metric that keeps its own state, instead of `function`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Any, Any], Any] | None = None,
+        metric: keras.metrics.Metric | None = None,
+    ) -> None:
+        self.name = name
+        self.metric = metric
+        self._function = function
+
+    def __call__(
+        self, y: Any, predictions: Any, weight: Any, examples: Any, counts: tf.Tensor | None = None
+    ) -> tuple[Any, Any]:
+        """Returns the batch's weighted sum and weight; for a metric with state, its value and 1.
+
+        Args:
+            y: targets.
+            predictions: of the model.
+            weight: of each example, or None.
+            examples: how many there are, float32 scalar.
+            counts: on replicas, what each example counts; see `Shard`.
+
+        On replicas, a metric with state has seen the replica's share: ask for `result` outside of them.
+        """
+        # In half precision, squares and sums lose digits and end at 65504.
+        y, predictions = tf.nest.map_structure(_single, (y, predictions))
+        if self.metric is not None:
+            if counts is not None:
+                each = tf.fill([tf.cast(examples, tf.int32)], counts)
+                weight = each if weight is None else tf.cast(weight, tf.float32) * counts
+            self.metric.update_state(y, predictions, sample_weight=weight)
+            return self.result()
+        total, count = self._sums(y, predictions, weight, examples)
+        return (total, count) if counts is None else (total * counts, count * counts)
+
+    def _sums(self, y: Any, predictions: Any, weight: Any, examples: Any) -> tuple[Any, Any]:
+        """The weighted sum and the weight of a mean over examples."""
+        assert self._function is not None
+        values = tf.cast(self._function(y, predictions), tf.float32)
+        if values.shape.rank == 0:  # predictions of shape (batch,): Keras' functions average them already
+            values = tf.fill([tf.cast(examples, tf.int32)], values)
+        if weight is None:
+            # Sequence metrics give (batch, time): each entry counts.
+            count = examples if values.shape.rank == 1 else tf.cast(tf.size(values), tf.float32)
+            return tf.reduce_sum(values), count
+        weight = tf.cast(weight, tf.float32)
+        if weight.shape.rank == (values.shape.rank or 0) + 1 and weight.shape[-1] == 1:
+            weight = tf.squeeze(weight, -1)  # a column, as Keras takes it
+        missing = (values.shape.rank or 0) - (weight.shape.rank or 0)
+        weight = tf.reshape(weight, tf.concat([tf.shape(weight), [1] * max(missing, 0)], 0))
+        weight = tf.broadcast_to(weight, tf.shape(values))
+        return tf.reduce_sum(values * weight), tf.reduce_sum(weight)
+
+    def result(self) -> tuple[Any, Any]:
+        """Returns the value of a metric with state, and 1."""
+        assert self.metric is not None
+        value = self.metric.result()
+        if getattr(value, "shape", None) is None or len(value.shape):
+            raise ValueError(
+                f"`metrics`: the result of {self.name!r} is no scalar, so it has no place in the logs."
+            )
+        return tf.cast(value, tf.float32), tf.constant(1.0)
+
+    def reset(self) -> None:
+        """Forgets the state of a metric that has any."""
+        if self.metric is not None:
+            self.metric.reset_state()
+
+
+def _single(value: Any) -> Any:
+    """A half-precision tensor in float32, anything else as it is."""
+    half = getattr(value, "dtype", None) in (tf.float16, tf.bfloat16)
+    return tf.cast(value, tf.float32) if half else value
+
+
+def resolve_metrics(metrics: Sequence[Any]) -> list[StepMetric]:
+    """Returns a `StepMetric` for each name, function or Keras metric.
+
+    "accuracy" is the sparse, one-hot or binary kind, by the shapes of labels and predictions.
+
+    Raises:
+        TypeError: `metrics` is no list or tuple, or holds something else.
+        ValueError: no metric of that name (the message suggests one), or two of the same name.
+    """
+    if isinstance(metrics, (str, keras.metrics.Metric)) or not isinstance(metrics, (list, tuple)):
+        raise TypeError(f"`metrics` must be a list or tuple, not {metrics!r}.")
+    found = [_resolve(metric) for metric in metrics]
+    names = ["loss", *(measure.name for measure in found)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"`metrics` has two values called {name!r}: give one of them another name.")
+    return found
+
+
+def _resolve(metric: Any) -> StepMetric:
+    if isinstance(metric, keras.metrics.Metric):
+        return StepMetric(metric.name, metric=metric)
+    if isinstance(metric, str):
+        if metric.lower() in _ACCURACIES:
+            return StepMetric(metric, _per_example(accuracy))
+        function = _named_function(metric)
+        if function is not None:
+            return StepMetric(metric, _per_example(function))
+        try:
+            resolved = keras.metrics.get(metric)
+        except ValueError:
+            names = [*_ACCURACIES, *(name for name in dir(keras.metrics) if not name.startswith("_"))]
+            raise ValueError(
+                f"`metrics`: {metric!r} is no Keras metric.{did_you_mean(metric, names)}"
+            ) from None
+        except TypeError as error:
+            raise ValueError(f"`metrics`: {metric!r} needs arguments: pass the object. ({error})") from None
+        # Keras gives names such as "mse" as a metric with state, where a mean over examples needs none.
+        squashed = type(resolved).__name__.lower()
+        if isinstance(resolved, keras.metrics.MeanMetricWrapper):
+            for name in dir(keras.metrics):
+                if name.replace("_", "") == squashed:
+                    return StepMetric(metric, _per_example(getattr(keras.metrics, name)))
+        return StepMetric(metric, metric=resolved)
+    if callable(metric):
+        return StepMetric(getattr(metric, "__name__", "metric"), metric)
+    raise TypeError(f"`metrics` takes names, functions and Keras metrics, not {metric!r}.")
+
+
+def _named_function(name: str) -> Callable[[Any, Any], Any] | None:
+    """The function of `keras.metrics` of that name, if it is one of labels and predictions."""
+    if name.startswith("_") or name in ("get", "serialize", "deserialize"):
+        return None
+    function = getattr(keras.metrics, name, None)
+    return function if callable(function) and not isinstance(function, type) else None
+
+
+def _per_example(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Lets a function that averages over the last axis take predictions of shape (batch,)."""
+
+    def call(y: Any, predictions: Any) -> Any:
+        if predictions.shape.rank == 1:
+            predictions = predictions[:, None]
+            y = y[:, None] if y.shape.rank == 1 else y
+        return function(y, predictions)
+
+    return call
+
+
+def accuracy(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """Which examples are classified right, as float32 of shape (batch, ...).
+
+    Chooses as Keras does for the name "accuracy": binary for one output (threshold 0.5), one-hot for labels
+    of the predictions' shape, class indices otherwise.
+    """
+    if predictions.shape[-1] == 1:
+        return keras.metrics.binary_accuracy(y, predictions)
+    one_hot = y.shape.rank == predictions.shape.rank and y.shape[-1] == predictions.shape[-1]
+    if one_hot:
+        labels = tf.argmax(y, axis=-1, output_type=tf.int32)
+    else:
+        if y.shape.rank == predictions.shape.rank:
+            y = tf.squeeze(y, -1)
+        labels = y if y.dtype in (tf.int32, tf.int64) else tf.cast(y, tf.int32)
+    found = tf.argmax(predictions, axis=-1, output_type=labels.dtype)
+    return tf.cast(tf.equal(labels, found), tf.float32)

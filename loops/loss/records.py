@@ -1,0 +1,87 @@
+"""The values that steps recorded, and their means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .metrics import StepMetric
+
+
+class Records:
+    """What the steps of a call recorded: one row a step, columns as `LossAndMetrics` lays them out.
+
+    Args:
+        rows: float32 array, (steps, 2 + 2 * measures).
+        measures: the objective's measures.
+    """
+
+    def __init__(self, rows: np.ndarray[Any, Any], measures: Sequence[StepMetric]) -> None:
+        self._rows = rows
+        self._measures = list(measures)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def values(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Each step's own values: name -> float32 array, (steps,)."""
+        values = {"loss": self._rows[:, 0]}
+        for column, measure in enumerate(self._measures):
+            total, weight = self._rows[:, 2 + 2 * column], self._rows[:, 3 + 2 * column]
+            values[measure.name] = np.divide(total, weight, out=np.zeros_like(total), where=weight != 0)
+        return values
+
+
+class RunningMeans:
+    """Running means over the examples of all records added, in float64.
+
+    The loss is weighted by the number of examples, a metric by its own weights, so a short last batch
+    counts for what it holds, and a step that was skipped for nothing. A metric with state is its last value.
+    """
+
+    def __init__(self, measures: Iterable[StepMetric]) -> None:
+        self._measures = list(measures)
+        self._any = False
+        self._totals = np.zeros(1 + len(self._measures))
+        self._weights = np.zeros(1 + len(self._measures))
+
+    def add(self, records: Records) -> None:
+        """Takes the steps of `records` in."""
+        rows = records._rows.astype(np.float64)
+        self._any = self._any or len(rows) > 0
+        rows = rows[rows[:, 1] > 0]
+        if not len(rows):
+            return
+        self._totals[0] += rows[:, 0] @ rows[:, 1]
+        self._weights[0] += rows[:, 1].sum()
+        for column, measure in enumerate(self._measures):
+            total, weight = rows[:, 2 + 2 * column], rows[:, 3 + 2 * column]
+            if measure.metric is not None:
+                self._totals[1 + column], self._weights[1 + column] = total[-1], weight[-1]
+            else:
+                self._totals[1 + column] += total.sum()
+                self._weights[1 + column] += weight.sum()
+
+    def state(self) -> dict[str, Any]:
+        """What was added up, as JSON can hold it; for `set_state`."""
+        return {"any": self._any, "totals": self._totals.tolist(), "weights": self._weights.tolist()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, of the same measures."""
+        self._any = state["any"]
+        self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
+
+    def result(self) -> dict[str, float]:
+        """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
+        if not self._any:
+            return {}
+        names = ["loss", *(measure.name for measure in self._measures)]
+        if not self._weights[0]:
+            return dict.fromkeys(names, math.nan)
+        return {
+            name: float(total / weight) if weight else 0.0
+            for name, total, weight in zip(names, self._totals, self._weights)
+        }

@@ -1,0 +1,68 @@
+"""Evaluating a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...optim.gradients.replicas import sum_over_replicas
+from ..device.executor import runs_inline
+from ..device.make_loop import Loop, make_loop
+from ..distribute.sharding import Shard, on_replicas
+from ..loss.loss_and_metrics import Loss, Scalars
+from .base_step import BaseStep
+
+
+class EvalStep(BaseStep):
+    """The loss and metrics of batches, in inference mode.
+
+    Args:
+        model: a built `keras.Model`.
+        loss: as for `TrainStep`; a function needs a parameter `training`, which is False here.
+        metrics: as for `TrainStep`.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: a model that is not built, an unknown name, or a loss function that cannot be told
+            that it is not training.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.EvalStep(model, "mse", ["mae"])
+        >>> sorted(step(np.ones((8, 3)), np.zeros((8, 2))))
+        ['loss', 'mae']
+    """
+
+    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
+        super().__init__(model, loss, metrics)
+        self.objective.check_evaluates()
+        self._device_loop = make_loop(
+            self.strategy,
+            self._body,
+            self.objective.width,
+            runs_inline(model),
+            forward=self._forward,
+            count=self.batches_done,
+        )
+
+    def _forward(self, batch: Any) -> Scalars:
+        return self.objective(batch, training=False)[1]
+
+    def _body(self, batch: Any) -> Scalars:
+        record = on_replicas(self.strategy, self._one, batch)
+        return record if self.strategy is None else self.objective.completed(record)
+
+    def _one(self, batch: Any, share: Shard | None) -> Scalars:
+        record = self.objective(batch, training=False, share=share)[1]
+        return record if share is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
+
+    def _loop(self) -> Loop:
+        return self._device_loop
+
+    def _all_loops(self) -> list[Loop]:
+        return [self._device_loop]

@@ -1,0 +1,104 @@
+"""The variables of a step under names that are the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+
+from ...optim import named_variables
+from ...optim.naming.stable_names import tree_of
+from ...optim.private.keras_private import has_automatic_variable_name
+from ..loss.metrics import StepMetric
+from ..support.keras_private import built_variables
+
+Pairs: TypeAlias = list[tuple[str, Any]]
+
+
+def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns name -> variable: each variable once, a name that was taken with `_1`, `_2`, ... after it."""
+    state: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, variable in pairs:
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            number, free = 0, name
+            while free in state:
+                number += 1
+                free = f"{name}_{number}"
+            state[free] = variable
+    return state
+
+
+def model_state(model: keras.Model) -> Pairs:
+    """Returns the weights of a built model and the states of its seed generators.
+
+    Weights have the names of `optim.named_variables`. Keras counts seed generators through the whole process;
+    here they have the name of the innermost layer that holds them.
+    """
+    named = list(named_variables(model).items())
+    weights = {id(variable) for _, variable in named}
+    others = [variable for variable in model.variables if id(variable) not in weights]
+    homes: dict[int, tuple[tuple[int, int], str]] = {}
+    for node in tree_of(model).nodes if others else ():
+        variables = node.layer.variables
+        narrow = (len(variables), -len(node.around))
+        for variable in variables:
+            if id(variable) not in homes or narrow < homes[id(variable)][0]:
+                homes[id(variable)] = narrow, f"{node.path}/"
+    return named + [(homes[id(v)][1] + v.name if id(v) in homes else v.name, v) for v in others]
+
+
+def metric_state(model: keras.Model, measures: Iterable[StepMetric]) -> Pairs:
+    """Returns the variables of metrics with a state: the step's, then those that the model's layers hold."""
+    metrics = [measure.metric for measure in measures if measure.metric is not None]
+    # `Model.metrics` would add those that `compile` made, which no step of ours writes.
+    metrics += keras.layers.Layer.metrics.fget(model)
+    return [(f"metrics/{metric.name}/{v.name}", v) for metric in metrics for v in metric.variables]
+
+
+def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]) -> Pairs:
+    """Returns the variables of a built optimizer, a loss scale's around it included.
+
+    Args:
+        optimizer: a Keras optimizer. If it has a method `named_state`, that tells names, and variables that
+            Keras has no place for.
+        names: the names of the model's variables by `id`; its slots are named after them.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    # Keras gives Nadam's `_u_product` no name, and within a loss scale no place in `variables` either.
+    own = {
+        attribute.lstrip("_"): value
+        for attribute, value in vars(inner).items()
+        if isinstance(value, keras.Variable) and has_automatic_variable_name(value)
+    }
+    if hasattr(inner, "named_state"):
+        own |= inner.named_state()
+    known = _slot_names(inner.variables, built_variables(inner), names)
+    known |= {id(variable): name for name, variable in own.items()}
+    variables = [*inner.variables, *own.values()]
+    if inner is not optimizer:
+        variables += [optimizer.step_counter, optimizer.dynamic_scale]
+    return [(f"optimizer/{known.get(id(variable), variable.name)}", variable) for variable in variables]
+
+
+def _slot_names(variables: Sequence[Any], trained: Sequence[Any], names: Mapping[int, str]) -> dict[int, str]:
+    """Names such as `head/kernel/momentum` by `id`, where Keras says `sequential_3_head_kernel_momentum`."""
+    prefixes: dict[str, list[str]] = {}
+    for variable in trained:
+        if id(variable) in names:
+            prefixes.setdefault(variable.path.replace("/", "_") + "_", []).append(names[id(variable)])
+    longest_first = sorted(prefixes, key=len, reverse=True)
+    found: dict[int, str] = {}
+    met: dict[str, int] = {}
+    for variable in variables:
+        prefix = next((p for p in longest_first if variable.name.startswith(p)), None)
+        if prefix is not None:
+            # Variables of the same path have slots of the same name, in the same order.
+            place = met.get(variable.name, 0)
+            met[variable.name] = place + 1
+            owners = prefixes[prefix]
+            slot = variable.name.removeprefix(prefix)
+            found[id(variable)] = f"{owners[place % len(owners)]}/{slot}"
+    return found

@@ -1,0 +1,133 @@
+"""A step of one's own on all replicas."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
+from ..distribute.sharding import split
+from ..update.nonfinite import raises_nonfinite
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def replicated(step: F) -> F:
+    """Decorator: runs a step of your own as one TensorFlow function, on all replicas of a strategy.
+
+    The strategy is that in whose scope the step is decorated or, if that is in none, called. Outside of any,
+    the step runs once. It is traced once for each signature, and a `NonFiniteError` of an `Update` in it
+    arrives as one.
+
+    Args:
+        step: function of tensors, made of TensorFlow operations; returns a nest of tensors.
+
+    Returns:
+        A function like `step`. On several replicas:
+
+        - arguments are the batch of all replicas: arrays and tensors are split by their first dimension, as
+          `TrainStep` splits them; scalars and what is no array go to each replica. Or they are all
+          `tf.distribute.DistributedValues`, as a distributed dataset gives them: each replica gets its own;
+        - results that are scalars are summed over replicas, so return shares of a mean, as `mean_loss` gives
+          them (of a scalar bool, the first replica's comes back); other tensors are joined along their first
+          dimension, in the order of the batch (the part of this process, with several workers).
+
+    Raises:
+        ValueError: from the function: arguments that are partly distributed and partly not, arrays of
+            different lengths, or arrays where each of several workers would have its own.
+
+    Example:
+        >>> import keras, tensorflow as tf
+        >>> from gradloop import loops
+        >>> weight = keras.Variable(3.0)
+        >>> update = loops.Update(keras.optimizers.SGD(0.25), [weight])
+        >>> @loops.replicated
+        ... def step(x):
+        ...     with tf.GradientTape() as tape:
+        ...         loss = loops.mean_loss((weight * x) ** 2)
+        ...     update(tape.gradient(loss, update.variables))
+        ...     return {"loss": loss}
+        >>> float(step(tf.constant([1.0]))["loss"]), float(weight)
+        (9.0, 1.5)
+    """
+    home = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    functions: dict[int, Any] = {}
+
+    @functools.wraps(step)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        strategy = home
+        if strategy is None and tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context():
+            strategy = tf.distribute.get_strategy()
+        if strategy is not None:
+            _check_arguments(strategy, (args, kwargs))
+        if id(strategy) not in functions:
+            run = step if strategy is None else functools.partial(_run, strategy, step)
+            functions[id(strategy)] = tf.function(run)
+        if not tf.executing_eagerly():
+            return functions[id(strategy)](*args, **kwargs)
+        with scope_of(strategy), raises_nonfinite():
+            return functions[id(strategy)](*args, **kwargs)
+
+    return call  # type: ignore[return-value]  # the same signature, which wraps() cannot say
+
+
+def _run(strategy: tf.distribute.Strategy, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    flat = tf.nest.flatten((args, kwargs))
+    whole = [value for value in flat if _splits(value)]
+    if whole and strategy.num_replicas_in_sync > 1:
+        parts = iter(split(strategy, whole))
+        mapped = [next(parts) if _splits(value) else value for value in flat]
+        args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
+    results = strategy.run(step, args=args, kwargs=kwargs)
+
+    def joined(result: Any) -> Any:
+        local = strategy.experimental_local_results(result)
+        if not tf.is_tensor(local[0]):
+            return local[0]
+        if local[0].shape.rank != 0:
+            return tf.concat(local, 0)
+        if local[0].dtype == tf.bool:
+            return local[0]
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
+
+    return tf.nest.map_structure(joined, results)
+
+
+def _splits(value: Any) -> bool:
+    return not _is_distributed(value) and getattr(getattr(value, "shape", None), "rank", 0) != 0
+
+
+def _is_distributed(value: Any) -> bool:
+    return isinstance(value, tf.distribute.DistributedValues) and not isinstance(value, tf.Variable)
+
+
+def _check_arguments(strategy: tf.distribute.Strategy, arguments: Any) -> None:
+    if is_asynchronous(strategy):
+        raise ValueError(
+            "The step was called under parameter servers, whose workers run steps that a coordinator gives "
+            "them: use `TrainStep` and `train`, or `ClusterCoordinator.schedule`."
+        )
+    flat = tf.nest.flatten(arguments)
+    whole = [value for value in flat if not _is_distributed(value) and len(getattr(value, "shape", ()))]
+    if not whole:
+        return
+    if any(map(_is_distributed, flat)):
+        raise ValueError(
+            "The step was called with some arguments that are distributed over replicas and some that are "
+            "not: pass plain arrays alone, which are split, or what a distributed dataset gives alone."
+        )
+    if has_other_workers(strategy):
+        raise ValueError(
+            "The step was called with plain arrays on several workers, each of which would pass its own: "
+            "pass what `strategy.experimental_distribute_dataset(dataset)` gives, or use `TrainStep.run` "
+            "with a `Batches`."
+        )
+    lengths = sorted({int(value.shape[0]) for value in whole if value.shape[0] is not None})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"The step was called with arrays of lengths {lengths}: the first dimension, which is split over "
+            "replicas, must be the examples of one batch. Pass a scalar or a closure for anything else."
+        )

@@ -1,0 +1,271 @@
+"""One training step, and many of them in a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...optim import GroupedOptimizer, Plan, named_variables, select
+from ...optim.naming.stable_names import tree_of
+from ..data.batches import BatchIterator
+from ..device.make_loop import Loop
+from ..distribute.scope import check_scope, scope_of
+from ..loss.loss_and_metrics import Loss
+from ..support.suggest import did_you_mean
+from ..update.checks import check_update_options
+from ..update.nonfinite import NonFiniteError, nonfinite_inputs
+from ..update.update import Update
+from .base_step import BaseStep
+from .compiled_step import CompiledStep
+from .named_state import optimizer_state, unique
+
+
+class TrainStep(BaseStep):
+    """Trains chosen variables of a model, a batch at a time or many batches in one call on the device.
+
+    Gradients are computed for the chosen variables alone, so the backward pass stops where they end. A
+    BatchNorm whose variables are not chosen runs in inference mode and keeps its statistics. A step that
+    finds a NaN, an infinity or a label that does not fit leaves the weights, and what the forward pass
+    writes, as they were before it.
+
+    Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
+    variables of the model, so another choice later finds its state in place. One that you have built over
+    fewer (`optimizer.build(optim.select(model, "head"))`) takes no memory for the others, and never trains
+    them.
+
+    Args:
+        model: a built `keras.Model`.
+        loss: a Keras loss, the name of one, or a function of `(model, batch)` that returns a scalar loss or
+            `(loss, predictions)`; `batch` is `(x, y)` or `(x, y, sample_weight)`. What `model.losses` holds
+            (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving `mean_loss`
+            the model, counts it twice.
+        optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
+            `keras.optimizers.LossScaleOptimizer`, as `compile` does.
+        variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,
+            what a `GroupedOptimizer`'s plan has frozen does not train; freezing and unfreezing groups acts
+            from the next step on, with one trace for a choice that is new.
+        metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
+            weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
+        clip_norm: largest global norm of the gradients of what trains; None for no clipping.
+        accumulate: batches that make one update; their gradients are averaged.
+        jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
+            convolutions are several times slower than TensorFlow's on a CPU.
+        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. What may be an
+            overflow of mixed_float16 is skipped first (see `Update`). For a model with max-pooling, which on
+            a CPU takes NaN for a number, this looks at the inputs too: one that fills gaps in them itself
+            wants "ignore", or them filled by `Batches(..., transform=)`.
+
+    Attributes:
+        model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
+        chosen: what is to train, in the model's order.
+        variables: what trains now: what is chosen, less what an optimizer's plan freezes.
+        batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: a model that is not built, an unknown name, an option out of range.
+        SelectionError: a filter that matches nothing.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> keras.utils.set_random_seed(0)
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+        >>> step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1), variables="head")
+        >>> x, y = np.ones((8, 3), "float32"), np.zeros((8, 2), "float32")
+        >>> losses = [float(step(x, y)["loss"]) for _ in range(20)]
+        >>> losses[-1] < 0.01 * losses[0]
+        True
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Loss,
+        optimizer: keras.optimizers.Optimizer | str,
+        *,
+        variables: Any = None,
+        metrics: Sequence[Any] = (),
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        jit_compile: bool | str = "auto",
+        on_nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(model, loss, metrics)
+        check_update_options(clip_norm, accumulate, on_nonfinite)
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
+        with scope_of(self.strategy):
+            self.optimizer = _resolve_optimizer(optimizer, model)
+        check_scope("optimizer", self.optimizer.variables[0], self.strategy)
+        self.accumulate = accumulate
+        self._update_options: dict[str, Any] = {
+            "clip_norm": clip_norm,
+            "accumulate": accumulate,
+            "on_nonfinite": on_nonfinite,
+        }
+        self._jit_compile = jit_compile
+        self._selections: dict[tuple[int, ...], CompiledStep] = {}
+        self._last: tuple[int, ...] = ()
+        self.chosen = self._choose(variables)
+        self._follows: tuple[Plan | None, list[Any]] = (None, self.chosen)
+
+    @property
+    def variables(self) -> list[Any]:
+        """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if not isinstance(inner, GroupedOptimizer):
+            return self.chosen
+        if not inner.built:  # it comes from a file, and knows its plan by names
+            inner.build(self.model.trainable_variables)
+        # A plan never changes: another one is in force after `freeze` and its like.
+        plan, training = self._follows
+        if plan is not inner.plan:
+            frozen = {id(variable) for variable in inner.plan.frozen}
+            training = [variable for variable in self.chosen if id(variable) not in frozen]
+            if not training:
+                raise ValueError(
+                    "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
+                    "of it, with `optimizer.unfreeze(name)`, or choose other variables."
+                )
+            self._follows = (inner.plan, training)
+        return training
+
+    def train_only(self, *filters: Any) -> None:
+        """Changes what trains, from the next step on; the optimizer keeps all its state.
+
+        The step is traced once for a choice that it has not seen. Gradients that were accumulated but not
+        applied yet are dropped: they belong to the choice before.
+
+        Args:
+            filters: as `optim.select` takes them, or variables; `"*"` for all.
+
+        Raises:
+            SelectionError: a filter that matches nothing.
+            ValueError: a variable that is not one of the model's trainable ones.
+        """
+        self.chosen = self._choose(list(filters))
+        self._follows = (None, self.chosen)
+        self._last = ()
+
+    def _choose(self, variables: Any) -> list[Any]:
+        if variables is None:
+            chosen = list(self.model.trainable_variables)
+            if not chosen:
+                raise ValueError(
+                    "`model` has no trainable variables: set `trainable = True` on the layers to train."
+                )
+            return chosen
+        items = list(variables) if isinstance(variables, (list, tuple)) else [variables]
+        if not items or not all(isinstance(item, keras.Variable) for item in items):
+            return select(self.model, *items)
+        trainable = {id(variable) for variable in self.model.trainable_variables}
+        for item in items:
+            if id(item) not in trainable:
+                raise ValueError(
+                    f"`variables` holds {item.path!r}, which is not a trainable variable of the model: it "
+                    "belongs to another one, or its layer has `trainable=False`."
+                )
+        ids = {id(item) for item in items}
+        return [variable for variable in self.model.trainable_variables if id(variable) in ids]
+
+    def _loop(self) -> Loop:
+        return self._selection().loop
+
+    def _all_loops(self) -> list[Loop]:
+        return [selection.loop for selection in self._selections.values()]
+
+    def state(self) -> dict[str, Any]:
+        update, names = self._selection().update, self._names()
+        parts = [*super().state().items(), *optimizer_state(self.optimizer, names)]
+        of = [*update.names, "calls"]
+        parts += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
+        return unique(parts)
+
+    def _names(self) -> dict[int, str]:
+        return {id(variable): name for name, variable in named_variables(self.model).items()}
+
+    def _selection(self) -> CompiledStep:
+        with scope_of(self.strategy):
+            return self._selected()
+
+    def _selected(self) -> CompiledStep:
+        variables = self.variables
+        key = tuple(id(variable) for variable in variables)
+        if key != self._last:
+            # Gradients that wait to be applied are of the choice before.
+            for selection in self._selections.values():
+                selection.update.reset_accumulators()
+            self._last = key
+        if key not in self._selections:
+            if not self.optimizer.built:
+                self.optimizer.build(self.model.trainable_variables)
+            names = self._names()
+            update = Update(
+                self.optimizer,
+                {names[id(v)]: v for v in variables},
+                traced_again=True,
+                **self._update_options,
+            )
+            self._selections[key] = CompiledStep(
+                self.model, self.objective, update, self._uses_jit(), self.batches_done, self.strategy
+            )
+        return self._selections[key]
+
+    def _uses_jit(self) -> bool:
+        if self._jit_compile != "auto":
+            return bool(self._jit_compile)
+        if self.strategy is not None and _synchronises(self.model):
+            return False  # XLA compiles for one device, and knows no reduction over others
+        return bool(tf.config.list_logical_devices("GPU")) and _supports_jit(self.model)
+
+    def _explain(self, error: Exception, source: Any) -> Exception | None:
+        # Everything that the forward pass wrote in the step that failed is put back.
+        selection = self._selection()
+        explained = super()._explain(error, source)
+        if explained is None:
+            step = int(self.optimizer.iterations.numpy()) + 1
+            explained = NonFiniteError.from_tensorflow(error, step, lambda: _input_hint(source))
+        if explained is not None:
+            selection.state.restore()
+        return explained
+
+
+def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.Optimizer:
+    if isinstance(optimizer, str):
+        try:
+            optimizer = keras.optimizers.get(optimizer)
+        except ValueError:
+            names = [name.lower() for name in dir(keras.optimizers) if name[0].isupper()]
+            raise ValueError(
+                f"`optimizer` {optimizer!r} is no Keras optimizer."
+                + (did_you_mean(optimizer, names) or " Pass one, or a name such as 'adam'.")
+            ) from None
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        call = f": call it, `{optimizer.__name__}()`" if isinstance(optimizer, type) else ""
+        raise TypeError(f"`optimizer` must be a Keras optimizer or its name, not {optimizer!r}{call}.")
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if model.dtype_policy.compute_dtype == "float16" and not scaled:
+        return keras.optimizers.LossScaleOptimizer(optimizer, name=optimizer.name)
+    return optimizer
+
+
+def _synchronises(model: keras.Model) -> bool:
+    return any(getattr(node.layer, "synchronized", False) for node in tree_of(model).nodes)
+
+
+def _supports_jit(model: keras.Model) -> bool:
+    layers = [model, *(node.layer for node in tree_of(model).nodes)]
+    return all(getattr(layer, "supports_jit", True) for layer in layers)
+
+
+def _input_hint(source: Any) -> str:
+    """Says so if the batch that failed held NaN or infinity, where it can be read again."""
+    if isinstance(source, tf.data.Iterator):
+        return ""
+    if isinstance(source, BatchIterator):
+        source = next(source.batches.iterator(source.epoch, source.position))
+    return nonfinite_inputs(source)

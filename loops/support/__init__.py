@@ -1,0 +1,1 @@
+"""The ground: Keras' private names, folders, hints."""

@@ -1,0 +1,38 @@
+"""Folders that must be writable."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import tensorflow as tf
+
+
+def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
+    """Makes the folder and proves that it can be written.
+
+    Args:
+        log_dir: path of the folder, on any file system that TensorFlow writes to (`gs://...`).
+        name: what the caller calls it, for the error.
+
+    Raises:
+        ValueError: it cannot.
+
+    Example:
+        >>> import os, tempfile
+        >>> from gradloop import loops
+        >>> folder = os.path.join(tempfile.mkdtemp(), "runs", "first")
+        >>> loops.check_log_dir(folder)
+        >>> os.path.isdir(folder)
+        True
+    """
+    proof = os.path.join(log_dir, f".gradloop-{os.getpid()}-{time.time_ns()}")
+    try:
+        tf.io.gfile.makedirs(log_dir)
+        with tf.io.gfile.GFile(proof, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(proof)
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"`{name}` {log_dir!r} cannot be written: {error.message}. Choose another folder."
+        ) from error

@@ -1,0 +1,1 @@
+"""A run: what happens in it, in which order."""

@@ -1,0 +1,72 @@
+"""What `Update` refuses, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from ...optim import GroupedOptimizer
+from ..support.keras_private import built_variables, knows_variable
+
+ON_NONFINITE = ("raise", "skip", "ignore")
+
+
+def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> None:
+    """Raises ValueError if an option of `Update` is not one that it takes."""
+    if clip_norm is not None and not (
+        isinstance(clip_norm, (int, float)) and math.isfinite(clip_norm) and clip_norm > 0
+    ):
+        raise ValueError(f"`clip_norm` must be a positive number or None, not {clip_norm!r}.")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"`accumulate` must be a whole number of at least 1, not {accumulate!r}.")
+    if on_nonfinite not in ON_NONFINITE:
+        options = ", ".join(map(repr, ON_NONFINITE))
+        raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+
+
+def check_known(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], names: Sequence[str]
+) -> None:
+    """Raises ValueError if a built optimizer cannot train these variables, or not these alone."""
+    for name, variable in zip(names, variables):
+        if not knows_variable(optimizer, variable):
+            raise ValueError(
+                f"`optimizer` was built without {name!r}, so it has no state for it. Build it over all "
+                "variables before the first step: `optimizer.build(model.trainable_variables)`."
+            )
+    if isinstance(optimizer, GroupedOptimizer):
+        return
+    if [id(variable) for variable in variables] == [id(v) for v in built_variables(optimizer)]:
+        return
+    if isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ())):  # not in every Keras
+        raise ValueError(
+            "`optimizer` is a MultiOptimizer, which updates all variables that it was built over, and is "
+            "to train a part of them: use `optim.GroupedOptimizer`, which takes an optimizer for each "
+            "group by `optim.Group(..., optimizer=...)`."
+        )
+    # Keras pairs averages with variables by position: for a subset, with other variables.
+    if optimizer.use_ema:
+        raise ValueError(
+            "`optimizer` has `use_ema=True` and was built over other variables than it is to train: "
+            "Keras would average the wrong ones. Build it over these alone, with "
+            "`optimizer.build(variables)`, or train all that it was built over."
+        )
+
+
+def check_gradients(gradients: Sequence[Any], names: Sequence[str]) -> None:
+    """Raises ValueError unless there is a gradient for each variable."""
+    if len(gradients) != len(names):
+        raise ValueError(
+            f"`gradients` has {len(gradients)} entries for {len(names)} variables: pass "
+            "`tape.gradient(loss, update.variables)`."
+        )
+    missing = [name for name, g in zip(names, gradients) if g is None]
+    if missing:
+        raise ValueError(
+            f"The loss has no gradient for {', '.join(map(repr, missing))}: the loss does not depend "
+            "on it, or it was computed outside the tape. Leave it out of `variables`, or use it in the "
+            "loss."
+        )

@@ -1,0 +1,152 @@
+"""Finding a NaN or infinity before it reaches a weight.
+
+A large tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite.
+TensorFlow adds many elements at a time but looks at them one by one, which on a CPU takes ten times as long
+and more. A sum that itself passes the largest float, 3e38, counts as an infinity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...optim.naming.stable_names import tree_of
+
+_MARK = "gradloop found a non-finite gradient of "
+_LOSS = "(the loss itself)"
+# As many elements are looked at in less time than an operation that adds them takes to start.
+_FEW = 256
+_MAX_POOLINGS = tuple(kind for name, kind in vars(keras.layers).items() if "MaxPool" in name)
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient was NaN or infinite; the weights are those from before the step.
+
+    Attributes:
+        step: the update that was not made, counted from 1; None where it is not known.
+        variable: stable name of the first variable, in the model's order, with a bad gradient; None if
+            only the loss is bad.
+        records: what the steps before it in the same call recorded (`Records`), if there were any.
+    """
+
+    step: int | None = None
+    variable: str | None = None
+    records: Any = None
+
+    @classmethod
+    def at(cls, step: int | None, variable: str | None, hint: str = "") -> NonFiniteError:
+        """Returns the error for a step and a variable, with a sentence of hint."""
+        where = f"the gradient of {variable!r}" if variable else "the loss"
+        when = f"step {step}: " if step is not None else ""
+        error = cls(
+            f"{when}{where} is not finite (NaN or infinity). The weights are those from before the step."
+            f"{hint} Look for a learning rate that is too high or bad inputs; `clip_norm` limits large "
+            "gradients, and `on_nonfinite='skip'` passes over such steps."
+        )
+        error.step, error.variable = step, variable
+        return error
+
+    @classmethod
+    def from_tensorflow(
+        cls, error: Exception, step: int | None, hint: Callable[[], str] = str
+    ) -> NonFiniteError | None:
+        """Returns the error that `check_finite` raised inside TensorFlow; None if it is another one."""
+        found = re.search(re.escape(_MARK) + "<([^>]*)>", str(error))
+        if found is None:
+            return None
+        name = found.group(1)
+        return cls.at(step, None if name == _LOSS else name, hint())
+
+
+def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = None) -> tf.Tensor:
+    """Returns a scalar whose operation fails, naming the first bad variable, unless all values are finite.
+
+    They are judged in the variables' order, so the first name is the same on every run.
+
+    Args:
+        gradients: dense tensors or `tf.IndexedSlices`.
+        names: a name each.
+        loss: a scalar that is checked last, or None.
+    """
+    pairs = list(zip(gradients, names))
+    if loss is not None:
+        pairs.append((loss, _LOSS))
+    done: list[tf.Tensor] = []
+    for judged, name in [(_judged(value), name) for value, name in pairs]:
+        with tf.control_dependencies(done):
+            done = [tf.debugging.check_numerics(judged, f"{_MARK}<{name}>")]
+    return done[0]
+
+
+def all_finite(values: Sequence[Any]) -> tf.Tensor:
+    """Returns a scalar bool tensor: every element of every tensor is finite."""
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_judged(value))) for value in values]))
+
+
+def _judged(value: Any) -> tf.Tensor:
+    """What is finite if all elements are and not if one is not: a small tensor itself, a large one's sum."""
+    value = getattr(value, "values", value)
+    elements = value.shape.num_elements()
+    if elements is not None and elements <= _FEW:
+        return value
+    if value.dtype == tf.float16:
+        value = tf.cast(value, tf.float32)  # a few elements add up to more than float16 holds
+    return tf.reduce_sum(value)
+
+
+@contextlib.contextmanager
+def raises_nonfinite(optimizer: Any = None) -> Iterator[None]:
+    """Turns `check_finite`'s TensorFlow error, raised in the body, into a `NonFiniteError`.
+
+    Args:
+        optimizer: the Keras optimizer whose `iterations` tell the step; None where it is not known.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        step = None if optimizer is None else int(optimizer.iterations.numpy()) + 1
+        found = NonFiniteError.from_tensorflow(error, step)
+        if found is None:
+            raise
+        raise found from error
+
+
+def hides_nan(model: keras.Model) -> bool:
+    """Whether a NaN may leave no trace in what a model gives.
+
+    On a CPU, TensorFlow's max-pooling takes it for the smallest number: a loss, and gradients of layers after
+    it, are finite and wrong. (On a GPU it stays NaN.)
+    """
+    return any(isinstance(node.layer, _MAX_POOLINGS) for node in tree_of(model).nodes)
+
+
+def nan_of(inputs: Any) -> tf.Tensor:
+    """Returns NaN if an element of a nest's floating tensors is NaN or infinite, else 0: float32 scalar."""
+    floats = _floats(inputs)
+    return tf.where(all_finite(floats), 0.0, math.nan) if floats else tf.constant(0.0)
+
+
+def has_nan(batch: Any) -> tf.Tensor:
+    """Returns a scalar bool tensor: an element of a nest's floating tensors is NaN.
+
+    Unlike an infinity, that is nothing that half precision makes of a large number.
+    """
+    return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(each)) for each in _floats(batch))])
+
+
+def nonfinite_inputs(batch: Any) -> str:
+    """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
+    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(batch))
+    return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""
+
+
+def _floats(nest: Any) -> list[tf.Tensor]:
+    """The floating tensors of a nest, of sparse and ragged ones those of their values."""
+    tensors = tf.nest.flatten(nest, expand_composites=True)
+    return [tensor for tensor in tensors if tensor is not None and tensor.dtype.is_floating]

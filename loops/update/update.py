@@ -1,0 +1,260 @@
+"""One update of the chosen variables: sum, unscale, check, accumulate, clip, apply, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ...optim import GroupedOptimizer
+from ...optim.gradients.replicas import apply_sums, once, sum_over_replicas, when
+from ...optim.gradients.sparse import without_repeats
+from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
+from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
+from .checks import check_gradients, check_known, check_update_options
+from .loss_scale import LossScale
+from .nonfinite import all_finite, check_finite, raises_nonfinite
+
+
+class Update:
+    """Applies gradients to the chosen variables, in one fixed order.
+
+    1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
+       gradient of its share of the loss (see `mean_loss`);
+    2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
+    3. check that every gradient is finite: on all replicas or on none, since it is the sum. One of more than
+       256 elements that add up to more than the largest float counts as infinite;
+    4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
+    5. clip by the global norm over all the trained variables together, and as the optimizer itself is set
+       to, which on one device is the optimizer's own affair;
+    6. apply once. `optimizer.iterations` counts updates, so schedules do too.
+
+    An optimizer that is not built yet is built here, over `variables`. To train other variables with it
+    later, build it over all of them first: `optimizer.build(model.trainable_variables)`.
+
+    Args:
+        optimizer: any Keras optimizer.
+        variables: the variables to train, as a list or as `{name: variable}`; names appear in errors.
+        clip_norm: largest global norm of the gradients; None for no clipping.
+        accumulate: how many calls make one update; their gradients are averaged.
+        on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
+            error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
+            it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
+            whichever is chosen, and "raise" raises where the scale cannot be the cause: once it has fallen
+            below 1 and, in a `TrainStep`, where the batch holds NaN and so does the loss.
+        traced_again: whether the caller traces its function again whenever a group of a `GroupedOptimizer`
+            is frozen or unfrozen, as `TrainStep` does; see `GroupedOptimizer.apply`.
+
+    Raises:
+        TypeError: `optimizer` is not a Keras optimizer.
+        ValueError: no variables, a variable that the optimizer was not built with, a bad option, an
+            optimizer with `use_ema` that was built over other variables, an optimizer or variables made
+            outside of the strategy's scope, or a setting of the optimizer that several replicas exclude.
+
+    Example:
+        >>> import keras, tensorflow as tf
+        >>> from gradloop import loops
+        >>> weight = keras.Variable([1.0, 2.0])
+        >>> update = loops.Update(keras.optimizers.SGD(0.5), [weight], clip_norm=1.0)
+        >>> _ = update([tf.constant([3.0, 4.0])])
+        >>> [round(float(number), 4) for number in weight.numpy()]
+        [0.7, 1.6]
+
+    Reference: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks" (clipping by
+    the global norm); Micikevicius et al. 2018, "Mixed precision training" (loss scaling).
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[keras.Variable] | Mapping[str, keras.Variable],
+        *,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        on_nonfinite: str = "raise",
+        traced_again: bool = False,
+    ) -> None:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
+        if isinstance(variables, Mapping):
+            self.names = list(variables)
+            self.variables = list(variables.values())
+        else:
+            self.variables = list(variables)
+            self.names = [variable.path for variable in self.variables]
+        if not self.variables:
+            raise ValueError(
+                "`variables` is empty: name at least one variable to train. (A model that is not built has "
+                "none yet: call it on a batch.)"
+            )
+        check_update_options(clip_norm, accumulate, on_nonfinite)
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.on_nonfinite = on_nonfinite
+        self._scale, self._inner = None, optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self._scale, self._inner = LossScale(optimizer), optimizer.inner_optimizer
+        strategy = self._strategy = strategy_of(self.variables, "variables")
+        check_scope("optimizer", optimizer.variables[0], strategy)
+        if not optimizer.built:
+            with scope_of(strategy):
+                optimizer.build(self.variables)
+        check_known(self._inner, self.variables, self.names)
+        self._traced_again = traced_again
+        check_on_replicas(self._inner, strategy)
+        self._stock = PlainOptimizerUpdate.find(self._inner, self.variables)
+        self._sums: list[tf.Variable] = []
+        if accumulate > 1:
+            with scope_of(strategy):
+                self._sums = [
+                    tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables
+                ]
+                self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
+        return self._scale is not None or self.on_nonfinite == "skip"
+
+    @property
+    def asks_for_hopeless(self) -> bool:
+        """Whether `apply` makes use of `hopeless`."""
+        return self._scale is not None and self.on_nonfinite == "raise"
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
+        return self._scale.scaled(loss) if self._scale else loss
+
+    def __call__(self, gradients: Sequence[Any], loss: Any = None) -> tf.Tensor:
+        """Updates the variables.
+
+        Args:
+            gradients: one per variable, of its shape: tensors or `tf.IndexedSlices`, of the scaled loss if
+                there is a loss scale. On several replicas, those of this replica's share of the loss.
+            loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
+                gradients alone.
+
+        Returns:
+            A scalar bool tensor: whether the gradients were taken (false if they were skipped). What depends
+            on it runs after the check.
+
+        Raises:
+            ValueError: another number of gradients than variables, or a gradient that is None.
+            NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
+        """
+        if not tf.executing_eagerly():
+            return self._sum_and_apply(gradients, loss)
+        with raises_nonfinite(self.optimizer):
+            return self._sum_and_apply(gradients, loss)
+
+    def summed(self, gradients: Sequence[Any], others: Sequence[tf.Tensor]) -> tuple[list[Any], list[Any]]:
+        """Does the first thing that a call does: sums over replicas, other tensors in the same reduction.
+
+        Args:
+            gradients: as for a call.
+            others: tensors of the same shapes on each replica.
+
+        Returns:
+            The sums of both; for `apply`.
+
+        Raises:
+            ValueError: another number of gradients than variables, a gradient that is None, or a call outside
+                of the replicas of the strategy that the variables belong to.
+        """
+        gradients = list(gradients)
+        check_gradients(gradients, self.names)
+        check_in_replica("Update", self._strategy)
+        sums = sum_over_replicas([*gradients, *others])
+        return sums[: len(gradients)], sums[len(gradients) :]
+
+    def apply(self, gradients: list[Any], loss: Any = None, hopeless: Any = None) -> tf.Tensor:
+        """Does the rest of what a call does, with what `summed` returned.
+
+        Args:
+            gradients: as `summed` returned them.
+            loss: as for a call, summed.
+            hopeless: scalar bool: what is not finite here is no overflow, whatever the loss scale; the same
+                on each replica. None for false.
+        """
+        if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
+            # What does not train is neither checked nor in the norm.
+            gradients = self._inner.without_frozen(gradients, self.variables)
+        if self._scale is not None:
+            gradients = self._scale.unscaled(gradients)
+        if self.may_skip:
+            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+            overflow = None if self._scale is None else self._overflow
+            given = [[] if value is None else [value] for value in (loss, hopeless)]
+            done = when(finite, self._take, gradients, *given, otherwise=overflow)
+            with tf.control_dependencies([done]):
+                return tf.identity(finite)
+        checked = []
+        if self.on_nonfinite == "raise":
+            checked = [once(check_finite, gradients, self.names, loss)]
+        with tf.control_dependencies(checked):
+            self._take(gradients)
+            return tf.constant(True)
+
+    def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
+        sums, losses = self.summed(gradients, [] if loss is None else [loss])
+        return self.apply(sums, losses[0] if losses else None)
+
+    @property
+    def accumulators(self) -> list[tf.Variable]:
+        """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
+        return [*self._sums, self._calls] if self.accumulate > 1 else []
+
+    def reset_accumulators(self) -> None:
+        """Drops gradients that were accumulated but not applied yet."""
+        if self.accumulate > 1:
+            self._calls.assign(0)
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+
+    def _take(self, gradients: list[Any], *_: Any) -> None:
+        """Accumulates or applies finite, unscaled gradients."""
+        if self._scale is not None:
+            self._scale.grow()
+        if self.accumulate == 1:
+            self._apply(gradients)
+            return
+        for total, gradient in zip(self._sums, gradients):
+            total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
+        calls = self._calls.assign_add(1)
+        when(tf.equal(calls % self.accumulate, 0), self._apply_sums)
+
+    def _apply_sums(self) -> None:
+        self._apply([total / self.accumulate for total in self._sums])
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+
+    def _apply(self, gradients: list[Any]) -> None:
+        # Keras squares each slice of a row that a batch uses twice; the gradient is their sum.
+        gradients = [without_repeats(gradient) for gradient in gradients]
+        if self.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        if self._stock is not None:
+            self._stock(gradients)
+        elif isinstance(self._inner, GroupedOptimizer):
+            self._inner.apply(gradients, self.variables, traced_again=self._traced_again, summed=True)
+        else:
+            apply_sums(self._inner, gradients, self.variables)
+
+    def _overflow(self, gradients: list[Any], losses: list[Any], flags: list[Any]) -> None:
+        """Halves the loss scale, after gradients that are not finite."""
+        assert self._scale is not None
+        waits = []
+        if self.on_nonfinite == "raise":
+            loss = losses[0] if losses else None
+
+            def fail() -> tf.Tensor:
+                with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
+                    return tf.constant(True)
+
+            hopeless = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *flags]))
+            waits = [tf.cond(hopeless, fail, lambda: tf.constant(True))]
+        with tf.control_dependencies(waits):
+            self._scale.halve()

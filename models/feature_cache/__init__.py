@@ -1,0 +1,1 @@
+"""Features of the frozen part of a model, computed once."""

@@ -1,0 +1,68 @@
+"""What Keras does not make public of a Functional model's graph, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from ...optim.private.keras_private import is_graph_model
+
+
+class Call(NamedTuple):
+    """One call of a layer or operation in a model's graph.
+
+    Attributes:
+        operation: a layer, or an operation of `keras.ops`.
+        inputs: symbolic tensors that it reads; none for an input of the model.
+        outputs: symbolic tensors that it makes.
+        arguments: `(args, kwargs)` of the call with other tensors in the places of its inputs, given by the
+            `id` of these.
+    """
+
+    operation: Any
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    arguments: Callable[[Mapping[int, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The graph of a model as a Functional one, which a Sequential model keeps inside.
+
+    Raises:
+        ValueError: a subclassed model, or one whose graph is not known yet.
+    """
+    if not is_graph_model(model):
+        raise ValueError(
+            f"`model` {getattr(model, 'name', model)!r} is a {type(model).__name__}, whose code alone knows "
+            "in which order its layers run: only Functional and Sequential models can be cut."
+        )
+    graph = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
+    if graph is None:
+        raise ValueError(
+            f"`model` {model.name!r} does not know the shape of its input yet: start it with "
+            "`keras.Input(shape)`."
+        )
+    return graph
+
+
+def has_mask(tensor: Any) -> bool:
+    """Whether a symbolic tensor carries a mask, as an Embedding's does with `mask_zero=True`."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """The calls of a Functional or Sequential model, each after those whose outputs it reads.
+
+    `layer.output` is the output of a layer's first call, in whatever model that was; these are of the model.
+
+    Raises:
+        ValueError: a subclassed model, or one whose graph is not known yet.
+    """
+    levels = functional(model)._nodes_by_depth
+    return [
+        Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors), node.arguments.fill_in)
+        for depth in sorted(levels, reverse=True)
+        for node in levels[depth]
+    ]

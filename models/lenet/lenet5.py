@@ -1,0 +1,246 @@
+"""LeNet-5 in the three ways Keras has of writing a network, built from one list of layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from ..common.arguments import dropout_rate, whole_number
+from .images import IMAGE_SHAPE, checked_images
+
+
+def _penalty(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0.0):
+        raise ValueError(
+            f"`{name}` is the weight of a penalty, a finite number of at least 0; got {value!r}."
+        )
+    return float(value)
+
+
+def _layers(
+    num_classes: int,
+    *,
+    dropout: float,
+    batch_norm: bool,
+    l1: float,
+    l2: float,
+    dtype: Any = None,
+) -> list[keras.layers.Layer]:
+    """The network as an ordered list of fresh layers: the one place that says what LeNet-5 is."""
+    num_classes = whole_number("num_classes", num_classes, 2)
+    dropout = dropout_rate(dropout)
+    l1, l2 = _penalty("l1", l1), _penalty("l2", l2)
+    policy = dtype if dtype is not None else keras.config.dtype_policy()
+    # Half precision has too few digits for the logarithm of a small probability.
+    low_precision = keras.dtype_policies.get(policy).compute_dtype in ("float16", "bfloat16")
+    output_policy = "float32" if low_precision else policy
+    layers: list[keras.layers.Layer] = []
+
+    def block(index: int, cls: type[keras.layers.Layer], **options: Any) -> None:
+        layer = cls(
+            activation=None if batch_norm else "relu",
+            kernel_regularizer=keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+            dtype=policy,
+            **options,
+        )
+        layers.append(layer)
+        if batch_norm:
+            layers.append(keras.layers.BatchNormalization(name=f"bn{index}", dtype=policy))
+            layers.append(keras.layers.ReLU(name=f"relu{index}", dtype=policy))
+
+    def pool(name: str) -> None:
+        layers.append(keras.layers.MaxPooling2D(2, data_format="channels_last", name=name, dtype=policy))
+
+    def drop(name: str) -> None:
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout, name=name, dtype=policy))
+
+    conv = {"kernel_size": 5, "data_format": "channels_last"}
+    block(1, keras.layers.Conv2D, filters=6, padding="same", name="conv1", **conv)
+    pool("pool1")
+    block(2, keras.layers.Conv2D, filters=16, padding="valid", name="conv2", **conv)
+    pool("pool2")
+    layers.append(keras.layers.Flatten("channels_last", name="flatten", dtype=policy))
+    block(3, keras.layers.Dense, units=120, name="fc1")
+    drop("drop1")
+    block(4, keras.layers.Dense, units=84, name="fc2")
+    drop("drop2")
+    layers.append(
+        keras.layers.Dense(
+            num_classes,
+            activation="softmax",
+            kernel_regularizer=keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+            name="fc3",  # `output` is a property of every Keras layer, so no attribute can bear it
+            dtype=output_policy,
+        )
+    )
+    return layers
+
+
+@keras.saving.register_keras_serializable(package="gradloop")
+class LeNet5(keras.Model):
+    """LeNet-5 for 28x28 grey images, as a subclassed model with a named attribute per layer.
+
+    ``conv1`` (6 filters of 5x5, zero padding) and ``pool1``, ``conv2`` (16 of 5x5) and ``pool2``,
+    ``flatten``, ``fc1`` (120), ``fc2`` (84), ``fc3`` (the classes). It is today's usual reading of
+    the paper: ReLU for tanh, max pooling for trainable averaging, every feature map of ``conv2``
+    connected to every one of ``conv1``, softmax for radial basis functions. 61,706 parameters. The
+    model is built when it is made, since its input shape is fixed.
+
+    Under ``mixed_float16`` and ``mixed_bfloat16`` the last layer stays in float32, so that small
+    probabilities survive. ``.keras`` files load without ``custom_objects`` wherever this module is
+    imported.
+
+    Args:
+      num_classes: How many classes, at least 2.
+      dropout: Share of units dropped after ``fc1`` and ``fc2`` (``drop1``, ``drop2``) in training,
+        in [0, 1).
+      batch_norm: Normalise before the activations of ``conv1``, ``conv2``, ``fc1`` and ``fc2``
+        (``bn1`` to ``bn4``).
+      l1: Weight of the sum of absolute kernel values in ``model.losses``.
+      l2: Weight of the sum of squared kernel values in ``model.losses``.
+      name: Name of the model.
+      **kwargs: ``dtype`` and ``trainable``, as for every Keras layer.
+
+    Call args:
+      inputs: Float images (batch, 28, 28, 1), pixels from 0 to 1.
+      training: Whether dropout and batch normalisation act as in training.
+
+    Call returns:
+      Probabilities (batch, num_classes), each row summing to 1.
+
+    Raises:
+      ValueError: An option out of its range, or inputs of another shape or an integer dtype.
+
+    Example:
+      >>> import numpy as np
+      >>> from gradloop.models import LeNet5
+      >>> model = LeNet5(num_classes=10, dropout=0.2)
+      >>> model.count_params()
+      61706
+      >>> model(np.zeros((3, 28, 28, 1), "float32")).shape
+      TensorShape([3, 10])
+
+    Reference:
+      LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition,
+      Proceedings of the IEEE 86(11), 1998.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        *,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        name: str | None = "lenet5",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        layers = _layers(
+            num_classes,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            l1=l1,
+            l2=l2,
+            dtype=self.dtype_policy,
+        )
+        for layer in layers:
+            setattr(self, layer.name, layer)
+        self._options = {
+            "num_classes": int(num_classes),
+            "dropout": float(dropout),
+            "batch_norm": bool(batch_norm),
+            "l1": float(l1),
+            "l2": float(l2),
+        }
+        self.build((None, *IMAGE_SHAPE))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the variables, layer by layer; the constructor has done it already."""
+        shape = input_shape
+        for layer in self.layers:
+            if not layer.built:
+                layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Class probabilities of a batch of images."""
+        outputs = checked_images(inputs)
+        for layer in self.layers:  # In the order of assignment; Keras hands `training` down.
+            outputs = layer(outputs)
+        return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        """What ``from_config`` needs to make the same network: the constructor's arguments."""
+        return {**super().get_config(), **self._options}
+
+
+def lenet5_sequential(
+    num_classes: int = 10,
+    *,
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> keras.Sequential:
+    """LeNet-5 as ``keras.Sequential``: the layers, names and arguments of `LeNet5`.
+
+    Args:
+      num_classes: How many classes, at least 2.
+      dropout: Share of units dropped after ``fc1`` and ``fc2`` in training, in [0, 1).
+      batch_norm: Normalise before the activations.
+      l1: Weight of the sum of absolute kernel values in ``model.losses``.
+      l2: Weight of the sum of squared kernel values in ``model.losses``.
+
+    Returns:
+      A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
+
+    Raises:
+      ValueError: An option out of its range.
+
+    Example:
+      >>> from gradloop.models import lenet5_sequential
+      >>> [layer.name for layer in lenet5_sequential().layers]
+      ['conv1', 'pool1', 'conv2', 'pool2', 'flatten', 'fc1', 'fc2', 'fc3']
+    """
+    layers = _layers(num_classes, dropout=dropout, batch_norm=batch_norm, l1=l1, l2=l2)
+    return keras.Sequential([keras.Input(IMAGE_SHAPE), *layers], name="lenet5")
+
+
+def lenet5_functional(
+    num_classes: int = 10,
+    *,
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> keras.Model:
+    """LeNet-5 as a Functional model: the layers, names and arguments of `LeNet5`.
+
+    Args:
+      num_classes: How many classes, at least 2.
+      dropout: Share of units dropped after ``fc1`` and ``fc2`` in training, in [0, 1).
+      batch_norm: Normalise before the activations.
+      l1: Weight of the sum of absolute kernel values in ``model.losses``.
+      l2: Weight of the sum of squared kernel values in ``model.losses``.
+
+    Returns:
+      A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
+
+    Raises:
+      ValueError: An option out of its range.
+
+    Example:
+      >>> from gradloop.models import lenet5_functional
+      >>> lenet5_functional(num_classes=4).output_shape
+      (None, 4)
+    """
+    inputs = keras.Input(IMAGE_SHAPE)
+    outputs = inputs
+    for layer in _layers(num_classes, dropout=dropout, batch_norm=batch_norm, l1=l1, l2=l2):
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name="lenet5")

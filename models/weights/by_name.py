@@ -1,0 +1,146 @@
+"""Weights by name in a file: of a whole model, of its head, or of whatever filters find."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ...optim import FilterLike, named_variables
+from ...optim.common.messages import shortened
+from ...optim.filters.base import as_filter, nonempty_mask
+from ...optim.filters.patterns import near_misses
+from ...optim.naming.stable_names import tree_of
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: FilterLike) -> list[str]:
+    """Writes weights to an `.npz` file under their stable names.
+
+    Keras' `.weights.h5` files hold all of a model, and fit a model of the same layers alone. These hold what
+    is asked for, such as a head, and fit every model that has weights of those names.
+
+    Args:
+        model: a built model.
+        path: of the file, which ends in `.npz`; one that exists is replaced, when the new one is whole.
+        filters: what to write, as `optim.select` takes them, moving statistics and frozen weights included;
+            none for all.
+
+    Returns:
+        The names written, in the model's order.
+
+    Raises:
+        ValueError: another ending.
+        FileNotFoundError: no such folder.
+        SelectionError: a filter that matches nothing.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> import keras, tempfile
+        >>> from gradloop import models
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> file = tempfile.mkdtemp() + "/head.npz"
+        >>> models.save_weights(model, file, "head")
+        ['head/kernel', 'head/bias']
+    """
+    file = _checked(path)
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"`path`: there is no folder {str(file.parent)!r}, make it first.")
+    tree = tree_of(model)
+    masks = [nonempty_mask(as_filter(spec), tree) for spec in filters] or [[True] * len(tree.infos)]
+    found = [info for info, *wanted in zip(tree.infos, *masks) if any(wanted)]
+    arrays = {info.name: _storable(info.variable.numpy()) for info in found}
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        # As `np.savez` does, which takes names as its arguments, and has some of its own.
+        with zipfile.ZipFile(unfinished, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return list(arrays)
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
+    """Gives a model the weights that `save_weights` wrote; what the file does not hold stays as it is.
+
+    Args:
+        model: a built model that has weights of the file's names and shapes, and may have others.
+        path: of the file.
+
+    Returns:
+        The names read.
+
+    Raises:
+        ValueError: another ending; a file that holds no weights, or is not whole; a name that the model does
+            not have, or another shape. Nothing is changed then.
+        FileNotFoundError: there is no file.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> import keras, numpy as np, tempfile
+        >>> from gradloop import models
+        >>> def build():
+        ...     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+        >>> model, other, file = build(), build(), tempfile.mkdtemp() + "/head.npz"
+        >>> models.save_weights(model, file) == models.load_weights(other, file)
+        True
+        >>> bool(np.all(other(np.ones((1, 4))) == model(np.ones((1, 4)))))
+        True
+    """
+    file = _checked(path)
+    variables = named_variables(model)
+    arrays = _read(file)
+    unknown = [name for name in arrays if name not in variables]
+    if unknown:
+        raise ValueError(
+            f"`path` {str(file)!r} has weights that model {model.name!r} has not: {shortened(unknown)}."
+            f"{near_misses(unknown[0], variables)} Nothing was loaded."
+        )
+    other = [
+        f"{name} {array.shape} for {tuple(variables[name].shape)}"
+        for name, array in arrays.items()
+        if array.shape != tuple(variables[name].shape)
+    ]
+    if other:
+        raise ValueError(
+            f"`path` {str(file)!r} has weights of other shapes than model {model.name!r}: "
+            f"{shortened(other)}. Nothing was loaded."
+        )
+    for name, array in arrays.items():
+        variables[name].assign(array)
+    return list(arrays)
+
+
+def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"`path`: there is no file {str(file)!r}.") from None
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"`path` {str(file)!r} is no file of weights, or not whole: {error}.") from error
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biuf" for array in arrays.values()):
+        raise ValueError(f"`path` {str(file)!r} is no file of weights: it holds other things than numbers.")
+    if not arrays:
+        raise ValueError(f"`path` {str(file)!r} holds no weights.")
+    return arrays
+
+
+def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What NumPy's files can hold: they do not know bfloat16 and its like, which float32 holds exactly."""
+    return array.astype("float32") if array.dtype.kind == "V" else array
+
+
+def _checked(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if file.suffix != ".npz":
+        raise ValueError(f"`path` {str(file)!r} must end in '.npz'.")
+    return file

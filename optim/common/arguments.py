@@ -1,0 +1,58 @@
+"""Numbers as arguments: of the right type, finite and within bounds, or an error that says which."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from .messages import brief
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value` as a float.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed; NumPy's numbers are numbers, bools and tensors are not.
+        at_least, above, at_most, below: the bounds.
+
+    Raises:
+        TypeError: no number.
+        ValueError: NaN, infinite or out of bounds.
+    """
+    bounds = _bounds(at_least=at_least, above=above, at_most=at_most, below=below)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number{bounds}, got {brief(value)}")
+    number = float(value)
+    within = at_least <= number <= at_most and above < number < below
+    if not (math.isfinite(number) and within):
+        raise ValueError(f"`{name}` must be a finite number{bounds}, got {number:g}")
+    return number
+
+
+def whole(name: str, value: Any, *, at_least: int) -> int:
+    """`value` as an int.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {brief(value)}")
+    if value < at_least:
+        raise ValueError(f"`{name}` must be at least {at_least}, got {value}")
+    return int(value)
+
+
+def _bounds(**limits: float) -> str:
+    words = [f"{word.replace('_', ' ')} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+    return f" {' and '.join(words)}" if words else ""

@@ -1,0 +1,169 @@
+"""Filters: predicates over a model's variables, and their algebra `|`, `&`, `~`.
+
+A filter sees the whole model at once (its `ModelTree`) and answers with one bool a variable, because
+some, like `last_layers`, cannot be decided variable by variable. Whatever a user may write as a
+filter becomes one in `as_filter`.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Union
+
+import keras
+
+from ..common.messages import brief
+from ..naming.model_tree import ModelTree, VariableInfo
+from .patterns import SelectionError
+
+
+class Filter(abc.ABC):
+    """Chooses variables of a model; combine with `|` (either), `&` (both), `~` (all others).
+
+    Strings, regexes and layer classes may stand on either side of `|` and `&`.
+
+    Example:
+        >>> name("conv") & ~kind("bias") | keras.layers.Dense
+        ((name('conv') & ~kind('bias')) | layer_type(Dense))
+    """
+
+    @abc.abstractmethod
+    def mask(self, tree: ModelTree) -> list[bool]:
+        """One bool a variable, in `tree.infos` order."""
+
+    def hint(self, tree: ModelTree) -> str:
+        """What to say when the filter matches nothing in this model; starts with a space."""
+        return ""
+
+    def __or__(self, other: FilterLike) -> Filter:
+        return _Either(self, as_filter(other))
+
+    def __ror__(self, other: FilterLike) -> Filter:
+        return _Either(as_filter(other), self)
+
+    def __and__(self, other: FilterLike) -> Filter:
+        return _Both(self, as_filter(other))
+
+    def __rand__(self, other: FilterLike) -> Filter:
+        return _Both(as_filter(other), self)
+
+    def __invert__(self) -> Filter:
+        return _Not(self)
+
+    def __bool__(self) -> bool:
+        # `name("a") and name("b")` would be the second one alone.
+        raise TypeError("combine filters with `|`, `&` and `~`, not with `or`, `and` and `not`")
+
+
+FilterLike = Union[
+    Filter,
+    str,
+    "re.Pattern[str]",
+    type,
+    types.UnionType,
+    keras.layers.Layer,
+    Callable[[VariableInfo], bool],
+]
+
+
+Conversion = Callable[[object], Filter | None]
+_CONVERSIONS: list[Conversion] = []
+
+
+def converts(conversion: Conversion) -> Conversion:
+    """Decorator: `as_filter` asks this function too, which returns None for what is not its own.
+
+    The modules that define filters add what users may write for them, so this one knows none of them.
+    """
+    _CONVERSIONS.append(conversion)
+    return conversion
+
+
+def as_filter(spec: FilterLike) -> Filter:
+    """Turns whatever may be written as a filter into a `Filter`.
+
+    Args:
+        spec: a filter, a string, a compiled regex, a layer class or a union of them, a layer, or a
+            callable on `VariableInfo`.
+
+    Raises:
+        TypeError: `spec` is nothing of these.
+        SelectionError: an empty pattern.
+    """
+    if isinstance(spec, Filter):
+        return spec
+    for conversion in _CONVERSIONS:
+        converted = conversion(spec)
+        if converted is not None:
+            return converted
+    hint = ""
+    if isinstance(spec, (list, tuple, set)):
+        hint = "; pass the filters one by one: `select(model, *filters)`"
+    raise TypeError(
+        "`filters` must be strings, compiled regexes, layer classes, layers, callables on "
+        f"VariableInfo or filters of gradloop.optim, got {brief(spec)} of type {type(spec).__name__}"
+        f"{hint}"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class _Either(Filter):
+    left: Filter
+    right: Filter
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        masks = [nonempty_mask(part, tree) for part in (self.left, self.right)]
+        return [left or right for left, right in zip(*masks)]
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} | {self.right!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Both(Filter):
+    left: Filter
+    right: Filter
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        masks = [nonempty_mask(part, tree) for part in (self.left, self.right)]
+        return [left and right for left, right in zip(*masks)]
+
+    def hint(self, tree: ModelTree) -> str:
+        left, right = sum(self.left.mask(tree)), sum(self.right.mask(tree))
+        return f" Its sides match {left} and {right} variables, none in common."
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} & {self.right!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Not(Filter):
+    negated: Filter
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        return [not hit for hit in self.negated.mask(tree)]
+
+    def hint(self, tree: ModelTree) -> str:
+        return f" Every variable matches {self.negated!r}."
+
+    def __repr__(self) -> str:
+        return f"~{self.negated!r}"
+
+
+def nonempty_mask(part: Filter, tree: ModelTree) -> list[bool]:
+    """The mask of one side of `|` or `&`, which must match something."""
+    mask = part.mask(tree)
+    if not any(mask):
+        raise nothing_matched(part, tree)
+    return mask
+
+
+def nothing_matched(spec: Filter, tree: ModelTree) -> SelectionError:
+    return SelectionError(
+        f"{spec!r} matches none of the {len(tree.infos)} variables of model "
+        f"{tree.model.name!r}.{spec.hint(tree)} `print(optim.summary(model))` lists their names"
+    )

@@ -1,0 +1,206 @@
+"""Filters that look at each variable: its name, its kind, the class of its layer, a callable."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..common.messages import shortened
+from ..naming.model_tree import ModelTree, VariableInfo
+from .base import Filter, converts, nothing_matched
+from .patterns import SelectionError, layer_names, near_misses, one_meaning, text_matcher
+
+
+def name(pattern: str | re.Pattern[str]) -> Filter:
+    """Variables whose stable name matches.
+
+    Args:
+        pattern: a substring; a glob, if it has any of `*?[`, which matches any run of whole path
+            components (`"conv?"`, `"block5*"`, `"blocks/*/kernel"`); or a compiled regex, searched.
+
+    Raises:
+        TypeError: another type.
+        SelectionError: an empty pattern, which would match everything.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
+        ...                           keras.layers.Dense(2, name="fc2")], name="net")
+        >>> [v.path for v in select(model, name("fc?/kernel"))]
+        ['net/fc1/kernel', 'net/fc2/kernel']
+    """
+    text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+    if not isinstance(text, str):
+        raise TypeError(
+            f"`pattern` must be a str or a compiled regex of str, got {pattern!r} of type "
+            f"{type(pattern).__name__}"
+        )
+    if not text:
+        raise SelectionError(
+            f"`pattern` {pattern!r} is empty and would match every variable; to select all of them "
+            "use `model.trainable_variables`"
+        )
+    return _Name(pattern)
+
+
+def layer_type(*classes: type) -> Filter:
+    """Variables whose layer, or any layer around it short of the model itself, is of these classes.
+
+    So `LSTM` finds what is in `Bidirectional(LSTM(8))`, and the class of a nested model finds that
+    whole model. A depthwise or separable convolution counts as a convolution of its rank: `Conv2D`
+    finds `DepthwiseConv2D` and `SeparableConv2D` too. To leave them out, write
+    `layer_type(Conv2D) & ~layer_type(DepthwiseConv2D)`. Transposed convolutions have classes of
+    their own.
+
+    Args:
+        *classes: subclasses of `keras.layers.Layer`.
+
+    Raises:
+        TypeError: none given, or not a layer class.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3, name="conv"),
+        ...     keras.layers.BatchNormalization(name="bn")], name="net")
+        >>> [v.path for v in select(model, layer_type(keras.layers.Conv2D))]
+        ['net/conv/kernel', 'net/conv/bias']
+    """
+    if not classes:
+        raise TypeError("`layer_type()` needs at least one layer class")
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
+            raise TypeError(f"`classes` must be subclasses of keras.layers.Layer, got {cls!r}")
+    return _LayerType(classes)
+
+
+def kind(*kinds: str) -> Filter:
+    """Variables whose name ends in one of these components: `"kernel"`, `"bias"`, `"gamma"`, ...
+
+    Args:
+        *kinds: last components of names.
+
+    Raises:
+        TypeError: none given, or not strings. A kind that no variable of the model has raises
+            `SelectionError` when selecting.
+
+    Example:
+        >>> dense = keras.layers.Dense(2)
+        >>> dense.build((None, 3))
+        >>> [v.name for v in select(dense, ~kind("bias"))]
+        ['kernel']
+    """
+    if not kinds or not all(isinstance(one, str) for one in kinds):
+        raise TypeError(f"`kinds` must be one or more strings such as 'kernel', got {kinds!r}")
+    return _Kind(kinds)
+
+
+@dataclass(frozen=True, repr=False)
+class _Name(Filter):
+    pattern: str | re.Pattern[str]
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        matches = text_matcher(self.pattern)
+        stable = [matches(info.name) for info in tree.infos]
+        if tree.renumbered:
+            shown = [matches(text) for text in tree.shown]
+            stable = list(one_meaning(tree, repr(self), stable, shown))
+        if not any(stable):
+            # Also inside `~` and `|`, where a typo would otherwise pass for "everything".
+            raise nothing_matched(self, tree)
+        return stable
+
+    def hint(self, tree: ModelTree) -> str:
+        text = self.pattern if isinstance(self.pattern, str) else self.pattern.pattern
+        components = [part for info in tree.infos for part in info.name.split("/")]
+        return near_misses(text, [*components, *layer_names(tree), *tree.names])
+
+    def __repr__(self) -> str:
+        return f"name({self.pattern!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class _LayerType(Filter):
+    classes: tuple[type, ...]
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        classes = tuple(cls for one in self.classes for cls in (one, *_FAMILIES.get(one, ())))
+        inside = tree.beneath(n.layer for n in tree.nodes if isinstance(n.layer, classes))
+        return [hit or isinstance(info.layer, classes) for hit, info in zip(inside, tree.infos)]
+
+    def hint(self, tree: ModelTree) -> str:
+        found = sorted({type(info.layer).__name__ for info in tree.infos})
+        return f" Classes of the layers that own variables: {', '.join(found)}."
+
+    def __repr__(self) -> str:
+        return f"layer_type({', '.join(cls.__name__ for cls in self.classes)})"
+
+
+# In Keras 2 these were subclasses; in Keras 3 they only share private bases.
+_FAMILIES: dict[type, tuple[type, ...]] = {
+    keras.layers.Conv1D: (keras.layers.DepthwiseConv1D, keras.layers.SeparableConv1D),
+    keras.layers.Conv2D: (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class _Kind(Filter):
+    kinds: tuple[str, ...]
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        present = {info.kind: None for info in tree.infos}
+        for one in self.kinds:
+            if one not in present:
+                raise SelectionError(
+                    f"kind({one!r}): no variable of model {tree.model.name!r} is of that kind."
+                    f"{near_misses(one, present)} Its kinds: {shortened(list(present), 12)}"
+                )
+        return [info.kind in self.kinds for info in tree.infos]
+
+    def __repr__(self) -> str:
+        return f"kind({', '.join(map(repr, self.kinds))})"
+
+
+@dataclass(frozen=True, repr=False)
+class Predicate(Filter):
+    function: Callable[[VariableInfo], Any]
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        hits = []
+        for info in tree.infos:
+            hit = self.function(info)
+            if not isinstance(hit, (bool, np.bool_)):
+                raise TypeError(
+                    f"a callable filter must return a bool, but {self!r} returned {hit!r} of type "
+                    f"{type(hit).__name__} for {info.name!r}"
+                )
+            hits.append(bool(hit))
+        return hits
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@converts
+def _from_text(spec: object) -> Filter | None:
+    return name(spec) if isinstance(spec, (str, re.Pattern)) else None
+
+
+@converts
+def _from_class(spec: object) -> Filter | None:
+    if isinstance(spec, types.UnionType):
+        return layer_type(*spec.__args__)
+    if isinstance(spec, type) and issubclass(spec, keras.layers.Layer):
+        return layer_type(spec)
+    return None
+
+
+@converts
+def _from_callable(spec: object) -> Filter | None:
+    # Layers and classes are callable too, and mean something else.
+    other = isinstance(spec, (type, keras.layers.Layer))
+    return Predicate(spec) if callable(spec) and not other else None

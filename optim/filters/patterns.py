@@ -1,0 +1,119 @@
+"""How text finds variables: substrings, globs and regular expressions."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from ..common.messages import shortened
+from ..naming.model_tree import ModelTree
+
+
+class SelectionError(ValueError):
+    """A filter that selects nothing, or that does not say clearly what it selects."""
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """A shell pattern as a regex that is searched in a name.
+
+    It matches any run of whole path components. `*` stands for anything, also across `/`; `?` for
+    one character and `[abc]`, `[a-z]`, `[!a]` for one of a set, neither of them `/`.
+
+    Example:
+        >>> bool(glob_regex("block5*").search("vgg16/block5_conv2/kernel"))
+        True
+        >>> bool(glob_regex("conv?").search("conv10/kernel"))
+        False
+    """
+    body, rest = "", pattern
+    while rest:
+        bracket = re.match(r"\[(!?)(\][^\]]*|[^\]]+)\]", rest)
+        if rest[0] == "*":
+            rest = rest.lstrip("*")
+            body += ".*"
+        elif rest[0] == "?":
+            rest = rest[1:]
+            body += "[^/]"
+        elif bracket:
+            rest = rest[bracket.end() :]
+            members = re.sub(r"([\\\[\]^&|~])", r"\\\1", bracket.group(2))
+            body += f"[^/{members}]" if bracket.group(1) else f"(?!/)[{members}]"
+        else:
+            body += re.escape(rest[0])
+            rest = rest[1:]
+    try:
+        return re.compile(f"(?:^|/){body}(?:/|$)", re.DOTALL)
+    except re.error as error:
+        raise SelectionError(f"`pattern` {pattern!r} is not a valid glob: {error}") from error
+
+
+def is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def text_matcher(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
+    """The test that a pattern puts to a name."""
+    if isinstance(pattern, str) and not is_glob(pattern):
+        text = pattern
+        return lambda name: text in name
+    regex = glob_regex(pattern) if isinstance(pattern, str) else pattern
+    return lambda name: regex.search(name) is not None
+
+
+def one_meaning(tree: ModelTree, asked: str, stable: Sequence[bool], shown: Sequence[bool]) -> Sequence[bool]:
+    """Settles what a text means where Keras shows other layer names than the stable ones.
+
+    Args:
+        tree: the model's tree.
+        asked: the filter, for the message.
+        stable: which variables it finds by stable names.
+        shown: which variables it finds by the names that Keras shows.
+
+    Raises:
+        SelectionError: both find something, and not the same.
+    """
+    if not any(shown) or list(stable) == list(shown):
+        return stable
+    if not any(stable):
+        return shown
+    raise SelectionError(
+        f"{asked} means two things in model {tree.model.name!r}. By stable names, which are the "
+        f"same in every process: {_listed(tree, stable)}. By the names that Keras gave in this "
+        f"process: {_listed(tree, shown)}. Pass the layer itself "
+        "(`optim.layers(model.get_layer(...))`), or give your layers names that do not look like "
+        "Keras' own counting (`name='head'`)"
+    )
+
+
+def _listed(tree: ModelTree, mask: Sequence[bool]) -> str:
+    found = [
+        info.name if info.name == shown else f"{info.name} (Keras: {shown})"
+        for info, shown, hit in zip(tree.infos, tree.shown, mask)
+        if hit
+    ]
+    return shortened(found)
+
+
+def near_misses(asked: str, candidates: Iterable[str]) -> str:
+    """A sentence with up to five of `candidates` that resemble `asked`, or an empty string.
+
+    Example:
+        >>> near_misses("CONV1", ["conv1", "fc1"])
+        ' Only the case differs from: conv1.'
+        >>> near_misses("cnov1", ["conv1", "fc1"])
+        ' Did you mean: conv1?'
+    """
+    candidates = list(dict.fromkeys(candidates))
+    same = [name for name in candidates if text_matcher(asked.casefold())(name.casefold())]
+    if same:
+        return f" Only the case differs from: {shortened(same)}."
+    plain = re.sub(r"[*?\[\]!^$.\\]", "", asked)
+    close = difflib.get_close_matches(plain, candidates, n=5, cutoff=0.6)
+    return f" Did you mean: {', '.join(close)}?" if close else ""
+
+
+def layer_names(tree: ModelTree) -> list[str]:
+    """Everything a layer may be asked for by: its path and, shorter, the end of its path."""
+    paths = [node.path for node in tree.nodes]
+    return [*(path.rsplit("/", 1)[-1] for path in paths), *paths]

@@ -1,0 +1,1 @@
+"""Sums, norms and sparse rows of gradients."""

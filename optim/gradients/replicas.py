@@ -1,0 +1,177 @@
+"""What a replica does together with the others: sums, and conditions under which all of them act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..private.keras_private import takes_sums
+from .sparse import Gradient, without_repeats
+
+# Up to so many elements a tensor is copied into the one vector that is summed; a larger one costs more to
+# copy than to sum by itself, within the same call.
+_PACKED = 1 << 18
+
+
+def replica_count() -> int:
+    """How many replicas work in step."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def in_replica() -> bool:
+    """Whether this code is traced for one replica of a strategy, and not for all of them together."""
+    return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+
+
+def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
+    """Sums each value over all replicas, in one batched reduction for each dtype (mostly one).
+
+    TensorFlow's reductions over workers and GPUs join what they are given, and cannot join two dtypes.
+
+    Outside of a replica, and with one alone, values are returned as they are.
+
+    Args:
+        values: tensors, the same shapes on each replica, or `tf.IndexedSlices`.
+
+    Returns:
+        The sums, the same on each replica; sparse ones with each row once.
+    """
+    values = list(values)
+    if replica_count() == 1 or not in_replica():
+        return values
+    small: dict[tf.DType, list[int]] = {}
+    for index, value in enumerate(values):
+        elements = None if isinstance(value, tf.IndexedSlices) else value.shape.num_elements()
+        if elements is not None and elements <= _PACKED:
+            small.setdefault(value.dtype, []).append(index)
+    packs = {dtype: indices for dtype, indices in small.items() if len(indices) > 1}
+    packed = {index for indices in packs.values() for index in indices}
+    alone = [index for index in range(len(values)) if index not in packed]
+    vectors = [tf.concat([tf.reshape(values[i], [-1]) for i in indices], 0) for indices in packs.values()]
+    sums = _reduced([*vectors, *(values[i] for i in alone)])
+    for indices, vector in zip(packs.values(), sums):
+        pieces = tf.split(vector, [values[i].shape.num_elements() for i in indices])
+        for index, piece in zip(indices, pieces):
+            values[index] = tf.reshape(piece, values[index].shape)
+    for index, total in zip(alone, sums[len(packs) :]):
+        # Several replicas may have used the same row.
+        values[index] = without_repeats(total)
+    return values
+
+
+def _reduced(values: Sequence[Gradient]) -> list[Gradient]:
+    context = tf.distribute.get_replica_context()
+    sums = list(values)
+    for dtype in dict.fromkeys(value.dtype for value in values):
+        places = [place for place, value in enumerate(values) if value.dtype == dtype]
+        totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[place] for place in places])
+        for place, total in zip(places, totals):
+            sums[place] = total
+    return sums
+
+
+def when(
+    condition: tf.Tensor,
+    action: Callable[..., Any],
+    *tensors: Any,
+    otherwise: Callable[..., Any] | None = None,
+) -> tf.Tensor:
+    """Runs `action(*tensors)`, which changes variables, if `condition` holds, else `otherwise(*tensors)`.
+
+    On several replicas the condition stands around all of them, so that the action may do what they only
+    can do together: a `tf.cond` of each would refuse it.
+
+    Args:
+        condition: scalar bool, the same on each replica.
+        action: a function of tensors.
+        tensors: nests of tensors of this replica; `action` uses no others that are a replica's.
+        otherwise: as `action`; None for nothing.
+
+    Returns:
+        A scalar for what has to wait until this has run.
+    """
+    if not in_replica():
+        return _if(condition, partial(action, *tensors), otherwise and partial(otherwise, *tensors))
+
+    def on_all(strategy: Any, conditions: Any, given: Any) -> tf.Tensor:
+        def each(chosen: Callable[..., Any]) -> Callable[[], Any]:
+            return lambda: strategy.extended.call_for_each_replica(chosen, args=given)
+
+        first = strategy.experimental_local_results(conditions)[0]
+        return _if(first, each(action), otherwise and each(otherwise))
+
+    return tf.distribute.get_replica_context().merge_call(on_all, args=(condition, tensors))
+
+
+def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[], Any] | None) -> tf.Tensor:
+    def branch(run: Callable[[], Any] | None) -> Callable[[], tf.Tensor]:
+        def body() -> tf.Tensor:
+            if run is not None:
+                run()
+            return tf.constant(True)
+
+        return body
+
+    return tf.cond(condition, branch(action), branch(otherwise))
+
+
+def once(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
+    """Returns `function(*tensors)`, worked out by one replica of this process for all.
+
+    Args:
+        function: of tensors.
+        tensors: nests of tensors, the same on each replica, or other values that all replicas share.
+    """
+    if not in_replica() or replica_count() == 1:
+        return function(*tensors)
+
+    def on_all(strategy: Any, *given: Any) -> tf.Tensor:
+        return function(*tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], given))
+
+    return tf.distribute.get_replica_context().merge_call(on_all, args=tensors)
+
+
+def apply_sums(
+    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
+) -> None:
+    """`optimizer.apply` for gradients that are summed over replicas already.
+
+    Keras clips first and sums then. As nothing is summed again, it clips the sum, as on one device.
+    """
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
+        with takes_sums(optimizer):
+            optimizer.apply(gradients, variables)
+        return
+    # Keras reads its counter, adds to it and writes it back: of two workers that do so together, one is lost.
+    vars(optimizer.iterations)["assign_add"] = optimizer.iterations.value.assign_add
+    try:
+        optimizer.apply(gradients, variables)
+    finally:
+        del vars(optimizer.iterations)["assign_add"]
+
+
+def on_each_device(variable: keras.Variable, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+    """Calls `function(variable, *inputs)` for each copy of the variable, with the inputs on its device.
+
+    Within a replica, for the replica's own copy.
+    """
+    if tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context():
+        tf.distribute.get_strategy().extended.update(variable.value, function, args=inputs, group=False)
+    else:
+        function(variable.value, *inputs)
+
+
+def add_one(counter: keras.Variable) -> None:
+    """Adds one to a counter: each replica to its own copy, by one operation.
+
+    Keras' own `assign_add` has three, and TensorFlow's makes replicas wait for each other.
+    """
+
+    def add(copy: tf.Variable) -> None:
+        tf.raw_ops.AssignAddVariableOp(resource=copy.handle, value=tf.constant(1, copy.dtype))
+
+    on_each_device(counter, add, ())

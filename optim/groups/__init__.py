@@ -1,0 +1,1 @@
+"""Which variable belongs to which group, with which settings."""

@@ -1,0 +1,165 @@
+"""One group of variables: what it holds, and how it is updated."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Union
+
+import keras
+
+from ..common.arguments import real
+from ..common.messages import brief
+from ..filters.base import FilterLike, as_filter
+
+LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
+
+
+@dataclass(frozen=True)
+class KernelDecay:
+    """Weight decay by the usual rule: on kernels and embeddings, none on biases, scales and shifts.
+
+    A variable of one dimension or none (a bias, the gamma and beta of a normalisation, a layer's scale) is
+    left alone, as in timm's and BEiT's parameter groups.
+
+    Args:
+        value: the decay of the others; what `Group(weight_decay=value)` gives to all.
+
+    Raises:
+        ValueError: a negative or non-finite `value`.
+        TypeError: no number.
+
+    Example:
+        >>> decay = KernelDecay(0.05)
+        >>> decay.of(keras.Variable([[1.0, 2.0]])), decay.of(keras.Variable([1.0]))
+        (0.05, 0.0)
+
+    Reference: timm, `param_groups_weight_decay`; Loshchilov & Hutter 2019, "Decoupled weight decay
+    regularization".
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", real("value", self.value, at_least=0))
+
+    def of(self, variable: keras.Variable) -> float:
+        """The decay of one variable."""
+        return self.value if len(variable.shape) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variables that are updated alike.
+
+    Args:
+        where: the filter that finds them, as `select` takes it.
+        lr_scale: the group's learning rate as a multiple of the optimizer's, which it then follows.
+        learning_rate: a rate of its own, a number or a Keras schedule, whatever the optimizer's is. The
+            schedule counts the optimizer's updates.
+        weight_decay: decoupled weight decay: each update takes `rate * weight_decay * variable` off. A number
+            for all variables, or `KernelDecay(number)`; None for what the optimizer has.
+        frozen: whether the group starts frozen: it is not updated and does not decay.
+        optimizer: another Keras optimizer for this group, not built yet; None for the common one. Its own
+            learning rate is then the one that `lr_scale` multiplies. Clipping, averages, accumulation and
+            loss scaling are the common optimizer's.
+
+    Raises:
+        TypeError: `where` cannot be a filter, `frozen` is no bool, a number is none, or `optimizer` is no
+            Keras optimizer.
+        ValueError: a negative or non-finite number, `lr_scale` beside `learning_rate`, or an `optimizer` that
+            is built or has settings which belong to the common one.
+
+    Example:
+        >>> group = Group("conv", lr_scale=0.1, weight_decay=KernelDecay(1e-4))
+        >>> group.lr_scale, group.frozen
+        (0.1, False)
+    """
+
+    where: FilterLike
+    _: KW_ONLY
+    lr_scale: float = 1.0
+    learning_rate: LearningRate | None = None
+    weight_decay: float | KernelDecay | None = None
+    frozen: bool = False
+    optimizer: keras.optimizers.Optimizer | None = None
+
+    def __post_init__(self) -> None:
+        as_filter(self.where)
+        if not isinstance(self.frozen, bool):
+            raise TypeError(f"`frozen` must be True or False, got {brief(self.frozen)}")
+        object.__setattr__(self, "lr_scale", real("lr_scale", self.lr_scale, at_least=0))
+        if self.learning_rate is not None:
+            rate = checked_rate("learning_rate", self.learning_rate)
+            object.__setattr__(self, "learning_rate", rate)
+            if self.lr_scale != 1.0:
+                raise ValueError(
+                    f"`lr_scale` is {self.lr_scale} and `learning_rate` is {brief(self.learning_rate)}: a "
+                    "group follows the optimizer's rate (`lr_scale`) or has one of its own "
+                    "(`learning_rate`); give one of them"
+                )
+        if self.weight_decay is not None and not isinstance(self.weight_decay, KernelDecay):
+            decay = real("weight_decay", self.weight_decay, at_least=0)
+            object.__setattr__(self, "weight_decay", decay)
+        if self.optimizer is not None:
+            check_optimizer("optimizer", self.optimizer)
+            _check_plain(self.optimizer)
+
+    @property
+    def rate_text(self) -> str:
+        """The learning rate in words, for tables: `0.003`, `OneCycle`, `x 0.1`."""
+        if self.learning_rate is None:
+            return f"x {self.lr_scale:.4g}"
+        if isinstance(self.learning_rate, float):
+            return f"{self.learning_rate:.4g}"
+        return type(self.learning_rate).__name__
+
+    @property
+    def decay_text(self) -> str:
+        """The weight decay in words, for tables."""
+        if self.weight_decay is None:
+            return "optimizer's" if self.optimizer is None else "its own"
+        if isinstance(self.weight_decay, KernelDecay):
+            return f"{self.weight_decay.value:.4g} on kernels"
+        return f"{self.weight_decay:.4g}"
+
+
+def checked_rate(name: str, value: Any) -> LearningRate:
+    """A learning rate: a number, as a float, or a schedule as it is."""
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return value
+    return real(name, value, at_least=0)
+
+
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """Raises unless `optimizer` is a Keras optimizer that is not built and wraps no other."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"`{name}` must be a Keras optimizer, such as keras.optimizers.AdamW(1e-3), got "
+            f"{brief(optimizer)}"
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            f"`{name}` is a LossScaleOptimizer: wrap the other way round, "
+            "`keras.optimizers.LossScaleOptimizer(optim.GroupedOptimizer(inner, plan))`"
+        )
+    multi = getattr(keras.optimizers, "MultiOptimizer", None)  # not in every Keras that we support
+    if multi is not None and isinstance(optimizer, multi):
+        raise ValueError(
+            f"`{name}` is a MultiOptimizer, whose place GroupedOptimizer takes: give each group its own by "
+            "`optim.Group(..., optimizer=...)`"
+        )
+    if optimizer.built:
+        raise ValueError(
+            f"`{name}` {optimizer.name!r} is already built over variables: pass a fresh one, such as "
+            "`type(optimizer).from_config(optimizer.get_config())`"
+        )
+
+
+def _check_plain(optimizer: keras.optimizers.Optimizer) -> None:
+    common = ["clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor"]
+    for setting in [*common, "gradient_accumulation_steps"]:
+        if getattr(optimizer, setting):
+            raise ValueError(
+                f"`optimizer` of a group has `{setting}={getattr(optimizer, setting)!r}`: it holds for all "
+                "groups together, so give it to the optimizer that GroupedOptimizer wraps"
+            )

@@ -1,0 +1,229 @@
+"""Ready-made groups by depth: a rate for every layer or run of layers, from the bottom to the top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from ..common.arguments import real, whole
+from ..common.messages import brief, shortened
+from ..filters.base import Filter, FilterLike, as_filter, nothing_matched
+from ..filters.by_layer import unit_of
+from ..naming.model_tree import LayerNode, ModelTree
+from ..naming.stable_names import tree_of
+from .group import Group
+
+_NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
+
+
+def layerwise_decay(
+    model: keras.layers.Layer,
+    decay: float = 0.75,
+    *,
+    blocks: Sequence[FilterLike] | None = None,
+) -> dict[str, Group]:
+    r"""A group for each depth, its rate `decay` times that of the one above it.
+
+    Depth $d$ of $D$ has the scale $decay^{D - 1 - d}$: the embeddings or the stem, at depth 0, learn
+    slowest, the head at the optimizer's own rate. This is how BEiT and timm count.
+
+    Without `blocks` each layer with trainable variables is a depth, in the model's order, with three
+    rules. Nested models are opened, and any other layer counts as one, together with the layers inside
+    it. A normalization layer belongs to the depth of the layer just before it. Variables that a model
+    owns itself, such as a class token or position embeddings, belong to the depth of its first layer.
+
+    Args:
+        model: a built model.
+        decay: above 0, at most 1.
+        blocks: a filter for each depth, from the bottom to the top, for models in which a depth is a
+            block of layers: `["stem*", "block1*", "block2*", "head*"]`. What they leave out, and
+            variables that two of them match, `partition` deals with.
+
+    Returns:
+        `"depth_0"` (the bottom), `"depth_1"`, ... to groups, for `partition`.
+
+    Raises:
+        TypeError: `decay` is no number, or `blocks` no sequence of filters.
+        ValueError: `decay` out of range, no `blocks`, or nothing to train.
+        SelectionError: one of `blocks` matches nothing.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3, name="conv"),
+        ...     keras.layers.BatchNormalization(name="norm"), keras.layers.Flatten(),
+        ...     keras.layers.Dense(4, name="fc"), keras.layers.Dense(2, name="head")])
+        >>> for name, group in layerwise_decay(model, 0.5).items():
+        ...     print(name, group.where, group.lr_scale)
+        depth_0 depth(conv, norm) 0.25
+        depth_1 depth(fc) 0.5
+        depth_2 depth(head) 1.0
+
+    Reference: Bao et al. 2022, "BEiT: BERT pre-training of image transformers";
+    `timm.optim.param_groups_layer_decay`.
+    """
+    decay = real("decay", decay, above=0, at_most=1)
+    tree = tree_of(model)
+    levels: Sequence[FilterLike] = _depths(tree) if blocks is None else _checked(blocks, tree)
+    top = len(levels) - 1
+    return {
+        f"depth_{depth}": Group(where, lr_scale=decay ** (top - depth)) for depth, where in enumerate(levels)
+    }
+
+
+def depths(model: keras.layers.Layer) -> list[Filter]:
+    """A filter for each depth of a model, from the bottom to the top, as `layerwise_decay` counts them.
+
+    Args:
+        model: a built model.
+
+    Raises:
+        ValueError: nothing to train.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
+        ...     keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(2, name="head")])
+        >>> depths(model)
+        [depth(fc1, norm), depth(head)]
+    """
+    return list(_depths(tree_of(model)))
+
+
+def discriminative(
+    model: keras.layers.Layer, lowest: float, highest: float, groups: int = 3
+) -> dict[str, Group]:
+    r"""Runs of layers with rates in a geometric series, the lowest at the bottom.
+
+    Layers are what `layerwise_decay` counts as depths. They are split, in order, into `groups` runs of
+    equal length; where that does not come out, the first runs have one more. Run $i$ of $n$ learns at
+    $lowest \cdot (highest / lowest)^{i / (n - 1)}$, a rate of its own that does not follow the
+    optimizer's. A single group learns at `highest`.
+
+    Args:
+        model: a built model.
+        lowest: rate of the first run, above 0.
+        highest: rate of the last run, at least `lowest`.
+        groups: how many runs, at least 1.
+
+    Returns:
+        `"depth_0"` (the bottom), `"depth_1"`, ... to groups, for `partition`.
+
+    Raises:
+        TypeError: a rate that is no number, or `groups` no whole number.
+        ValueError: `lowest` above `highest`, more groups than layers, or a value out of range.
+        NotBuiltError: the model's variables do not exist yet.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
+        ...     keras.layers.Dense(3, name="fc2"), keras.layers.Dense(2, name="head")])
+        >>> for name, group in discriminative(model, 1e-4, 1e-2, groups=2).items():
+        ...     print(name, group.where, group.learning_rate)
+        depth_0 depth(fc1, fc2) 0.0001
+        depth_1 depth(head) 0.01
+
+    Reference: Howard & Ruder 2018, "Universal language model fine-tuning for text classification";
+    fastai's `slice(lowest, highest)`.
+    """
+    lowest, highest = real("lowest", lowest, above=0), real("highest", highest, above=0)
+    if lowest > highest:
+        raise ValueError(
+            f"`lowest` {lowest:g} is above `highest` {highest:g}: the bottom of the model learns at "
+            "`lowest`, the top at `highest`"
+        )
+    groups = whole("groups", groups, at_least=1)
+    levels = _depths(tree_of(model))
+    if groups > len(levels):
+        raise ValueError(
+            f"`groups` {groups} is more than the {len(levels)} layers of model {model.name!r} that have "
+            f"trainable variables: ask for {len(levels)} or fewer"
+        )
+    rates = np.geomspace(lowest, highest, groups) if groups > 1 else [highest]
+    shorter, longer = divmod(len(levels), groups)
+    starts = [run * shorter + min(run, longer) for run in range(groups + 1)]
+    return {
+        f"depth_{run}": Group(_merged(levels[starts[run] : starts[run + 1]]), learning_rate=float(rate))
+        for run, rate in enumerate(rates)
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class _Depth(Filter):
+    """Trainable variables by their stable names; `shown` says whose they are."""
+
+    shown: tuple[str, ...]
+    names: frozenset[str]
+
+    def mask(self, tree: ModelTree) -> list[bool]:
+        return [info.name in self.names for info in tree.infos]
+
+    def __repr__(self) -> str:
+        return f"depth({shortened(self.shown)})"
+
+
+def _merged(depths: Sequence[_Depth]) -> _Depth:
+    shown = tuple(path for depth in depths for path in depth.shown)
+    return _Depth(shown, frozenset().union(*(depth.names for depth in depths)))
+
+
+def _depths(tree: ModelTree) -> list[_Depth]:
+    """The model's depths, from the bottom to the top."""
+    nodes = {id(node.layer): node for node in tree.nodes}
+    units: dict[int, LayerNode] = {}
+    names: dict[int, list[str]] = {}
+    for info, owner, trains in zip(tree.infos, tree.owners, tree.trainable()):
+        if trains:
+            unit = nodes.get(id(unit_of(owner)), owner)  # the model itself is the one that is no node
+            units[id(unit.layer)] = unit
+            names.setdefault(id(unit.layer), []).append(info.name)
+    if not units:
+        raise ValueError(
+            f"`model` {tree.model.name!r} has no trainable variables to put in groups: set "
+            "`trainable = True` on the layers to train"
+        )
+    runs: list[list[LayerNode]] = []
+    waiting: list[LayerNode] = []
+    for unit in sorted(units.values(), key=lambda unit: unit.position):
+        waiting.append(unit)
+        if unit.layer is tree.model or isinstance(unit.layer, keras.Model):
+            continue  # variables of its own wait for its first layer
+        if runs and isinstance(unit.layer, _NORMALIZATIONS):
+            runs[-1] += waiting
+        else:
+            runs.append(waiting)
+        waiting = []
+    if waiting:
+        runs.append(waiting)
+    return [
+        _Depth(
+            # The model itself has no path.
+            tuple(label for unit in run for label in ([unit.path] if unit.path else names[id(unit.layer)])),
+            frozenset(name for unit in run for name in names[id(unit.layer)]),
+        )
+        for run in runs
+    ]
+
+
+def _checked(blocks: Sequence[FilterLike], tree: ModelTree) -> list[Filter]:
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+        raise TypeError(
+            "`blocks` must be a list of filters, one for each depth from the bottom to the top, got "
+            f"{brief(blocks)}"
+        )
+    if not blocks:
+        raise ValueError("`blocks` is empty: give a filter for each depth, or None for one a layer")
+    filters = [as_filter(block) for block in blocks]
+    for block in filters:
+        if not any(block.mask(tree)):
+            raise nothing_matched(block, tree)
+    return filters

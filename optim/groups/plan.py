@@ -1,0 +1,151 @@
+"""The plan: each trainable variable of a model in exactly one group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from ..common.arguments import real
+from ..common.messages import shortened
+from ..common.tables import aligned
+from .group import Group
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which group each trainable variable belongs to, and how each group is updated. `partition` makes it.
+
+    A plan never changes: `freeze` and its like return another one. `GroupedOptimizer.plan` is the plan in
+    force. `print(plan)` shows it as a table.
+
+    Attributes:
+        groups: the settings of each group, by name.
+        members: the variables of each group: group -> stable name -> variable.
+        order: all names, in `model.trainable_variables` order.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> plan = partition(model, {"body": "body", "head": "head"}).freeze("body")
+        >>> plan.order, len(plan.trained)
+        (('body/kernel', 'body/bias', 'head/kernel', 'head/bias'), 2)
+    """
+
+    groups: Mapping[str, Group]
+    members: Mapping[str, Mapping[str, keras.Variable]]
+    order: Sequence[str]
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """All variables by stable name, in `model.trainable_variables` order."""
+        together = {name: v for members in self.members.values() for name, v in members.items()}
+        return {name: together[name] for name in self.order}
+
+    @property
+    def group_of(self) -> dict[str, str]:
+        """The group of each variable, by stable name."""
+        return {name: group for group, members in self.members.items() for name in members}
+
+    @property
+    def trained(self) -> list[keras.Variable]:
+        """The variables of all groups that are not frozen, in `model.trainable_variables` order."""
+        group_of = self.group_of
+        return [v for name, v in self.variables.items() if not self.groups[group_of[name]].frozen]
+
+    @property
+    def frozen(self) -> list[keras.Variable]:
+        """The variables of all frozen groups, in `model.trainable_variables` order."""
+        trained = {id(variable) for variable in self.trained}
+        return [variable for variable in self.variables.values() if id(variable) not in trained]
+
+    def freeze(self, *names: str) -> Plan:
+        """The same plan with these groups frozen."""
+        return self._changed(names, frozen=True)
+
+    def unfreeze(self, *names: str) -> Plan:
+        """The same plan with these groups training."""
+        return self._changed(names, frozen=False)
+
+    def rescale(self, name: str, lr_scale: float) -> Plan:
+        """The same plan with another scale for one group."""
+        self.check_names([name])
+        scale = real("lr_scale", lr_scale, at_least=0)
+        if self.groups[name].learning_rate is not None:
+            raise ValueError(
+                f"group {name!r} has a learning rate of its own ({self.groups[name].rate_text}), which "
+                "`lr_scale` does not touch: use `set_learning_rate`, or make the plan with `lr_scale`"
+            )
+        return self._changed([name], lr_scale=scale)
+
+    def set_learning_rate(self, name: str, learning_rate: float) -> Plan:
+        """The same plan with another rate for one group that has its own."""
+        self.check_names([name])
+        rate = real("learning_rate", learning_rate, at_least=0)
+        own = self.groups[name].learning_rate
+        if own is None and self.groups[name].optimizer is not None:
+            raise ValueError(
+                f"group {name!r} follows the learning rate of its own optimizer: use `rescale`, or make the "
+                "plan with `Group(..., learning_rate=...)`"
+            )
+        if own is None:
+            raise ValueError(
+                f"group {name!r} follows the optimizer's learning rate: use `rescale`, set "
+                "`optimizer.learning_rate`, or make the plan with `Group(..., learning_rate=...)`"
+            )
+        if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
+            most = getattr(own, "max_rate", None)
+            allowed = "" if most is None else f", which allows at most {most:.4g}"
+            raise ValueError(
+                f"`learning_rate` of group {name!r} follows a {type(own).__name__} schedule{allowed}; "
+                f"it cannot be set to {rate:.4g}: make the plan with another schedule or with a number"
+            )
+        return self._changed([name], learning_rate=rate)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises ValueError unless all `names` are groups, and there is one at least."""
+        if not names:
+            raise ValueError(f"`names` is empty: name at least one of the groups {_names(self.groups)}")
+        for name in names:
+            if name not in self.groups:
+                raise ValueError(
+                    f"`names` holds {name!r}, which is no group: the groups are {_names(self.groups)}"
+                )
+
+    def _changed(self, names: Sequence[str], **settings: Any) -> Plan:
+        self.check_names(names)
+        groups = dict(self.groups)
+        for name in names:
+            groups[name] = replace(groups[name], **settings)
+        return replace(self, groups=groups)
+
+    def __str__(self) -> str:
+        rows = [["group", "variables", "parameters", "learning rate", "weight decay", "state"]]
+        count = trains = 0
+        for name, group in self.groups.items():
+            parameters = sum(math.prod(v.shape) for v in self.members[name].values())
+            count += parameters
+            trains += parameters * (not group.frozen)
+            optimizer = f" ({type(group.optimizer).__name__})" if group.optimizer is not None else ""
+            rows.append(
+                [
+                    name,
+                    f"{len(self.members[name]):,}",
+                    f"{parameters:,}",
+                    group.rate_text + optimizer,
+                    group.decay_text,
+                    "frozen" if group.frozen else "trains",
+                ]
+            )
+        totals = (
+            f"{len(self.groups):,} groups, {len(self.order):,} variables, {count:,} parameters, "
+            f"{trains:,} train"
+        )
+        return "\n".join([*aligned(rows, right=(1, 2)), totals])
+
+
+def _names(names: Mapping[str, Any] | Sequence[str]) -> str:
+    return shortened([repr(name) for name in names], limit=10)

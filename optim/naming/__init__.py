@@ -1,0 +1,1 @@
+"""Stable names for variables."""

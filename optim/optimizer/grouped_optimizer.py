@@ -1,0 +1,288 @@
+"""One optimizer with a learning rate for every group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..common.messages import brief, shortened
+from ..gradients.sparse import Gradient, without_repeats
+from ..groups.group import check_optimizer
+from ..groups.plan import Plan
+from ..groups.saved_plan import SavedPlan
+from ..private.keras_private import raw_learning_rate
+from ..updates.base import GroupedVariable
+from .grouped_update import GroupedUpdate
+from .named_state import TrackedState
+from .saving import Core, GroupedState
+
+
+@keras.saving.register_keras_serializable(package="gradloop")
+class GroupedOptimizer(GroupedState):
+    """A Keras optimizer whose groups have their own learning rate, weight decay, frozen state or algorithm.
+
+    It updates as `optimizer` would: by one fused TensorFlow kernel a variable where there is one (SGD with
+    and without momentum or Nesterov, Adagrad, Adadelta, RMSprop, Adam, AdamW; float32 and float64
+    variables), else by Keras' own `update_step`. `fused` tells which; the numbers are the same.
+
+    Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` hold for all
+    groups together: `global_clipnorm` is the norm over all that trains, and schedules count updates, not
+    the micro-steps between them. A row that comes twice in a sparse gradient counts once, with the sum.
+
+    Bias correction counts a variable's own updates, so one that is unfrozen late starts as in an optimizer
+    of its own. State exists for every variable from the start, keyed by stable name in `.keras`,
+    `.weights.h5` and `tf.train.Checkpoint` files. The base learning rate is part of it; the groups' settings
+    (scales, rates of their own, what is frozen) belong to the plan, which `.keras` and `.h5` files hold as it
+    is in force and the others do not. What Keras reads from `.h5` becomes plan and state when the optimizer
+    is built: by the first step, or by `optimizer.build(model.trainable_variables)`.
+
+    Args:
+        optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed.
+        plan: what `partition` returns.
+        name: the optimizer's name; None for one that Keras gives.
+
+    Raises:
+        TypeError: `optimizer` is no Keras optimizer, `plan` is no `Plan`.
+        ValueError: `optimizer` is built already.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> plan = partition(model, {"body": Group("body", lr_scale=0.1), "head": "head"})
+        >>> optimizer = GroupedOptimizer(keras.optimizers.AdamW(1e-3), plan)
+        >>> {name: round(rate, 6) for name, rate in optimizer.learning_rates.items()}
+        {'body': 0.0001, 'head': 0.001}
+        >>> optimizer.freeze("body")
+        >>> [variable.path.split("/", 1)[1] for variable in optimizer.plan.trained]
+        ['head/kernel', 'head/bias']
+        >>> optimizer.fused
+        True
+
+    Reference: Howard & Ruder 2018, "Universal language model fine-tuning for text classification"
+    (discriminative learning rates); the algorithms are those of `keras.optimizers`.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        plan: Plan | SavedPlan,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(optimizer, GroupedOptimizer):
+            raise ValueError(
+                f"`optimizer` {optimizer.name!r} is a GroupedOptimizer itself: pass a fresh Keras optimizer, "
+                "such as keras.optimizers.AdamW(1e-3)"
+            )
+        check_optimizer("optimizer", optimizer)
+        if not isinstance(plan, (Plan, SavedPlan)):
+            raise TypeError(f"`plan` must be what `optim.partition` returns, got {brief(plan)}")
+        super().__init__(
+            learning_rate=raw_learning_rate(optimizer),
+            clipnorm=optimizer.clipnorm,
+            clipvalue=optimizer.clipvalue,
+            global_clipnorm=optimizer.global_clipnorm,
+            loss_scale_factor=optimizer.loss_scale_factor,
+            name=name,
+        )
+        self._core = Core(optimizer, None if isinstance(plan, Plan) else plan)
+        if isinstance(plan, Plan):
+            self._bind(plan)
+
+    # -- the plan ------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force. `freeze`, `unfreeze`, `rescale` and `set_learning_rate` change it."""
+        return self._planned.plan
+
+    @property
+    def fused(self) -> bool:
+        """Whether every variable is updated by a fused kernel."""
+        return all(part.fused for part in self._planned.parts)
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Each group's learning rate in the next update; that of a frozen group too."""
+        with tf.init_scope():
+            rates = self._planned.rates(self)
+        return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
+
+    def freeze(self, *groups: str) -> None:
+        """Stops updates, weight decay included, of groups from now on. Their state is kept."""
+        self._planned.change(self.plan.freeze(*groups))
+
+    def unfreeze(self, *groups: str) -> None:
+        """Lets groups train from now on, with the state that they had."""
+        self._planned.change(self.plan.unfreeze(*groups))
+
+    def rescale(self, group: str, lr_scale: float) -> None:
+        """Sets the scale of a group that follows the optimizer's rate; nothing is traced again."""
+        self._planned.change(self.plan.rescale(group, lr_scale))
+
+    def set_learning_rate(self, group: str, learning_rate: float) -> None:
+        """Sets the rate of a group that has a number of its own; nothing is traced again."""
+        self._planned.change(self.plan.set_learning_rate(group, learning_rate))
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Checks that `variables` are the plan's; state was made with the optimizer.
+
+        Only an optimizer that comes from a file has none yet: its plan is bound to these variables.
+
+        Raises:
+            ValueError: a variable that is not in the plan.
+        """
+        if self._core.planned is None:
+            if not variables:
+                # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
+                self._core.unread = True
+                return
+            assert self._core.config is not None
+            with tf.init_scope():  # `fit` gets here while it traces
+                self._bind(self._core.config.bind(list(variables)))
+        self._members(variables)
+
+    def _bind(self, plan: Plan) -> None:
+        """Makes the state, with the values that wait for it."""
+        planned = GroupedUpdate(plan, self._core.optimizer)
+        self._give_waiting(planned)
+        self._know(list(plan.variables.values()))
+        self._core.planned = planned
+        self._core.by_id = {id(m.variable): m for m in planned.members.values()}
+        self.use_ema = self._core.optimizer.use_ema
+        self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
+
+    # Keras would track the model's variables by position, and a checkpoint give them back to others.
+    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
+    def _know(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+
+    @property
+    def _model_variables_moving_average(self) -> list[keras.Variable]:
+        """The averages in the plan's order, where `keras.callbacks.SwapEMAWeights` looks for them.
+
+        It swaps all of them with the weights: that of a variable which has not been updated is its value.
+        """
+        self._planned.settle_averages()
+        return [self._planned.state[f"{name}/average"] for name in self.plan.order]
+
+    def _members(self, variables: Sequence[keras.Variable]) -> list[GroupedVariable]:
+        known = self._core.by_id
+        strange = [getattr(v, "path", v.name) for v in variables if id(v) not in known]
+        if strange:
+            raise ValueError(
+                f"{len(strange)} variables are not in the optimizer's plan: {shortened(strange)}. The plan "
+                f"holds {shortened(list(self.plan.order))}; make one for this model with "
+                "`optim.partition(model, ...)`"
+            )
+        return [known[id(variable)] for variable in variables]
+
+    # -- updating ------------------------------------------------------------------------------------------
+
+    # AutoGraph would take this apart, slowly, in a loop of the user's.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it has no types
+    def apply(
+        self,
+        grads: Sequence[Gradient | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+        *,
+        traced_again: bool = False,
+        summed: bool = False,
+    ) -> None:
+        """Updates the variables.
+
+        Args:
+            grads: one a variable, of its shape; None for a variable that stays as it is.
+            trainable_variables: any of the plan's, in any order; None for all, in the plan's order. Those
+                of frozen groups stay as they are.
+            traced_again: whether the caller traces its function again whenever the plan's frozen groups
+                change, as `loops.TrainStep` does. If not, the graph asks for each group's state in each call.
+            summed: whether the gradients are sums over all replicas already; if not, they are summed here.
+
+        Raises:
+            ValueError: gradients for unknown variables, another number of gradients than variables, no
+                gradient at all, or accumulation on several replicas.
+        """
+        if len(grads) == 0:
+            return
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        planned = self._planned
+        if trainable_variables is None:
+            trainable_variables = list(self.plan.variables.values())
+        if len(grads) != len(trainable_variables):
+            raise ValueError(
+                f"`grads` has {len(grads)} entries for {len(trainable_variables)} variables: one each"
+            )
+        members = self._members(trainable_variables)
+        work = [(m, _checked(m, given)) for m, given in zip(members, grads) if given is not None]
+        if not work:
+            raise ValueError(
+                "`grads` holds None alone: the loss depends on none of "
+                f"{shortened([member.name for member in members])}"
+            )
+        live = not (traced_again or tf.executing_eagerly())
+        with tf.name_scope(self.name):
+            planned.update(self, work, live, summed)
+
+    def without_frozen(
+        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
+    ) -> list[Gradient]:
+        """The gradients, zero for variables of frozen groups whatever they were.
+
+        For what looks at all gradients before `apply`, such as a norm or a check for NaN: in a graph, each
+        group's state is asked for whenever it runs.
+        """
+        return self._planned.without_frozen(list(zip(self._members(variables), gradients)))
+
+    def apply_gradients(self, grads_and_vars: Any) -> Any:
+        """`apply` for pairs, as `zip(gradients, variables)`; returns `iterations`."""
+        gradients, variables = zip(*grads_and_vars)
+        self.apply(gradients, variables)
+        return self.iterations
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Not a way in: rates are a group's, so updates go through `apply`."""
+        raise TypeError("GroupedOptimizer has no single update step: call `apply(gradients, variables)`")
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """With `use_ema`, sets the variables to their averages, those without an update excepted."""
+        if self.use_ema:
+            self._planned.overwrite_by_averages(self._members(var_list))
+
+    # -- configuration --------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""
+        optimizer = keras.optimizers.serialize(self._core.optimizer)
+        rate = raw_learning_rate(self)
+        if not isinstance(rate, float):
+            rate = keras.saving.serialize_keras_object(rate)
+        optimizer["config"]["learning_rate"] = rate
+        config = SavedPlan.of(self.plan) if self._core.planned else self._core.config
+        assert config is not None
+        return {"optimizer": optimizer, "plan": config.to_dict(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
+        """The optimizer of a config, without variables until it is built."""
+        config = deepcopy(config)  # Keras writes into what it reads
+        optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
+        return cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])
+
+
+def _checked(member: GroupedVariable, gradient: Any) -> Gradient:
+    """A gradient as a tensor of the variable's shape, each row of a sparse one once."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    if not gradient.shape.is_compatible_with(member.variable.shape):
+        raise ValueError(
+            f"`grads` has shape {gradient.shape} for {member.name!r}, whose shape is "
+            f"{tuple(member.variable.shape)}"
+        )
+    return without_repeats(gradient)

@@ -1,0 +1,111 @@
+"""An optimizer's state by name: for Keras' files and for `tf.train.Checkpoint`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..common.messages import shortened
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class StateError(ValueError):
+    """A checkpoint whose optimizer state is not that of this plan."""
+
+
+def check_state(saved: Shapes, wanted: Shapes) -> None:
+    """Raises StateError unless both have the same names and shapes.
+
+    Args:
+        saved: name -> shape, of a checkpoint.
+        wanted: name -> shape, of the optimizer that is to take it.
+    """
+    missing = [name for name in wanted if name not in saved]
+    extra = [name for name in saved if name not in wanted]
+    other = [
+        f"{name} {saved[name]} for {shape}"
+        for name, shape in wanted.items()
+        if name in saved and tuple(saved[name]) != tuple(shape)
+    ]
+    problems = {"missing from it": missing, "not in this plan": extra, "of another shape": other}
+    found = [f"{len(names)} {what} ({shortened(names)})" for what, names in problems.items() if names]
+    if found:
+        raise StateError(
+            "the checkpoint's optimizer state is of another model or another plan: "
+            f"{'; '.join(found)}. The optimizer is as it was; to load what fits, load within "
+            "`with optimizer.partial_load():`"
+        )
+
+
+def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Assigns values in the variables' order, all or none.
+
+    Raises:
+        StateError: another number of values, or other shapes.
+    """
+    if len(values) != len(variables):
+        raise StateError(
+            f"`weights` holds {len(values)} arrays for {len(variables)} variables: it is of another model or "
+            "another plan. Pass the values of `optimizer.variables`"
+        )
+    for (name, variable), value in zip(variables.items(), values):
+        if value.shape != tuple(variable.shape):
+            raise StateError(
+                f"`weights` has shape {value.shape} for {name!r}, whose shape is {tuple(variable.shape)}: it "
+                "is of another model or another plan. Pass the values of `optimizer.variables`"
+            )
+    for variable, value in zip(variables.values(), values):
+        variable.assign(value)
+
+
+def write_store(store: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Fills the store of a Keras file. Names hold slashes, which would make folders of them."""
+    for name, array in arrays.items():
+        store[quote(name, safe="")] = array
+
+
+def read_store(store: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """What `write_store` has written."""
+    return {unquote(key): np.asarray(store[key]) for key in store.keys()}
+
+
+class TrackedState(tf.Module):
+    """What `tf.train.Checkpoint` sees: variables under their names, and a check before they are read.
+
+    Args:
+        variables: name -> variable.
+        numbers: gives the numbers that are saved beside them.
+        restore: takes the numbers and the shapes that a checkpoint holds; raises if they do not fit.
+    """
+
+    def __init__(
+        self,
+        variables: Mapping[str, keras.Variable],
+        numbers: Callable[[], dict[str, int]],
+        restore: Callable[[dict[str, int], Shapes], None],
+    ) -> None:
+        super().__init__()
+        self.state = {name: variable.value for name, variable in variables.items()}
+        self.numbers = _Numbers(numbers, {name: tuple(v.shape) for name, v in variables.items()}, restore)
+
+
+class _Numbers(tf.train.experimental.PythonState):
+    """Counts and shapes as JSON. TensorFlow restores such a state before any variable."""
+
+    def __init__(self, numbers: Any, shapes: Shapes, restore: Any) -> None:
+        self._numbers, self._shapes, self._restore = numbers, shapes, restore
+
+    def serialize(self) -> str:
+        return json.dumps({"updates": self._numbers(), "shapes": self._shapes})
+
+    def deserialize(self, string_value: str) -> None:
+        saved = json.loads(string_value)
+        shapes = {name: tuple(shape) for name, shape in saved["shapes"].items()}
+        self._restore(saved["updates"], shapes)

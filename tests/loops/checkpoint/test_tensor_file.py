@@ -1,0 +1,114 @@
+"""Files of values and a note: what comes back, and what is refused."""
+
+import math
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop.loops.checkpoint.tensor_file import TensorFile, holds_state, write_state
+
+VALUES = {
+    "head/kernel": np.arange(6, dtype="float32").reshape(2, 3),
+    "half": np.array([1.5, -2.0], ml_dtypes.bfloat16),
+    "none": np.zeros((0, 4), "float16"),
+    "count": np.array(2**40, "int64"),
+    "on": np.array([True, False]),
+    "seed": np.array([1, 2**32 - 1], "uint32"),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    name = str(tmp_path / "state")
+    write_state(name, VALUES, {"epoch": np.int64(3), "loss": np.float32(0.5), "best": math.inf, "a": [None]})
+    return name
+
+
+def variables(**changed):
+    found = {name: tf.Variable(np.zeros_like(value)) for name, value in VALUES.items()}
+    return found | changed
+
+
+def test_values_and_note_come_back(path):
+    file, found = TensorFile(path), variables()
+    file.check(found)
+    file.assign(found)
+    for name, value in VALUES.items():
+        np.testing.assert_array_equal(found[name].numpy(), value)
+    assert file.note == {"format": 1, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
+    assert holds_state(path) and not holds_state(path + "x")
+
+
+def test_tensorflow_reads_it_by_the_same_names(path):
+    assert set(VALUES) < {name for name, _ in tf.train.list_variables(path)}
+    np.testing.assert_array_equal(tf.train.load_variable(path, "head/kernel"), VALUES["head/kernel"])
+
+
+def test_keras_variables_take_their_values(path):
+    kernel = keras.Variable(np.zeros((2, 3)))
+    TensorFile(path).assign({"head/kernel": kernel})
+    np.testing.assert_array_equal(kernel.numpy(), VALUES["head/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"head/kernel": tf.Variable(tf.zeros((2, 4)))}, r"float32 \(2, 3\) there and float32 \(2, 4\) here"),
+        ({"count": tf.Variable(0)}, r"count is int64 \(\) there and int32 \(\) here"),
+        ({"head/bias": tf.Variable(0.0)}, "it has no head/bias"),
+    ],
+)
+def test_other_variables_are_refused(path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        TensorFile(path).check(variables(**changed))
+
+
+def test_values_without_a_variable_are_refused(path):
+    found = variables()
+    del found["half"], found["on"]
+    with pytest.raises(ValueError, match="it has half, on, which are not there now. Make them as they were"):
+        TensorFile(path).check(found)
+    TensorFile(path).check(found | {"on": tf.Variable([True, True])}, but="hal")
+
+
+def damage(path, how):
+    data, index = f"{path}.data-00000-of-00001", f"{path}.index"
+    with open(index if how == "index" else data, "r+b") as file:
+        content = file.read()
+        file.seek(0)
+        if how == "flipped":
+            file.write(bytes([content[0] ^ 1]))
+        else:
+            file.truncate(len(content) // 2)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "index"])
+def test_a_damaged_file_is_refused_before_anything_is_assigned(path, how):
+    damage(path, how)
+    found = variables()
+    with pytest.raises(ValueError, match="state' cannot be read: .* delete its folder to go on"):
+        TensorFile(path).assign(found)
+    assert not any(np.any(variable.numpy()) for variable in found.values())
+
+
+def test_a_file_of_another_origin_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        TensorFile(str(tmp_path / "nothing"))
+    tf.train.Checkpoint(value=tf.Variable(1.0)).write(str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="was not written by gradloop"):
+        TensorFile(str(tmp_path / "other"))
+    write_state(str(tmp_path / "later"), {}, {"format": 99})
+    with pytest.raises(ValueError, match="has the format 99, of another version"):
+        TensorFile(str(tmp_path / "later"))
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="state' cannot be written"):
+        write_state(str(tmp_path / "file" / "state"), VALUES, {})
+    with pytest.raises(TypeError, match="has no place in a checkpoint's note"):
+        write_state(str(tmp_path / "state"), VALUES, {"callback": {1, 2}})
+    assert not holds_state(str(tmp_path / "state"))

@@ -1,0 +1,34 @@
+"""Arrays become tensors, or are refused by name."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop.loops.data.arrays import common_length, to_tensors
+
+
+def test_nests_keep_their_structure_and_dtypes():
+    tensors = to_tensors({"a": (np.zeros((2, 3), "float16"), [1, 2]), "b": tf.zeros([2], tf.float64)}, "x")
+    assert tensors["a"][0].dtype == tf.float16 and tensors["a"][1].dtype == tf.int64
+    assert tensors["b"].dtype == tf.float32, "doubles are Keras' float type"
+
+
+def test_common_length():
+    assert common_length({"x": (np.zeros(3), tf.zeros([3, 2])), "y": None}) == 3
+    with pytest.raises(ValueError, match=r"differ in length: `x\[0\]` has 3, `x\[1\]` has 2"):
+        common_length({"x": (np.zeros(3), np.zeros(2))})
+    with pytest.raises(ValueError, match="`x` holds no array"):
+        common_length({"x": None, "y": np.zeros(2)})
+    with pytest.raises(ValueError, match="`x` is empty: at least one example"):
+        common_length({"x": np.zeros((0, 2))})
+    with pytest.raises(ValueError, match=r"`y\['a'\]` is a single value, 3"):
+        common_length({"x": [1], "y": {"a": 3}})
+
+
+def test_what_cannot_be_trained_on():
+    with pytest.raises(TypeError, match=r"`x\['a'\]` is an array of dtype object"):
+        to_tensors({"a": np.array([None])}, "x")
+    with pytest.raises(TypeError, match="`y` is a tensor of strings"):
+        to_tensors(tf.constant(["a"]), "y")
+    with pytest.raises(TypeError, match="`x` is a list of arrays: pass a tuple"):
+        to_tensors([np.zeros(2), np.zeros(2)], "x")

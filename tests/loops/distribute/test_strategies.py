@@ -1,0 +1,145 @@
+"""strategy: devices by name. Names that make devices run in processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from gradloop import loops
+from gradloop.loops import strategy as strategy_module  # the function, which hides its module
+
+module = sys.modules[strategy_module.__module__]
+
+
+@pytest.fixture(autouse=True)
+def no_strategy_yet(monkeypatch):
+    monkeypatch.setattr(module, "_made", [])
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+
+
+def run(program, **environment):
+    command = [sys.executable, "-c", "from gradloop import loops\nimport tensorflow as tf\n" + program]
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+
+
+@pytest.mark.parametrize("spec", ["auto", "one"])
+def test_names_of_one_device(spec):
+    found = loops.strategy(spec)
+    assert isinstance(found, tf.distribute.Strategy)
+    assert found.num_replicas_in_sync == 1
+    with found.scope():
+        assert float(tf.Variable(1.0) + 1) == 2.0
+
+
+def test_the_default_is_auto():
+    assert loops.strategy() is loops.strategy("auto")
+
+
+def test_a_strategy_is_returned():
+    given = tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert loops.strategy(given) is given
+    with given.scope():
+        assert loops.strategy("auto") is given
+
+
+def test_logical_devices_are_made_on_the_spot():
+    program = """
+two = loops.strategy("mirrored:cpu:2")
+assert two.num_replicas_in_sync == 2
+assert loops.strategy("mirrored:cpu:2") is two
+assert loops.strategy("one").num_replicas_in_sync == 1
+for spec in ("mirrored:cpu:4", "multiworker"):
+    try:
+        loops.strategy(spec)
+    except ValueError as error:
+        assert "this process has the strategy 'mirrored:cpu:2' already" in str(error), error
+    else:
+        raise AssertionError(spec)
+own = tf.distribute.MirroredStrategy(["/cpu:0"])
+assert loops.strategy(own) is own
+with two.scope():
+    assert loops.strategy("auto") is two
+    try:
+        loops.strategy("one")
+    except ValueError as error:
+        assert "inside the scope of a strategy of 2 replicas" in str(error)
+    else:
+        raise AssertionError("one")
+"""
+    done = run(program)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_devices_that_are_there_already():
+    program = """
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+assert loops.strategy("mirrored:cpu:3").num_replicas_in_sync == 3
+"""
+    done = run(program)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_too_late_for_logical_devices():
+    tf.constant(1.0) + 1
+    with pytest.raises(ValueError, match="asks for 3 logical CPU devices, and TensorFlow has started with 1"):
+        loops.strategy("mirrored:cpu:3")
+    assert loops.strategy("mirrored:cpu:1").num_replicas_in_sync == 1
+
+
+@pytest.mark.parametrize("spec, asked", [("mirrored", "asks for GPUs"), ("mirrored:64", "asks for 64 GPUs")])
+def test_gpus_that_are_not_there(spec, asked, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(ValueError, match=f"`spec` {asked}, and TensorFlow sees none here: .*'mirrored:cpu"):
+        loops.strategy(spec)
+
+
+@pytest.mark.parametrize(
+    "spec, match",
+    [
+        ("on", "`spec` 'on' is no strategy: there are .* Did you mean 'one'?"),
+        ("Auto", "Did you mean 'auto'?"),
+        ("mirored", "Did you mean 'mirrored'?"),
+        ("gpu", "Did you mean 'mirrored'?"),
+        ("CPU", "Did you mean 'one'?"),
+        ("mirrored:tpu:2", "is no strategy"),
+        ("multiworker:pbs", "is no strategy"),
+        ("mirrored:0", "ends in '0' where a number of devices is wanted"),
+        ("mirrored:cpu:x", "ends in 'x' where a number of devices is wanted"),
+        ("mirrored:cpu", "ends in '' where a number of devices|ends in 'cpu' where a number of devices"),
+        (None, "`spec` None is no strategy"),
+        (["one", "two"], "is no strategy"),
+        ("multiworker", "needs a cluster, and the environment variable TF_CONFIG lists none"),
+        ("parameter_server", "needs a cluster"),
+        ("tpu", "TensorFlow sees none here: name one, 'tpu:NAME'"),
+    ],
+)
+def test_bad_names(spec, match):
+    with pytest.raises(ValueError, match=match):
+        loops.strategy(spec)
+
+
+def test_a_cluster_that_does_not_fit(monkeypatch):
+    monkeypatch.setattr(sys.modules["gradloop.loops.distribute.cluster"], "_joined", [])
+    servers = '{"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "chief", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", servers)
+    with pytest.raises(ValueError, match="has no 'worker': it takes a chief, workers and parameter servers"):
+        loops.strategy("parameter_server")
+    with pytest.raises(ValueError, match="has parameter servers: use 'parameter_server'"):
+        loops.strategy("multiworker")
+    with pytest.raises(ValueError, match="has no 'worker'"):
+        loops.strategy("auto")
+
+
+def test_a_worker_that_never_joins(monkeypatch):
+    monkeypatch.setattr(sys.modules["gradloop.loops.distribute.cluster"], "_joined", [])
+    tasks = '{"worker": ["127.0.0.1:24777", "127.0.0.1:1"]}'
+    two = '{"cluster": ' + tasks + ', "task": {"type": "worker", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", two)
+    for spec in ("auto", "multiworker"):
+        with pytest.raises(TimeoutError, match="worker 1 at 127.0.0.1:1 did not start within 0.2 seconds"):
+            loops.strategy(spec, timeout=0.2)

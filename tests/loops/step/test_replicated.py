@@ -1,0 +1,121 @@
+"""`replicated`: which strategy runs a step, and what goes in and comes out; on two replicas, see the last."""
+
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import loops
+
+# `gradloop.loops.step.replicated` is the function.
+MODULE = importlib.import_module("gradloop.loops.step.replicated")
+
+
+def one():
+    return tf.distribute.MirroredStrategy(["/cpu:0"])
+
+
+def recording():
+    """A step, and the strategies that it was traced under."""
+    seen = []
+
+    def step(x):
+        seen.append(tf.distribute.get_strategy() if tf.distribute.has_strategy() else None)
+        return x * 2.0
+
+    return step, seen
+
+
+def test_the_strategy_is_that_of_the_decoration():
+    step, seen = recording()
+    home, other = one(), one()
+    with home.scope():
+        decorated = loops.replicated(step)
+    assert float(decorated(1.0)) == 2.0
+    with home.scope():
+        assert float(decorated(1.0)) == 2.0
+    assert seen == [home]
+    # TensorFlow enters no scope inside of another one.
+    with other.scope(), pytest.raises(RuntimeError, match="Mixing different tf.distribute.Strategy"):
+        decorated(1.0)
+
+
+def test_a_step_decorated_in_no_scope_runs_in_that_of_the_call():
+    step, seen = recording()
+    decorated = loops.replicated(step)
+    first, second = one(), one()
+    assert decorated(1.0).numpy() == 2.0
+    for strategy in (first, second, first):
+        with strategy.scope():
+            assert decorated(1.0).numpy() == 2.0
+    assert seen == [None, first, second], "each strategy's function is kept"
+    # Within a replica, it is part of what runs there.
+    assert float(first.run(lambda: decorated(tf.constant(3.0)))) == 6.0
+
+
+def test_results_of_one_replica_are_those_of_the_step():
+    def step(x, pair, name=None):
+        return {"rows": x, "sum": tf.reduce_sum(pair[0]), name: (tf.reduce_any(x > 1.0), pair[1])}
+
+    arguments = np.arange(3.0), (np.ones(3), 7)
+    with one().scope():
+        inside = loops.replicated(step)(*arguments, name="rest")
+    alone = loops.replicated(step)(*arguments, name="rest")
+    tf.nest.assert_same_structure(inside, alone)
+    for found in (inside, alone):
+        assert found["rows"].numpy().tolist() == [0, 1, 2] and float(found["sum"]) == 3.0
+        assert bool(found["rest"][0]) and int(found["rest"][1]) == 7
+
+
+def test_arrays_of_different_lengths():
+    """On one replica too, so that a script is told on the first machine it runs on."""
+    with one().scope():
+        step = loops.replicated(lambda x, rest: x)
+    with pytest.raises(ValueError, match=r"arrays of lengths \[2, 4\]: .* Pass a scalar or a closure"):
+        step(np.ones(2), {"y": np.ones((4, 1)), "rate": 0.1})
+    assert step(np.ones(2), {"y": np.ones((2, 1)), "rate": 0.1}).shape == (2,)
+
+
+def test_parameter_servers_have_no_replicas(monkeypatch):
+    monkeypatch.setattr(MODULE, "is_asynchronous", lambda strategy: True)
+    step, seen = recording()
+    with one().scope(), pytest.raises(ValueError, match="under parameter servers, .*: use `TrainStep`"):
+        loops.replicated(step)(1.0)
+    assert seen == []
+
+
+# Logical devices must be made before TensorFlow starts, so in a process of its own.
+TWO = """
+import numpy as np
+import tensorflow as tf
+from gradloop import loops
+
+two = loops.strategy("mirrored:cpu:2")
+traces = []
+
+@loops.replicated
+def step(batch, scale):
+    traces.append(tf.distribute.get_replica_context().replica_id_in_sync_group)
+    x, y = batch["x"], batch["y"]
+    return {
+        "n": tf.shape(x)[0], "sum": tf.reduce_sum(x) * scale, "pairs": tf.stack([x[:, 0], y], 1),
+        "large": y > 2.0, "scaled": tf.constant(True),
+    }
+
+for n in (6, 7, 9):
+    x, y = np.arange(2.0 * n).reshape(n, 2), np.arange(float(n))
+    with two.scope():
+        found = step({"x": x, "y": tf.constant(y)}, 0.5)
+    assert int(found["n"]) == n and float(found["sum"]) == x.sum() / 2
+    np.testing.assert_array_equal(found["pairs"], np.stack([x[:, 0], y], 1))
+    np.testing.assert_array_equal(found["large"], y > 2)
+    assert bool(found["scaled"]) and found["scaled"].shape == ()
+"""
+
+
+def test_two_replicas_split_nests_and_add_up_scalars():
+    done = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]

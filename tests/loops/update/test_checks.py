@@ -1,0 +1,51 @@
+"""What `Update` refuses, function by function; `test_update.py` has the same at its door."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from gradloop.loops.update.checks import check_gradients, check_known, check_update_options
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan"), float("inf"), "1"])
+def test_clip_norms_that_limit_nothing(clip_norm):
+    with pytest.raises(ValueError, match="`clip_norm` must be a positive number or None, not"):
+        check_update_options(clip_norm, 1, "raise")
+
+
+@pytest.mark.parametrize("accumulate", [0, -2, 1.0, True, None])
+def test_numbers_of_batches_that_are_none(accumulate):
+    with pytest.raises(ValueError, match="`accumulate` must be a whole number of at least 1, not"):
+        check_update_options(None, accumulate, "raise")
+
+
+def test_options_that_are_taken():
+    with pytest.raises(ValueError, match="must be one of 'raise', 'skip', 'ignore', not 'stop'"):
+        check_update_options(None, 1, "stop")
+    for on_nonfinite in ("raise", "skip", "ignore"):
+        check_update_options(0.5, 3, on_nonfinite)
+
+
+def test_optimizers_that_do_not_know_what_trains():
+    a, b = keras.Variable([1.0]), keras.Variable([2.0])
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+    optimizer.build([a])
+    check_known(optimizer, [a], ["a"])
+    with pytest.raises(ValueError, match="was built without 'b', so it has no state for it"):
+        check_known(optimizer, [a, b], ["a", "b"])
+    both = keras.optimizers.SGD(0.1, use_ema=True)
+    both.build([a, b])
+    with pytest.raises(ValueError, match="Keras would average the wrong ones"):
+        check_known(both, [b], ["b"])
+    plain = keras.optimizers.SGD(0.1)
+    plain.build([a, b])
+    check_known(plain, [b], ["b"])
+
+
+def test_gradients_that_are_missing():
+    one = tf.constant([1.0])
+    check_gradients([one, one], ["a", "b"])
+    with pytest.raises(ValueError, match="`gradients` has 1 entries for 2 variables"):
+        check_gradients([one], ["a", "b"])
+    with pytest.raises(ValueError, match="no gradient for 'b', 'c': the loss does not depend"):
+        check_gradients([one, None, None], ["a", "b", "c"])

@@ -1,0 +1,175 @@
+"""Fails when Keras moves something that `keras_private` leans on."""
+
+import keras
+import pytest
+
+from gradloop.optim.private import keras_private
+
+pytestmark = pytest.mark.versions
+
+
+class HTTPBlock2(keras.layers.Layer):
+    pass
+
+
+@pytest.fixture
+def first_names():
+    """Automatic names as of a process that has built nothing yet."""
+    keras.utils.clear_session()
+    yield
+    keras.utils.clear_session()
+
+
+LAYERS = [
+    lambda: keras.layers.Conv2D(1, 1),
+    lambda: keras.layers.DepthwiseConv2D(1),
+    lambda: keras.layers.Conv2DTranspose(1, 1),
+    lambda: keras.layers.ReLU(),
+    lambda: keras.layers.PReLU(),
+    lambda: keras.layers.LSTM(1),
+    lambda: keras.layers.GRUCell(1),
+    lambda: keras.layers.BatchNormalization(),
+    lambda: keras.layers.GlobalAveragePooling2D(),
+    lambda: keras.layers.Bidirectional(keras.layers.GRU(1)),
+    lambda: keras.Sequential(),
+    lambda: HTTPBlock2(),
+    lambda: keras.Model(x := keras.Input((1,)), keras.layers.ReLU()(x)),
+    lambda: keras.layers.InputLayer((1,)),
+]
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_automatic_name_is_the_one_keras_gives(make, first_names):
+    first, second = make(), make()
+    assert keras_private.automatic_name(type(first)) == first.name
+    assert second.name == f"{first.name}_1"
+    assert keras_private.has_automatic_name(first)
+    assert keras_private.has_automatic_name(second)
+
+
+@pytest.mark.parametrize("name", ["dense_01", "dense_0", "dense_", "my_dense", "dense_1a", "head"])
+def test_other_names_are_the_users(name):
+    assert not keras_private.has_automatic_name(keras.layers.Dense(1, name=name))
+
+
+def test_automatic_variable_name(first_names):
+    names = [keras.Variable(0.0).name for _ in range(2)]
+    assert names == ["variable", "variable_1"]
+    assert all(keras_private.has_automatic_variable_name(keras.Variable(0.0, name=name)) for name in names)
+    assert not keras_private.has_automatic_variable_name(keras.Variable(0.0, name="variables"))
+
+
+def test_graph_models_are_told_from_subclassed_ones():
+    class Subclassed(keras.Model):
+        pass
+
+    class SubclassOfFunctional(keras.Model):
+        def __init__(self):
+            x = keras.Input((1,))
+            super().__init__(inputs=x, outputs=keras.layers.ReLU()(x))
+
+    x = keras.Input((1,))
+    assert keras_private.is_graph_model(keras.Model(x, keras.layers.ReLU()(x)))
+    assert keras_private.is_graph_model(keras.Sequential())
+    assert keras_private.is_graph_model(SubclassOfFunctional())
+    assert not keras_private.is_graph_model(Subclassed())
+    assert not keras_private.is_graph_model(keras.layers.Dense(1))
+
+
+def test_keras_still_tracks_layers_where_we_look():
+    class Overwritten(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.only = keras.layers.Dense(1)
+            self.first = self.only
+            self.only = keras.layers.Dense(2)
+
+    layer = Overwritten()
+    assert keras_private.tracked_layers(layer) == [layer.first, layer.only]
+    assert keras_private.tracked_layers(object()) == []
+
+
+def test_book_keeping_covers_what_keras_fills():
+    """After fit, save for what users assigned, no unknown attribute holds layers or variables."""
+
+    def holds(value):
+        if isinstance(value, (keras.layers.Layer, keras.Variable)):
+            return True
+        if isinstance(value, dict):
+            return any(map(holds, value.values()))
+        return isinstance(value, (list, tuple, set)) and any(map(holds, value))
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.users_own = [keras.layers.Dense(1)]
+
+        def call(self, x):
+            return self.users_own[0](x)
+
+    x = keras.Input((2,))
+    functional = keras.Model(x, keras.layers.Dense(1)(keras.layers.BatchNormalization()(x)))
+    sequential = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for model in (Model(), functional, sequential):
+        model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
+        data = keras.ops.ones((2, 2)), keras.ops.ones((2, 1))
+        model.train_on_batch(*data)
+        held = {attribute for attribute, value in vars(model).items() if holds(value)}
+        assert {a for a in held if not keras_private.is_book_keeping(a)} <= {"users_own"}
+
+
+def test_keras_does_not_record_an_explicit_name():
+    """Were it to, explicit names that look automatic could be kept as they are."""
+    layer = keras.layers.Dense(1, name="dense_7")
+    kept = getattr(layer, "_auto_config", None)
+    assert kept is None or "name" not in kept.config
+
+
+K = keras.optimizers
+
+
+def test_raw_learning_rate_is_a_float_where_it_is_a_number():
+    optimizer = K.SGD(0.5)
+    assert keras_private.raw_learning_rate(optimizer) == 0.5
+    optimizer.learning_rate = 0.25
+    found = keras_private.raw_learning_rate(optimizer)
+    assert (type(found), found) == (float, 0.25)
+
+
+def test_raw_learning_rate_keeps_schedules_and_functions():
+    schedule = K.schedules.CosineDecay(0.5, 10)
+    assert keras_private.raw_learning_rate(K.SGD(schedule)) is schedule
+    assert keras_private.raw_learning_rate(K.SGD(fixed := lambda: 0.5)) is fixed
+    optimizer = K.SGD(0.5)
+    optimizer.learning_rate = schedule
+    assert keras_private.raw_learning_rate(optimizer) is schedule
+
+
+def test_uses_weight_decay():
+    kernel, bias, scale = (keras.Variable([1.0], name=name) for name in ("kernel", "bias", "gamma"))
+    optimizer = K.AdamW()
+    assert all(keras_private.uses_weight_decay(optimizer, v) for v in (kernel, bias, scale))
+    optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
+    found = [keras_private.uses_weight_decay(optimizer, v) for v in (kernel, bias, scale)]
+    assert found == [True, False, False]
+
+
+def test_takes_sums(monkeypatch):
+    """Keras sums by the method that is replaced, and by it alone."""
+    weight, gradient = keras.Variable(1.0), keras.ops.convert_to_tensor(2.0)
+    optimizer = keras.optimizers.Nadam(0.1)
+    seen = []
+    real = type(optimizer)._all_reduce_sum_gradients
+
+    def counting(self, pairs):
+        seen.append(len(pairs))
+        return real(self, pairs)
+
+    monkeypatch.setattr(type(optimizer), "_all_reduce_sum_gradients", counting)
+    optimizer.apply([gradient], [weight])
+    assert seen == [1]
+    with keras_private.takes_sums(optimizer), keras_private.takes_sums(optimizer):
+        optimizer.apply([gradient], [weight])
+    assert seen == [1] and int(optimizer.iterations) == 2
+    optimizer.apply([gradient], [weight])
+    assert seen == [1, 1]

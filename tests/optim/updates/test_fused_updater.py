@@ -1,0 +1,122 @@
+"""A fused part: its state, its averages, and what happens after an update."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop.optim.updates.base import Averaging, GroupedVariable, UpdateContext, merged_state, new_slot
+from gradloop.optim.updates.fused_updater import FusedUpdater
+from gradloop.optim.updates.tensorflow_ops import update_op_for
+
+K = keras.optimizers
+
+
+def part_of(optimizer, averaging=None, constraint=None, decay=0.0):
+    variables = [keras.Variable([3.0, 4.0], name=name) for name in ("v", "w")]
+    variables[1].constraint = constraint
+    members = [GroupedVariable(v.name, v, index, index, decay) for index, v in enumerate(variables)]
+    return FusedUpdater(update_op_for(optimizer, "float32"), members, averaging)
+
+
+def moment(updates, rates=(0.1, 0.1), active=None, iterations=0):
+    active = None if active is None else [tf.constant(one) for one in active]
+    return UpdateContext(
+        [tf.constant(rate) for rate in rates], active, tf.constant(updates, tf.int64), iterations
+    )
+
+
+def given(part):
+    return [(member, tf.ones([2])) for member in part.members]
+
+
+def values(part):
+    return [member.variable.numpy() for member in part.members]
+
+
+def test_state_is_named_and_starts_as_the_kernel_says():
+    part = part_of(K.RMSprop(momentum=0.9, centered=True), Averaging(0.9, None))
+    slots = ("velocity", "momentum", "average_gradient", "average")
+    assert sorted(part.state()) == sorted(f"{name}/{slot}" for name in "vw" for slot in slots)
+    assert all(not v.numpy().any() for v in part.state().values())
+    accumulators = part_of(K.Adagrad(initial_accumulator_value=0.5, epsilon=0.25)).state()
+    np.testing.assert_array_equal(accumulators["v/accumulator"], [0.75, 0.75])
+
+
+def test_each_member_has_the_rate_of_its_group():
+    part = part_of(K.SGD())
+    part.apply(given(part), moment([1, 1], rates=(0.5, 2.0)))
+    np.testing.assert_allclose(values(part), [[2.5, 3.5], [1, 2]])
+
+
+def test_a_subset_in_another_order():
+    part = part_of(K.Adam(0.1, epsilon=0.0))
+    part.apply(given(part)[::-1], moment([1, 5]))
+    part.apply(given(part)[1:], moment([1, 6]))
+    np.testing.assert_allclose(values(part)[0], [2.9, 3.9], rtol=1e-6)
+    assert not np.allclose(values(part)[1], [2.8, 3.8])  # not the first update for its bias correction
+
+
+def test_decay_goes_by_the_groups_rate():
+    part = part_of(K.Adam(), decay=0.5)
+    part.apply([(member, tf.zeros([2])) for member in part.members], moment([1, 1], rates=(0.1, 0.2)))
+    np.testing.assert_allclose(values(part), [[3 * 0.95, 4 * 0.95], [3 * 0.9, 4 * 0.9]], rtol=1e-6)
+
+
+def test_averages_start_with_the_first_update_of_each_variable():
+    part = part_of(K.SGD(), Averaging(0.75, None))
+    part.apply(given(part), moment([1, 2]))
+    state = part.state()
+    np.testing.assert_allclose(state["v/average"], values(part)[0])
+    np.testing.assert_allclose(state["w/average"], 0.25 * values(part)[1])
+
+
+@pytest.mark.parametrize("iterations, overwrites", [(0, False), (1, True), (2, False), (3, True)])
+def test_overwritten_every_second_update(iterations, overwrites):
+    part = part_of(K.SGD(), Averaging(0.75, 2))
+    part.apply(given(part), moment([2, 2], iterations=tf.constant(iterations)))
+    expected = np.array([2.9, 3.9]) * (0.25 if overwrites else 1)
+    np.testing.assert_allclose(values(part)[0], expected, rtol=1e-6)
+
+
+def test_constraints_come_last():
+    part = part_of(K.SGD(), Averaging(0.5, 1), keras.constraints.UnitNorm())
+    part.apply(given(part), moment([1, 1]))
+    np.testing.assert_allclose(values(part)[0], [2.9, 3.9], rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(values(part)[1]), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(part.state()["w/average"], [2.9, 3.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [K.SGD(), K.SGD(momentum=0.9), K.Adagrad(), K.Adam()])
+def test_an_inactive_group_keeps_its_weights_averages_and_breach_of_constraints(optimizer):
+    part = part_of(optimizer, Averaging(0.5, 1), keras.constraints.UnitNorm(), decay=0.1)
+    before = {name: v.numpy() for name, v in part.state().items()}
+    work = moment([1, 0], rates=(0.1, 0.0), active=(True, False))
+    tf.function(lambda: part.apply(given(part), work))()
+    assert not np.array_equal(values(part)[0], [3, 4])
+    np.testing.assert_array_equal(values(part)[1], [3, 4])
+    for name, variable in part.state().items():
+        if name.startswith("w/"):
+            np.testing.assert_array_equal(variable, before[name])
+    assert not np.array_equal(part.state()["v/average"], before["v/average"])
+
+
+def test_averaging_of():
+    assert Averaging.of(K.SGD()) is None
+    assert Averaging.of(K.SGD(use_ema=True, ema_momentum=0.5)) == Averaging(0.5, None)
+    assert Averaging.of(K.SGD(use_ema=True, ema_overwrite_frequency=3)) == Averaging(0.99, 3)
+
+
+def test_new_slot():
+    variable = keras.Variable(np.ones((2, 3)), dtype="float64")
+    slot = new_slot(GroupedVariable("blocks/0/kernel", variable, 0, 0, 0.0), "momentum", 0.5)
+    assert (slot.dtype, tuple(slot.shape), slot.trainable) == ("float64", (2, 3), False)
+    assert slot.name == "blocks.0.kernel.momentum"
+    np.testing.assert_array_equal(slot, np.full((2, 3), 0.5))
+    other = new_slot(GroupedVariable("blocks_0/kernel", variable, 0, 0, 0.0), "momentum")
+    assert slot.path != other.path
+
+
+def test_merged_state():
+    one, other = part_of(K.Adam()), part_of(K.RMSprop())
+    assert set(merged_state([one, other])) == {*one.state(), *other.state()}
