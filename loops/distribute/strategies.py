@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from ..support.suggest import did_you_mean
+from ...optim.common.messages import did_you_mean
 from .cluster import Cluster
 
 _SPECS = ("auto", "one", "mirrored", "mirrored:2", "mirrored:cpu:2", "multiworker", "parameter_server", "tpu")

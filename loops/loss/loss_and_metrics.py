@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from ...optim.common.messages import did_you_mean
 from ..distribute.sharding import STEP_TAKES_SHARD, Shard, examples_in, total_over_replicas
 from ..support.keras_private import keras_mask
-from ..support.suggest import did_you_mean
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
 from .metrics import StepMetric, resolve_metrics
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..support.suggest import did_you_mean
+from ...optim.common.messages import did_you_mean
 
 _ACCURACIES = ("accuracy", "acc")
 

@@ -9,12 +9,12 @@ import keras
 import tensorflow as tf
 
 from ...optim import GroupedOptimizer, Plan, named_variables, select
+from ...optim.common.messages import did_you_mean
 from ...optim.naming.stable_names import tree_of
 from ..data.batches import BatchIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
-from ..support.suggest import did_you_mean
 from ..update.checks import check_update_options
 from ..update.nonfinite import NonFiniteError, nonfinite_inputs
 from ..update.update import Update

@@ -1,1 +1,1 @@
-"""The ground: Keras' private names, folders, hints."""
+"""Keras' private names, and folders."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import operator
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import keras
 
+from ...optim.common.messages import did_you_mean
 from .preprocessing import identity, preprocessed
 
 MODES = ("tf", "torch", "caffe")
@@ -128,10 +128,9 @@ def _found(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
     by_lower = {one.lower(): one for one in known}
     if isinstance(name, str) and name.lower() in by_lower:
         return known[by_lower[name.lower()]]
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)
-    meant = f" Did you mean {' or '.join(repr(by_lower[one]) for one in near)}?" if near else ""
     raise ValueError(
-        f"`name` {name!r} is no image network of keras.applications.{meant} All: {', '.join(sorted(known))}."
+        f"`name` {name!r} is no image network of keras.applications.{did_you_mean(name, known, most=3)} "
+        f"All: {', '.join(sorted(known))}."
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import keras
 
+from ...optim.common.messages import did_you_mean
 from ...optim.naming.model_tree import stable_layer_names
 from ..graph.keras_graph import Call, calls, functional
 
@@ -80,10 +80,10 @@ def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Lay
             f"`layer` {name!r} lies inside of the model {within[0]!r}, a layer of {model.name!r}: truncate "
             f"that one, `truncate(model.get_layer({within[0]!r}), {name!r})`."
         )
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    shown = ", ".join(names[-12:])
-    raise ValueError(f"`layer` {name!r} is no layer of model {model.name!r}.{meant} Its last ones: {shown}.")
+    raise ValueError(
+        f"`layer` {name!r} is no layer of model {model.name!r}.{did_you_mean(name, names, most=3)} "
+        f"Its last ones: {', '.join(names[-12:])}."
+    )
 
 
 def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[Any]:

@@ -12,9 +12,8 @@ import keras
 import numpy as np
 
 from ...optim import FilterLike, named_variables
-from ...optim.common.messages import shortened
+from ...optim.common.messages import did_you_mean, shortened
 from ...optim.filters.base import as_filter, nonempty_mask
-from ...optim.filters.patterns import near_misses
 from ...optim.naming.stable_names import tree_of
 
 
@@ -102,7 +101,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     if unknown:
         raise ValueError(
             f"`path` {str(file)!r} has weights that model {model.name!r} has not: {shortened(unknown)}."
-            f"{near_misses(unknown[0], variables)} Nothing was loaded."
+            f"{did_you_mean(unknown[0], variables, most=5)} Nothing was loaded."
         )
     other = [
         f"{name} {array.shape} for {tuple(variables[name].shape)}"

@@ -1,8 +1,9 @@
-"""How text finds variables: substrings, globs and regexes, and what to say when it finds none."""
+"""What error messages are made of: lists and values cut short, and the name that was meant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 def shortened(names: Sequence[str], limit: int = 5) -> str:
@@ -15,3 +16,22 @@ def brief(value: object) -> str:
     """`repr` on one line of at most 80 characters, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def did_you_mean(value: object, options: Iterable[str], most: int = 1) -> str:
+    """` Did you mean 'adam'?`, of the options that resemble `value` whatever the case; '' if none does.
+
+    Args:
+        value: what was passed.
+        options: what could have been.
+        most: how many to name, the closest first.
+
+    Example:
+        >>> did_you_mean("cnov", ["Conv", "fc"])
+        " Did you mean 'Conv'?"
+    """
+    by_lower: dict[str, str] = {}
+    for option in options:
+        by_lower.setdefault(option.lower(), option)
+    near = difflib.get_close_matches(str(value).lower(), list(by_lower), n=most, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""

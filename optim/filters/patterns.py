@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from ..common.messages import shortened
+from ..common.messages import did_you_mean, shortened
 from ..naming.model_tree import ModelTree
 
 
@@ -102,15 +101,14 @@ def near_misses(asked: str, candidates: Iterable[str]) -> str:
         >>> near_misses("CONV1", ["conv1", "fc1"])
         ' Only the case differs from: conv1.'
         >>> near_misses("cnov1", ["conv1", "fc1"])
-        ' Did you mean: conv1?'
+        " Did you mean 'conv1'?"
     """
     candidates = list(dict.fromkeys(candidates))
     same = [name for name in candidates if text_matcher(asked.casefold())(name.casefold())]
     if same:
         return f" Only the case differs from: {shortened(same)}."
     plain = re.sub(r"[*?\[\]!^$.\\]", "", asked)
-    close = difflib.get_close_matches(plain, candidates, n=5, cutoff=0.6)
-    return f" Did you mean: {', '.join(close)}?" if close else ""
+    return did_you_mean(plain, candidates, most=5)
 
 
 def layer_names(tree: ModelTree) -> list[str]:

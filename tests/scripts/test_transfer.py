@@ -158,7 +158,7 @@ def test_stages_of_ones_own_never_train_normalizations() -> None:
 STAGES = [
     ("head", "top-down", "here the head alone trains"),
     ("head|norm", "top-down", "here the head alone trains"),
-    ("*", {0: "head", 1: "cnov1"}, "Did you mean: conv1"),
+    ("*", {0: "head", 1: "cnov1"}, "Did you mean 'conv1"),
     ("*", {0: "head", 1: "norm1"}, "none in common"),
 ]
 

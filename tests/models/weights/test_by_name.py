@@ -107,7 +107,7 @@ def test_filters_that_match_nothing(filters, tmp_path):
 
 
 def test_near_misses_are_named(tmp_path):
-    with pytest.raises(optim.SelectionError, match="Did you mean: head"):
+    with pytest.raises(optim.SelectionError, match="Did you mean 'head"):
         models.save_weights(network(), tmp_path / "none.npz", "heed")
 
 
@@ -122,7 +122,7 @@ def test_names_that_the_model_has_not(tmp_path):
     values = weights(network())
     values["head/kernle"] = values.pop("head/kernel")
     written(tmp_path / "other.npz", values)
-    match = r"weights that model '\w+' has not: head/kernle\. Did you mean: head/kernel.*Nothing was loaded"
+    match = r"weights that model '\w+' has not: head/kernle\. Did you mean 'head/kernel.*Nothing was loaded"
     refused(network(seed=1), tmp_path / "other.npz", ValueError, match)
 
 

@@ -1,4 +1,4 @@
-"""Globs against a table of cases, near misses."""
+"""Globs against a table of cases, what a misspelt name may have meant, texts cut short."""
 
 import fnmatch
 import re
@@ -6,9 +6,10 @@ import re
 import pytest
 
 from gradloop import optim
-from gradloop.optim.common.messages import brief, shortened
+from gradloop.optim.common.messages import brief, did_you_mean, shortened
 from gradloop.optim.filters.patterns import glob_regex, near_misses
 
+OPTIONS = ("adam", "adamw", "sgd", "AUC", "acc", "mean_squared_error")
 NAME = "vgg16/block5_conv2/kernel"
 
 
@@ -77,3 +78,32 @@ def test_shortened():
 def test_brief():
     assert brief("a\nb") == r"'a\nb'"
     assert len(brief(list(range(100)))) == 80
+
+
+@pytest.mark.parametrize(
+    "value, meant",
+    [
+        ("adamm", "adam"),
+        ("Adam", "adam"),
+        ("SGDD", "sgd"),
+        ("auc", "AUC"),
+        ("Auc", "AUC"),
+        ("mean_square_error", "mean_squared_error"),
+    ],
+)
+def test_the_closest_name_whatever_the_case(value, meant):
+    assert did_you_mean(value, OPTIONS) == f" Did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("value", ["", "zzzzz", None, 3, ["x"]])
+def test_nothing_where_nothing_is_close(value):
+    assert did_you_mean(value, OPTIONS) == ""
+    assert did_you_mean(value, ()) == ""
+
+
+def test_options_may_be_read_once():
+    assert did_you_mean("onne", iter(("auto", "one"))) == " Did you mean 'one'?"
+
+
+def test_several_are_named_closest_first():
+    assert did_you_mean("adam", OPTIONS, most=3) == " Did you mean 'adam' or 'adamw'?"

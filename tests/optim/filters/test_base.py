@@ -212,7 +212,7 @@ def test_kind_arguments(bad):
 
 
 def test_unknown_kind(net):
-    match = r"kind\('kernal'\): no variable .* Did you mean: kernel.* Its kinds: kernel, bias"
+    match = r"kind\('kernal'\): no variable .* Did you mean 'kernel.* Its kinds: kernel, bias"
     with pytest.raises(optim.SelectionError, match=match):
         select(net, kind("kernal"))
     with pytest.raises(optim.SelectionError, match=r"kind\('offset'\)"):

@@ -107,7 +107,7 @@ def test_a_shared_layer_belongs_to_every_holder():
 
 @pytest.mark.parametrize("make", [layers, from_layer])
 def test_unknown_layer(make):
-    match = r"has no layer 'block2_cnov1'\. Did you mean: block2_conv1.*Its layers: input_layer"
+    match = r"has no layer 'block2_cnov1'\. Did you mean 'block2_conv1.*Its layers: input_layer"
     with pytest.raises(optim.SelectionError, match=match):
         select(vgg_like(), make("block2_cnov1"))
     with pytest.raises(optim.SelectionError, match="Only the case differs from: top"):

@@ -62,11 +62,11 @@ def test_no_filters(lenet):
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        ("cnov", r"name\('cnov'\) matches none of the 12 variables .* Did you mean: conv"),
+        ("cnov", r"name\('cnov'\) matches none of the 12 variables .* Did you mean 'conv"),
         ("Conv", r"Only the case differs from: conv1, conv2"),
         ("Conv?", r"Only the case differs from: conv1, conv2"),
-        ("cnov*", r"Did you mean: conv"),
-        ("conv1/kernl", r"Did you mean: conv1/kernel"),
+        ("cnov*", r"Did you mean 'conv"),
+        ("conv1/kernl", r"Did you mean 'conv1/kernel"),
         (re.compile("^convolution1"), r"name\(re.compile\('\^convolution1'\)\) matches none"),
         ("elephant", r"`print\(optim.summary\(model\)\)` lists their names"),
         (L.LSTM, r"layer_type\(LSTM\).* own variables: BatchNormalization, Conv2D, Dense"),

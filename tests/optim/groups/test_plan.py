@@ -100,7 +100,7 @@ def test_layers_that_do_not_train_may_be_left_out():
             "4 of 6 trainable variables are in no group: bn/gamma, bn/beta, fc/kernel, fc/bias. Add a .*"
             '`rest="freeze"` or `rest="train"`',
         ),
-        ({"a": "cnov"}, optim.SelectionError, "group 'a': .*'cnov'.* Did you mean: conv1?"),
+        ({"a": "cnov"}, optim.SelectionError, "group 'a': .*'cnov'.* Did you mean 'conv1'?"),
         (
             {"a": "moving*", "b": "*"},
             optim.SelectionError,
