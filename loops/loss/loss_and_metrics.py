@@ -1,4 +1,4 @@
-"""From a batch to its loss and measures."""
+"""From a batch to its loss and metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scalars: TypeAlias = list[tf.Tensor]
 
 
 class LossAndMetrics:
-    """The loss and the measures of a model on one batch.
+    """The loss and the metrics of a model on one batch.
 
     Args:
         model: a built model.
@@ -59,13 +59,18 @@ class LossAndMetrics:
             raise TypeError(
                 f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."
             )
-        self.measures: list[StepMetric] = resolve_metrics(metrics)
+        self.metrics: list[StepMetric] = resolve_metrics(metrics)
         self.classes: int | None = None
 
     @property
     def width(self) -> int:
         """How many scalars a record holds."""
-        return 2 + 2 * len(self.measures)
+        return 2 + 2 * len(self.metrics)
+
+    @property
+    def stateful_metrics(self) -> list[keras.metrics.Metric]:
+        """The Keras metrics that keep their own state."""
+        return [metric.stateful for metric in self.metrics if metric.stateful is not None]
 
     def check_evaluates(self) -> None:
         """Raises ValueError if the loss cannot be told that it is not training."""
@@ -134,13 +139,13 @@ class LossAndMetrics:
             loss = tf.add_n([tf.cast(loss, tf.float32), *penalties])
         loss = tf.cast(loss, tf.float32)
         record = [loss, counted]
-        if self.measures and predictions is None:
+        if self.metrics and predictions is None:
             raise ValueError(
                 "`metrics` need predictions, and the `loss` function returns the loss alone: return "
                 "`(loss, predictions)`."
             )
-        for measure in self.measures:
-            record.extend(measure(y, predictions, weight, own, counts))
+        for metric in self.metrics:
+            record.extend(metric(y, predictions, weight, own, counts))
         return loss, record
 
     def _factor(self, predictions: Any, weight: Any, counted: tf.Tensor, share: Shard) -> tf.Tensor:
@@ -164,18 +169,18 @@ class LossAndMetrics:
     def completed(self, record: Scalars) -> Scalars:
         """The record of a whole batch, summed over replicas, with the values of metrics that keep a state."""
         record = list(record)
-        for column, measure in enumerate(self.measures):
-            if measure.metric is not None:
-                record[2 + 2 * column : 4 + 2 * column] = measure.result()
+        for column, metric in enumerate(self.metrics):
+            if metric.stateful is not None:
+                record[2 + 2 * column : 4 + 2 * column] = metric.result()
         return record
 
     def batch_values(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns name -> scalar of one record, a float32 vector."""
         scalars = tf.unstack(record)
         values = {"loss": scalars[0]}
-        for column, measure in enumerate(self.measures):
+        for column, metric in enumerate(self.metrics):
             total, weight = scalars[2 + 2 * column : 4 + 2 * column]
-            values[measure.name] = tf.math.divide_no_nan(total, weight)
+            values[metric.name] = tf.math.divide_no_nan(total, weight)
         return values
 
 

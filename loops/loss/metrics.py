@@ -25,17 +25,17 @@ class StepMetric:
     Args:
         name: its key in the logs.
         function: per-example values of `(y, predictions)`, for a mean over examples.
-        metric: a Keras metric that keeps its own state, instead of `function`.
+        stateful: a Keras metric that keeps its own state, instead of `function`.
     """
 
     def __init__(
         self,
         name: str,
         function: Callable[[Any, Any], Any] | None = None,
-        metric: keras.metrics.Metric | None = None,
+        stateful: keras.metrics.Metric | None = None,
     ) -> None:
         self.name = name
-        self.metric = metric
+        self.stateful = stateful
         self._function = function
 
     def __call__(
@@ -54,11 +54,11 @@ class StepMetric:
         """
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))
-        if self.metric is not None:
+        if self.stateful is not None:
             if counts is not None:
                 each = tf.fill([tf.cast(examples, tf.int32)], counts)
                 weight = each if weight is None else tf.cast(weight, tf.float32) * counts
-            self.metric.update_state(y, predictions, sample_weight=weight)
+            self.stateful.update_state(y, predictions, sample_weight=weight)
             return self.result()
         total, count = self._sums(y, predictions, weight, examples)
         return (total, count) if counts is None else (total * counts, count * counts)
@@ -83,18 +83,13 @@ class StepMetric:
 
     def result(self) -> tuple[Any, Any]:
         """Returns the value of a metric with state, and 1."""
-        assert self.metric is not None
-        value = self.metric.result()
+        assert self.stateful is not None
+        value = self.stateful.result()
         if getattr(value, "shape", None) is None or len(value.shape):
             raise ValueError(
                 f"`metrics`: the result of {self.name!r} is no scalar, so it has no place in the logs."
             )
         return tf.cast(value, tf.float32), tf.constant(1.0)
-
-    def reset(self) -> None:
-        """Forgets the state of a metric that has any."""
-        if self.metric is not None:
-            self.metric.reset_state()
 
 
 def _single(value: Any) -> Any:
@@ -115,7 +110,7 @@ def resolve_metrics(metrics: Sequence[Any]) -> list[StepMetric]:
     if isinstance(metrics, (str, keras.metrics.Metric)) or not isinstance(metrics, (list, tuple)):
         raise TypeError(f"`metrics` must be a list or tuple, not {metrics!r}.")
     found = [_resolve(metric) for metric in metrics]
-    names = ["loss", *(measure.name for measure in found)]
+    names = ["loss", *(metric.name for metric in found)]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"`metrics` has two values called {name!r}: give one of them another name.")
@@ -124,7 +119,7 @@ def resolve_metrics(metrics: Sequence[Any]) -> list[StepMetric]:
 
 def _resolve(metric: Any) -> StepMetric:
     if isinstance(metric, keras.metrics.Metric):
-        return StepMetric(metric.name, metric=metric)
+        return StepMetric(metric.name, stateful=metric)
     if isinstance(metric, str):
         if metric.lower() in _ACCURACIES:
             return StepMetric(metric, _per_example(accuracy))
@@ -146,7 +141,7 @@ def _resolve(metric: Any) -> StepMetric:
             for name in dir(keras.metrics):
                 if name.replace("_", "") == squashed:
                     return StepMetric(metric, _per_example(getattr(keras.metrics, name)))
-        return StepMetric(metric, metric=resolved)
+        return StepMetric(metric, stateful=resolved)
     if callable(metric):
         return StepMetric(getattr(metric, "__name__", "metric"), metric)
     raise TypeError(f"`metrics` takes names, functions and Keras metrics, not {metric!r}.")

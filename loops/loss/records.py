@@ -15,13 +15,13 @@ class Records:
     """What the steps of a call recorded: one row a step, columns as `LossAndMetrics` lays them out.
 
     Args:
-        rows: float32 array, (steps, 2 + 2 * measures).
-        measures: the objective's measures.
+        rows: float32 array, (steps, 2 + 2 * metrics).
+        metrics: what their columns are of.
     """
 
-    def __init__(self, rows: np.ndarray[Any, Any], measures: Sequence[StepMetric]) -> None:
+    def __init__(self, rows: np.ndarray[Any, Any], metrics: Sequence[StepMetric]) -> None:
         self._rows = rows
-        self._measures = list(measures)
+        self._metrics = list(metrics)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -29,9 +29,9 @@ class Records:
     def values(self) -> dict[str, np.ndarray[Any, Any]]:
         """Each step's own values: name -> float32 array, (steps,)."""
         values = {"loss": self._rows[:, 0]}
-        for column, measure in enumerate(self._measures):
+        for column, metric in enumerate(self._metrics):
             total, weight = self._rows[:, 2 + 2 * column], self._rows[:, 3 + 2 * column]
-            values[measure.name] = np.divide(total, weight, out=np.zeros_like(total), where=weight != 0)
+            values[metric.name] = np.divide(total, weight, out=np.zeros_like(total), where=weight != 0)
         return values
 
 
@@ -42,11 +42,11 @@ class RunningMeans:
     counts for what it holds, and a step that was skipped for nothing. A metric with state is its last value.
     """
 
-    def __init__(self, measures: Iterable[StepMetric]) -> None:
-        self._measures = list(measures)
+    def __init__(self, metrics: Iterable[StepMetric]) -> None:
+        self._metrics = list(metrics)
         self._any = False
-        self._totals = np.zeros(1 + len(self._measures))
-        self._weights = np.zeros(1 + len(self._measures))
+        self._totals = np.zeros(1 + len(self._metrics))
+        self._weights = np.zeros(1 + len(self._metrics))
 
     def add(self, records: Records) -> None:
         """Takes the steps of `records` in."""
@@ -57,9 +57,9 @@ class RunningMeans:
             return
         self._totals[0] += rows[:, 0] @ rows[:, 1]
         self._weights[0] += rows[:, 1].sum()
-        for column, measure in enumerate(self._measures):
+        for column, metric in enumerate(self._metrics):
             total, weight = rows[:, 2 + 2 * column], rows[:, 3 + 2 * column]
-            if measure.metric is not None:
+            if metric.stateful is not None:
                 self._totals[1 + column], self._weights[1 + column] = total[-1], weight[-1]
             else:
                 self._totals[1 + column] += total.sum()
@@ -70,7 +70,7 @@ class RunningMeans:
         return {"any": self._any, "totals": self._totals.tolist(), "weights": self._weights.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, of the same measures."""
+        """Takes what `state` gave, of the same metrics."""
         self._any = state["any"]
         self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
 
@@ -78,7 +78,7 @@ class RunningMeans:
         """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
         if not self._any:
             return {}
-        names = ["loss", *(measure.name for measure in self._measures)]
+        names = ["loss", *(metric.name for metric in self._metrics)]
         if not self._weights[0]:
             return dict.fromkeys(names, math.nan)
         return {

@@ -49,14 +49,14 @@ class BaseStep(abc.ABC):
         self.model = model
         self.loss = loss
         with scope_of(self.strategy):
-            self.objective = LossAndMetrics(model, loss, metrics)
+            self.loss_and_metrics = LossAndMetrics(model, loss, metrics)
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
-        for measure in self.objective.measures:
-            for variable in measure.metric.variables if measure.metric is not None else ():
+        for metric in self.loss_and_metrics.stateful_metrics:
+            for variable in metric.variables:
                 check_scope("metrics", variable, self.strategy)
         self.metrics = tuple(metrics)
         self.mean_over_workers = mean_over_workers_of(self.strategy)
-        self.pace = StepsPerCall(mean_over_workers=self.mean_over_workers)
+        self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._labels_fit: weakref.ref[Batches] | None = None
 
     @property
@@ -98,7 +98,7 @@ class BaseStep(abc.ABC):
         batch = keras.utils.pack_x_y_sample_weight(
             *(None if value is None else to_tensors(value, name) for name, value in named.items())
         )
-        return self.objective.batch_values(self._run_one(batch))
+        return self.loss_and_metrics.batch_values(self._run_one(batch))
 
     def run(self, iterator: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
         """Runs up to `steps` batches without a return to Python.
@@ -135,7 +135,7 @@ class BaseStep(abc.ABC):
         """
         for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
             check_dense(value, name)
-        return Records(self._run_one(batch, spec).numpy()[None], self.objective.measures)
+        return Records(self._run_one(batch, spec).numpy()[None], self.loss_and_metrics.metrics)
 
     def run_records(self, iterator: Any, steps: int) -> Records:
         """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
@@ -152,19 +152,19 @@ class BaseStep(abc.ABC):
                 loop = self._loop()
                 if isinstance(error, NonFiniteError) or getattr(error, "rows_of", None) is loop:
                     rows.append(loop.rows)
-                records = Records(np.concatenate(rows), self.objective.measures) if rows else None
+                records = Records(np.concatenate(rows), self.loss_and_metrics.metrics) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
             rows.append(ran)
             steps -= part
             if len(ran) < part:
                 break
-        return Records(np.concatenate(rows), self.objective.measures)
+        return Records(np.concatenate(rows), self.loss_and_metrics.metrics)
 
     def reset_metrics(self) -> None:
         """Forgets the state of metrics that are no means over examples."""
-        for measure in self.objective.measures:
-            measure.reset()
+        for metric in self.loss_and_metrics.stateful_metrics:
+            metric.reset_state()
 
     def state(self) -> dict[str, Any]:
         """Returns every variable that a step may write and a later one reads.
@@ -198,7 +198,7 @@ class BaseStep(abc.ABC):
         return unique(
             [
                 *model_state(self.model),
-                *metric_state(self.model, self.objective.measures),
+                *metric_state(self.model, self.loss_and_metrics.stateful_metrics),
                 ("batches_done", self.batches_done),
             ]
         )
@@ -214,7 +214,7 @@ class BaseStep(abc.ABC):
         def check() -> None:
             if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
                 known = self._labels_fit is not None and self._labels_fit() is iterator.batches
-                if not known and self.objective.classes is not None:
+                if not known and self.loss_and_metrics.classes is not None:
                     self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
                     self._labels_fit = weakref.ref(iterator.batches)
 
@@ -223,7 +223,7 @@ class BaseStep(abc.ABC):
             return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
 
     def _check_labels(self, labels: Any) -> None:
-        classes = self.objective.classes
+        classes = self.loss_and_metrics.classes
         if classes is not None and labels is not None and on_host(labels):
             check_label_values(labels, classes)
 
@@ -244,7 +244,7 @@ class BaseStep(abc.ABC):
 
     def _explain(self, error: Exception, source: Any) -> Exception | None:
         """The error to raise instead of one of TensorFlow's; None to let that one pass."""
-        return label_error(error, self.objective.classes)
+        return label_error(error, self.loss_and_metrics.classes)
 
     @abc.abstractmethod
     def _loop(self) -> Loop:

@@ -24,7 +24,7 @@ class CompiledStep:
 
     Args:
         model: a built model.
-        objective: its loss and measures.
+        loss_and_metrics: of the model.
         update: over the variables that train.
         jit_compile: whether XLA compiles the forward and backward pass.
         count: see `DeviceLoop`.
@@ -39,14 +39,14 @@ class CompiledStep:
     def __init__(
         self,
         model: keras.Model,
-        objective: LossAndMetrics,
+        loss_and_metrics: LossAndMetrics,
         update: Update,
         jit_compile: bool,
         count: tf.Variable,
         strategy: tf.distribute.Strategy | None,
     ) -> None:
         self._model = model
-        self._objective = objective
+        self._loss_and_metrics = loss_and_metrics
         self._strategy = strategy
         self.update = update
         self._frozen = frozen_batch_norms(model, update.variables)
@@ -59,23 +59,22 @@ class CompiledStep:
             if jit_compile
             else self._gradients
         )
-        metrics = [m.metric for m in objective.measures if m.metric is not None]
-        self.state = ForwardState(model, self._frozen, metrics)
+        self.state = ForwardState(model, self._frozen, loss_and_metrics.stateful_metrics)
         # With a condition in the update there are functions in the step: see `nests_calls`.
         flat = not (jit_compile or update.may_skip or update.accumulate > 1)
         self.loop = make_loop(
             strategy,
             self._body,
-            objective.width,
+            loss_and_metrics.width,
             flat and runs_inline(model),
-            forward=lambda batch: objective(batch, training=True)[1],
+            forward=lambda batch: loss_and_metrics(batch, training=True)[1],
             count=count,
         )
 
     def _body(self, batch: Any) -> Scalars:
         with inference_mode(self._frozen), replica_seeds(self._model, self._strategy):
             record = on_replicas(self._strategy, self._one, batch)
-        return record if self._strategy is None else self._objective.completed(record)
+        return record if self._strategy is None else self._loss_and_metrics.completed(record)
 
     def _one(self, batch: Any, share: Shard | None) -> Scalars:
         """The step on one replica, or on the only device."""
@@ -92,7 +91,7 @@ class CompiledStep:
             raise
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.asks_for_hopeless else []
         record, gradients, bad = self._summed(record, gradients, bad)
-        value, count, *measures = record
+        value, count, *metrics = record
         # A model may fill gaps itself, and overflow as any other: its loss is finite.
         hopeless = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
         taken = self.update.apply(gradients, value, hopeless)
@@ -102,7 +101,7 @@ class CompiledStep:
             count = tf.where(taken, count, 0.0)
         # Nothing is recorded of a step that fails its check.
         with tf.control_dependencies([taken]):
-            return [tf.identity(value), count, *measures]
+            return [tf.identity(value), count, *metrics]
 
     def _summed(
         self, record: Scalars, gradients: list[Any], bad: list[tf.Tensor]
@@ -120,7 +119,7 @@ class CompiledStep:
         # Watching nothing but the chosen variables is what ends the backward pass at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
-            loss, record = self._objective(batch, training=True, share=share)
+            loss, record = self._loss_and_metrics(batch, training=True, share=share)
             if self._checks_inputs:
                 loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss

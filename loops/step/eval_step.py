@@ -40,25 +40,25 @@ class EvalStep(BaseStep):
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
         super().__init__(model, loss, metrics)
-        self.objective.check_evaluates()
+        self.loss_and_metrics.check_evaluates()
         self._device_loop = make_loop(
             self.strategy,
             self._body,
-            self.objective.width,
+            self.loss_and_metrics.width,
             runs_inline(model),
             forward=self._forward,
             count=self.batches_done,
         )
 
     def _forward(self, batch: Any) -> Scalars:
-        return self.objective(batch, training=False)[1]
+        return self.loss_and_metrics(batch, training=False)[1]
 
     def _body(self, batch: Any) -> Scalars:
         record = on_replicas(self.strategy, self._one, batch)
-        return record if self.strategy is None else self.objective.completed(record)
+        return record if self.strategy is None else self.loss_and_metrics.completed(record)
 
     def _one(self, batch: Any, share: Shard | None) -> Scalars:
-        record = self.objective(batch, training=False, share=share)[1]
+        record = self.loss_and_metrics(batch, training=False, share=share)[1]
         return record if share is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 
     def _loop(self) -> Loop:

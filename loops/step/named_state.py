@@ -10,7 +10,6 @@ import keras
 from ...optim import named_variables
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import has_automatic_variable_name
-from ..loss.metrics import StepMetric
 from ..support.keras_private import built_variables
 
 Pairs: TypeAlias = list[tuple[str, Any]]
@@ -50,12 +49,11 @@ def model_state(model: keras.Model) -> Pairs:
     return named + [(homes[id(v)][1] + v.name if id(v) in homes else v.name, v) for v in others]
 
 
-def metric_state(model: keras.Model, measures: Iterable[StepMetric]) -> Pairs:
+def metric_state(model: keras.Model, metrics: Iterable[keras.metrics.Metric]) -> Pairs:
     """Returns the variables of metrics with a state: the step's, then those that the model's layers hold."""
-    metrics = [measure.metric for measure in measures if measure.metric is not None]
     # `Model.metrics` would add those that `compile` made, which no step of ours writes.
-    metrics += keras.layers.Layer.metrics.fget(model)
-    return [(f"metrics/{metric.name}/{v.name}", v) for metric in metrics for v in metric.variables]
+    every = [*metrics, *keras.layers.Layer.metrics.fget(model)]
+    return [(f"metrics/{metric.name}/{v.name}", v) for metric in every for v in metric.variables]
 
 
 def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]) -> Pairs:

@@ -211,7 +211,7 @@ class TrainStep(BaseStep):
                 **self._update_options,
             )
             self._selections[key] = CompiledStep(
-                self.model, self.objective, update, self._uses_jit(), self.batches_done, self.strategy
+                self.model, self.loss_and_metrics, update, self._uses_jit(), self.batches_done, self.strategy
             )
         return self._selections[key]
 

@@ -46,11 +46,11 @@ class EpochLoop:
         self._keeper = keeper
         self.readers = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
         self._each = any(wants_every_step(callback) for callback in hooks.callbacks)
-        self._pace = StepsPerCall(1) if self._each else step.pace
+        self._pace = StepsPerCall(1) if self._each else step.steps_per_call
         self._done = 0  # batches in all of the step's training, as far as the callbacks know
         self._epoch = self._batch = 0
         self._within = False  # an epoch, between the hooks of its beginning and those of its end
-        self._means = RunningMeans(step.objective.measures)
+        self._means = RunningMeans(step.loss_and_metrics.metrics)
         self.logs: dict[str, float] = {}
 
     def epochs(self, epochs: int) -> None:
@@ -89,7 +89,7 @@ class EpochLoop:
         self._keeper.interrupted(self._epoch, self._batch + missed, self._means, self.logs, missed)
 
     def _begin_epoch(self, epoch: int) -> None:
-        self._epoch, self._batch, self._means = epoch, 0, RunningMeans(self._step.objective.measures)
+        self._epoch, self._batch, self._means = epoch, 0, RunningMeans(self._step.loss_and_metrics.metrics)
         self._hooks.on_epoch_begin(epoch)
         self._step.reset_metrics()
         if self._keeper is not None:

@@ -36,7 +36,7 @@ def evaluate(step: EvalStep, data: Any, *, steps: int | None = None) -> dict[str
     """
     feed = EpochReader(data, steps, steps_name="steps", evaluates=True)
     step.reset_metrics()
-    means = RunningMeans(step.objective.measures)
-    for records in feed.epoch(0, step, step.pace):
+    means = RunningMeans(step.loss_and_metrics.metrics)
+    for records in feed.epoch(0, step, step.steps_per_call):
         means.add(records)
     return means.result()

@@ -205,4 +205,4 @@ class RunCheckpointer:
         self._kept = epoch, batch
 
     def _measures(self) -> list[str]:
-        return [measure.name for measure in self._step.objective.measures]
+        return [metric.name for metric in self._step.loss_and_metrics.metrics]

@@ -38,11 +38,11 @@ class Validation:
 
     def _evaluate(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
         self._step.reset_metrics()
-        means, batch = RunningMeans(self._step.objective.measures), 0
+        means, batch = RunningMeans(self._step.loss_and_metrics.metrics), 0
         each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
         begin = (lambda: hooks.on_test_batch_begin(batch)) if each else None
         hooks.on_test_begin()
-        pace = StepsPerCall(1) if each else self._step.pace
+        pace = StepsPerCall(1) if each else self._step.steps_per_call
         for records in self._feed.epoch(0, self._step, pace, begin):
             means.add(records)
             batch += len(records)

@@ -88,10 +88,10 @@ def lambda_loss(y, predictions):
 
 
 def test_eager_equals_graph():
-    objective = LossAndMetrics(model(), "categorical_crossentropy", ["accuracy", "mae"])
+    loss_and_metrics = LossAndMetrics(model(), "categorical_crossentropy", ["accuracy", "mae"])
     batch = (tf.constant(X), tf.constant(ONE_HOT), tf.constant(W))
-    eager = objective(batch, False)[1]
-    graph = tf.function(lambda b: objective(b, False)[1])(batch)
+    eager = loss_and_metrics(batch, False)[1]
+    graph = tf.function(lambda b: loss_and_metrics(b, False)[1])(batch)
     np.testing.assert_allclose([float(v) for v in eager], [float(v) for v in graph], rtol=1e-6)
 
 
@@ -103,12 +103,12 @@ def test_loss_functions():
         told.append(training)
         return loops.mean_loss(keras.losses.mean_squared_error(batch[1], model(batch[0], training=training)))
 
-    objective = LossAndMetrics(network, loss)
+    loss_and_metrics = LossAndMetrics(network, loss)
     batch = (tf.constant(X), tf.constant(ONE_HOT))
-    objective(batch, True)
-    objective(batch, False)
+    loss_and_metrics(batch, True)
+    loss_and_metrics(batch, False)
     assert told == [True, False]
-    objective.check_evaluates()
+    loss_and_metrics.check_evaluates()
 
 
 def test_bad_losses_raise_at_the_door():

@@ -37,18 +37,18 @@ def _batches(kind, weights=None):
         yield tf.constant(y), tf.constant(p, tf.float32), weight
 
 
-def _ours(measure, batches):
-    means = RunningMeans([measure])
+def _ours(step_metric, batches):
+    means = RunningMeans([step_metric])
     rows = []
     for y, predictions, weight in batches:
         examples = tf.cast(len(y), tf.float32)
-        total, count = measure(y, predictions, weight, examples)
+        total, count = step_metric(y, predictions, weight, examples)
         assert total.dtype == count.dtype == tf.float32
         rows.append([0.0, float(examples), float(total), float(count)])
     for row in rows:
-        means.add(Records(np.array([row], np.float32), [measure]))
-    values = Records(np.array(rows, np.float32), [measure]).values()
-    return means.result()[measure.name], values[measure.name]
+        means.add(Records(np.array([row], np.float32), [step_metric]))
+    values = Records(np.array(rows, np.float32), [step_metric]).values()
+    return means.result()[step_metric.name], values[step_metric.name]
 
 
 def _theirs(metric, batches):
@@ -91,9 +91,9 @@ CASES = [(name, kind, metric) for kind, metric in ACCURACIES.items() for name in
 def test_means_are_those_of_keras(name, kind, metric, weights):
     if weights is not None and (weights == "time") != (kind == "sequence"):
         return
-    (measure,) = resolve_metrics([name])
-    assert measure.name == name and measure.metric is None
-    mean, each = _ours(measure, _batches(kind, weights))
+    (step_metric,) = resolve_metrics([name])
+    assert step_metric.name == name and step_metric.stateful is None
+    mean, each = _ours(step_metric, _batches(kind, weights))
     expected_mean, expected_each = _theirs(metric(), _batches(kind, weights))
     np.testing.assert_allclose(each, expected_each, rtol=2e-6, atol=1e-7)
     assert mean == pytest.approx(expected_mean, rel=2e-6)
@@ -104,9 +104,9 @@ def test_functions_of_ones_own(weights):
     def distance(y, predictions):
         return tf.reduce_max(tf.abs(y - predictions), axis=-1)
 
-    (measure,) = resolve_metrics([distance])
-    assert measure.name == "distance"
-    mean, _ = _ours(measure, _batches("real", weights))
+    (step_metric,) = resolve_metrics([distance])
+    assert step_metric.name == "distance"
+    mean, _ = _ours(step_metric, _batches("real", weights))
     reference = keras.metrics.MeanMetricWrapper(distance)
     for y, predictions, weight in _batches("real", weights):
         reference.update_state(y, predictions, sample_weight=weight)
@@ -114,8 +114,8 @@ def test_functions_of_ones_own(weights):
 
 
 def test_a_function_that_averages_already_counts_its_examples():
-    measure = StepMetric("mean", lambda y, p: tf.reduce_mean(p))
-    mean, each = _ours(measure, _batches("real"))
+    step_metric = StepMetric("mean", lambda y, p: tf.reduce_mean(p))
+    mean, each = _ours(step_metric, _batches("real"))
     parts = [p.numpy() for _, p, _ in _batches("real")]
     np.testing.assert_allclose(each, [part.mean() for part in parts], rtol=1e-6)
     assert mean == pytest.approx(np.concatenate(parts).mean(), rel=1e-6)
@@ -124,11 +124,11 @@ def test_a_function_that_averages_already_counts_its_examples():
 @pytest.mark.parametrize("weights", [None, "example"])
 @pytest.mark.parametrize("name", ["accuracy", "mae", "binary_accuracy"])
 def test_predictions_without_a_last_axis(name, weights):
-    (measure,) = resolve_metrics([name])
+    (step_metric,) = resolve_metrics([name])
     flat = [(tf.reshape(y, [-1]), tf.reshape(p, [-1]), w) for y, p, w in _batches("binary", weights)]
-    full = _ours(measure, _batches("binary", weights))
-    np.testing.assert_allclose(_ours(measure, flat)[0], full[0], rtol=1e-6)
-    np.testing.assert_allclose(_ours(measure, flat)[1], full[1], rtol=1e-6)
+    full = _ours(step_metric, _batches("binary", weights))
+    np.testing.assert_allclose(_ours(step_metric, flat)[0], full[0], rtol=1e-6)
+    np.testing.assert_allclose(_ours(step_metric, flat)[1], full[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, "example"])
@@ -137,27 +137,25 @@ def test_predictions_without_a_last_axis(name, weights):
 )
 def test_metrics_with_state_run_on(make, weights):
     metric = make()
-    (measure,) = resolve_metrics([metric])
-    assert measure.name == metric.name and measure.metric is metric
-    mean, each = _ours(measure, _batches("binary", weights))
+    (step_metric,) = resolve_metrics([metric])
+    assert step_metric.name == metric.name and step_metric.stateful is metric
+    mean, each = _ours(step_metric, _batches("binary", weights))
     reference, expected = make(), []
     for y, predictions, weight in _batches("binary", weights):
         reference.update_state(y, predictions, sample_weight=weight)
         expected.append(float(reference.result()))
     np.testing.assert_allclose(each, expected, rtol=1e-6)
     assert mean == pytest.approx(expected[-1], rel=1e-6)
-    measure.reset()
-    assert float(metric.result()) == 0.0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["mse", "mean_squared_error", "mae", "cosine_similarity"])
 def test_half_precision_is_measured_in_single(name, dtype):
     y, predictions = tf.fill([4, 500], 300.0), tf.fill([4, 500], 1.0)  # their squares overflow in float16
-    (measure,) = resolve_metrics([name])
-    expected, _ = measure(y, predictions, None, tf.constant(4.0))
+    (step_metric,) = resolve_metrics([name])
+    expected, _ = step_metric(y, predictions, None, tf.constant(4.0))
     for targets in (y, tf.cast(y, dtype)):
-        total, _ = measure(targets, tf.cast(predictions, dtype), None, tf.constant(4.0))
+        total, _ = step_metric(targets, tf.cast(predictions, dtype), None, tf.constant(4.0))
         assert np.isfinite(float(total)) and float(total) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -168,18 +166,14 @@ def test_half_precision_reaches_functions_of_ones_own_in_single():
         seen.extend([y.dtype, predictions["a"].dtype])
         return predictions["a"][:, 0]
 
-    (measure,) = resolve_metrics([look])
-    measure(tf.constant([1, 2]), {"a": tf.ones((2, 1), tf.float16)}, None, tf.constant(2.0))
+    (step_metric,) = resolve_metrics([look])
+    step_metric(tf.constant([1, 2]), {"a": tf.ones((2, 1), tf.float16)}, None, tf.constant(2.0))
     assert seen == [tf.int32, tf.float32]
 
 
 def test_a_metric_class_by_name():
-    (measure,) = resolve_metrics(["AUC"])
-    assert measure.name == "AUC" and isinstance(measure.metric, keras.metrics.AUC)
-
-
-def test_reset_of_a_plain_mean_does_nothing():
-    resolve_metrics(["mse"])[0].reset()
+    (step_metric,) = resolve_metrics(["AUC"])
+    assert step_metric.name == "AUC" and isinstance(step_metric.stateful, keras.metrics.AUC)
 
 
 @pytest.mark.parametrize("splits", [(6,), (1, 5), (2, 2, 2), (1, 1, 1, 1, 1, 1)])
@@ -187,12 +181,12 @@ def test_means_do_not_depend_on_the_calls(splits):
     random = np.random.RandomState(0)
     losses, sizes = random.rand(6), np.array([8, 8, 8, 8, 8, 3])
     rows = np.stack([losses, sizes, random.rand(6), sizes], 1).astype("float32")
-    measures = [StepMetric("m", lambda y, p: p)]
-    means, place = RunningMeans(measures), 0
+    step_metrics = [StepMetric("m", lambda y, p: p)]
+    means, place = RunningMeans(step_metrics), 0
     assert means.result() == {}
     for split in splits:
-        means.add(Records(rows[place : place + split], measures))
-        means.add(Records(rows[:0], measures))
+        means.add(Records(rows[place : place + split], step_metrics))
+        means.add(Records(rows[:0], step_metrics))
         place += split
     reference = keras.metrics.Mean()
     for loss, size in zip(losses, sizes):
@@ -202,20 +196,20 @@ def test_means_do_not_depend_on_the_calls(splits):
 
 
 def test_no_weight_gives_zero_and_no_warning():
-    measures = [StepMetric("m", lambda y, p: p)]
-    records = Records(np.array([[1.0, 2.0, 0.0, 0.0]], np.float32), measures)
+    step_metrics = [StepMetric("m", lambda y, p: p)]
+    records = Records(np.array([[1.0, 2.0, 0.0, 0.0]], np.float32), step_metrics)
     assert len(records) == 1
     assert records.values()["m"].tolist() == [0.0]
-    means = RunningMeans(measures)
+    means = RunningMeans(step_metrics)
     means.add(records)
     assert means.result() == {"loss": 1.0, "m": 0.0}
 
 
 def test_a_metric_that_is_no_scalar():
-    (measure,) = resolve_metrics([keras.metrics.F1Score(name="f1")])
+    (step_metric,) = resolve_metrics([keras.metrics.F1Score(name="f1")])
     y, predictions, _ = next(_batches("one-hot"))
     with pytest.raises(ValueError, match="`metrics`: the result of 'f1' is no scalar"):
-        measure(y, predictions, None, tf.constant(8.0))
+        step_metric(y, predictions, None, tf.constant(8.0))
 
 
 @pytest.mark.parametrize("metrics", ["accuracy", keras.metrics.Mean(), {"a": "mse"}, None, 3])

@@ -58,7 +58,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("strategy", [None, tf.distribute.OneDeviceStrategy("/cpu:0")], ids=["none", "one"])
 def test_steps_are_those_of_a_tape(strategy):
-    """Each row is the loss, the number of examples and what the measures record."""
+    """Each row is the loss, the number of examples and what the metrics record."""
     with strategy.scope() if strategy else tf.name_scope(""):
         network, reference = model(), model()
         chosen = select(network, metrics=["mae"], strategy=strategy)

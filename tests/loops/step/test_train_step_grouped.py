@@ -97,7 +97,7 @@ def test_equals_keras_optimizers_over_the_parts(name, data):
     norm.trainable = False
     for x, y in data.iterator(0, 0):
         with tf.GradientTape() as tape:
-            loss = twin.objective((x, y), training=True)[0]
+            loss = twin.loss_and_metrics((x, y), training=True)[0]
         variables = [v for part in parts.values() for v in part]
         found = dict(zip(map(id, variables), tape.gradient(loss, [v.value for v in variables])))
         for optimizer, part in parts.items():
