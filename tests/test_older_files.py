@@ -51,8 +51,8 @@ def test_keras_file_trains_on_as_it_would_have() -> None:
     x = np.arange(32.0, dtype="float32").reshape(8, 4) / 32
     model.fit(x, np.ones((8, 2), "float32"), verbose=0)
     weights = np.concatenate([variable.numpy().ravel() for variable in model.weights])
-    # Written after the same epoch by the version that wrote the file; the sums of 8 examples may be in another
-    # order on another processor.
+    # Written after the same epoch by the version that wrote the file; another processor may sum the examples
+    # in another order.
     np.testing.assert_allclose(weights, np.load(HERE / "further.npy"), rtol=1e-5, atol=1e-6)
 
 

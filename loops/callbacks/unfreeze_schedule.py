@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...optim import Plan, depths, select
-from ...optim.common.messages import brief, shortened
+from ...optim.common.messages import first_few, short_repr
 from ...optim.filters.base import as_filter
 from ..step.train_step import TrainStep
 from ..step.trainable import inner_optimizer, names_of, plan_of
@@ -36,7 +36,7 @@ def checked_stages(stages: Any) -> dict[int, Any]:
     if not isinstance(stages, Mapping):
         raise TypeError(
             "`stages` must map times to filters, such as {0: 'head', 2: 'block5*', 4: all}, not "
-            f"{brief(stages)}."
+            f"{short_repr(stages)}."
         )
     if not stages:
         raise ValueError(
@@ -62,7 +62,7 @@ def _filters(what: Any) -> tuple[Any, ...]:
 def shown(what: Any) -> str:
     """What a stage unfreezes, for people."""
     texts = [spec if isinstance(spec, str) else repr(spec) for spec in _filters(what)]
-    return shortened(["everything" if text == _EVERYTHING else text for text in texts])
+    return first_few(["everything" if text == _EVERYTHING else text for text in texts])
 
 
 def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
@@ -83,7 +83,7 @@ def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
             if strange:
                 raise ValueError(
                     f"`stages` has {text} from time {when} on, and the optimizer was built without "
-                    f"{shortened(names_of(step, strange))}, so it has no state for them. Build it over all "
+                    f"{first_few(names_of(step, strange))}, so it has no state for them. Build it over all "
                     "variables, `optimizer.build(model.trainable_variables)`, or leave that to `TrainStep`; "
                     "an `optim.GroupedOptimizer` knows all variables of its plan."
                 )
@@ -121,7 +121,7 @@ def check_base(step: TrainStep, names: Sequence[str], stage_at_0: bool) -> None:
     strange = set(names) - set(names_of(step, step.model.trainable_variables))
     if strange:
         raise ValueError(
-            f"`Unfreeze` began with {shortened(sorted(strange))}, which the model cannot train: the state is "
+            f"`Unfreeze` began with {first_few(sorted(strange))}, which the model cannot train: the state is "
             "that of another model, or layers of this one have `trainable=False` since."
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...optim.common.messages import shortened
+from ...optim.common.messages import first_few
 
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
@@ -107,11 +107,11 @@ class TensorFile:
                     faults.append(f"{name} is {there} there and {here} here")
         lacks = [name for name in variables if name not in self.values]
         if lacks:
-            faults.append(f"it has no {shortened(lacks)}")
+            faults.append(f"it has no {first_few(lacks)}")
         strange = [name for name in self.values if name not in variables]
         strange = [name for name in strange if not name.startswith((OWN, but))]
         if strange:
-            faults.append(f"it has {shortened(strange)}, which are not there now")
+            faults.append(f"it has {first_few(strange)}, which are not there now")
         if faults:
             raise ValueError(
                 f"The checkpoint {self.path!r} is of another model, optimizer or step: "

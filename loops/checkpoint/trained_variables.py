@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...optim import Group, named_variables
-from ...optim.common.messages import shortened
+from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
 from ..step.trainable import inner_optimizer, names_of, plan_of
 from .tensor_file import TensorFile
@@ -28,7 +28,7 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
     strange = [name for name in choice["variables"] if name not in known]
     if strange:
         raise ValueError(
-            f"The checkpoint {file.path!r} trained {shortened(strange)}, which the model cannot: it is of "
+            f"The checkpoint {file.path!r} trained {first_few(strange)}, which the model cannot: it is of "
             "another model, or layers of this one have `trainable=False` since."
         )
     groups = None if plan is None else list(plan.groups)

@@ -42,7 +42,7 @@ def model_state(model: keras.Model) -> Pairs:
     homes: dict[int, tuple[tuple[int, int], str]] = {}
     for node in tree_of(model).nodes if others else ():
         variables = node.layer.variables
-        narrow = (len(variables), -len(node.around))
+        narrow = (len(variables), -len(node.ancestors))
         for variable in variables:
             if id(variable) not in homes or narrow < homes[id(variable)][0]:
                 homes[id(variable)] = narrow, f"{node.path}/"

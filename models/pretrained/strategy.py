@@ -152,8 +152,8 @@ class _LastThird(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         excluded = self._head.mask(tree)
-        rest = [trains and not head for trains, head in zip(tree.trainable(), excluded)]
-        places = [owner.position for owner in tree.owners]
+        rest = [trains and not head for trains, head in zip(tree.trainable_mask(), excluded)]
+        places = [owner.position for owner in tree.owner_nodes]
         owners = sorted({place for place, chosen in zip(places, rest) if chosen})
         last = set(owners[-(len(owners) // 3) :]) if len(owners) > 2 else set(owners)
         return [chosen and place in last for place, chosen in zip(places, rest)]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from ...optim.common.messages import did_you_mean
-from ...optim.naming.model_tree import stable_layer_names
+from ...optim.naming.layer_names import stable_layer_names
 from ..graph.keras_graph import Call, calls, functional
 
 

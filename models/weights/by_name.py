@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ...optim import FilterLike, named_variables
-from ...optim.common.messages import did_you_mean, shortened
+from ...optim.common.messages import did_you_mean, first_few
 from ...optim.filters.base import as_filter, nonempty_mask
 from ...optim.naming.stable_names import tree_of
 
@@ -100,7 +100,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     unknown = [name for name in arrays if name not in variables]
     if unknown:
         raise ValueError(
-            f"`path` {str(file)!r} has weights that model {model.name!r} has not: {shortened(unknown)}."
+            f"`path` {str(file)!r} has weights that model {model.name!r} has not: {first_few(unknown)}."
             f"{did_you_mean(unknown[0], variables, most=5)} Nothing was loaded."
         )
     other = [
@@ -111,7 +111,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     if other:
         raise ValueError(
             f"`path` {str(file)!r} has weights of other shapes than model {model.name!r}: "
-            f"{shortened(other)}. Nothing was loaded."
+            f"{first_few(other)}. Nothing was loaded."
         )
     for name, array in arrays.items():
         variables[name].assign(array)

@@ -6,10 +6,10 @@ import math
 import numbers
 from typing import Any
 
-from .messages import brief
+from .messages import short_repr
 
 
-def real(
+def real_number(
     name: str,
     value: Any,
     *,
@@ -31,7 +31,7 @@ def real(
     """
     bounds = _bounds(at_least=at_least, above=above, at_most=at_most, below=below)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` must be a number{bounds}, got {brief(value)}")
+        raise TypeError(f"`{name}` must be a number{bounds}, got {short_repr(value)}")
     number = float(value)
     within = at_least <= number <= at_most and above < number < below
     if not (math.isfinite(number) and within):
@@ -39,7 +39,7 @@ def real(
     return number
 
 
-def whole(name: str, value: Any, *, at_least: int) -> int:
+def whole_number(name: str, value: Any, *, at_least: int) -> int:
     """`value` as an int.
 
     Raises:
@@ -47,7 +47,7 @@ def whole(name: str, value: Any, *, at_least: int) -> int:
         ValueError: too small.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {brief(value)}")
+        raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {short_repr(value)}")
     if value < at_least:
         raise ValueError(f"`{name}` must be at least {at_least}, got {value}")
     return int(value)

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
-def shortened(names: Sequence[str], limit: int = 5) -> str:
+def first_few(names: Sequence[str], limit: int = 5) -> str:
     """`a, b, c and 4 more`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """`repr` on one line of at most 80 characters, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

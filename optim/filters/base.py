@@ -16,7 +16,7 @@ from typing import Union
 
 import keras
 
-from ..common.messages import brief
+from ..common.messages import short_repr
 from ..naming.model_tree import ModelTree, VariableInfo
 from .patterns import SelectionError
 
@@ -105,7 +105,7 @@ def as_filter(spec: FilterLike) -> Filter:
         hint = "; pass the filters one by one: `select(model, *filters)`"
     raise TypeError(
         "`filters` must be strings, compiled regexes, layer classes, layers, callables on "
-        f"VariableInfo or filters of gradloop.optim, got {brief(spec)} of type {type(spec).__name__}"
+        f"VariableInfo or filters of gradloop.optim, got {short_repr(spec)} of type {type(spec).__name__}"
         f"{hint}"
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from ..common.messages import brief, shortened
+from ..common.messages import first_few, short_repr
 from ..naming.model_tree import LayerNode, ModelTree
 from .base import Filter, converts
 from .patterns import SelectionError, layer_names, near_misses
@@ -95,7 +95,7 @@ class _Layers(Filter):
     def mask(self, tree: ModelTree) -> list[bool]:
         nodes = [_resolve(reference, tree) for reference in self.references]
         for node in nodes:
-            if not any(tree.beneath([node.layer])):
+            if not any(tree.inside([node.layer])):
                 raise SelectionError(
                     f"{self!r}: layer {node.path!r} ({type(node.layer).__name__}) has no variables"
                 )
@@ -109,7 +109,7 @@ class _Layers(Filter):
                     f"{self!r}: layer {second.path!r} lies inside layer {first.path!r}, which "
                     "has its variables already; give one of the two"
                 )
-        return tree.beneath(node.layer for node in nodes)
+        return tree.inside(node.layer for node in nodes)
 
     def __repr__(self) -> str:
         return f"layers({', '.join(map(_shown_reference, self.references))})"
@@ -121,7 +121,7 @@ class _FromLayer(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         start = _resolve(self.reference, tree).position
-        return [owner.position >= start for owner in tree.owners]
+        return [owner.position >= start for owner in tree.owner_nodes]
 
     def hint(self, tree: ModelTree) -> str:
         return " No layer from there on has variables."
@@ -135,10 +135,10 @@ class _LastLayers(Filter):
     n: int
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        units = [unit_of(owner) for owner in tree.owners]
+        units = [outermost_layer(owner) for owner in tree.owner_nodes]
         trained = {
             id(unit): owner.position
-            for unit, owner, trains in zip(units, tree.owners, tree.trainable())
+            for unit, owner, trains in zip(units, tree.owner_nodes, tree.trainable_mask())
             if trains
         }
         if self.n > len(trained):
@@ -153,16 +153,16 @@ class _LastLayers(Filter):
         return f"last_layers({self.n})"
 
 
-def unit_of(owner: LayerNode) -> keras.layers.Layer:
+def outermost_layer(owner: LayerNode) -> keras.layers.Layer:
     """The outermost layer around `owner` that is not a model, which is one layer to its user."""
-    chain = [*owner.around, owner.layer]
+    chain = [*owner.ancestors, owner.layer]
     return next((layer for layer in chain if not isinstance(layer, keras.Model)), owner.layer)
 
 
 def _check_reference(reference: object) -> None:
     if not isinstance(reference, (str, keras.layers.Layer)):
         raise TypeError(
-            f"`name_or_layer` must be a layer or its name, got {brief(reference)} of type "
+            f"`name_or_layer` must be a layer or its name, got {short_repr(reference)} of type "
             f"{type(reference).__name__}"
         )
 
@@ -180,10 +180,10 @@ def _resolve(reference: str | keras.layers.Layer, tree: ModelTree) -> LayerNode:
                 return node
         raise SelectionError(
             f"layer {_shown_reference(reference)} is not in model {model!r}; its layers: "
-            f"{shortened([node.path for node in tree.nodes])}"
+            f"{first_few([node.path for node in tree.nodes])}"
         )
     stable = _named(reference, tree.nodes, [node.path for node in tree.nodes])
-    shown = _named(reference, tree.nodes, [node.shown for node in tree.nodes])
+    shown = _named(reference, tree.nodes, [node.keras_path for node in tree.nodes])
     if stable and shown and stable != shown:
         raise SelectionError(
             f"layer name {reference!r} means two things in model {model!r}: by stable names, which "
@@ -197,12 +197,12 @@ def _resolve(reference: str | keras.layers.Layer, tree: ModelTree) -> LayerNode:
         raise SelectionError(
             f"model {model!r} has no layer {reference!r}."
             f"{_attribute_hint(reference, tree)}{near_misses(reference, layer_names(tree))} "
-            f"Its layers: {shortened([node.path for node in tree.nodes])}"
+            f"Its layers: {first_few([node.path for node in tree.nodes])}"
         )
     if len(found) > 1:
         raise SelectionError(
             f"layer name {reference!r} stands for {len(found)} layers of model {model!r}: "
-            f"{shortened([node.path for node in found])}; write more of the path, or use "
+            f"{first_few([node.path for node in found])}; write more of the path, or use "
             f"`name({'*/' + reference + '/*'!r})` for all of them"
         )
     return found[0]
@@ -216,13 +216,13 @@ def _named(reference: str, nodes: Sequence[LayerNode], paths: Sequence[str]) -> 
 
 
 def _both_names(nodes: Sequence[LayerNode]) -> str:
-    return shortened([f"{node.path!r} (Keras: {node.shown!r})" for node in nodes])
+    return first_few([f"{node.path!r} (Keras: {node.keras_path!r})" for node in nodes])
 
 
 def _attribute_hint(reference: str, tree: ModelTree) -> str:
     """A subclassed model's layer goes by its attribute, whatever `name=` it was given."""
     called = [node.path for node in tree.nodes if node.layer.name == reference]
-    return f" The layer with `name={reference!r}` is {shortened(called)} here." if called else ""
+    return f" The layer with `name={reference!r}` is {first_few(called)} here." if called else ""
 
 
 def _shown_reference(reference: object) -> str:

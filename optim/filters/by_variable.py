@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..common.messages import shortened
+from ..common.messages import first_few
 from ..naming.model_tree import ModelTree, VariableInfo
 from .base import Filter, converts, nothing_matched
-from .patterns import SelectionError, layer_names, near_misses, one_meaning, text_matcher
+from .patterns import SelectionError, layer_names, near_misses, text_matcher, unambiguous_mask
 
 
 def name(pattern: str | re.Pattern[str]) -> Filter:
@@ -106,9 +106,9 @@ class _Name(Filter):
     def mask(self, tree: ModelTree) -> list[bool]:
         matches = text_matcher(self.pattern)
         stable = [matches(info.name) for info in tree.infos]
-        if tree.renumbered:
-            shown = [matches(text) for text in tree.shown]
-            stable = list(one_meaning(tree, repr(self), stable, shown))
+        if tree.keras_numbers_differ:
+            shown = [matches(text) for text in tree.keras_names]
+            stable = list(unambiguous_mask(tree, repr(self), stable, shown))
         if not any(stable):
             # Also inside `~` and `|`, where a typo would otherwise pass for "everything".
             raise nothing_matched(self, tree)
@@ -129,7 +129,7 @@ class _LayerType(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         classes = tuple(cls for one in self.classes for cls in (one, *_FAMILIES.get(one, ())))
-        inside = tree.beneath(n.layer for n in tree.nodes if isinstance(n.layer, classes))
+        inside = tree.inside(n.layer for n in tree.nodes if isinstance(n.layer, classes))
         return [hit or isinstance(info.layer, classes) for hit, info in zip(inside, tree.infos)]
 
     def hint(self, tree: ModelTree) -> str:
@@ -157,7 +157,7 @@ class _Kind(Filter):
             if one not in present:
                 raise SelectionError(
                     f"kind({one!r}): no variable of model {tree.model.name!r} is of that kind."
-                    f"{near_misses(one, present)} Its kinds: {shortened(list(present), 12)}"
+                    f"{near_misses(one, present)} Its kinds: {first_few(list(present), 12)}"
                 )
         return [info.kind in self.kinds for info in tree.infos]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from ..common.messages import did_you_mean, shortened
+from ..common.messages import did_you_mean, first_few
 from ..naming.model_tree import ModelTree
 
 
@@ -60,7 +60,9 @@ def text_matcher(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
     return lambda name: regex.search(name) is not None
 
 
-def one_meaning(tree: ModelTree, asked: str, stable: Sequence[bool], shown: Sequence[bool]) -> Sequence[bool]:
+def unambiguous_mask(
+    tree: ModelTree, asked: str, stable: Sequence[bool], shown: Sequence[bool]
+) -> Sequence[bool]:
     """Settles what a text means where Keras shows other layer names than the stable ones.
 
     Args:
@@ -88,10 +90,10 @@ def one_meaning(tree: ModelTree, asked: str, stable: Sequence[bool], shown: Sequ
 def _listed(tree: ModelTree, mask: Sequence[bool]) -> str:
     found = [
         info.name if info.name == shown else f"{info.name} (Keras: {shown})"
-        for info, shown, hit in zip(tree.infos, tree.shown, mask)
+        for info, shown, hit in zip(tree.infos, tree.keras_names, mask)
         if hit
     ]
-    return shortened(found)
+    return first_few(found)
 
 
 def near_misses(asked: str, candidates: Iterable[str]) -> str:
@@ -106,7 +108,7 @@ def near_misses(asked: str, candidates: Iterable[str]) -> str:
     candidates = list(dict.fromkeys(candidates))
     same = [name for name in candidates if text_matcher(asked.casefold())(name.casefold())]
     if same:
-        return f" Only the case differs from: {shortened(same)}."
+        return f" Only the case differs from: {first_few(same)}."
     plain = re.sub(r"[*?\[\]!^$.\\]", "", asked)
     return did_you_mean(plain, candidates, most=5)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from ..common.messages import shortened
+from ..common.messages import first_few
 from ..naming.model_tree import LayerNode, ModelTree
 from ..naming.stable_names import tree_of
 from .base import Filter, FilterLike, as_filter, nothing_matched
@@ -55,7 +55,7 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
     specs = [as_filter(spec) for spec in filters]
     if not tree.infos:
         raise SelectionError(f"model {model.name!r} has no variables to select from")
-    trains = tree.trainable()
+    trains = tree.trainable_mask()
     chosen: set[int] = set()
     for spec in specs:
         mask = spec.mask(tree)
@@ -69,14 +69,14 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
 
 
 def _only_frozen(spec: Filter, tree: ModelTree, mask: Sequence[bool]) -> str:
-    found = [(info, owner) for info, owner, hit in zip(tree.infos, tree.owners, mask) if hit]
-    names = shortened([info.name for info, _ in found])
+    found = [(info, owner) for info, owner, hit in zip(tree.infos, tree.owner_nodes, mask) if hit]
+    names = first_few([info.name for info, _ in found])
     frozen = dict.fromkeys(by for _, owner in found if (by := frozen_by(owner, tree)) is not None)
     if not frozen:
         why = "they never train by design, like moving statistics"
     else:
         why = (
-            f"`trainable = False` on {shortened(list(frozen))} freezes them; set it to True "
+            f"`trainable = False` on {first_few(list(frozen))} freezes them; set it to True "
             "(`layer.trainable = True`) and select again"
         )
     return f"{spec!r} matches only frozen variables of model {tree.model.name!r}, {names}: {why}"
@@ -87,7 +87,7 @@ def frozen_by(owner: LayerNode, tree: ModelTree) -> str | None:
     if not tree.model.trainable:
         return "the model itself"
     paths = {id(node.layer): node.path for node in tree.nodes}
-    for layer in (*owner.around, owner.layer):
+    for layer in (*owner.ancestors, owner.layer):
         if not layer.trainable:
             return f"{paths[id(layer)]!r}"
     return None

@@ -7,8 +7,8 @@ from typing import Any, Union
 
 import keras
 
-from ..common.arguments import real
-from ..common.messages import brief
+from ..common.arguments import real_number
+from ..common.messages import short_repr
 from ..filters.base import FilterLike, as_filter
 
 LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
@@ -40,7 +40,7 @@ class KernelDecay:
     value: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", real("value", self.value, at_least=0))
+        object.__setattr__(self, "value", real_number("value", self.value, at_least=0))
 
     def of(self, variable: keras.Variable) -> float:
         """The decay of one variable."""
@@ -86,19 +86,19 @@ class Group:
     def __post_init__(self) -> None:
         as_filter(self.where)
         if not isinstance(self.frozen, bool):
-            raise TypeError(f"`frozen` must be True or False, got {brief(self.frozen)}")
-        object.__setattr__(self, "lr_scale", real("lr_scale", self.lr_scale, at_least=0))
+            raise TypeError(f"`frozen` must be True or False, got {short_repr(self.frozen)}")
+        object.__setattr__(self, "lr_scale", real_number("lr_scale", self.lr_scale, at_least=0))
         if self.learning_rate is not None:
             rate = checked_rate("learning_rate", self.learning_rate)
             object.__setattr__(self, "learning_rate", rate)
             if self.lr_scale != 1.0:
                 raise ValueError(
-                    f"`lr_scale` is {self.lr_scale} and `learning_rate` is {brief(self.learning_rate)}: a "
-                    "group follows the optimizer's rate (`lr_scale`) or has one of its own "
-                    "(`learning_rate`); give one of them"
+                    f"`lr_scale` is {self.lr_scale} and `learning_rate` is "
+                    f"{short_repr(self.learning_rate)}: a group follows the optimizer's rate (`lr_scale`) or "
+                    "has one of its own (`learning_rate`); give one of them"
                 )
         if self.weight_decay is not None and not isinstance(self.weight_decay, KernelDecay):
-            decay = real("weight_decay", self.weight_decay, at_least=0)
+            decay = real_number("weight_decay", self.weight_decay, at_least=0)
             object.__setattr__(self, "weight_decay", decay)
         if self.optimizer is not None:
             check_optimizer("optimizer", self.optimizer)
@@ -127,7 +127,7 @@ def checked_rate(name: str, value: Any) -> LearningRate:
     """A learning rate: a number, as a float, or a schedule as it is."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return value
-    return real(name, value, at_least=0)
+    return real_number(name, value, at_least=0)
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
@@ -135,7 +135,7 @@ def check_optimizer(name: str, optimizer: Any) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             f"`{name}` must be a Keras optimizer, such as keras.optimizers.AdamW(1e-3), got "
-            f"{brief(optimizer)}"
+            f"{short_repr(optimizer)}"
         )
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(

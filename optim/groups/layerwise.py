@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ..common.arguments import real, whole
-from ..common.messages import brief, shortened
+from ..common.arguments import real_number, whole_number
+from ..common.messages import first_few, short_repr
 from ..filters.base import Filter, FilterLike, as_filter, nothing_matched
-from ..filters.by_layer import unit_of
+from ..filters.by_layer import outermost_layer
 from ..naming.model_tree import LayerNode, ModelTree
 from ..naming.stable_names import tree_of
 from .group import Group
@@ -70,7 +70,7 @@ def layerwise_decay(
     Reference: Bao et al. 2022, "BEiT: BERT pre-training of image transformers";
     `timm.optim.param_groups_layer_decay`.
     """
-    decay = real("decay", decay, above=0, at_most=1)
+    decay = real_number("decay", decay, above=0, at_most=1)
     tree = tree_of(model)
     levels: Sequence[FilterLike] = _depths(tree) if blocks is None else _checked(blocks, tree)
     top = len(levels) - 1
@@ -135,13 +135,13 @@ def discriminative(
     Reference: Howard & Ruder 2018, "Universal language model fine-tuning for text classification";
     fastai's `slice(lowest, highest)`.
     """
-    lowest, highest = real("lowest", lowest, above=0), real("highest", highest, above=0)
+    lowest, highest = real_number("lowest", lowest, above=0), real_number("highest", highest, above=0)
     if lowest > highest:
         raise ValueError(
             f"`lowest` {lowest:g} is above `highest` {highest:g}: the bottom of the model learns at "
             "`lowest`, the top at `highest`"
         )
-    groups = whole("groups", groups, at_least=1)
+    groups = whole_number("groups", groups, at_least=1)
     levels = _depths(tree_of(model))
     if groups > len(levels):
         raise ValueError(
@@ -168,7 +168,7 @@ class _Depth(Filter):
         return [info.name in self.names for info in tree.infos]
 
     def __repr__(self) -> str:
-        return f"depth({shortened(self.shown)})"
+        return f"depth({first_few(self.shown)})"
 
 
 def _merged(depths: Sequence[_Depth]) -> _Depth:
@@ -181,9 +181,9 @@ def _depths(tree: ModelTree) -> list[_Depth]:
     nodes = {id(node.layer): node for node in tree.nodes}
     units: dict[int, LayerNode] = {}
     names: dict[int, list[str]] = {}
-    for info, owner, trains in zip(tree.infos, tree.owners, tree.trainable()):
+    for info, owner, trains in zip(tree.infos, tree.owner_nodes, tree.trainable_mask()):
         if trains:
-            unit = nodes.get(id(unit_of(owner)), owner)  # the model itself is the one that is no node
+            unit = nodes.get(id(outermost_layer(owner)), owner)  # the model itself is the one that is no node
             units[id(unit.layer)] = unit
             names.setdefault(id(unit.layer), []).append(info.name)
     if not units:
@@ -218,7 +218,7 @@ def _checked(blocks: Sequence[FilterLike], tree: ModelTree) -> list[Filter]:
     if isinstance(blocks, str) or not isinstance(blocks, Sequence):
         raise TypeError(
             "`blocks` must be a list of filters, one for each depth from the bottom to the top, got "
-            f"{brief(blocks)}"
+            f"{short_repr(blocks)}"
         )
     if not blocks:
         raise ValueError("`blocks` is empty: give a filter for each depth, or None for one a layer")

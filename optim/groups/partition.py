@@ -7,7 +7,7 @@ from itertools import compress
 
 import keras
 
-from ..common.messages import brief, shortened
+from ..common.messages import first_few, short_repr
 from ..filters.base import Filter, FilterLike, as_filter, nothing_matched
 from ..filters.patterns import SelectionError
 from ..filters.selection import frozen_by
@@ -55,9 +55,9 @@ def partition(
     """
     settings = _checked_groups(groups)
     if rest not in REST:
-        raise ValueError(f"`rest` must be one of {_names(REST)}, got {brief(rest)}")
+        raise ValueError(f"`rest` must be one of {_names(REST)}, got {short_repr(rest)}")
     tree = tree_of(model)
-    trains = tree.trainable()
+    trains = tree.trainable_mask()
     owners: list[str | None] = [None] * len(tree.infos)
     overlaps: dict[tuple[str, str], list[str]] = {}
     for name, group in settings.items():
@@ -83,12 +83,12 @@ def partition(
 
 def _checked_groups(groups: Mapping[str, Group | FilterLike]) -> dict[str, Group]:
     if not isinstance(groups, Mapping):
-        raise TypeError(f"`groups` must be a dict of name -> Group or filter, got {brief(groups)}")
+        raise TypeError(f"`groups` must be a dict of name -> Group or filter, got {short_repr(groups)}")
     if not groups:
         raise ValueError("`groups` is empty: give at least one, such as {'all': optim.Group('*')}")
     for name in groups:
         if not isinstance(name, str) or not name:
-            raise ValueError(f"`groups` has the name {brief(name)}: names must be non-empty strings")
+            raise ValueError(f"`groups` has the name {short_repr(name)}: names must be non-empty strings")
     return {name: g if isinstance(g, Group) else Group(g) for name, g in groups.items()}
 
 
@@ -106,13 +106,13 @@ def _hits(name: str, where: Filter, tree: ModelTree, trains: Sequence[bool]) -> 
     # Moving statistics never train, and no filter need leave them out; a frozen layer contradicts the plan.
     barred: dict[str, str] = {}
     for index in found if len(hits) < len(found) else ():
-        by = None if trains[index] else frozen_by(tree.owners[index], tree)
+        by = None if trains[index] else frozen_by(tree.owner_nodes[index], tree)
         if by is not None:
             barred[tree.infos[index].name] = by
     if barred:
         raise SelectionError(
-            f"group {name!r} names frozen variables: {shortened(list(barred))}, by `trainable = False` on "
-            f"{shortened(list(dict.fromkeys(barred.values())))}. Set it to True and freeze in the plan "
+            f"group {name!r} names frozen variables: {first_few(list(barred))}, by `trainable = False` on "
+            f"{first_few(list(dict.fromkeys(barred.values())))}. Set it to True and freeze in the plan "
             "(`Group(..., frozen=True)`), or leave the layer out of the group"
         )
     if not hits:
@@ -135,13 +135,13 @@ def _settle_rest(
     names = [tree.infos[index].name for index in left]
     if rest == "error":
         raise SelectionError(
-            f"{len(left)} of {sum(trains)} trainable variables are in no group: {shortened(names)}. Add a "
+            f"{len(left)} of {sum(trains)} trainable variables are in no group: {first_few(names)}. Add a "
             'group for them, or pass `rest="freeze"` or `rest="train"`'
         )
     if "rest" in settings:
         raise ValueError(
             f"`groups` already has a group called 'rest', and `rest={rest!r}` needs that name for "
-            f"{shortened(names)}"
+            f"{first_few(names)}"
         )
     chosen = {id(tree.infos[index].variable) for index in left}
     settings["rest"] = Group(lambda info: id(info.variable) in chosen, frozen=rest == "freeze")
@@ -150,7 +150,7 @@ def _settle_rest(
 
 
 def _overlap_message(overlaps: Mapping[tuple[str, str], Sequence[str]]) -> str:
-    parts = [f"{one!r} and {other!r} share {shortened(names)}" for (one, other), names in overlaps.items()]
+    parts = [f"{one!r} and {other!r} share {first_few(names)}" for (one, other), names in overlaps.items()]
     return (
         f"`groups` overlap: {'; '.join(parts[:5])}. Each variable belongs to one group: narrow one of them, "
         "for instance with `&` and `~`"

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from ..common.arguments import real
-from ..common.messages import shortened
-from ..common.tables import aligned
+from ..common.arguments import real_number
+from ..common.messages import first_few
+from ..common.tables import align_columns
 from .group import Group
 
 
@@ -73,7 +73,7 @@ class Plan:
     def rescale(self, name: str, lr_scale: float) -> Plan:
         """The same plan with another scale for one group."""
         self.check_names([name])
-        scale = real("lr_scale", lr_scale, at_least=0)
+        scale = real_number("lr_scale", lr_scale, at_least=0)
         if self.groups[name].learning_rate is not None:
             raise ValueError(
                 f"group {name!r} has a learning rate of its own ({self.groups[name].rate_text}), which "
@@ -84,7 +84,7 @@ class Plan:
     def set_learning_rate(self, name: str, learning_rate: float) -> Plan:
         """The same plan with another rate for one group that has its own."""
         self.check_names([name])
-        rate = real("learning_rate", learning_rate, at_least=0)
+        rate = real_number("learning_rate", learning_rate, at_least=0)
         own = self.groups[name].learning_rate
         if own is None and self.groups[name].optimizer is not None:
             raise ValueError(
@@ -144,8 +144,8 @@ class Plan:
             f"{len(self.groups):,} groups, {len(self.order):,} variables, {count:,} parameters, "
             f"{trains:,} train"
         )
-        return "\n".join([*aligned(rows, right=(1, 2)), totals])
+        return "\n".join([*align_columns(rows, right=(1, 2)), totals])
 
 
 def _names(names: Mapping[str, Any] | Sequence[str]) -> str:
-    return shortened([repr(name) for name in names], limit=10)
+    return first_few([repr(name) for name in names], limit=10)

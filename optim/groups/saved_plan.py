@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ..common.messages import shortened
+from ..common.messages import first_few
 from .group import Group, KernelDecay
 from .plan import Plan
 
@@ -52,8 +52,8 @@ class SavedPlan:
         if shapes != [shape for _, shape in wanted]:
             raise ValueError(
                 f"`variables` are not those of the optimizer's plan: {len(wanted)} were saved, "
-                f"{shortened([f'{name} {shape}' for name, shape in wanted], 3)}, and it is built over "
-                f"{len(found)}, {shortened([f'{v.path} {tuple(v.shape)}' for v in found], 3)}. Make a new "
+                f"{first_few([f'{name} {shape}' for name, shape in wanted], 3)}, and it is built over "
+                f"{len(found)}, {first_few([f'{v.path} {tuple(v.shape)}' for v in found], 3)}. Make a new "
                 "plan with `optim.partition(model, ...)` and load the weights alone"
             )
         members: dict[str, dict[str, keras.Variable]] = {group: {} for group in self.groups}

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from ..common.messages import brief
-from ..common.tables import aligned
+from ..common.messages import short_repr
+from ..common.tables import align_columns
 from ..naming.stable_names import tree_of
 from .plan import Plan
 
@@ -69,11 +69,11 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Pla
         groups = {id(v): group for group, members in plan.members.items() for v in members.values()}
         _add(rows, "group", [groups.get(id(info.variable), "") for info in tree.infos])
     _add(rows, "state", ["trains" if id(info.variable) in trained else "frozen" for info in tree.infos])
-    if tree.names != list(tree.shown):
-        shown = zip(tree.names, tree.shown)
+    if tree.names != list(tree.keras_names):
+        shown = zip(tree.names, tree.keras_names)
         _add(rows, "name in Keras", ["" if keras_name == name else keras_name for name, keras_name in shown])
     totals = f"{len(tree.infos):,} variables, {total:,} parameters, {training:,} train"
-    return "\n".join([*aligned(rows, right=(2, 4)), totals])
+    return "\n".join([*align_columns(rows, right=(2, 4)), totals])
 
 
 def _add(rows: list[list[str]], heading: str, column: Iterable[str]) -> None:
@@ -90,13 +90,13 @@ def _identities(variables: Iterable[keras.Variable]) -> dict[int, keras.Variable
     if isinstance(variables, (str, keras.Variable)) or not isinstance(variables, Iterable):
         raise TypeError(
             "`variables` must be a list of variables, such as `select(model, 'conv')` returns, got "
-            f"{brief(variables)}"
+            f"{short_repr(variables)}"
         )
     found = {}
     for variable in variables:
         if not isinstance(variable, keras.Variable):
             raise TypeError(
-                f"`variables` must hold keras.Variable objects, got {brief(variable)}; filters go "
+                f"`variables` must hold keras.Variable objects, got {short_repr(variable)}; filters go "
                 "through `select(model, ...)`"
             )
         found[id(variable)] = variable

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..common.arguments import real, whole
-from ..common.messages import brief
+from ..common.arguments import real_number, whole_number
+from ..common.messages import short_repr
 from .lr_curve import LRCurve
 
 _SMOOTHING = 0.98
@@ -85,12 +85,14 @@ def lr_range_test(
     Reference: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3;
     fastai's `lr_find`.
     """
-    lowest, highest = real("lowest", lowest, above=0), real("highest", highest, above=0)
+    lowest, highest = real_number("lowest", lowest, above=0), real_number("highest", highest, above=0)
     if lowest >= highest:
         raise ValueError(f"`lowest` {lowest:g} must be below `highest` {highest:g}: the rates ascend")
-    steps = whole("steps", steps, at_least=3)
+    steps = whole_number("steps", steps, at_least=3)
     if not all(hasattr(step, name) for name in ("optimizer", "run", "state")):
-        raise TypeError(f"`step` must be a training step, such as a `loops.TrainStep`, got {brief(step)}")
+        raise TypeError(
+            f"`step` must be a training step, such as a `loops.TrainStep`, got {short_repr(step)}"
+        )
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
@@ -167,7 +169,7 @@ def _reading(data: Any) -> Iterator[Callable[[], Any]]:
     else:
         raise TypeError(
             "`data` must be a `loops.Batches`, a `tf.data.Dataset` or an iterator of one, got "
-            f"{brief(data)}: wrap arrays as `loops.Batches(x, y, batch_size)`"
+            f"{short_repr(data)}: wrap arrays as `loops.Batches(x, y, batch_size)`"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..common.arguments import real, whole
+from ..common.arguments import real_number, whole_number
 
 _ANNEALS = ("cos", "linear")
 
@@ -63,16 +63,16 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"`three_phase` must be True or False, got {three_phase!r}")
         if anneal not in _ANNEALS:
             raise ValueError(f"`anneal` must be 'cos' or 'linear', got {anneal!r}")
-        self.max_rate = real("max_rate", max_rate, above=0)
-        self.total_steps = whole("total_steps", total_steps, at_least=1)
-        self.warmup_fraction = real("warmup_fraction", warmup_fraction, at_least=0, at_most=1)
+        self.max_rate = real_number("max_rate", max_rate, above=0)
+        self.total_steps = whole_number("total_steps", total_steps, at_least=1)
+        self.warmup_fraction = real_number("warmup_fraction", warmup_fraction, at_least=0, at_most=1)
         if three_phase and self.warmup_fraction > 0.5:
             raise ValueError(
                 f"`warmup_fraction` must be at most 0.5 with `three_phase=True`, got {warmup_fraction!r}: "
                 "the second phase takes as many steps as the first"
             )
-        self.div_factor = real("div_factor", div_factor, at_least=1)
-        self.final_div_factor = real("final_div_factor", final_div_factor, at_least=1)
+        self.div_factor = real_number("div_factor", div_factor, at_least=1)
+        self.final_div_factor = real_number("final_div_factor", final_div_factor, at_least=1)
         self.anneal = anneal
         self.three_phase = three_phase
 
@@ -148,10 +148,10 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, max_rate: float, total_steps: int, *, cut_fraction: float = 0.1, ratio: float = 32.0
     ) -> None:
-        self.max_rate = real("max_rate", max_rate, above=0)
-        self.total_steps = whole("total_steps", total_steps, at_least=1)
-        self.cut_fraction = real("cut_fraction", cut_fraction, above=0, below=1)
-        self.ratio = real("ratio", ratio, at_least=1)
+        self.max_rate = real_number("max_rate", max_rate, above=0)
+        self.total_steps = whole_number("total_steps", total_steps, at_least=1)
+        self.cut_fraction = real_number("cut_fraction", cut_fraction, above=0, below=1)
+        self.ratio = real_number("ratio", ratio, at_least=1)
         if self.total_steps * self.cut_fraction < 1:
             raise ValueError(
                 f"`total_steps` {total_steps} leaves no step to rise in with `cut_fraction` "

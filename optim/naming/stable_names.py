@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import keras
 
-from ..common.messages import brief
-from .model_tree import ModelTree, VariableInfo, model_tree
+from ..common.messages import short_repr
+from .model_tree import ModelTree, VariableInfo
+from .model_walk import walk_model
 
 
 class NotBuiltError(ValueError):
@@ -72,9 +73,9 @@ def tree_of(model: keras.layers.Layer) -> ModelTree:
         hint = " (a class: call it to make a model)" if isinstance(model, type) else ""
         raise TypeError(
             "`model` must be a keras.Model or a keras.layers.Layer, "
-            f"got {brief(model)} of type {type(model).__name__}{hint}"
+            f"got {short_repr(model)} of type {type(model).__name__}{hint}"
         )
-    tree = model_tree(model)
+    tree = walk_model(model)
     waiting = [node.path for node in tree.nodes if not node.layer.built]
     # A built model may keep layers that it never calls; an unbuilt one may have all it needs.
     if (not tree.infos and not model.built) or (waiting and not (model.built and tree.infos)):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..common.messages import brief, shortened
+from ..common.messages import first_few, short_repr
 from ..gradients.sparse import Gradient, without_repeats
 from ..groups.group import check_optimizer
 from ..groups.plan import Plan
@@ -79,7 +79,7 @@ class GroupedOptimizer(GroupedState):
             )
         check_optimizer("optimizer", optimizer)
         if not isinstance(plan, (Plan, SavedPlan)):
-            raise TypeError(f"`plan` must be what `optim.partition` returns, got {brief(plan)}")
+            raise TypeError(f"`plan` must be what `optim.partition` returns, got {short_repr(plan)}")
         super().__init__(
             learning_rate=raw_learning_rate(optimizer),
             clipnorm=optimizer.clipnorm,
@@ -176,8 +176,8 @@ class GroupedOptimizer(GroupedState):
         strange = [getattr(v, "path", v.name) for v in variables if id(v) not in known]
         if strange:
             raise ValueError(
-                f"{len(strange)} variables are not in the optimizer's plan: {shortened(strange)}. The plan "
-                f"holds {shortened(list(self.plan.order))}; make one for this model with "
+                f"{len(strange)} variables are not in the optimizer's plan: {first_few(strange)}. The plan "
+                f"holds {first_few(list(self.plan.order))}; make one for this model with "
                 "`optim.partition(model, ...)`"
             )
         return [known[id(variable)] for variable in variables]
@@ -224,7 +224,7 @@ class GroupedOptimizer(GroupedState):
         if not work:
             raise ValueError(
                 "`grads` holds None alone: the loss depends on none of "
-                f"{shortened([member.name for member in members])}"
+                f"{first_few([member.name for member in members])}"
             )
         live = not (traced_again or tf.executing_eagerly())
         with tf.name_scope(self.name):

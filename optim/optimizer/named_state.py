@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..common.messages import shortened
+from ..common.messages import first_few
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -35,7 +35,7 @@ def check_state(saved: Shapes, wanted: Shapes) -> None:
         if name in saved and tuple(saved[name]) != tuple(shape)
     ]
     problems = {"missing from it": missing, "not in this plan": extra, "of another shape": other}
-    found = [f"{len(names)} {what} ({shortened(names)})" for what, names in problems.items() if names]
+    found = [f"{len(names)} {what} ({first_few(names)})" for what, names in problems.items() if names]
     if found:
         raise StateError(
             "the checkpoint's optimizer state is of another model or another plan: "

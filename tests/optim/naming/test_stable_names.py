@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from gradloop import optim
-from gradloop.optim.naming.model_tree import stable_layer_names
+from gradloop.optim.naming.layer_names import stable_layer_names
 
 L = keras.layers
 
