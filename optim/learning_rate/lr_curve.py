@@ -80,7 +80,7 @@ class LRCurve:
                 '`plot` needs matplotlib, which does not import here: pip install "gradloop[data]"'
             ) from error
         if axes is None:
-            axes = Figure(figsize=(7, 4.2), dpi=150, tree="constrained").subplots()
+            axes = Figure(figsize=(7, 4.2), dpi=150, layout="constrained").subplots()
         axes.plot(self.rates, self.losses, color="#9aa5b1", linewidth=1, label="loss of a batch")
         axes.plot(self.rates, self.smoothed, color="#0b6e99", linewidth=2, label="running mean")
         try:

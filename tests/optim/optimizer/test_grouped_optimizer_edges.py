@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 from gradloop.optim import Group, GroupedOptimizer, partition
+from gradloop.optim.gradients.sparse import where
 
 K = keras.optimizers
 L = keras.layers
@@ -236,6 +237,6 @@ def test_plan_lists_what_is_frozen():
 
 def test_where_keeps_rows():
     slices = tf.IndexedSlices(tf.constant([[np.nan]]), tf.constant([2]), tf.constant([4, 1]))
-    found = optim.sparse.where(tf.constant(False), slices)
+    found = where(tf.constant(False), slices)
     np.testing.assert_array_equal(found.values, [[0.0]])
     np.testing.assert_array_equal(found.indices, [2])
