@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop import loops, optim
+from gradloop import loops
 from gradloop.optim import Group, GroupedOptimizer, partition
 from gradloop.optim.gradients.sparse import where
 
