@@ -13,11 +13,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench import coordinator, figures, frozen, replicas, startup, tables, updates
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
-from bench.peers import BASE, INSTALL, PEERS, choose, interpreters
+from bench.child import Json
+from bench.peers import BASE, INSTALL, PEERS, Peer, choose, interpreters
+from shared.command_line import Parser, number, one_of
 
 PARTS = ("startup", "updates", "replicas", "frozen", "steps")
 EPILOG = """
@@ -42,60 +43,37 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     epilog = EPILOG.format(
         contenders="\n".join(f"  {peer.name:15s} {peer.about}" for peer in PEERS.values()),
         install="\n".join(f"  {group:11s} {how}" for group, how in INSTALL.items()),
     )
-    made = argparse.ArgumentParser(
-        description=__doc__, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = Parser(__doc__ or "", epilog)
+    positive = number(int, at_least=1)
     add = made.add_argument
     add("--network", action="append", choices=list(NETWORKS), help="repeatable; default: both")
-    add("--batch-size", type=_positive, nargs="+", default=[32, 128], help="default: 32 128")
-    add("--only", nargs="+", metavar="NAME", help="these contenders alone")
-    add("--rounds", type=_positive, default=7, help="turns for each contender; default: 7")
+    add("--batch-size", type=positive, nargs="+", default=[32, 128], metavar="N", help="default: 32 128")
+    add("--only", type=one_of(PEERS), nargs="+", metavar="NAME", help="these contenders alone")
+    add("--rounds", type=positive, default=7, metavar="N", help="turns for each contender; default: 7")
     blocks = ", ".join(f"{count} ({network})" for network, count in EXAMPLES_IN_BLOCK.items())
-    add(
-        "--steps",
-        type=_positive,
-        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples",
-    )
-    add(
-        "--seconds",
-        type=float,
-        default=0.5,
-        help="least length of a turn, filled with whole blocks; default: 0.5",
-    )
+    add("--steps", type=positive, metavar="N",
+        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples")
+    add("--seconds", type=float, default=0.5,
+        help="least length of a turn, filled with whole blocks; default: 0.5")
     add("--python", action="append", default=[], metavar="GROUP=PATH", help="a peer's interpreter")
-    add(
-        "--data",
-        metavar="FILE.npz",
-        help="x_train, y_train for the part steps; the others make their own; default: synthetic images",
-    )
-    add("--examples", type=_positive, default=60_000, help="synthetic examples; default: 60000")
+    add("--data", metavar="FILE.npz",
+        help="x_train, y_train for the part steps; the others make their own; default: synthetic images")
+    add("--examples", type=positive, default=60_000, metavar="N", help="synthetic examples; default: 60000")
     add("--json", type=Path, metavar="FILE", help="write all figures here as well")
-    add(
-        "--parts",
-        nargs="+",
-        choices=list(PARTS),
-        default=list(PARTS),
+    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
         help="what to time: import and help, the optimizer's update of large networks, steps on several "
-        "replicas and workers, frozen networks with a cache and without, training steps; default: all",
-    )
+        "replicas and workers, frozen networks with a cache and without, training steps; default: all")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark.
-
-    Args:
-        argv: arguments without the program's name; None for the command line's.
-
-    Returns:
-        0, or 1 where gradloop itself could not be measured.
-    """
+    """Runs the benchmark; gives 1 where gradloop itself could not be measured, else 0."""
     command = parser()
     options = command.parse_args(argv)
     try:
@@ -108,84 +86,80 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(str(error))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    report: dict[str, Any] = {"machine": machine(), "cases": [], "left_out": {}}
+    report: Json = {"machine": machine(), "cases": [], "left_out": {}}
     print(_describe(report["machine"]), flush=True)
-    if "startup" in options.parts:
-        try:
-            scripts = startup.programs(Path(__file__).parent)
-            times = startup.measure(pythons["tensorflow"], scripts)
-        except RuntimeError as error:
-            print(error, file=sys.stderr)
-        else:
-            print("", *times.lines(), sep="\n", flush=True)
-            report["startup"] = dataclasses.asdict(times)
-    if "updates" in options.parts:
-        _measure_updates(pythons["tensorflow"], options.rounds, report)
-    if "replicas" in options.parts:
-        _measure_replicas(pythons["tensorflow"], options.rounds, report)
-    if "frozen" in options.parts:
-        _measure_frozen(pythons["tensorflow"], options.rounds, report)
+    for part, measure in MEASURES.items():
+        if part in options.parts:
+            try:
+                measure(pythons["tensorflow"], options.rounds, report)
+            except RuntimeError as error:
+                print(f"{part} not measured: {error}", file=sys.stderr)
     status = 0
     if "steps" in options.parts:
-        _measure(cases, peers, pythons, options, report)
+        _measure_steps(cases, peers, pythons, options, report)
         status = int(any(peer.name == BASE for peer in peers) and BASE in report["left_out"])
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return status
 
 
-def _measure_updates(python: str, rounds: int, report: dict[str, Any]) -> None:
-    folder = str(Path(__file__).parent)
+def _measure_startup(python: str, rounds: int, report: Json) -> None:
+    times = startup.measure(python, startup.programs(Path(__file__).parent))
+    print("", *times.lines(), sep="\n", flush=True)
+    report["startup"] = dataclasses.asdict(times)
+
+
+def _measure_updates(python: str, rounds: int, report: Json) -> None:
     report["updates"] = []
-    try:
-        report["plan_s"] = updates.plan_seconds(python, folder)
-        print("", updates.plan_line(report["plan_s"]), sep="\n", flush=True)
-        for network, optimizer in updates.CASES:
-            found = updates.measure(python, network, optimizer, rounds, folder)
-            print("", updates.report(network, optimizer, found), sep="\n", flush=True)
-            contenders = [dataclasses.asdict(one) for one in found]
-            report["updates"].append(
-                {"network": network, "optimizer": optimizer, "contenders": contenders}
-            )
-    except RuntimeError as error:
-        print(f"updates not measured: {error}", file=sys.stderr)
+    report["plan_s"] = updates.plan_seconds(python)
+    print("", updates.plan_line(report["plan_s"]), sep="\n", flush=True)
+    for network, optimizer in updates.CASES:
+        found = updates.measure(python, network, optimizer, rounds)
+        print("", updates.report(network, optimizer, found), sep="\n", flush=True)
+        contenders = [dataclasses.asdict(one) for one in found]
+        report["updates"].append({"network": network, "optimizer": optimizer, "contenders": contenders})
 
 
-def _measure_replicas(python: str, rounds: int, report: dict[str, Any]) -> None:
-    folder = str(Path(__file__).parent)
-    found = []
+def _measure_replicas(python: str, rounds: int, report: Json) -> None:
+    found: list[replicas.Case] = []
     try:
         for network in replicas.NETWORKS:
             for count in replicas.REPLICAS:
-                found.append(replicas.measure(python, network, count, rounds, folder))
-            found.append(replicas.measure_workers(python, network, rounds, folder))
-    except RuntimeError as error:
-        print(f"replicas not measured: {error}", file=sys.stderr)
-    if found:
-        print("", replicas.report(found), sep="\n", flush=True)
-    report["replicas"] = [dataclasses.asdict(one) for one in found]
+                found.append(replicas.measure(python, network, count, rounds))
+            found.append(replicas.measure_workers(python, network, rounds))
+    finally:  # with what there is
+        if found:
+            print("", replicas.report(found), sep="\n", flush=True)
+        report["replicas"] = [dataclasses.asdict(one) for one in found]
 
 
-def _measure_frozen(python: str, rounds: int, report: dict[str, Any]) -> None:
-    found = []
+def _measure_frozen(python: str, rounds: int, report: Json) -> None:
+    found: list[frozen.Case] = []
     try:
         for case in frozen.CASES:
-            found.append(frozen.measure(python, case, rounds, str(Path(__file__).parent)))
-    except RuntimeError as error:
-        print(f"frozen not measured: {error}", file=sys.stderr)
-    if found:
-        print("", frozen.report(found), sep="\n", flush=True)
-    report["frozen"] = [dataclasses.asdict(one) for one in found]
+            found.append(frozen.measure(python, case, rounds))
+    finally:
+        if found:
+            print("", frozen.report(found), sep="\n", flush=True)
+        report["frozen"] = [dataclasses.asdict(one) for one in found]
 
 
-def _measure(
+MEASURES = {
+    "startup": _measure_startup,
+    "updates": _measure_updates,
+    "replicas": _measure_replicas,
+    "frozen": _measure_frozen,
+}
+
+
+def _measure_steps(
     cases: Sequence[Case],
-    peers: Sequence[Any],
+    peers: Sequence[Peer],
     pythons: dict[str, str],
     options: argparse.Namespace,
-    report: dict[str, Any],
+    report: Json,
 ) -> None:
-    judged = []
+    verdicts = []
     left_out: dict[str, str] = report["left_out"]
     for case in cases:
         print(f"\n{case.title}", file=sys.stderr, flush=True)
@@ -199,10 +173,10 @@ def _measure(
             print(f"\n{tables.results_table(case, results)}", flush=True)
         ratios = figures.to_base(results)
         found = figures.verdicts(case.network, case.batch_size, results)
-        judged += [(case, verdict) for verdict in found]
+        verdicts += [(case, verdict) for verdict in found]
         report["cases"].append(
             {
-                **case.to_json(),
+                **dataclasses.asdict(case),
                 "contenders": [
                     {
                         **dataclasses.asdict(result),
@@ -214,7 +188,7 @@ def _measure(
                 "wanted": [{**dataclasses.asdict(v), "result": v.word} for v in found],
             }
         )
-    print(f"\n{tables.verdict_table(judged)}")
+    print(f"\n{tables.verdict_table(verdicts)}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
 
@@ -238,7 +212,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     ]
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Json:
     """Processor, cores this process may use, load and date, for the record."""
     model = platform.processor() or platform.machine()
     try:
@@ -256,16 +230,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _describe(found: dict[str, Any]) -> str:
+def _describe(found: Json) -> str:
     text = f"{found['processor']}, {found['cores']} cores, load {found['load']:.1f}"
     return text + (": BUSY, expect noise" if found["load"] > 0.5 else "")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: wanted at least 1")
-    return value
 
 
 if __name__ == "__main__":

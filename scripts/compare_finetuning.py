@@ -2,9 +2,9 @@
 """Compares ways to fine-tune a network: the head alone, one rate for all layers, a rate for each run of
 layers, gradual unfreezing, and the last two together; each several times, as a table, CSV and a picture.
 
-All ways start from the same weights and a head that was trained first, and share everything else: order,
-augmentation, epochs, warm-up, averaged weights, the epoch that was best on the validation images. The test
-images are looked at once a run, by that epoch's weights, and choose nothing.
+All ways start from the same weights and a head that was trained first. Order, augmentation, epochs, warm-up,
+averaged weights and the choice of the epoch, by the validation images, are the same for all. The test images
+are looked at once a run, by that epoch's weights, and choose nothing.
 """
 
 from __future__ import annotations
@@ -12,22 +12,29 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import curves
-import photos
-from bench.tables import table
-from command_line import Parser, check_writable, number, one_of, quiet_import, refusing, shown
-from datasets import DataError
-from transfer import LOSS, Recipe, add_network_options, backbone, fine_tune
+from shared import photos, plots
+from shared.command_line import (
+    Parser,
+    check_writable,
+    log_folder,
+    number,
+    one_of,
+    quiet_import,
+    refusing,
+    shown,
+    tensorboard,
+)
+from shared.digit_images import DataError
+from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
+from shared.tables import table
 
-# For each way: what trains, whether rates differ, whether it unfreezes by and by.
+# For each way: what trains, whether rates differ, whether it unfreezes gradually.
 WAYS = {
     "head": ("head", False, False),
     "uniform": ("*", False, False),
@@ -91,7 +98,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
 
     from gradloop import loops, models, optim
 
-    import augmentation
+    from shared import augmentation
 
     started = time.perf_counter()
     where, differ, unfreezes = WAYS[way]
@@ -110,21 +117,21 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     )
     test = loops.Batches(*data.test, 128, shuffle=False)
     accuracy = loops.evaluate(loops.EvalStep(model, LOSS, ["accuracy"]), test)["accuracy"]
-    place = int(np.argmax(history["val_accuracy"]))
+    epoch = int(np.argmax(history["val_accuracy"]))
     seconds = time.perf_counter() - started
-    return Result(way, seed, history["val_accuracy"][place], accuracy, place + 1, round(seconds, 1))
+    return Result(way, seed, history["val_accuracy"][epoch], accuracy, epoch + 1, round(seconds, 1))
 
 
 def summary(results: Sequence[Result]) -> str:
     """The table on screen: mean and standard deviation of each way."""
     rows = []
     for way in dict.fromkeys(result.way for result in results):
-        some = [result for result in results if result.way == way]
-        cells = [way, str(len(some))]
-        for values in ([one.validation for one in some], [one.test for one in some]):
+        runs = [result for result in results if result.way == way]
+        cells = [way, str(len(runs))]
+        for values in ([one.validation for one in runs], [one.test for one in runs]):
             spread = f"{np.std(values, ddof=1):.2%}" if len(values) > 1 else "-"
             cells += [f"{np.mean(values):.2%}", spread]
-        rows.append([*cells, f"{np.mean([one.seconds for one in some]):.0f}"])
+        rows.append([*cells, f"{np.mean([one.seconds for one in runs]):.0f}"])
     return table(["way", "runs", "validation", "deviation", "test", "deviation", "seconds"], rows)
 
 
@@ -134,16 +141,16 @@ def write_csv(results: Sequence[Result], path: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for result in results:
-            row: dict[str, Any] = dataclasses.asdict(result)
+            row = dataclasses.asdict(result)
             writer.writerow(row | {name: f"{row[name]:.4f}" for name in ("validation", "test")})
 
 
 def main() -> None:
-    """Runs all ways, and says where the figures are."""
+    """Runs all ways, and prints where the figures are."""
     args = parse()
-    log_dir = args.log_dir or Path("runs") / time.strftime("finetuning-%Y%m%d-%H%M%S")
+    log_dir = log_folder(args.log_dir, "finetuning")
     figures, picture = args.csv or log_dir / "finetuning.csv", args.picture or log_dir / "finetuning.png"
-    for option, folder in (("--log-dir", log_dir), ("--csv", figures.parent), ("--picture", picture.parent)):
+    for option, folder in (("--csv", figures.parent), ("--picture", picture.parent)):
         check_writable(option, folder)
     with quiet_import():
         from gradloop import loops, optim
@@ -166,10 +173,10 @@ def main() -> None:
                   f"test {last.test:.2%}, {last.seconds:.0f} s", flush=True)
             write_csv(results, figures)
     print(f"\n{summary(results)}\n\nFigures      {shown(figures)}")
-    print(f"TensorBoard  {shown(Path(sys.executable).with_name('tensorboard'))} --logdir {shown(log_dir)}")
+    print(f"TensorBoard  {tensorboard(log_dir)}")
     title = f"{args.backbone} on {data.name}: test accuracy (%), runs and mean"
     by_way = {way: [one.test for one in results if one.way == way] for way in args.ways}
-    curves.say(picture, lambda path: curves.dots(by_way, path, title))
+    plots.save(picture, lambda path: plots.dots(by_way, path, title))
 
 
 if __name__ == "__main__":

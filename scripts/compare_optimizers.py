@@ -4,32 +4,32 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import curves
-import datasets
-from bench.tables import table
-from command_line import (
+from shared import digit_images, plots
+from shared.command_line import (
     Parser,
     assignment,
-    check_writable,
+    log_folder,
     number,
     one_of,
     quiet_import,
     refusing,
-    shown,
+    tensorboard,
 )
-from train_lenet import OPTIMIZERS
+from shared.lenet_options import OPTIMIZERS, add_lenet_options
+from shared.tables import table
+
+if TYPE_CHECKING:
+    from gradloop import loops
 
 NAMES = ("sgd", "momentum", "nag", "adagrad", "adadelta", "rmsprop", "adam")
-COLOURS = dict(zip(NAMES, curves.PALETTE, strict=True))
+COLOURS = dict(zip(NAMES, plots.PALETTE, strict=True))
 VALIDATION_SHARE = 0.2
 BEST = "best/val_accuracy"
 EXAMPLES = """examples:
@@ -48,22 +48,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
     parser = Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
-    add("--data", default="digits", metavar="digits|mnist|FILE.npz|FOLDER",
-        help="what to learn (default: digits, which needs no download); a FOLDER has one "
-        "sub-folder of images per class")
+    add_lenet_options(parser, "--data", "--batch-size", "--epochs", "--seed", "--log-dir")
     add("--optimizers", type=one_of(NAMES), nargs="+", default=list(NAMES), metavar="NAME",
         help=f"which of {', '.join(NAMES)} (default: all)")
     add("--learning-rate", type=assignment(NAMES, number(float, above=0)), action="append", default=[],
         metavar="NAME=RATE", help="another rate for one optimizer; repeat it for more (default: "
         f"{', '.join(f'{name}={OPTIMIZERS[name][2]:g}' for name in NAMES)})")
-    add("--batch-size", type=number(int, at_least=1), default=64, metavar="N",
-        help="images a step (default: 64)")
-    add("--epochs", type=number(int, at_least=1), default=15, metavar="N",
-        help="passes over the training images, for each optimizer (default: 15)")
-    add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
-        help="of weights and order: the same seed gives the same numbers (default: 0)")
-    add("--log-dir", type=Path, metavar="FOLDER",
-        help="where the TensorBoard logs and the picture go (default: runs/optimizers-TIME)")
     args = parser.parse_args(argv)
     args.optimizers = list(dict.fromkeys(args.optimizers))
     for name, _ in args.learning_rate:
@@ -94,7 +84,12 @@ def split(images: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def train(
-    step: Any, images: Any, validation: Any, epochs: int, log_dir: Path, hparams: dict[str, Any]
+    step: loops.TrainStep,
+    images: loops.Batches,
+    validation: loops.Batches,
+    epochs: int,
+    log_dir: Path,
+    hparams: dict[str, Any],
 ) -> Run:
     """Trains with one optimizer, logged as one session of TensorBoard's HPARAMS tab."""
     import keras
@@ -164,17 +159,16 @@ def results(rates: dict[str, float], runs: dict[str, Run]) -> str:
 
 
 def main() -> None:
-    """Trains with each optimizer, prints the table, and says where the picture and the logs are."""
+    """Trains with each optimizer, prints the table, and prints where the picture and the logs are."""
     args = parse()
     rates = {name: OPTIMIZERS[name][2] for name in args.optimizers} | dict(args.learning_rate)
-    log_dir = args.log_dir or Path("runs") / time.strftime("optimizers-%Y%m%d-%H%M%S")
-    check_writable("--log-dir", log_dir)
+    log_dir = log_folder(args.log_dir, "optimizers")
     with quiet_import():
         import keras
 
         from gradloop import loops, models
-    with refusing(datasets.DataError):
-        data = datasets.load(args.data)
+    with refusing(digit_images.DataError):
+        data = digit_images.load(args.data)
     rest, held_out = split(len(data.y_train))
     images = loops.Batches(data.x_train[rest], data.y_train[rest], args.batch_size, seed=args.seed)
     validation = loops.Batches(data.x_train[held_out], data.y_train[held_out], 256, shuffle=False)
@@ -200,16 +194,15 @@ def main() -> None:
             break
 
     print(f"\n{results(rates, runs)}\n")
-    tensorboard = shown(Path(sys.executable).with_name("tensorboard"))
-    print(f"TensorBoard  {tensorboard} --logdir {shown(log_dir)}")
+    print(f"TensorBoard  {tensorboard(log_dir)}")
     drawn = {name: run for name, run in runs.items() if run.history}
     if drawn:
         labels = {f"{name} at {rates[name]:g}{', ' * bool(run.note)}{run.note}": run.history
                   for name, run in drawn.items()}
         title = f"LeNet-5 on {data.name}, {args.batch_size} images a step"
         colours = [COLOURS[name] for name in drawn]
-        curves.say(
-            log_dir / "optimizers.png", lambda picture: curves.compare(labels, colours, picture, title)
+        plots.save(
+            log_dir / "optimizers.png", lambda picture: plots.compare(labels, colours, picture, title)
         )
 
 

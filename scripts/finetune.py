@@ -11,26 +11,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
-import digits_transfer
-import photos
-from augmentation import PHOTOS
-from command_line import (
+from shared import digits_transfer, photos
+from shared.augmentation import PHOTOS
+from shared.command_line import (
     Parser,
     below_here,
     check_writable,
+    keras_file,
+    log_folder,
     number,
     one_of,
     quiet_import,
     refuse,
     refusing,
     shown,
+    tensorboard,
 )
-from datasets import DataError
-from transfer import LOSS, Recipe, add_network_options, backbone, fine_tune
-from what_trains import settle_unfreeze, stages, what_trains
+from shared.digit_images import DataError
+from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
+from shared.what_trains import settle_unfreeze, stages, what_trains
 
 DIGITS = "digits"
 EXAMPLES = """examples:
@@ -98,7 +99,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weight-decay", type=number(float, at_least=0), default=usual.weight_decay, metavar="RATE",
         help=f"decoupled weight decay of kernels (default: {usual.weight_decay:g})")
     add("--ema", type=number(float, at_least=0, below=1), default=usual.ema, metavar="MOMENTUM",
-        help=f"of the averaged weights, which are evaluated and kept (default: {usual.ema:g}; 0 for none)")
+        help=f"of the averaged weights, which are evaluated and saved (default: {usual.ema:g}; 0 for none)")
     add("--examples", type=number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
         help=f"digits 5 to 9 to learn from (default: {digits_transfer.EXAMPLES})")
     add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
@@ -135,10 +136,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Fine-tunes, evaluates, saves, and says where everything is."""
+    """Fine-tunes, evaluates, saves, and prints where everything is."""
     args = parse()
-    log_dir = args.log_dir or Path("runs") / time.strftime("finetune-%Y%m%d-%H%M%S")
-    check_writable("--log-dir", log_dir)
+    log_dir = log_folder(args.log_dir, "finetune")
     if args.data == DIGITS:
         digits_transfer.run(
             args.examples, args.epochs or digits_transfer.EPOCHS, args.batch_size, args.seed, log_dir
@@ -149,10 +149,7 @@ def main() -> None:
 
 def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     """Fine-tunes a network of keras.applications."""
-    model_file = args.save or log_dir / "model.keras"
-    if model_file.suffix != ".keras" or model_file.is_dir():
-        refuse(f"--save: wanted the name of a .keras file, got {model_file}")
-    check_writable("--save", model_file.parent)
+    model_file = keras_file(args.save, log_dir / "model.keras")
     if not args.data.startswith("tfds:") and not Path(args.data).expanduser().exists():
         refuse(f"--data {args.data}: no such file or folder (--help says what it takes)")
     if args.cache and args.cache != "memory":
@@ -162,9 +159,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
 
         from gradloop import loops, models, optim
 
-        import augmentation
-        import curves
-        import model_card
+        from shared import augmentation, model_card, plots
 
     with refusing(ValueError, TimeoutError, option="--devices", parameter="spec"):
         strategy = loops.strategy(args.devices)
@@ -194,7 +189,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
             model, trained, data.train, data.validation, recipe,
             transform=augmentation.photos(args.augment, args.size), cache=args.cache,
             best=log_dir / "best.weights.h5",
-            callbacks=[loops.ProgressBar(), loops.TensorBoard(str(log_dir))], say=print,
+            callbacks=[loops.ProgressBar(), loops.TensorBoard(str(log_dir))], log=print,
         )
         result = loops.evaluate(
             loops.EvalStep(model, LOSS, ["accuracy"]), loops.Batches(*data.test, 128, shuffle=False)
@@ -208,11 +203,10 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
         best = f"; validation {max(watched):.2%} in epoch {watched.index(max(watched)) + 1}, the best"
     print(f"\nTest accuracy {result['accuracy']:.2%} (loss {result['loss']:.4f}) on {len(data.test[1]):,} "
           f"images that chose nothing{best}\n")
-    tensorboard = shown(Path(sys.executable).with_name("tensorboard"))
-    print(f"TensorBoard  {tensorboard} --logdir {shown(log_dir)}")
+    print(f"TensorBoard  {tensorboard(log_dir)}")
     title = f"{args.backbone} on {data.name}: {result['accuracy']:.2%} right"
     if watched:
-        curves.say(log_dir / "curves.png", lambda picture: curves.draw(history, picture, title, "validation"))
+        plots.save(log_dir / "curves.png", lambda picture: plots.draw(history, picture, title, "validation"))
     predict = Path(__file__).with_name("predict.py")
     print(f"Predict      {shown(Path(sys.executable))} {shown(predict)} {below_here(model_file)} IMAGE...")
 

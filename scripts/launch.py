@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from command_line import Parser, number, refuse
+from shared.command_line import Parser, number, refuse
 
 EXAMPLES = """examples:
   launch.py --workers 2 scripts/train_lenet.py --strategy multiworker --epochs 3
@@ -73,7 +73,7 @@ class Task:
         shows_bars: whether lines that are written over, as progress bars are, pass; else their last does.
     """
 
-    def __init__(self, name: str, command: list[str], config: dict[str, Any], shows_bars: bool) -> None:
+    def __init__(self, name: str, command: list[str], config: dict[str, object], shows_bars: bool) -> None:
         self.name = name
         self._shows_bars = shows_bars
         environment = {**os.environ, "TF_CONFIG": json.dumps(config), "PYTHONUNBUFFERED": "1"}
@@ -122,8 +122,8 @@ class Task:
 
 def start(addresses: dict[str, list[str]], command: list[str], tasks: list[Task]) -> None:
     """Starts one task for each address; `tasks` holds those that run, whatever interrupts it."""
-    for kind, some in addresses.items():
-        for index in range(len(some)):
+    for kind, own in addresses.items():
+        for index in range(len(own)):
             config = {"cluster": addresses, "task": {"type": kind, "index": index}}
             name = kind if kind == "chief" else f"{kind} {index}"
             tasks.append(Task(name, command, config, shows_bars=not tasks))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Says what is on pictures, with a classifier that train_lenet.py, finetune.py or Keras has saved.
+"""Names what is on pictures, with a classifier that train_lenet.py, finetune.py or Keras has saved.
 
 One line a file: its name, then the likeliest classes. The names of the classes and the range of pixels come
 from the card beside the model, MODEL.json, which the training scripts write; --classes and --highest
@@ -22,11 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import image_files
-import model_card
-import saved_classifier
-from array_files import DataError
-from command_line import Parser, check_writable, number, quiet_import, refuse, refusing
+from shared import image_files, model_card, saved_classifier
+from shared.array_files import DataError
+from shared.command_line import Parser, check_writable, number, quiet_import, refuse, refusing
 
 EXAMPLES = """examples:
   predict.py cats.keras holiday/                 every image file in the folder, not in folders below

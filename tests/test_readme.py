@@ -27,7 +27,7 @@ def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_and_commands_exist() -> None:
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    named = re.findall(r"(?:\./)?(scripts/\w+\.(?:py|sh))", README)
+    named = re.findall(r"(?:\./)?(scripts/[\w/]+\.(?:py|sh))", README)
     assert {"docs/quickstart.png", "scripts/quickstart.sh"} <= {*linked, *named}
     missing = [path for path in {*linked, *named} if not (ROOT / path).exists()]
     assert not missing
@@ -35,6 +35,6 @@ def test_files_and_commands_exist() -> None:
 
 def test_options_shown_are_options() -> None:
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--help", "--logdir", "--ntasks"}
-    scripts = ("train_lenet.py", "launch.py", "finetune.py", "predict.py")
-    source = "".join(Path(ROOT, "scripts", name).read_text() for name in scripts)
+    names = ("train_lenet.py", "launch.py", "finetune.py", "predict.py", "shared/lenet_options.py")
+    source = "".join(Path(ROOT, "scripts", name).read_text() for name in names)
     assert [option for option in sorted(used) if f'"{option}"' not in source] == []

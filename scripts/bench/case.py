@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -41,27 +39,9 @@ class Case:
         """Network and batch as they stand in the tables."""
         return f"{NETWORKS[self.network]}, batch {self.batch_size}"
 
-    def to_json(self) -> dict[str, Any]:
-        """The case as plain values, for a worker's command line."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Case:
-        """The inverse of `to_json`."""
-        return cls(**values)
-
 
 def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: int) -> int:
-    """Length of a block: at most one epoch, in whole device calls unless it was asked for.
-
-    Args:
-        network: a key of `NETWORKS`.
-        wanted: steps asked for, or None for the default of the network.
-        examples: examples in the data.
-        batch_size: examples a step.
-
-    Returns:
-        The number of steps, at least 1.
+    """Steps of a block: at most one epoch, in whole device calls unless a number was asked for.
 
     Raises:
         ValueError: if the data does not fill one batch.

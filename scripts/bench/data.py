@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from shared import array_files
 
 CLASSES = 10
 SIDE = 28
@@ -20,8 +21,7 @@ def load(network: str, examples: int, path: str | None) -> tuple[np.ndarray, np.
         path: an `.npz` file with `x_train` and `y_train`, or None.
 
     Returns:
-        float32 images of shape `[n, 784]` or `[n, 28, 28, 1]`, mostly in 0 to 1, and int64 labels
-        of shape `[n]`.
+        float32 images `[n, 784]` or `[n, 28, 28, 1]` in 0 to 1, and int64 labels `[n]`.
     """
     images, labels = synthetic(examples) if path is None else from_file(path)
     shape = (-1, SIDE * SIDE) if network == "softmax" else (-1, SIDE, SIDE, 1)
@@ -31,8 +31,8 @@ def load(network: str, examples: int, path: str | None) -> tuple[np.ndarray, np.
 def synthetic(examples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Ten fixed random shapes, each pixel flipped with a chance of 5% and of random brightness.
 
-    About as bright as handwritten digits, so the same learning rate trains, and learnable, so a
-    contender that does not really train shows.
+    About as bright as handwritten digits, so that the same learning rate trains, and learnable, so that a
+    contender that does not train is found out.
 
     Args:
         examples: number of examples.
@@ -58,46 +58,13 @@ def synthetic(examples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_file(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads `x_train` and `y_train` from an `.npz` file; integer pixels are divided by 255.
-
-    Args:
-        path: the file.
-
-    Returns:
-        float32 images `[n, 28, 28]` and int64 labels `[n]`.
-
-    Raises:
-        ValueError: if the file cannot be read, lacks a key, or holds something else.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"`data` names {path}, which is not a file")
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ValueError("it holds one array without a name")
-            missing = {"x_train", "y_train"} - set(archive.files)
-            if missing:
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            images, labels = archive["x_train"], archive["y_train"]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"`data` names {path}, but it cannot be used: {error}; "
-            "wanted: an .npz file with the arrays x_train and y_train"
-        ) from error
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or len(images) != len(labels):
-        raise ValueError(
-            f"`data` names {path}: x_train has shape {images.shape} and y_train {labels.shape}; "
-            "wanted [n, 28, 28] and [n]"
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise ValueError(
-            f"`data` names {path}: y_train is {labels.dtype} of shape {labels.shape}; "
-            "wanted whole numbers of shape [n]"
-        )
-    if labels.min(initial=0) < 0 or labels.max(initial=0) >= CLASSES:
-        raise ValueError(f"`data` names {path}: labels must lie in 0 to {CLASSES - 1}")
-    scale = 255.0 if np.issubdtype(images.dtype, np.integer) else 1.0
-    return images.astype(np.float32) / np.float32(scale), labels.astype(np.int64)
+    """Float32 images `[n, 28, 28]` in 0 to 1 and int64 labels `[n]` from an `.npz` file; `DataError` else."""
+    arrays = array_files.read(Path(path), ["x_train", "y_train"])
+    images, labels = arrays["x_train"], arrays["y_train"]
+    fits = images.shape[1:] in ((SIDE, SIDE), (SIDE, SIDE, 1))
+    array_files.check_images(f"{path}: x_train", images, fits, "(n, 28, 28) or (n, 28, 28, 1)")
+    array_files.check_labels(f"{path}: y_train", labels, len(images))
+    if labels.max() >= CLASSES:
+        raise array_files.DataError(f"{path}: y_train has label {labels.max()}; wanted 0 to {CLASSES - 1}")
+    white = np.float32(array_files.value_of_white(path, {"x_train": images}))
+    return images.reshape(-1, SIDE, SIDE).astype(np.float32) / white, labels.astype(np.int64)

@@ -65,13 +65,38 @@ class Result:
         return statistics.median(self.us_per_step)
 
 
+def verdict(value: float, wanted: float, hoped: float | None = None, *, most: bool = False) -> str:
+    """What became of a wanted figure: `"missed"`, `"met"`, or `"reached"` (what was hoped for).
+
+    Args:
+        value: as it is shown, so rounded where that is.
+        wanted: the least that is wanted.
+        hoped: more than that.
+        most: whether `wanted` and `hoped` are the most that is wanted instead.
+
+    Example:
+        >>> verdict(2.6, 2.5, hoped=3.0), verdict(1.06, 1.05, most=True)
+        ('met', 'missed')
+    """
+    if most:
+        value, wanted, hoped = -value, -wanted, None if hoped is None else -hoped
+    if value < wanted:
+        return "missed"
+    return "reached" if hoped is not None and value >= hoped else "met"
+
+
+def wanted_text(wanted: float, most: bool = False) -> str:
+    """What `verdict` compares with, for the tables."""
+    return f"{'<=' if most else '>='} {wanted:g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """One wanted figure and what became of it.
+    """A ratio of times that was wanted, and what became of it.
 
     Args:
         against: the peer.
-        ratio: the measured ratio.
+        ratio: the peer's time over gradloop's.
         at_least: the least (or, for a limit, the most) that is wanted.
         reach_for: what is hoped for; None for a limit.
         limit: whether `ratio` is gradloop's time over the peer's and must not exceed `at_least`.
@@ -85,34 +110,15 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """`"missed"`, `"met"`, or `"reached"` (what was hoped for).
-
-        Example:
-            >>> Verdict("fit", 2.6, at_least=2.5, reach_for=3.0).word
-            'met'
-        """
-        if self.limit:
-            return "met" if self.ratio <= self.at_least else "missed"
-        if self.ratio < self.at_least:
-            return "missed"
-        return "reached" if self.reach_for is not None and self.ratio >= self.reach_for else "met"
+        """As `verdict` says it."""
+        return verdict(self.ratio, self.at_least, self.reach_for, most=self.limit)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    """Median over rounds of the ratio within each round.
+    """Median over rounds of the ratio within each round, so both need as many values, one at least.
 
     Two blocks of one round ran within seconds of each other, so a machine that slows down for a
     while slows both and leaves their ratio alone; a ratio of medians lacks this.
-
-    Args:
-        numerator: one value a round.
-        denominator: one value a round.
-
-    Returns:
-        The median ratio.
-
-    Raises:
-        ValueError: if the numbers of rounds differ or are 0.
 
     Example:
         >>> ratio([2.0, 40.0, 6.0], [1.0, 20.0, 2.0])
@@ -136,16 +142,7 @@ def to_base(results: Iterable[Result]) -> dict[str, float]:
 
 
 def verdicts(network: str, batch_size: int, results: Iterable[Result]) -> list[Verdict]:
-    """The wanted figures of a case that were measured, each with its ratio.
-
-    Args:
-        network: `"softmax"` or `"lenet5"`.
-        batch_size: examples a step.
-        results: the contenders' results on this case.
-
-    Returns:
-        Targets in the order of `TARGETS`, then limits.
-    """
+    """The wanted figures of a case that were measured: targets in the order of `TARGETS`, then limits."""
     by_name = {result.name: result for result in results}
     if BASE not in by_name:
         return []

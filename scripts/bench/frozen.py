@@ -8,19 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .figures import ratio
+from . import child
+from .figures import ratio, verdict, wanted_text
 from .frozen_contenders import OPTIMIZERS, Settings
-from .tables import table
+from shared.tables import table
 
 CASES = ("head only", "top block", "write", "peak memory")
 
 
 class Wanted(NamedTuple):
-    """A ratio of two contenders of a case, and what it should be; None where it is only told."""
+    """A ratio of two contenders of a case, and what it should be; None where it is only shown."""
 
     case: str
     over: str
@@ -64,37 +64,32 @@ class Case:
     values: dict[str, list[float]]
 
 
-def measure(python: str, case: str, rounds: int, cwd: str, settings: Settings = USUAL) -> Case:
-    """Runs one case, in fresh processes.
-
-    Raises:
-        RuntimeError: if it fails; the message is its last line.
-    """
+def measure(python: str, case: str, rounds: int, settings: Settings = USUAL) -> Case:
+    """Runs one case, in fresh processes; see `child.answer` for what it raises."""
     if case != "peak memory":
-        return Case(case, _child(python, case, rounds, cwd, settings))
+        return Case(case, _values(python, case, rounds, settings))
     values: dict[str, list[float]] = {name: [] for name in OPTIMIZERS}
     for _ in range(rounds):
         for name, megabytes in values.items():
-            megabytes += _child(python, name, 1, cwd, settings)[name]
+            megabytes += _values(python, name, 1, settings)[name]
     return Case(case, values)
 
 
 def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
-    """The table of some cases, and the wanted figures."""
+    """The table of the cases, and the wanted figures."""
     by_name = {case.name: case.values for case in cases}
     rows = []
     for case, over, under, value, most in WANTED:
         if case not in by_name:
             continue
         values = by_name[case]
-        times = ratio(values[over], values[under])
-        judged = ["", ""]
+        times = round(ratio(values[over], values[under]), 2)
+        result = ["", ""]
         if value is not None:
-            met = round(times, 2) <= value if most else round(times, 2) >= value
-            judged = [f"{'<=' if most else '>='} {value:g}", "met" if met else "missed"]
+            result = [wanted_text(value, most), verdict(times, value, most=most)]
         medians = [f"{statistics.median(values[name]):.4g}" for name in (over, under)]
-        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *judged])
-    rounds = min(len(some) for case in cases for some in case.values.values())
+        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *result])
+    rounds = min(len(values) for case in cases for values in case.values.values())
     title = (
         f"frozen networks, {settings.side}x{settings.side}, batch {settings.batch_size} ({rounds} rounds): "
         "MobileNetV2, seconds of an epoch or of writing a cache; VGG16, MB at the peak"
@@ -102,11 +97,9 @@ def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
     return f"{title}\n{table(['case', 'of', '', 'and', 'ratio', 'wanted', 'result'], rows)}"
 
 
-def _child(python: str, case: str, rounds: int, cwd: str, settings: Settings) -> dict[str, list[float]]:
-    said = json.dumps(dataclasses.asdict(settings))
-    command = [python, "-m", "bench.frozen_contenders", case, str(rounds), said]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=3600)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    found: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
+def _values(python: str, case: str, rounds: int, settings: Settings) -> dict[str, list[float]]:
+    options = (case, str(rounds), json.dumps(dataclasses.asdict(settings)))
+    found: dict[str, list[float]] = child.answer(
+        child.start(python, "-m", "bench.frozen_contenders", *options)
+    )
     return found

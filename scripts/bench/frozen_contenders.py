@@ -13,10 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from . import memory
 
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from gradloop.loops import Batches, TrainStep
+
+Logs: TypeAlias = "dict[str, float] | None"  # of Keras' callbacks
 # The first layer that trains.
 FIRST = {"head only": "head", "top block": "block_16_expand"}
 OPTIMIZERS = {
@@ -42,8 +49,8 @@ class Settings:
     batch_size: int = 32
 
 
-def load(settings: Settings) -> tuple[Any, Any]:
-    """Synthetic images of whole pixels, scaled to -1 to 1: float32 `[n, side, side, 3]`; labels 0 and 1."""
+def load(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Random bytes as images, scaled to -1 to 1: float32 `[n, side, side, 3]`; labels 0 and 1."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -51,14 +58,14 @@ def load(settings: Settings) -> tuple[Any, Any]:
     return pixels.astype(np.float32) / np.float32(127.5) - 1, rng.integers(0, 2, settings.examples)
 
 
-def split(model: Any, first: str) -> tuple[list[Any], list[Any]]:
+def split(model: keras.Model, first: str) -> tuple[list[keras.layers.Layer], list[keras.Variable]]:
     """The layers before one, and the variables that train from there on."""
-    place = [layer.name for layer in model.layers].index(first)
-    chosen = [variable for layer in model.layers[place:] for variable in layer.trainable_variables]
-    return model.layers[:place], chosen
+    index = [layer.name for layer in model.layers].index(first)
+    chosen = [variable for layer in model.layers[index:] for variable in layer.trainable_variables]
+    return model.layers[:index], chosen
 
 
-def network(name: str, side: int) -> Any:
+def network(name: str, side: int) -> keras.Model:
     """A network of `keras.applications` with random weights and a new head for two classes."""
     import keras
 
@@ -68,41 +75,40 @@ def network(name: str, side: int) -> Any:
     return keras.Model(base.input, head(base.output))
 
 
-def _clock() -> Any:
+def _clock() -> keras.callbacks.Callback:
     """A callback that takes the seconds of an epoch or a prediction, by Keras' own hooks.
 
-    When `fit` and `predict` are done with all batches, they may sleep, at random, until up to twice the time
-    has gone by: they give back the iterator of a dataset, whose tuning thread looks up ever more rarely. This
-    is not to our credit. Nor is that they make the dataset anew in each call.
+    After the last batch, `fit` and `predict` may wait for as long again while the dataset's tuning thread
+    ends, and they make a new dataset in each call. Neither is counted against them.
     """
     import keras
 
     class Clock(keras.callbacks.Callback):
         seconds = start = 0.0
 
-        def on_epoch_begin(self, epoch: int = 0, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int = 0, logs: Logs = None) -> None:
             self.start = time.perf_counter()
 
-        def on_epoch_end(self, epoch: int = 0, logs: Any = None) -> None:
+        def on_epoch_end(self, epoch: int = 0, logs: Logs = None) -> None:
             self.seconds = time.perf_counter() - self.start
 
-        def on_predict_begin(self, logs: Any = None) -> None:
+        def on_predict_begin(self, logs: Logs = None) -> None:
             self.on_epoch_begin()
 
-        def on_predict_end(self, logs: Any = None) -> None:
+        def on_predict_end(self, logs: Logs = None) -> None:
             self.on_epoch_end()
 
     return Clock()
 
 
 def _epochs(first: str, settings: Settings) -> dict[str, Callable[[], float]]:
-    """What runs an epoch and tells its seconds, by contender. Adam, cross-entropy and accuracy for all."""
+    """By contender a function that runs an epoch, with Adam and accuracy, and returns its seconds."""
     from gradloop import loops, models
 
     x, y = load(settings)
     loss, size = "sparse_categorical_crossentropy", settings.batch_size
 
-    def made() -> tuple[Any, list[Any], list[Any]]:
+    def made() -> tuple[keras.Model, list[keras.layers.Layer], list[keras.Variable]]:
         model = network("MobileNetV2", settings.side)
         return model, *split(model, first)
 
@@ -122,7 +128,7 @@ def _epochs(first: str, settings: Settings) -> dict[str, Callable[[], float]]:
         fitted.fit(x, y, batch_size=size, epochs=1, verbose=0, callbacks=[clock])
         return float(clock.seconds)
 
-    def train(own: Any, batches: Any) -> float:
+    def train(own: TrainStep, batches: Batches) -> float:
         loops.train(own, batches, epochs=1, callbacks=[clock])
         return float(clock.seconds)
 
@@ -130,14 +136,14 @@ def _epochs(first: str, settings: Settings) -> dict[str, Callable[[], float]]:
 
 
 def _passes(settings: Settings, folder: str) -> dict[str, Callable[[], float]]:
-    """What runs the frozen part over all examples and tells its seconds, by contender: see `WANTED`."""
+    """Functions that run the frozen part over all examples and return the seconds: see `WANTED`."""
     import keras
 
     from gradloop import models
 
     x, y = load(settings)
     model, size = network("MobileNetV2", settings.side), settings.batch_size
-    front: Any = None
+    front: keras.Model = None
     clock = _clock()
 
     def predict(fresh: bool) -> float:
@@ -173,7 +179,7 @@ def _peak(contender: str, settings: Settings) -> float:
     x, y = (tf.constant(array) for array in batch)
     model = network("VGG16", settings.side)
     before = memory.peak()
-    run: Any = tf.function(lambda images, labels: model(images, training=False))
+    run: Callable[..., object] = tf.function(lambda images, labels: model(images, training=False))
     if OPTIMIZERS[contender] is not None:
         optimizer = keras.optimizers.get(OPTIMIZERS[contender])
         if contender.endswith("for the head"):
@@ -192,7 +198,7 @@ def _turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str,
             gc.collect()
             found[name].append(run())
     # The first round traces the steps, and pays for imports.
-    return {name: some[1:] for name, some in found.items()}
+    return {name: values[1:] for name, values in found.items()}
 
 
 def _run(case: str, rounds: int, settings: Settings) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,11 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "softmax": [(784, 10)],
     "lenet5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
 }
+# Weights and biases of each layer, from the first to the last.
+Layers: TypeAlias = list[tuple[jax.Array, jax.Array]]
 
 
-def _initial(network: str) -> list[tuple[Any, Any]]:
+def _initial(network: str) -> Layers:
     rng = np.random.default_rng(0)
     layers = []
     for shape in SHAPES[network]:
@@ -29,14 +31,14 @@ def _initial(network: str) -> list[tuple[Any, Any]]:
     return layers
 
 
-def _convolve(x: Any, weights: Any, bias: Any, padding: str) -> Any:
+def _convolve(x: jax.Array, weights: jax.Array, bias: jax.Array, padding: str) -> jax.Array:
     layout = ("NHWC", "HWIO", "NHWC")
     x = lax.conv_general_dilated(x, weights, (1, 1), padding, dimension_numbers=layout) + bias
     window = (1, 2, 2, 1)
     return lax.reduce_window(jax.nn.relu(x), -jnp.inf, lax.max, window, window, "VALID")
 
 
-def _logits(layers: Any, x: Any) -> Any:
+def _logits(layers: Layers, x: jax.Array) -> jax.Array:
     *hidden, (weights, bias) = layers
     if hidden:
         (c1, b1), (c2, b2), *hidden = hidden
@@ -46,13 +48,15 @@ def _logits(layers: Any, x: Any) -> Any:
     return x @ weights + bias
 
 
-def _loss(layers: Any, x: Any, y: Any) -> Any:
+def _loss(layers: Layers, x: jax.Array, y: jax.Array) -> jax.Array:
     chances = jax.nn.log_softmax(_logits(layers, x))
     return -jnp.take_along_axis(chances, y[:, None], axis=1).mean()
 
 
-def _scan(layers: Any, images: Any, labels: Any, index: Any) -> Any:
-    def step(layers: Any, rows: Any) -> Any:
+def _scan(
+    layers: Layers, images: jax.Array, labels: jax.Array, index: jax.Array
+) -> tuple[Layers, jax.Array]:
+    def step(layers: Layers, rows: jax.Array) -> tuple[Layers, jax.Array]:
         loss, gradients = jax.value_and_grad(_loss)(layers, images[rows], labels[rows])
         return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, layers, gradients), loss
 

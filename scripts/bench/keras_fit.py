@@ -12,7 +12,7 @@ from . import keras_networks
 from .case import LEARNING_RATE, STEPS_PER_CALL, Case, Contender
 
 
-class Fit(Contender):
+class Fit(keras_networks.KerasContender):
     """`fit` on arrays, one call a block, silent.
 
     A block of n steps fits the first n batches of the data, in shuffled order, for one epoch: this
@@ -20,7 +20,7 @@ class Fit(Contender):
     """
 
     def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray, **options: Any) -> None:
-        self.images, self.labels, self.batch_size = images, labels, case.batch_size
+        self.keras, self.images, self.labels, self.batch_size = keras, images, labels, case.batch_size
         self.model = keras_networks.build(keras, case.network)
         self.model.compile(
             keras.optimizers.SGD(LEARNING_RATE),
@@ -28,32 +28,19 @@ class Fit(Contender):
             **options,
         )
 
-    @property
-    def parameters(self) -> int:
-        return int(self.model.count_params())
-
     def block(self, steps: int) -> None:
         rows = steps * self.batch_size
         self.model.fit(
-            self.images[:rows],
-            self.labels[:rows],
-            batch_size=self.batch_size,
-            epochs=1,
-            verbose=0,
+            self.images[:rows], self.labels[:rows], batch_size=self.batch_size, epochs=1, verbose=0
         )
-
-    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return keras_networks.loss(keras, self.model, images, labels)
 
 
 class TunedFit(Contender):
-    """`fit` with many steps an execution; tries XLA off and on and keeps the quicker."""
+    """`fit` with many steps an execution; tries XLA off and on and takes the quicker."""
 
     def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
         self.candidates = {
-            f"XLA {state}": Fit(
-                case, images, labels, steps_per_execution=STEPS_PER_CALL, jit_compile=on
-            )
+            f"XLA {state}": Fit(case, images, labels, steps_per_execution=STEPS_PER_CALL, jit_compile=on)
             for state, on in (("off", False), ("on", True))
         }
         # Convolutions are slower under XLA on a CPU: the first step is timed without it, so that

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .case import Contender
+
+Model: TypeAlias = Any  # of `keras` or of `tf_keras`
 
 
-def build(keras: Any, network: str) -> Any:
+def build(keras: ModuleType, network: str) -> Model:
     """A built Sequential model without a final softmax.
 
     Args:
@@ -33,9 +40,18 @@ def build(keras: Any, network: str) -> Any:
     )
 
 
-def loss(keras: Any, model: Any, images: Any, labels: Any) -> float:
-    """Mean cross-entropy of the model on the examples."""
-    per_example = keras.losses.sparse_categorical_crossentropy(
-        labels, model(images, training=False), from_logits=True
-    )
-    return float(per_example.numpy().mean())
+class KerasContender(Contender):
+    """A contender whose network is `build`'s; a subclass sets these two."""
+
+    keras: ModuleType
+    model: Model
+
+    @property
+    def parameters(self) -> int:
+        return int(self.model.count_params())
+
+    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
+        per_example = self.keras.losses.sparse_categorical_crossentropy(
+            labels, self.model(images, training=False), from_logits=True
+        )
+        return float(per_example.numpy().mean())

@@ -6,8 +6,6 @@ dependencies: TensorFlow, tf-keras and absl (which TensorFlow brings) are enough
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import orbit
 import tensorflow as tf
@@ -20,14 +18,14 @@ SHUFFLE_BUFFER = 10_000
 
 
 class _Trainer(orbit.StandardTrainer):
-    def __init__(self, model: Any, data: Any) -> None:
+    def __init__(self, model: keras_networks.Model, data: tf.data.Dataset) -> None:
         super().__init__(data)
         self.model = model
         self.optimizer = tf_keras.optimizers.SGD(LEARNING_RATE)
         self.optimizer.build(model.trainable_variables)
         self.loss_of = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def train_step(self, iterator: Any) -> None:
+    def train_step(self, iterator: tf.data.Iterator) -> None:
         x, y = next(iterator)
         with tf.GradientTape() as tape:
             loss = self.loss_of(y, self.model(x, training=True))
@@ -35,7 +33,7 @@ class _Trainer(orbit.StandardTrainer):
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
 
 
-class Orbit(Contender):
+class Orbit(keras_networks.KerasContender):
     """`StandardTrainer.train` called once per loop, without the `Controller` and its log lines."""
 
     def __init__(
@@ -43,13 +41,10 @@ class Orbit(Contender):
     ) -> None:
         data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
         data = data.repeat().batch(case.batch_size, drop_remainder=True)
+        self.keras = tf_keras
         self.model = keras_networks.build(tf_keras, case.network)
         self.trainer = _Trainer(self.model, data.prefetch(tf.data.AUTOTUNE))
         self.steps_per_loop = steps_per_loop
-
-    @property
-    def parameters(self) -> int:
-        return int(self.model.count_params())
 
     def block(self, steps: int) -> None:
         left = steps
@@ -59,9 +54,6 @@ class Orbit(Contender):
             left -= now
         # A read of a weight waits for the last update.
         self.model.trainable_variables[-1].numpy()
-
-    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return keras_networks.loss(tf_keras, self.model, images, labels)
 
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:

@@ -10,19 +10,19 @@ import numpy as np
 from gradloop import loops
 
 from . import keras_networks
-from .case import LEARNING_RATE, Case, Contender
+from .case import LEARNING_RATE, Case
 
 
 class EpochLosses(keras.callbacks.Callback):
-    """An ordinary Keras callback, which keeps the loss and the accuracy of each epoch."""
+    """An ordinary Keras callback, which collects the loss and the accuracy of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[tuple[float, float]] = []
+        self.epoch_logs: list[tuple[float, float]] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         values = logs or {}
-        self.heard.append((values["loss"], values["accuracy"]))
+        self.epoch_logs.append((values["loss"], values["accuracy"]))
 
 
 class BatchLosses(EpochLosses):
@@ -32,7 +32,7 @@ class BatchLosses(EpochLosses):
         self.last = (logs or {})["loss"]
 
 
-class Gradloop(Contender):
+class Gradloop(keras_networks.KerasContender):
     """`loops.train` over `Batches`, one call a block.
 
     With everything on, each block begins and ends a progress bar (its text goes to the worker's
@@ -40,13 +40,9 @@ class Gradloop(Contender):
     """
 
     def __init__(
-        self,
-        case: Case,
-        images: np.ndarray,
-        labels: np.ndarray,
-        *,
-        callback: EpochLosses | None = None,
+        self, case: Case, images: np.ndarray, labels: np.ndarray, *, callback: EpochLosses | None = None
     ) -> None:
+        self.keras = keras
         self.model = keras_networks.build(keras, case.network)
         self.step = loops.TrainStep(
             self.model,
@@ -59,10 +55,6 @@ class Gradloop(Contender):
         self.logs = tempfile.TemporaryDirectory(prefix="gradloop-bench-")
         self.steps = self.blocks = 0
 
-    @property
-    def parameters(self) -> int:
-        return int(self.model.count_params())
-
     def block(self, steps: int) -> None:
         callbacks: list[keras.callbacks.Callback] = []
         if self.callback is not None:
@@ -72,15 +64,15 @@ class Gradloop(Contender):
         self.blocks += 1
 
     def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-        # Judged at the end, so here is where to see that nothing was left out on the way.
+        # Asked for at the end, so here is where to see that nothing was left out on the way.
         updates = int(self.step.optimizer.iterations.numpy())
-        heard = self.blocks if self.callback is None else len(self.callback.heard)
-        if (updates, heard) != (self.steps, self.blocks):
+        epochs = self.blocks if self.callback is None else len(self.callback.epoch_logs)
+        if (updates, epochs) != (self.steps, self.blocks):
             raise RuntimeError(
-                f"{updates} updates and {heard} epochs heard of in {self.blocks} blocks with "
+                f"{updates} updates and {epochs} epochs with logs in {self.blocks} blocks with "
                 f"{self.steps} steps"
             )
-        return keras_networks.loss(keras, self.model, images, labels)
+        return super().loss(images, labels)
 
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Gradloop:

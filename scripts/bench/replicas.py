@@ -3,25 +3,29 @@
 Both do the same work: arrays on the device in a shuffled order, a check that gradients are finite, one
 update, the loss of every step. The loop by hand takes equal parts alone.
 
-`python -m bench.replicas NETWORK REPLICAS ROUNDS` measures one case on logical CPU devices and prints it as
-JSON; with TF_CONFIG set, the worker that it names, where REPLICAS says nothing. Both contenders live in one
-process and take turns.
+`python -m bench.replicas NETWORK REPLICAS ROUNDS` measures one case on logical CPU devices, or as the worker
+that TF_CONFIG names, and prints it as JSON. Both contenders live in one process and take turns.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import socket
-import subprocess
+import statistics
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .figures import ratio
-from .tables import table
+import launch
+from . import child
+from .figures import ratio, verdict, wanted_text
+from shared.tables import table
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
 
 NETWORKS = ("softmax", "lenet5")
 REPLICAS = (1, 2, 4, 8)
@@ -52,40 +56,23 @@ class Case:
     traces: int
 
 
-def measure(python: str, network: str, replicas: int, rounds: int, cwd: str) -> Case:
-    """Runs one case on logical devices, in a fresh process.
-
-    Raises:
-        RuntimeError: if it fails; the message is its last line.
-    """
-    command = [python, "-m", "bench.replicas", network, str(replicas), str(rounds)]
-    pipe = subprocess.PIPE
-    return _read(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd))
+def measure(python: str, network: str, replicas: int, rounds: int) -> Case:
+    """Runs one case on logical devices, in a fresh process; see `child.answer` for what it raises."""
+    return Case(
+        **child.answer(child.start(python, "-m", "bench.replicas", network, str(replicas), str(rounds)))
+    )
 
 
-def measure_workers(python: str, network: str, rounds: int, cwd: str) -> Case:
-    """Runs one case on two workers on loopback.
-
-    Raises:
-        RuntimeError: if it fails; the message is its last line.
-    """
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(WORKERS)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    command = [python, "-m", "bench.replicas", network, str(WORKERS), str(rounds)]
+def measure_workers(python: str, network: str, rounds: int) -> Case:
+    """Runs one case on two workers on loopback; see `child.answer` for what it raises."""
+    addresses = launch.cluster(WORKERS, 0)
     processes = []
-    for index in range(WORKERS):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-        processes.append(
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
-            )
-        )
     try:
-        return _read(processes[0])
+        for index in range(WORKERS):
+            config = json.dumps({"cluster": addresses, "task": {"type": "worker", "index": index}})
+            command = ("-m", "bench.replicas", network, str(WORKERS), str(rounds))
+            processes.append(child.start(python, *command, TF_CONFIG=config))
+        return Case(**child.answer(processes[0]))
     finally:
         for process in processes:
             process.kill()
@@ -96,24 +83,26 @@ def report(cases: list[Case]) -> str:
     """The table of all cases, and the wanted figures."""
     rows = []
     for case in cases:
-        times = ratio(case.ours, case.bare)
-        ours, bare = (sorted(some)[len(some) // 2] for some in (case.ours, case.bare))
+        times = round(ratio(case.ours, case.bare), 2)
+        ours, bare = statistics.median(case.ours), statistics.median(case.bare)
         counted = "" if case.reductions is None else str(case.reductions)
-        word = "met" if round(times, 2) <= MOST else "missed"
+        word = verdict(times, MOST, most=True)
         figures = [f"{ours:.0f}", f"{bare:.0f}", f"{times:.2f}", word]
         rows.append([case.network, case.where, *figures, counted, str(case.traces)])
-    head = ["network", "on", "gradloop us", "bare us", "ratio", f"<= {MOST}", "all-reduces", "traces"]
+    head = [
+        "network",
+        "on",
+        "gradloop us",
+        "bare us",
+        "ratio",
+        wanted_text(MOST, most=True),
+        "all-reduces",
+        "traces",
+    ]
     return f"steps on replicas, {BATCH} examples a batch ({len(cases[0].ours)} rounds)\n{table(head, rows)}"
 
 
-def _read(process: subprocess.Popen[str]) -> Case:
-    out, err = process.communicate(timeout=1800)
-    if process.returncode:
-        raise RuntimeError((err.strip().splitlines() or ["no message"])[-1])
-    return Case(**json.loads(out.strip().splitlines()[-1]))
-
-
-def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
+def _run(network: str, replicas: int, rounds: int) -> Case:
     steps = _STEPS[network]  # before the imports, which take seconds
     import time
 
@@ -124,7 +113,7 @@ def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
     workers = "TF_CONFIG" in os.environ
     counter = _counting() if not workers else None
     if counter is None:
-        strategy: Any = loops.strategy("multiworker")
+        strategy = loops.strategy("multiworker")
     else:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
@@ -145,7 +134,7 @@ def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
     def ours() -> None:
         step.run(iter(data), steps)
 
-    bare = _bare(strategy, _model, network, x, y, steps)
+    bare = _bare(strategy, network, x, y, steps)
     reductions = None
     if counter is not None:
         counter.calls = 0
@@ -161,11 +150,10 @@ def _run(network: str, replicas: int, rounds: int) -> dict[str, Any]:
             times[name].append((time.perf_counter() - start) / steps * 1e6)
     where = f"{replicas} {'workers' if workers else 'replicas' if replicas > 1 else 'replica'}"
     # The first round fills caches.
-    kept = {name: some[1:] for name, some in times.items()}
-    return {"network": network, "where": where, "reductions": reductions, "traces": step.traces, **kept}
+    return Case(network, where, times["ours"][1:], times["bare"][1:], reductions, step.traces)
 
 
-def _model(network: str) -> Any:
+def _model(network: str) -> keras.Model:
     import keras
 
     from gradloop import models
@@ -176,20 +164,20 @@ def _model(network: str) -> Any:
 
 
 def _bare(
-    strategy: Any, make: Callable[[str], Any], network: str, x: Any, y: Any, steps: int
+    strategy: tf.distribute.Strategy, network: str, x: np.ndarray, y: np.ndarray, steps: int
 ) -> Callable[[], None]:
     """The loop by hand: arrays on the device, a shuffled order, `strategy.run` and Keras' optimizer."""
     import keras
     import tensorflow as tf
 
     with strategy.scope():
-        model = make(network)
+        model = _model(network)
         optimizer = keras.optimizers.SGD(0.1)
         optimizer.build(model.trainable_variables)
     images, labels = tf.constant(x), tf.constant(y)
     part = BATCH // strategy.num_replicas_in_sync
 
-    def replica(indices: Any) -> Any:
+    def replica(indices: tf.Tensor) -> tf.Tensor:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
         own = indices[number * part : (number + 1) * part]
         batch, truth = tf.gather(images, own), tf.gather(labels, own)
@@ -202,7 +190,7 @@ def _bare(
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
-    def loop(seed: Any) -> Any:
+    def loop(seed: tf.Tensor) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, steps)
         # Seeded, as the workers must agree.
         order = tf.random.experimental.stateless_shuffle(tf.range(len(x)), [seed, 0])
@@ -223,17 +211,17 @@ def _bare(
     return run
 
 
-def _counting() -> Any:
+def _counting() -> tf.distribute.CrossDeviceOps:
     import tensorflow as tf
 
     class Counting(tf.distribute.ReductionToOneDevice):
         calls = 0
 
-        def batch_reduce(self, *args: Any, **kwargs: Any) -> Any:
+        def batch_reduce(self, *args: object, **kwargs: object) -> list[tf.Tensor]:
             self.calls += 1
             return super().batch_reduce(*args, **kwargs)
 
-        def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        def reduce(self, *args: object, **kwargs: object) -> tf.Tensor:
             self.calls += 1
             return super().reduce(*args, **kwargs)
 
@@ -241,7 +229,7 @@ def _counting() -> Any:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(dataclasses.asdict(_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
     sys.stdout.flush()
     # Workers wait for each other at exit.
     os._exit(0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from . import child
+from .figures import verdict
 
 IMPORT_LIMIT_S = 0.1
 
 # Within one process, so that TensorFlow's own import, seconds long and uneven, cancels out.
-_IMPORT = """
+IMPORT = """
 import json, time
 start = time.perf_counter()
 import tensorflow
@@ -22,7 +22,7 @@ import gradloop.optim
 end = time.perf_counter()
 print(json.dumps({"tensorflow_s": middle - start, "optim_s": end - middle}))
 """
-_HELP = """
+HELP = """
 import contextlib, io, json, os, runpy, sys, time
 path = sys.argv[1]
 sys.argv = [path, "--help"]
@@ -56,7 +56,7 @@ class Startup:
 
     def lines(self) -> list[str]:
         """The findings, one a line, with met or missed."""
-        word = "met" if self.optim_s < IMPORT_LIMIT_S else "missed"
+        word = verdict(self.optim_s, IMPORT_LIMIT_S, most=True)
         found = [
             f"import gradloop.optim adds {self.optim_s:.3f} s to TensorFlow's "
             f"{self.tensorflow_s:.2f} s (wanted: less than {IMPORT_LIMIT_S} s): {word}"
@@ -76,44 +76,20 @@ def programs(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.py")) if mark in path.read_text()]
 
 
-def _child(python: str, code: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [python, "-c", code, *arguments], capture_output=True, text=True, timeout=300
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"the start-up timing failed: {last}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
 def measure(python: str, scripts: Sequence[Path], repeats: int = 3) -> Startup:
-    """Times imports and help texts in fresh processes.
+    """Times imports and help texts in fresh processes, `repeats` of each kind, and takes medians.
 
-    Args:
-        python: the interpreter that gradloop is installed in.
-        scripts: programs that answer `--help`.
-        repeats: processes of each kind; medians are taken. One more runs first, untimed, to bring
-            the files into memory.
-
-    Returns:
-        The medians.
-
-    Raises:
-        RuntimeError: if gradloop or TensorFlow cannot be imported.
+    One more process imports first, untimed, to bring the files into memory. For errors see `child.answer`.
     """
-    _child(python, _IMPORT)
-    imports = [_child(python, _IMPORT) for _ in range(repeats)]
+    imports = [child.answer(child.start(python, "-c", IMPORT)) for _ in range(repeats + 1)][1:]
     helps = {
-        script.name: [_child(python, _HELP, str(script)) for _ in range(repeats)]
+        script.name: [child.answer(child.start(python, "-c", HELP, str(script))) for _ in range(repeats)]
         for script in scripts
     }
     return Startup(
         tensorflow_s=statistics.median(one["tensorflow_s"] for one in imports),
         optim_s=statistics.median(one["optim_s"] for one in imports),
-        help_s={
-            name: statistics.median(one["help_s"] for one in found) for name, found in helps.items()
-        },
+        help_s={name: statistics.median(one["help_s"] for one in found) for name, found in helps.items()},
         help_imports_tensorflow={
             name: any(one["imports_tensorflow"] for one in found) for name, found in helps.items()
         },

@@ -6,42 +6,15 @@ import math
 from collections.abc import Sequence
 
 from .case import Case
-from .figures import Result, Verdict, to_base
+from .figures import Result, Verdict, to_base, wanted_text
+from shared.tables import table
 
 BUSY_SHARE = 0.05
 LEARNED_AFTER_STEPS = 300
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first to the left, the others to the right, a last "note" to the left.
-
-    Example:
-        >>> print(table(["who", "x"], [["a", "1.00"], ["bcd", "12.50"]]))
-        who      x
-        a     1.00
-        bcd  12.50
-    """
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = []
-    for row in [head, *rows]:
-        cells = [
-            cell.ljust(width) if i == 0 or head[i] == "note" else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
 def results_table(case: Case, results: Sequence[Result]) -> str:
-    """All contenders of one case.
-
-    Args:
-        case: what was measured.
-        results: one per contender.
-
-    Returns:
-        A title line and the table.
-    """
+    """A title line and a table of all contenders of one case."""
     ratios = to_base(results)
     rows = [
         [
@@ -69,38 +42,19 @@ def warnings(result: Result) -> list[str]:
         share = result.idle_cpu_s / result.turn_s
         found.append(f"waiting workers used {share:.0%} of a core")
     trained = result.steps * len(result.us_per_step)
-    if not math.isfinite(result.loss) or (
-        trained >= LEARNED_AFTER_STEPS and result.loss > math.log(10)
-    ):
+    if not math.isfinite(result.loss) or (trained >= LEARNED_AFTER_STEPS and result.loss > math.log(10)):
         found.append("DID NOT LEARN")
     return found
 
 
-def verdict_table(judged: Sequence[tuple[Case, Verdict]]) -> str:
-    """The figures wanted and whether they were met.
-
-    Args:
-        judged: case and verdict, in the order to show.
-
-    Returns:
-        The table, or a line that says that there is nothing to compare.
-    """
-    if not judged:
+def verdict_table(verdicts: Sequence[tuple[Case, Verdict]]) -> str:
+    """The figures wanted and whether they were met, in the order given, or a line that there are none."""
+    if not verdicts:
         return "No wanted figure was measured in this run."
     rows = []
-    for case, verdict in judged:
+    for case, verdict in verdicts:
         what = f"gradloop / {verdict.against}" if verdict.limit else f"{verdict.against} / gradloop"
-        sign = "<=" if verdict.limit else ">="
         hoped = "" if verdict.reach_for is None else f"{verdict.reach_for:g}"
-        rows.append(
-            [
-                case.title,
-                what,
-                f"{verdict.ratio:.2f}",
-                f"{sign} {verdict.at_least:g}",
-                hoped,
-                verdict.word,
-            ]
-        )
-    head = ["network", "ratio of times", "measured", "wanted", "reach for", "result"]
-    return table(head, rows)
+        wanted = wanted_text(verdict.at_least, most=verdict.limit)
+        rows.append([case.title, what, f"{verdict.ratio:.2f}", wanted, hoped, verdict.word])
+    return table(["network", "ratio of times", "measured", "wanted", "reach for", "result"], rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -15,23 +15,24 @@ from .case import LEARNING_RATE, Case, Contender
 SHUFFLE_BUFFER = 10_000
 
 
-def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Any:
+def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """An endless shuffled `tf.data` pipeline over arrays, as TensorFlow's tutorials write it."""
     data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
     return data.repeat().batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-class PerStep(Contender):
+class PerStep(keras_networks.KerasContender):
     """The textbook custom loop: `for x, y in dataset: step(x, y)` with `step` a `tf.function`."""
 
     def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
+        self.keras = keras
         self.model = model = keras_networks.build(keras, case.network)
         self.optimizer = optimizer = keras.optimizers.SGD(LEARNING_RATE)
         optimizer.build(model.trainable_variables)
         loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.iterator = iter(batches(images, labels, case.batch_size))
 
-        def step(x: Any, y: Any) -> Any:
+        def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 loss = loss_of(y, model(x, training=True))
             gradients = tape.gradient(loss, model.trainable_variables)
@@ -40,17 +41,10 @@ class PerStep(Contender):
 
         self.step = tf.function(step)
 
-    @property
-    def parameters(self) -> int:
-        return int(self.model.count_params())
-
     def block(self, steps: int) -> None:
         for x, y in itertools.islice(self.iterator, steps):
             loss = self.step(x, y)
         loss.numpy()
-
-    def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return keras_networks.loss(keras, self.model, images, labels)
 
 
 class Bare(Contender):
@@ -67,11 +61,11 @@ class Bare(Contender):
         self.images, self.labels = tf.constant(images), tf.constant(labels)
         self.run = self._make_run(case.batch_size)
 
-    def _make_run(self, batch_size: int) -> Any:
+    def _make_run(self, batch_size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         variables, logits_of = self.variables, self.logits
         rate = tf.constant(LEARNING_RATE)
 
-        def run(images: Any, labels: Any, steps: Any) -> Any:
+        def run(images: tf.Tensor, labels: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
             order = tf.random.shuffle(tf.range(tf.shape(labels)[0]))
             loss = tf.constant(0.0)
             for i in tf.range(steps):
@@ -84,9 +78,7 @@ class Bare(Contender):
                     )
                     loss = tf.reduce_mean(losses)
                 for variable, gradient in zip(variables, tape.gradient(loss, variables)):
-                    tf.raw_ops.ResourceApplyGradientDescent(
-                        var=variable.handle, alpha=rate, delta=gradient
-                    )
+                    tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
             return loss
 
         return tf.function(run)
@@ -108,12 +100,12 @@ class Bare(Contender):
 LENET_SHAPES: list[tuple[int, ...]] = [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)]
 
 
-def _softmax(x: Any, variables: Any) -> Any:
+def _softmax(x: tf.Tensor, variables: list[tf.Variable]) -> tf.Tensor:
     weights, bias = variables
     return tf.nn.bias_add(tf.matmul(x, weights), bias)
 
 
-def _lenet5(x: Any, variables: Any) -> Any:
+def _lenet5(x: tf.Tensor, variables: list[tf.Variable]) -> tf.Tensor:
     c1, b1, c2, b2, w3, b3, w4, b4, w5, b5 = variables
     x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, c1, 1, "SAME"), b1))
     x = tf.nn.max_pool2d(x, 2, 2, "VALID")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -11,7 +9,7 @@ from torch import nn
 from .case import LEARNING_RATE, Case, Contender
 
 
-def network_of(name: str) -> Any:
+def network_of(name: str) -> nn.Module:
     """The network in PyTorch's layout, ending in logits."""
     if name == "softmax":
         return nn.Linear(784, 10)
@@ -31,7 +29,7 @@ def network_of(name: str) -> Any:
     )
 
 
-def _initialise(layer: Any) -> None:
+def _initialise(layer: nn.Module) -> None:
     """Glorot-uniform weights and zero biases, as all other contenders start from."""
     if isinstance(layer, (nn.Conv2d, nn.Linear)):
         nn.init.xavier_uniform_(layer.weight)
@@ -41,9 +39,7 @@ def _initialise(layer: Any) -> None:
 class Torch(Contender):
     """The usual PyTorch loop; rows are picked by a shuffled index, quicker than a `DataLoader`."""
 
-    def __init__(
-        self, case: Case, images: np.ndarray, labels: np.ndarray, *, compiled: bool
-    ) -> None:
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray, *, compiled: bool) -> None:
         torch.manual_seed(0)
         self.batch_size = case.batch_size
         self.images, self.labels = self._tensors(images, labels)
@@ -54,7 +50,7 @@ class Torch(Contender):
         self.loss_of = nn.CrossEntropyLoss()
 
     @staticmethod
-    def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+    def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         if images.ndim == 4:
             # One channel: the same bytes serve as [n, 1, 28, 28].
             images = images.reshape(len(images), 1, *images.shape[1:3])

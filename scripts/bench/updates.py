@@ -9,14 +9,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
+import statistics
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from .figures import ratio
-from .tables import table
+from . import child
+from .figures import ratio, verdict, wanted_text
+from shared.tables import table
 
+if TYPE_CHECKING:
+    import keras
+
+    from gradloop import optim
+
+Optimizer: TypeAlias = "keras.optimizers.Optimizer | optim.GroupedOptimizer"
 CASES = (("ResNet50", "adam"), ("ResNet50", "momentum"), ("MobileNetV2", "adam"))
 OPTIMIZERS = {"adam": "Adam", "momentum": "momentum SGD"}
 # contender, its counterpart: least ratio of times, hoped for.
@@ -40,8 +47,8 @@ class Contender:
         name: in the table.
         ms: milliseconds an update, one value a round.
         trace_s: seconds to trace the update in a function of one's own, median of 3.
-        step_trace_s: the same as a `TrainStep` traces it: without the conditions by which a group can be
-            frozen in a graph that is not traced again.
+        step_trace_s: the same as a `TrainStep` traces it: without the conditions that let a group be frozen
+            without a retrace.
         state_mb: the optimizer's variables, MB (10^6 bytes).
     """
 
@@ -52,27 +59,15 @@ class Contender:
     ms: list[float] = dataclasses.field(default_factory=list)
 
 
-def measure(python: str, network: str, optimizer: str, rounds: int, cwd: str) -> list[Contender]:
-    """Runs one case in a fresh process.
-
-    Raises:
-        RuntimeError: if it fails; the message is its last line.
-    """
-    command = [python, "-m", "bench.updates", network, optimizer, str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1800)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return [Contender(**values) for values in json.loads(done.stdout.strip().splitlines()[-1])]
+def measure(python: str, network: str, optimizer: str, rounds: int) -> list[Contender]:
+    """Runs one case in a fresh process; see `child.answer` for what it raises."""
+    process = child.start(python, "-m", "bench.updates", network, optimizer, str(rounds))
+    return [Contender(**values) for values in child.answer(process)]
 
 
-def plan_seconds(python: str, cwd: str) -> float:
+def plan_seconds(python: str) -> float:
     """Seconds to partition a model of 1,000 layers, in a fresh process; median of 5."""
-    done = subprocess.run(
-        [python, "-m", "bench.updates", "plan"], capture_output=True, text=True, cwd=cwd, timeout=600
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return float(done.stdout.strip().splitlines()[-1])
+    return float(child.answer(child.start(python, "-m", "bench.updates", "plan")))
 
 
 def report(network: str, optimizer: str, found: Sequence[Contender]) -> str:
@@ -82,7 +77,7 @@ def report(network: str, optimizer: str, found: Sequence[Contender]) -> str:
     rows = [
         [
             one.name,
-            f"{sorted(one.ms)[len(one.ms) // 2]:.1f}",
+            f"{statistics.median(one.ms):.1f}",
             f"{ratio(one.ms, base.ms):.2f}x",
             f"{one.trace_s:.2f}",
             f"{one.step_trace_s:.2f}",
@@ -115,27 +110,24 @@ def plan_line(seconds: float) -> str:
 
 
 def _line(what: str, value: float, wanted: float, hoped: float | None, most: bool = False) -> str:
-    met = round(value, 3) <= wanted if most else value >= wanted
-    word = "met" if met else "missed"
-    if hoped is not None and (value <= hoped if most else value >= hoped):
-        word = "reached"
-    return f"  {what}: {value:.3f} (wanted {'<=' if most else '>='} {wanted:g}): {word}"
+    value = round(value, 3)
+    word = verdict(value, wanted, hoped, most=most)
+    return f"  {what}: {value:.3f} (wanted {wanted_text(wanted, most)}): {word}"
 
 
-def _contenders(network: str, optimizer: str) -> tuple[dict[str, Any], list[Any]]:
+def _contenders(network: str, optimizer: str) -> tuple[dict[str, Optimizer], list[keras.Variable]]:
     import keras
 
     from gradloop import optim
 
-    made = {
-        "adam": keras.optimizers.Adam,
-        "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
-    }[optimizer]
+    made = {"adam": keras.optimizers.Adam, "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9)}[
+        optimizer
+    ]
     model = getattr(keras.applications, network)(weights=None, include_top=False)
     variables = model.trainable_variables
     order = optim.partition(model, {"all": "*"}).order
 
-    def grouped(count: int) -> Any:
+    def grouped(count: int) -> optim.GroupedOptimizer:
         groups = {}
         for index in range(count):
             names = set(order[index * len(order) // count : (index + 1) * len(order) // count])
@@ -158,13 +150,12 @@ def _contenders(network: str, optimizer: str) -> tuple[dict[str, Any], list[Any]
     return contenders, variables
 
 
-def _among(names: set[str]) -> Callable[[Any], bool]:
+def _among(names: set[str]) -> Callable[[optim.VariableInfo], bool]:
     return lambda info: info.name in names
 
 
-def _run(network: str, optimizer: str, rounds: int) -> list[dict[str, Any]]:
+def _run(network: str, optimizer: str, rounds: int) -> list[Contender]:
     import gc
-    import statistics
     import time
 
     import tensorflow as tf
@@ -172,7 +163,7 @@ def _run(network: str, optimizer: str, rounds: int) -> list[dict[str, Any]]:
     contenders, variables = _contenders(network, optimizer)
     gradients = [tf.random.stateless_normal(v.shape, [0, i]) * 1e-3 for i, v in enumerate(variables)]
 
-    def traced(one: Any, **how: Any) -> tuple[Any, float]:
+    def traced(one: Optimizer, **how: bool) -> tuple[Callable[..., object], float]:
         times = []
         for _ in range(3):
             # Called as a tf.function: a ConcreteFunction checks its arguments one by one, in 0.8 ms each.
@@ -198,11 +189,10 @@ def _run(network: str, optimizer: str, rounds: int) -> list[dict[str, Any]]:
             for _ in range(3):
                 function(gradients)
             one.ms.append((time.perf_counter() - start) / 3 * 1e3)
-    return [dataclasses.asdict(one) for one in found]
+    return found
 
 
 def _plan() -> float:
-    import statistics
     import time
 
     import keras
@@ -231,4 +221,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "plan":
         print(_plan())
     else:
-        print(json.dumps(_run(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+        found = _run(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        print(json.dumps([dataclasses.asdict(one) for one in found]))

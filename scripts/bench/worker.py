@@ -17,19 +17,21 @@ import json
 import os
 import sys
 import time
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from . import memory
+from .child import Json
 from .peers import INSTALL, PEERS
 
-EXAMPLES_JUDGED = 1_000
+if TYPE_CHECKING:  # an interpreter may lack NumPy, which is then what it answers
+    import numpy as np
+
+    from .case import Contender
+
+LOSS_EXAMPLES = 1_000
 PILOT_STEPS = 50
 LONGEST_BLOCK_SECONDS = 3.0
-DISTRIBUTIONS = {
-    "gradloop.loops": "gradloop",
-    "orbit": "tf-models-official",
-    "tf_keras": "tf_keras",
-}
+DISTRIBUTIONS = {"gradloop.loops": "gradloop", "orbit": "tf-models-official", "tf_keras": "tf_keras"}
 
 
 def main() -> int:
@@ -49,20 +51,20 @@ def main() -> int:
     return _serve(name, json.loads(case_json), answers)
 
 
-def _serve(name: str, case_values: dict[str, Any], answers: TextIO) -> int:
+def _serve(name: str, case_values: Json, answers: TextIO) -> int:
     from . import data
-    from .case import Case, Contender
+    from .case import Case
 
-    case = Case.from_json(case_values)
+    case = Case(**case_values)
     contender: Contender | None = None
     steps = case.steps
-    judged: tuple[Any, Any] | None = None
+    loss_examples: tuple[np.ndarray, np.ndarray] | None = None
     for line in sys.stdin:
         order = json.loads(line)
         if order["do"] == "build":
             module = importlib.import_module(PEERS[name].module)
             images, labels = data.load(case.network, case.examples, case.data)
-            judged = images[:EXAMPLES_JUDGED].copy(), labels[:EXAMPLES_JUDGED].copy()
+            loss_examples = images[:LOSS_EXAMPLES].copy(), labels[:LOSS_EXAMPLES].copy()
             start = time.perf_counter()
             contender = module.build(name, case, images, labels)
             contender.block(1)
@@ -82,24 +84,19 @@ def _serve(name: str, case_values: dict[str, Any], answers: TextIO) -> int:
         elif order["do"] == "measure" and contender is not None:
             us_per_step, taken = measure(contender, steps, order["seconds"])
             _say(answers, {"us_per_step": us_per_step, "seconds": taken})
-        elif order["do"] == "finish" and contender is not None and judged is not None:
-            # Read first: judging the loss takes memory too.
+        elif order["do"] == "finish" and contender is not None and loss_examples is not None:
+            # Read first: computing the loss takes memory too.
             peak = memory.peak()
-            _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*judged)})
+            _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*loss_examples)})
             break
     return 0
 
 
-def warm_up(contender: Any, steps: int) -> int:
-    """Lets the contender settle and runs one whole block.
+def warm_up(contender: Contender, steps: int) -> int:
+    """Lets a built contender settle, runs one whole block, and gives the length of its blocks in steps.
 
-    Args:
-        contender: built, with its first step behind it.
-        steps: steps a block, as wanted.
-
-    Returns:
-        Steps a block for this contender: fewer than wanted where a block would take longer than
-        `LONGEST_BLOCK_SECONDS`, but never fewer than the pilot's.
+    That is as wanted, or less where a block would take longer than `LONGEST_BLOCK_SECONDS`, but never less
+    than the pilot's.
     """
     contender.settle()
     pilot = min(steps, PILOT_STEPS)
@@ -116,17 +113,8 @@ def warm_up(contender: Any, steps: int) -> int:
     return steps
 
 
-def measure(contender: Any, steps: int, seconds: float) -> tuple[float, float]:
-    """Runs whole blocks for at least so many seconds.
-
-    Args:
-        contender: warm.
-        steps: steps a block.
-        seconds: least time to fill; one block is always run.
-
-    Returns:
-        Microseconds a step, and the seconds that all blocks took.
-    """
+def measure(contender: Contender, steps: int, seconds: float) -> tuple[float, float]:
+    """Runs whole blocks, at least one, for so many seconds; gives microseconds a step and seconds taken."""
     blocks = 0
     start = time.perf_counter()
     while True:
@@ -144,7 +132,7 @@ def _claim_output() -> TextIO:
     return answers
 
 
-def _say(answers: TextIO, what: dict[str, Any]) -> None:
+def _say(answers: TextIO, what: Json) -> None:
     answers.write(json.dumps(what) + "\n")
     answers.flush()
 

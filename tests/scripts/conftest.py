@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from photos import Photos
+from shared.photos import Photos
 
 
 @pytest.fixture

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import compare_optimizers
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.plugins.hparams import metadata
 
-SCRIPT = Path(compare_optimizers.__file__)
+import compare_optimizers
+
 Scalars = dict[str, list[tuple[int, float]]]
 
 
@@ -106,26 +104,29 @@ def test_refuses_in_one_line_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--data", small, "--batch-size", "16", "--epochs", "2"]
-    done = subprocess.run(
-        [*command, "--optimizers", "nag", "adam", "nag", "--learning-rate", "adam=0.001"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    assert "32 images to train on, 8 to validate on, 2 classes" in done.stdout
-    assert "nag, adam, each at a constant rate; 2 epochs of 2 steps, 16 images each" in done.stdout
+def test_a_whole_run(
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--data", small, "--batch-size", "16", "--epochs", "2"]
+    options += ["--optimizers", "nag", "adam", "nag", "--learning-rate", "adam=0.001"]
+    run(compare_optimizers, *options)
+    screen = capsys.readouterr()
+    assert "Warning" not in screen.err
+    assert "32 images to train on, 8 to validate on, 2 classes" in screen.out
+    assert "nag, adam, each at a constant rate; 2 epochs of 2 steps, 16 images each" in screen.out
     (folder,) = (tmp_path / "runs").iterdir()
     place = folder.relative_to(tmp_path)
-    assert f"--logdir {place}" in done.stdout
-    assert f"xdg-open {place}/optimizers.png" in done.stdout
+    assert f"--logdir {place}" in screen.out
+    assert f"xdg-open {place}/optimizers.png" in screen.out
     assert (folder / "optimizers.png").read_bytes().startswith(b"\x89PNG")
 
     # The table says what TensorBoard says.
-    table = rows(done.stdout)
+    table = rows(screen.out)
     assert list(table) == ["nag", "adam"]
     assert [cells[0] for cells in table.values()] == ["0.03", "0.001"]
     for name, (_, loss, accuracy, val_loss, val_accuracy, best, epoch) in table.items():

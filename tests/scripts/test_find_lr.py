@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import find_lr
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import find_lr
 import train_lenet
 
 SCRIPT = Path(find_lr.__file__)
@@ -57,25 +56,27 @@ def test_bad_data_filter_and_place_are_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
 
 
-def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
+def test_a_whole_run(
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     options = ["--data", small, "--optimizer", "momentum", "--batch-size", "24", "--shift", "0"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *options, "--train-only", "fc*", "--train-only", "conv2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    assert "momentum from 1e-06 to 10 in 100 steps of 24 images" in done.stdout
+    run(find_lr, *options, "--train-only", "fc*", "--train-only", "conv2")
+    screen = capsys.readouterr()
+    assert "Warning" not in screen.err
+    assert "momentum from 1e-06 to 10 in 100 steps of 24 images" in screen.out
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert f"--logdir {folder.relative_to(tmp_path)}" in done.stdout
-    suggestion = float(done.stdout.split("Suggestion  ")[1].split(",")[0])
+    assert f"--logdir {folder.relative_to(tmp_path)}" in screen.out
+    suggestion = float(screen.out.split("Suggestion  ")[1].split(",")[0])
     assert 1e-4 < suggestion < 1.0
 
     # The command that it prints trains with the same options, at the suggested rate.
-    program, script, *words = shlex.split(done.stdout.split("Train       ")[1])
+    program, script, *words = shlex.split(screen.out.split("Train       ")[1])
     assert Path(script) == SCRIPT.with_name("train_lenet.py") and Path(program) == Path(sys.executable)
     args = train_lenet.parse(words)
     assert (args.data, args.optimizer, args.batch_size, args.shift) == (small, "momentum", 24, 0)
@@ -116,6 +117,6 @@ def test_without_matplotlib_only_the_curve_is_missing(
 ) -> None:
     run(find_lr, "--data", small, "--steps", "40", "--log-dir", str(tmp_path / "logs"))
     out = capsys.readouterr().out
-    assert 'Curve       left out, since matplotlib is missing: pip install "gradloop[data]"' in out
+    assert 'Curves       left out, since matplotlib is missing: pip install "gradloop[data]"' in out
     assert "Suggestion  " in out
     assert [path.suffix for path in (tmp_path / "logs").iterdir()] == [".v2"]

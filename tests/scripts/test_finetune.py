@@ -12,12 +12,10 @@ import pytest
 
 from gradloop import models, optim
 
-import digits_transfer
 import finetune
-import model_card
-import photos
-import transfer
-import what_trains
+from shared import digits_transfer, model_card, photos
+from shared import recipe as fine_tuning
+from shared import what_trains
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def test_a_cache_of_nothing_is_refused_before_the_head_is_trained(
     """How many images there are says here that the whole network trains."""
     choice = {1: "head", 32: "all"}
     monkeypatch.setattr(models, "recommend", lambda images, _: models.Strategy.named(choice[images]))
-    monkeypatch.setattr(transfer, "train_head", lambda *_: pytest.fail("the head was trained first"))
+    monkeypatch.setattr(fine_tuning, "train_head", lambda *_: pytest.fail("the head was trained first"))
     base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32", "--cache"]
     assert "here all trains from conv1 on" in refusal(finetune, *base, "--log-dir", tmp_path / "logs")
 
@@ -133,7 +131,7 @@ def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
     """So few images would be for the head alone, if `--unfreeze` left that open."""
 
     def fine_tune(model: Any, trained: Any, _: Any, __: Any, recipe: Any, **___: Any) -> None:
-        plan = transfer.plan_of(model, trained, recipe)
+        plan = fine_tuning.plan_of(model, trained, recipe)
         wanted = optim.partition(model, models.Strategy.named(strategy)).trained
         assert recipe.unfreeze == "top-down"
         assert [v.path for v in plan.trained] == [v.path for v in wanted if "_bn/" not in v.path]
@@ -150,7 +148,7 @@ def test_the_head_trains_from_the_start_whatever_stages_come(text: str) -> None:
     model = models.classifier(models.backbone("MobileNet", (32, 32, 3)), 2, hidden=(4,))
     trained, stages = what_trains.staged(model, [], what_trains.stages(text))
     head = {v.path for v in optim.select(model, "head")}
-    assert len(head) == 4 and head <= {v.path for v in optim.select(model, stages[0])}
+    assert stages is not None and len(head) == 4 and head <= {v.path for v in optim.select(model, stages[0])}
     assert head <= {v.path for v in trained} and not [v.path for v in trained if "_bn/" in v.path]
     named = {int(part.split(":")[0]) for part in text.split(",")}
     assert set(stages) == {0} | named

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import model_card
 import predict
 import train_lenet
+from shared import model_card
 
 NAMES = ("red", "green", "blue")
 CLEAR = {"red": (250, 10, 5), "green": (20, 240, 9), "blue": (0, 60, 200)}

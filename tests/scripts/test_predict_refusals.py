@@ -12,8 +12,8 @@ import keras
 import pytest
 from PIL import Image
 
-import model_card
 import predict
+from shared import model_card
 
 SCRIPT = Path(predict.__file__)
 NAMES = ("red", "green", "blue")

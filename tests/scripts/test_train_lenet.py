@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import gradloop.models  # noqa: F401  # with it, Keras knows LeNet5 in a file
 
 import train_lenet
+from shared.lenet_options import OPTIMIZERS
 
 SCRIPT = Path(train_lenet.__file__)
 
@@ -103,7 +105,9 @@ def test_a_rate_far_too_high_ends_in_one_line(
     assert "error: " in capsys.readouterr().err
 
 
-def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
+def test_a_whole_run_as_a_program(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--data", small, "--epochs", "12", "--batch-size", "20"],
         cwd=tmp_path,
@@ -122,10 +126,11 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
     place = folder.relative_to(tmp_path)
     assert f"--logdir {place}" in done.stdout
     assert f"xdg-open {place}/curves.png" in done.stdout
-    command = done.stdout.split("Model        ")[1].strip()
-    opened = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
-    assert opened.returncode == 0, opened.stderr
-    assert "conv1" in opened.stdout
+    monkeypatch.chdir(tmp_path)
+    program, option, code = shlex.split(done.stdout.split("Model        ")[1])
+    assert Path(program) == Path(sys.executable) and option == "-c"
+    exec(code, {})
+    assert "conv1" in capsys.readouterr().out
 
     model = keras.models.load_model(folder / "lenet5.keras")
     with np.load(small) as arrays:
@@ -133,7 +138,7 @@ def test_a_whole_run_as_a_program(small: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(guess, arrays["y_test"])
 
 
-@pytest.mark.parametrize("optimizer", train_lenet.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_what_was_chosen_alone(
     optimizer: str, small: str, tmp_path: Path, run: Callable[..., None], no_matplotlib: None
 ) -> None:
@@ -203,27 +208,31 @@ def test_without_matplotlib_only_the_curves_are_missing(
     assert not (tmp_path / "logs" / "curves.png").exists()
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_numbers(small: str, tmp_path: Path) -> None:
-    def command(name: str) -> list[str]:
-        run = ["--checkpoint", f"{name}/kept", "--log-dir", f"{name}/logs", "--epochs", "20"]
-        return [sys.executable, str(SCRIPT), "--data", small, "--batch-size", "20", *run]
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
+    small: str,
+    tmp_path: Path,
+    run: Callable[..., None],
+    no_matplotlib: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def options(name: str) -> list[str]:
+        folder = tmp_path / name
+        places = ["--checkpoint", str(folder / "checkpoints"), "--log-dir", str(folder / "logs")]
+        return ["--data", small, "--batch-size", "20", "--epochs", "20", *places]
 
     def weights(name: str) -> list[Any]:
         return list(keras.models.load_model(tmp_path / name / "logs" / "lenet5.keras").get_weights())
 
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    options: dict[str, Any] = {"cwd": tmp_path, "text": True, **pipes}
-    straight = subprocess.Popen(command("straight"), **options)
-    with straight, subprocess.Popen(command("killed"), **options) as killed:
+    command = [sys.executable, str(SCRIPT), *options("killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
         deadline = time.monotonic() + 120
-        while not any((tmp_path / "killed/kept").glob("checkpoint-[2-9]/state.index")):
+        while not any((tmp_path / "killed/checkpoints").glob("checkpoint-[2-9]/state.index")):
             assert time.monotonic() < deadline and killed.poll() is None
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
         assert "Test accuracy" not in killed.communicate()[0]
-        again = subprocess.run(command("killed"), **options)
-        straight.communicate()
-    assert again.returncode == straight.returncode == 0, again.stderr
-    assert "Training goes on at epoch" in again.stdout
+    run(train_lenet, *options("killed"))
+    assert "Training goes on at epoch" in capsys.readouterr().out
+    run(train_lenet, *options("straight"))
     for one, other in zip(weights("killed"), weights("straight"), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -1,0 +1,47 @@
+"""A process of the benchmark's own, which prints what it found as JSON in its last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]  # an object, as the `json` module reads it
+SCRIPTS = Path(__file__).resolve().parents[1]
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank, or nothing; a progress bar's states count as lines."""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def start(python: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Starts Python where it finds this package, with more environment variables."""
+    if os.sep in python:
+        python = os.path.abspath(python)  # it may be relative to this process's folder
+    return subprocess.Popen(
+        [python, *arguments],
+        cwd=SCRIPTS,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process: subprocess.Popen[str], timeout: float = 3600) -> Any:
+    """Waits for a process and reads its JSON, which the caller knows the form of.
+
+    Raises:
+        RuntimeError: if it fails; the message is the last line of its standard error.
+    """
+    try:
+        out, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill()  # where the wait was cut short
+    if process.returncode:
+        raise RuntimeError(last_line(errors) or "no message")
+    return json.loads(last_line(out))

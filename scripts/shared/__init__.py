@@ -1,0 +1,1 @@
+"""What the programs in scripts/ have in common. Nothing is imported here: see README.md for the files."""
