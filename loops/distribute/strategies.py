@@ -84,7 +84,7 @@ def _automatic() -> str:
     cluster = Cluster.from_environment()
     if cluster is not None and cluster.size > 1:
         return "parameter_server" if "ps" in cluster.tasks else "multiworker"
-    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one"
+    return "mirrored" if len(_gpus()) > 1 else "one"
 
 
 def _one() -> tf.distribute.Strategy:
@@ -114,15 +114,26 @@ def _make(spec: str, timeout: float) -> tf.distribute.Strategy:
     raise _unknown(spec)
 
 
+def _gpus() -> list[bool]:
+    """The GPUs that TensorFlow may use, one entry each: whether it is one of several parts of a card."""
+    cards = [tf.config.get_logical_device_configuration(gpu) for gpu in tf.config.get_visible_devices("GPU")]
+    # No configuration: the card as a whole.
+    return [len(parts or [None]) > 1 for parts in cards for _ in parts or [None]]
+
+
 def _mirrored_gpus(count: int | None) -> tf.distribute.Strategy:
-    there = len(tf.config.list_physical_devices("GPU"))
-    if there < (count or 1):
+    there = _gpus()
+    if len(there) < (count or 1):
         asked = f"asks for {count} GPUs" if count else "asks for GPUs"
         raise ValueError(
-            f"`spec` {asked}, and TensorFlow sees {there or 'none'} here: ask for at most that many, or try "
-            "on the CPU with 'mirrored:cpu:2'."
+            f"`spec` {asked}, and TensorFlow sees {len(there) or 'none'} here: ask for at most that many, or "
+            "try on the CPU with 'mirrored:cpu:2'."
         )
-    return tf.distribute.MirroredStrategy([f"/gpu:{index}" for index in range(count or there)])
+    used = there[:count]
+    # NCCL, which is TensorFlow's default, cannot reduce between parts of one card.
+    reduction = tf.distribute.ReductionToOneDevice() if any(used) else None
+    devices = [f"/gpu:{index}" for index in range(len(used))]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
 def _mirrored_cpus(count: int) -> tf.distribute.Strategy:

@@ -91,11 +91,50 @@ def test_too_late_for_logical_devices():
     assert loops.strategy("mirrored:cpu:1").num_replicas_in_sync == 1
 
 
+def pretend_gpus(monkeypatch, *parts):
+    """As if there were GPUs, each whole (None) or in so many logical parts; returns what strategies are given."""
+    made = []
+    cards = [None if number is None else [object()] * number for number in parts]
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: list(range(len(cards))))
+    monkeypatch.setattr(tf.config, "get_logical_device_configuration", lambda card: cards[card])
+    monkeypatch.setattr(
+        tf.distribute,
+        "MirroredStrategy",
+        lambda devices, cross_device_ops: made.append((devices, type(cross_device_ops).__name__)),
+    )
+    monkeypatch.setattr(sys.modules["gradloop.loops.distribute.strategies"], "_made", [])
+    return made
+
+
 @pytest.mark.parametrize("spec, asked", [("mirrored", "asks for GPUs"), ("mirrored:64", "asks for 64 GPUs")])
 def test_gpus_that_are_not_there(spec, asked, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    pretend_gpus(monkeypatch)
     with pytest.raises(ValueError, match=f"`spec` {asked}, and TensorFlow sees none here: .*'mirrored:cpu"):
         loops.strategy(spec)
+
+
+@pytest.mark.parametrize(
+    "spec, cards, devices, reduction",
+    [
+        ("mirrored", (None, None), 2, "NoneType"),
+        ("mirrored:1", (None, None), 1, "NoneType"),
+        ("auto", (None, None), 2, "NoneType"),
+        # Parts of one card, between which NCCL cannot reduce.
+        ("mirrored:2", (2,), 2, "ReductionToOneDevice"),
+        ("mirrored", (4,), 4, "ReductionToOneDevice"),
+        ("auto", (2,), 2, "ReductionToOneDevice"),
+    ],
+)
+def test_gpus_and_parts_of_them(spec, cards, devices, reduction, monkeypatch):
+    made = pretend_gpus(monkeypatch, *cards)
+    loops.strategy(spec)
+    assert made == [([f"/gpu:{index}" for index in range(devices)], reduction)]
+
+
+def test_more_parts_than_a_card_has(monkeypatch):
+    pretend_gpus(monkeypatch, 2)
+    with pytest.raises(ValueError, match="`spec` asks for 3 GPUs, and TensorFlow sees 2 here"):
+        loops.strategy("mirrored:3")
 
 
 @pytest.mark.parametrize(
