@@ -92,7 +92,7 @@ def test_too_late_for_logical_devices():
 
 
 def pretend_gpus(monkeypatch, *parts):
-    """As if there were GPUs, each whole (None) or in so many logical parts; returns what strategies are given."""
+    """As if there were GPUs, each whole (None) or in so many parts; returns what strategies are given."""
     made = []
     cards = [None if number is None else [object()] * number for number in parts]
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: list(range(len(cards))))
