@@ -18,18 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+import shared.command_line as cli
 from shared import photos, plots
-from shared.command_line import (
-    Parser,
-    check_writable,
-    log_folder,
-    number,
-    one_of,
-    quiet_import,
-    refusing,
-    shown,
-    tensorboard,
-)
 from shared.digit_images import DataError
 from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
 from shared.tables import table
@@ -65,22 +55,22 @@ class Result:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
     usual = Recipe()
-    parser = Parser(__doc__ or "", EXAMPLES)
+    parser = cli.Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add("--data", required=True, metavar="FOLDER|FILE.npz|tfds:NAME",
         help="images, as finetune.py takes them")
     add_network_options(parser)
-    add("--ways", type=one_of(WAYS), nargs="+", default=list(WAYS), metavar="NAME",
+    add("--ways", type=cli.one_of(WAYS), nargs="+", default=list(WAYS), metavar="NAME",
         help=f"which of {', '.join(WAYS)} (default: all)")
-    add("--seeds", type=number(int, at_least=1), default=5, metavar="N",
+    add("--seeds", type=cli.number(int, at_least=1), default=5, metavar="N",
         help="runs of each way, with the seeds 0, 1, ... (default: 5)")
-    add("--lr-highest", type=number(float, above=0), default=usual.highest, metavar="RATE",
+    add("--lr-highest", type=cli.number(float, above=0), default=usual.highest, metavar="RATE",
         help=f"the one rate, and that of the head where they differ (default: {usual.highest:g})")
-    add("--lr-lowest", type=number(float, above=0), default=usual.lowest, metavar="RATE",
+    add("--lr-lowest", type=cli.number(float, above=0), default=usual.lowest, metavar="RATE",
         help=f"where rates differ, that of the first layers (default: {usual.lowest:g})")
-    add("--epochs", type=number(int, at_least=1), default=usual.epochs, metavar="N",
+    add("--epochs", type=cli.number(int, at_least=1), default=usual.epochs, metavar="N",
         help=f"passes over the training images (default: {usual.epochs})")
-    add("--batch-size", type=number(int, at_least=1), default=usual.batch_size, metavar="N",
+    add("--batch-size", type=cli.number(int, at_least=1), default=usual.batch_size, metavar="N",
         help=f"images a step (default: {usual.batch_size})")
     add("--csv", type=Path, metavar="FILE", help="the figures (default: finetuning.csv in the log folder)")
     add("--picture", type=Path, metavar="FILE.png",
@@ -148,13 +138,13 @@ def write_csv(results: Sequence[Result], path: Path) -> None:
 def main() -> None:
     """Runs all ways, and prints where the figures are."""
     args = parse()
-    log_dir = log_folder(args.log_dir, "finetuning")
+    log_dir = cli.log_folder(args.log_dir, "finetuning")
     figures, picture = args.csv or log_dir / "finetuning.csv", args.picture or log_dir / "finetuning.png"
     for option, folder in (("--csv", figures.parent), ("--picture", picture.parent)):
-        check_writable(option, folder)
-    with quiet_import():
+        cli.check_writable(option, folder)
+    with cli.quiet_import():
         from gradloop import loops, optim
-    with refusing(DataError):
+    with cli.refusing(DataError):
         data = photos.load(args.data, args.size)
     train, validation, test = (f"{len(part[1]):,}" for part in (data.train, data.validation, data.test))
     print(f"Data      {data.name}: {train} images to train on, {validation} to choose by, {test} to test on")
@@ -166,14 +156,14 @@ def main() -> None:
     results: list[Result] = []
     for seed in range(args.seeds):
         for way in args.ways:
-            with refusing(ValueError, OSError, optim.SelectionError, loops.NonFiniteError):
+            with cli.refusing(ValueError, OSError, optim.SelectionError, loops.NonFiniteError):
                 results.append(run(way, seed, data, args, log_dir))
             last = results[-1]
             print(f"{way:11s} seed {seed}: validation {last.validation:.2%} in epoch {last.best_epoch}, "
                   f"test {last.test:.2%}, {last.seconds:.0f} s", flush=True)
             write_csv(results, figures)
-    print(f"\n{summary(results)}\n\nFigures      {shown(figures)}")
-    print(f"TensorBoard  {tensorboard(log_dir)}")
+    print(f"\n{summary(results)}\n\nFigures      {cli.shown(figures)}")
+    print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     title = f"{args.backbone} on {data.name}: test accuracy (%), runs and mean"
     by_way = {way: [one.test for one in results if one.way == way] for way in args.ways}
     plots.save(picture, lambda path: plots.dots(by_way, path, title))

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+import shared.command_line as cli
 from shared import digit_images, plots
-from shared.command_line import (
-    Parser,
-    assignment,
-    log_folder,
-    number,
-    one_of,
-    quiet_import,
-    refusing,
-    tensorboard,
-)
 from shared.lenet_options import OPTIMIZERS, add_lenet_options
 from shared.tables import table
 
@@ -46,13 +37,14 @@ an accuracy by a point, as much as the optimizers differ. The test images are no
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
-    parser = Parser(__doc__ or "", EXAMPLES)
+    parser = cli.Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add_lenet_options(parser, "--data", "--batch-size", "--epochs", "--seed", "--log-dir")
-    add("--optimizers", type=one_of(NAMES), nargs="+", default=list(NAMES), metavar="NAME",
+    add("--optimizers", type=cli.one_of(NAMES), nargs="+", default=list(NAMES), metavar="NAME",
         help=f"which of {', '.join(NAMES)} (default: all)")
-    add("--learning-rate", type=assignment(NAMES, number(float, above=0)), action="append", default=[],
-        metavar="NAME=RATE", help="another rate for one optimizer; repeat it for more (default: "
+    rate = cli.assignment(NAMES, cli.number(float, above=0))
+    add("--learning-rate", type=rate, action="append", default=[], metavar="NAME=RATE",
+        help="another rate for one optimizer; repeat it for more (default: "
         f"{', '.join(f'{name}={OPTIMIZERS[name][2]:g}' for name in NAMES)})")
     args = parser.parse_args(argv)
     args.optimizers = list(dict.fromkeys(args.optimizers))
@@ -162,12 +154,12 @@ def main() -> None:
     """Trains with each optimizer, prints the table, and prints where the picture and the logs are."""
     args = parse()
     rates = {name: OPTIMIZERS[name][2] for name in args.optimizers} | dict(args.learning_rate)
-    log_dir = log_folder(args.log_dir, "optimizers")
-    with quiet_import():
+    log_dir = cli.log_folder(args.log_dir, "optimizers")
+    with cli.quiet_import():
         import keras
 
         from gradloop import loops, models
-    with refusing(digit_images.DataError):
+    with cli.refusing(digit_images.DataError):
         data = digit_images.load(args.data)
     rest, held_out = split(len(data.y_train))
     images = loops.Batches(data.x_train[rest], data.y_train[rest], args.batch_size, seed=args.seed)
@@ -194,7 +186,7 @@ def main() -> None:
             break
 
     print(f"\n{results(rates, runs)}\n")
-    print(f"TensorBoard  {tensorboard(log_dir)}")
+    print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     drawn = {name: run for name, run in runs.items() if run.history}
     if drawn:
         labels = {f"{name} at {rates[name]:g}{', ' * bool(run.note)}{run.note}": run.history

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import shared.command_line as cli
 from shared import augmentation, digit_images, plots
-from shared.command_line import Parser, log_folder, number, quiet_import, refuse, refusing, shown, tensorboard
 from shared.lenet_options import OPTIMIZERS, add_lenet_options
 from shared.tables import table
 
@@ -34,18 +34,18 @@ SHARED = ("--data", "--optimizer", "--train-only", "--batch-size", "--dropout", 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
-    parser = Parser(__doc__ or "", EXAMPLES)
+    parser = cli.Parser(__doc__ or "", EXAMPLES)
     add_lenet_options(parser, *SHARED, "--log-dir")
     add = parser.add_argument
-    add("--lowest", type=number(float, above=0), default=1e-6, metavar="RATE",
+    add("--lowest", type=cli.number(float, above=0), default=1e-6, metavar="RATE",
         help="first rate (default: 1e-6)")
-    add("--highest", type=number(float, above=0), default=10.0, metavar="RATE",
+    add("--highest", type=cli.number(float, above=0), default=10.0, metavar="RATE",
         help="last rate (default: 10); the test ends before it once the loss has exploded")
-    add("--steps", type=number(int, at_least=3), default=100, metavar="N",
+    add("--steps", type=cli.number(int, at_least=3), default=100, metavar="N",
         help="how many rates, a batch each (default: 100)")
     args = parser.parse_args(argv)
     if args.lowest >= args.highest:
-        refuse(f"--lowest {args.lowest:g} must be below --highest {args.highest:g}")
+        cli.refuse(f"--lowest {args.lowest:g} must be below --highest {args.highest:g}")
     return args
 
 
@@ -53,14 +53,14 @@ def main() -> None:
     """Tests, writes the curve, and prints which rate to take."""
     args = parse()
     name, options, usual_rate = OPTIMIZERS[args.optimizer]
-    log_dir = log_folder(args.log_dir, "find-lr")
-    with quiet_import():
+    log_dir = cli.log_folder(args.log_dir, "find-lr")
+    with cli.quiet_import():
         import keras
         import tensorflow as tf
 
         from gradloop import loops, models, optim
 
-    with refusing(digit_images.DataError):
+    with cli.refusing(digit_images.DataError):
         data = digit_images.load(args.data)
     print(f"Data        {data.name}: {len(data.y_train):,} images, {len(data.class_names)} classes")
     keras.utils.set_random_seed(args.seed)
@@ -70,13 +70,13 @@ def main() -> None:
     )
     model = models.LeNet5(len(data.class_names), dropout=args.dropout)
     optimizer = getattr(keras.optimizers, name)(usual_rate, **options)
-    with refusing(optim.SelectionError, option="--train-only"):
+    with cli.refusing(optim.SelectionError, option="--train-only"):
         step = loops.TrainStep(
             model, "sparse_categorical_crossentropy", optimizer, variables=args.train_only
         )
     print(f"Test        {args.optimizer} from {args.lowest:g} to {args.highest:g} in {args.steps} steps of "
           f"{args.batch_size} images; dropout {args.dropout:g}, shift {args.shift}; seed {args.seed}\n")
-    with refusing(loops.NonFiniteError, ValueError):
+    with cli.refusing(loops.NonFiniteError, ValueError):
         curve = optim.lr_range_test(step, train_data, args.lowest, args.highest, args.steps)
     print_table(curve)
 
@@ -93,9 +93,9 @@ def main() -> None:
         for step_number, values in enumerate(points, start=1):
             for tag, value in zip(("learning_rate", "loss", "running_mean"), values):
                 tf.summary.scalar(f"range_test/{tag}", value, step=step_number)
-        print(f"\nTensorBoard  {tensorboard(log_dir)}")
+        print(f"\nTensorBoard  {cli.tensorboard(log_dir)}")
         plots.save(log_dir / "curve.png", draw)
-    with refusing(ValueError):  # The loss never fell.
+    with cli.refusing(ValueError):  # The loss never fell.
         suggestion = curve.suggestion
     print(f"Suggestion   {suggestion:.2g}, where the loss falls most steeply")
     print(f"Train        {train_command(args, suggestion)}")
@@ -123,7 +123,7 @@ def train_command(args: argparse.Namespace, rate: float) -> str:
                 words += [option, shlex.quote(str(each))]
     program = Path(__file__).with_name("train_lenet.py")
     return " ".join(
-        [shown(Path(sys.executable)), shown(program), *words, "--learning-rate", f"{rate:.2g}"]
+        [cli.shown(Path(sys.executable)), cli.shown(program), *words, "--learning-rate", f"{rate:.2g}"]
     )
 
 

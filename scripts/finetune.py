@@ -13,22 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import shared.command_line as cli
 from shared import digits_transfer, photos
 from shared.augmentation import PHOTOS
-from shared.command_line import (
-    Parser,
-    below_here,
-    check_writable,
-    keras_file,
-    log_folder,
-    number,
-    one_of,
-    quiet_import,
-    refuse,
-    refusing,
-    shown,
-    tensorboard,
-)
 from shared.digit_images import DataError
 from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
 from shared.what_trains import settle_unfreeze, stages, what_trains
@@ -61,22 +48,22 @@ PHOTOS_ALONE = (
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
     usual = Recipe()
-    parser = Parser(__doc__ or "", EXAMPLES)
+    parser = cli.Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add("--data", default=DIGITS, metavar="digits|FOLDER|FILE.npz|tfds:NAME",
         help="what to learn (default: digits, which needs no download); a FOLDER has one sub-folder of "
         "images per class; an .npz file has x_train and y_train")
     add_network_options(parser)
-    add("--strategy", type=one_of(STRATEGIES), default="auto", metavar="NAME",
+    add("--strategy", type=cli.one_of(STRATEGIES), default="auto", metavar="NAME",
         help=f"{'; '.join(f'{name}: {what}' for name, what in STRATEGIES.items())} (default: auto)")
-    add("--similar", type=one_of(["yes", "no"]), default="yes", metavar="yes|no",
+    add("--similar", type=cli.one_of(["yes", "no"]), default="yes", metavar="yes|no",
         help="for auto: whether the images are like those that the weights come from (default: yes)")
     add("--from", dest="from_layer", metavar="LAYER",
         help="train the layers from this one on, instead of a --strategy")
-    add("--lr-highest", type=number(float, above=0), default=usual.highest, metavar="RATE",
+    add("--lr-highest", type=cli.number(float, above=0), default=usual.highest, metavar="RATE",
         help="learning rate of the head, after a warm-up and before it falls to 0 (default: "
         f"{usual.highest:g})")
-    add("--lr-lowest", type=number(float, above=0), metavar="RATE",
+    add("--lr-lowest", type=cli.number(float, above=0), metavar="RATE",
         help="that of the first layers that train; those between follow a geometric series (default: "
         f"{usual.lowest / usual.highest:g} of the highest)")
     add("--unfreeze", type=stages, nargs="?", const="top-down", metavar="STAGES",
@@ -84,25 +71,25 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--strategy or --from say less; or EPOCH:FILTER,... of one's own, instead of both")
     add("--cache", nargs="?", const="memory", metavar="FOLDER",
         help="compute what is frozen once, in memory or into FOLDER; not with --augment")
-    add("--augment", type=one_of(PHOTOS), action="append", default=[], metavar="flip|shift",
+    add("--augment", type=cli.one_of(PHOTOS), action="append", default=[], metavar="flip|shift",
         help="mirror or move the training images at random; repeat it for both (default: neither)")
-    add("--epochs", type=number(int, at_least=1), metavar="N",
+    add("--epochs", type=cli.number(int, at_least=1), metavar="N",
         help=f"passes over the training images (default: {usual.epochs}; digits: {digits_transfer.EPOCHS})")
-    add("--head-epochs", type=number(int, at_least=0), default=usual.head_epochs, metavar="N",
+    add("--head-epochs", type=cli.number(int, at_least=0), default=usual.head_epochs, metavar="N",
         help=f"passes of the head alone before them (default: {usual.head_epochs}; 0 for none)")
-    add("--batch-size", type=number(int, at_least=1), default=usual.batch_size, metavar="N",
+    add("--batch-size", type=cli.number(int, at_least=1), default=usual.batch_size, metavar="N",
         help=f"images a step (default: {usual.batch_size})")
-    add("--hidden", type=number(int, at_least=1), action="append", default=[], metavar="UNITS",
+    add("--hidden", type=cli.number(int, at_least=1), action="append", default=[], metavar="UNITS",
         help="a dense layer in the head, before the last; repeat it for more (default: none)")
-    add("--dropout", type=number(float, at_least=0, below=1), default=0.2, metavar="SHARE",
+    add("--dropout", type=cli.number(float, at_least=0, below=1), default=0.2, metavar="SHARE",
         help="share of features dropped in the head (default: 0.2)")
-    add("--weight-decay", type=number(float, at_least=0), default=usual.weight_decay, metavar="RATE",
+    add("--weight-decay", type=cli.number(float, at_least=0), default=usual.weight_decay, metavar="RATE",
         help=f"decoupled weight decay of kernels (default: {usual.weight_decay:g})")
-    add("--ema", type=number(float, at_least=0, below=1), default=usual.ema, metavar="MOMENTUM",
+    add("--ema", type=cli.number(float, at_least=0, below=1), default=usual.ema, metavar="MOMENTUM",
         help=f"of the averaged weights, which are evaluated and saved (default: {usual.ema:g}; 0 for none)")
-    add("--examples", type=number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
+    add("--examples", type=cli.number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
         help=f"digits 5 to 9 to learn from (default: {digits_transfer.EXAMPLES})")
-    add("--seed", type=number(int, at_least=0, below=2**31), default=0, metavar="N",
+    add("--seed", type=cli.number(int, at_least=0, below=2**31), default=0, metavar="N",
         help="of the head, order, augmentation and dropout: the same seed gives the same run on the CPU "
         "(default: 0)")
     add("--devices", default="auto", metavar="NAME",
@@ -116,20 +103,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         given = [name for name in PHOTOS_ALONE if getattr(args, name) != parser.get_default(name)]
         if given:
             names = ", ".join(f"--{name.removesuffix('_layer').replace('_', '-')}" for name in given)
-            refuse(f"{names}: LeNet-5 on digits has no use for it; name a folder or file of images by --data")
+            cli.refuse(f"{names}: LeNet-5 on digits has no use for it; name other images by --data")
         return args
     if args.lr_lowest is None:
         args.lr_lowest = args.lr_highest * usual.lowest / usual.highest
     if args.lr_lowest > args.lr_highest:
-        refuse(f"--lr-lowest {args.lr_lowest:g} must be at most --lr-highest {args.lr_highest:g}")
+        cli.refuse(f"--lr-lowest {args.lr_lowest:g} must be at most --lr-highest {args.lr_highest:g}")
     if args.cache and args.augment:
-        refuse("--cache keeps one version of each image, and --augment makes others: leave one of both out")
+        cli.refuse("--cache keeps one version of each image, and --augment makes others: leave one out")
     if args.devices.partition(":")[0] not in ("auto", "one", "mirrored"):
-        refuse(f"--devices {args.devices}: this script trains on one machine; choose one, mirrored or auto")
+        cli.refuse(f"--devices {args.devices}: this script trains on one machine; choose one or mirrored")
     if args.cache and args.strategy == "all":
-        refuse("--cache keeps what is frozen, and with --strategy all nothing is: leave one of both out")
+        cli.refuse("--cache keeps what is frozen, and with --strategy all nothing is: leave one of both out")
     if args.from_layer and args.strategy != "auto":
-        refuse("--from and --strategy both say what trains: leave one of both out")
+        cli.refuse("--from and --strategy both say what trains: leave one of both out")
     if args.unfreeze:
         settle_unfreeze(args, args.epochs or usual.epochs)
     return args
@@ -138,7 +125,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Fine-tunes, evaluates, saves, and prints where everything is."""
     args = parse()
-    log_dir = log_folder(args.log_dir, "finetune")
+    log_dir = cli.log_folder(args.log_dir, "finetune")
     if args.data == DIGITS:
         digits_transfer.run(
             args.examples, args.epochs or digits_transfer.EPOCHS, args.batch_size, args.seed, log_dir
@@ -149,27 +136,27 @@ def main() -> None:
 
 def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     """Fine-tunes a network of keras.applications."""
-    model_file = keras_file(args.save, log_dir / "model.keras")
+    model_file = cli.keras_file(args.save, log_dir / "model.keras")
     if not args.data.startswith("tfds:") and not Path(args.data).expanduser().exists():
-        refuse(f"--data {args.data}: no such file or folder (--help says what it takes)")
+        cli.refuse(f"--data {args.data}: no such file or folder (--help says what it takes)")
     if args.cache and args.cache != "memory":
-        check_writable("--cache", Path(args.cache))
-    with quiet_import():
+        cli.check_writable("--cache", Path(args.cache))
+    with cli.quiet_import():
         import keras
 
         from gradloop import loops, models, optim
 
         from shared import augmentation, model_card, plots
 
-    with refusing(ValueError, TimeoutError, option="--devices", parameter="spec"):
+    with cli.refusing(ValueError, TimeoutError, option="--devices", parameter="spec"):
         strategy = loops.strategy(args.devices)
     keras.utils.set_random_seed(args.seed)
     problems = (ValueError, OSError, loops.NonFiniteError, optim.SelectionError)
-    with strategy.scope(), refusing(*problems):
+    with strategy.scope(), cli.refusing(*problems):
         network = backbone(args)
         # Names are the same with any head, and reading the images may take minutes.
         what_trains(args, models.classifier(network, 2, hidden=args.hidden), images=None)
-    with refusing(DataError):
+    with cli.refusing(DataError):
         data = photos.load(args.data, args.size)
     count = len(data.train[1])
     print(f"Data      {data.name}: {count:,} images to train on, {len(data.validation[1]):,} to choose by, "
@@ -180,7 +167,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
         unfreeze=args.unfreeze, seed=args.seed,
     )
     keras.utils.set_random_seed(args.seed)  # whatever was drawn on the way
-    with strategy.scope(), refusing(*problems):
+    with strategy.scope(), cli.refusing(*problems):
         model = models.classifier(network, len(data.class_names), hidden=args.hidden, dropout=args.dropout)
         trained, why = what_trains(args, model, count)
         print(f"Strategy  {why}")
@@ -203,12 +190,12 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
         best = f"; validation {max(watched):.2%} in epoch {watched.index(max(watched)) + 1}, the best"
     print(f"\nTest accuracy {result['accuracy']:.2%} (loss {result['loss']:.4f}) on {len(data.test[1]):,} "
           f"images that chose nothing{best}\n")
-    print(f"TensorBoard  {tensorboard(log_dir)}")
+    print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     title = f"{args.backbone} on {data.name}: {result['accuracy']:.2%} right"
     if watched:
         plots.save(log_dir / "curves.png", lambda picture: plots.draw(history, picture, title, "validation"))
-    predict = Path(__file__).with_name("predict.py")
-    print(f"Predict      {shown(Path(sys.executable))} {shown(predict)} {below_here(model_file)} IMAGE...")
+    program = f"{cli.shown(Path(sys.executable))} {cli.shown(Path(__file__).with_name('predict.py'))}"
+    print(f"Predict      {program} {cli.below_here(model_file)} IMAGE...")
 
 
 if __name__ == "__main__":

@@ -7,19 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared.command_line import (
-    Parser,
-    below_here,
-    check_writable,
-    keras_file,
-    log_folder,
-    number,
-    one_of,
-    quiet_import,
-    refusing,
-    shown,
-    tensorboard,
-)
+import shared.command_line as cli
 from shared.lenet_options import OPTIMIZERS, add_lenet_options
 
 EXAMPLES = """examples:
@@ -36,18 +24,18 @@ EXAMPLES = """examples:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
-    parser = Parser(__doc__ or "", EXAMPLES)
+    parser = cli.Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add_lenet_options(
         parser, "--data", "--train-only", "--optimizer", "--batch-size", "--epochs", "--dropout", "--shift",
         "--seed", "--log-dir",
     )
-    add("--learning-rate", type=number(float, above=0), metavar="RATE",
+    add("--learning-rate", type=cli.number(float, above=0), metavar="RATE",
         help="rate at the start (default: one that suits the optimizer: "
         f"{', '.join(f'{name} {rate:g}' for name, (_, _, rate) in OPTIMIZERS.items())})")
-    add("--schedule", type=one_of(["cosine", "constant"]), default="cosine", metavar="NAME",
+    add("--schedule", type=cli.one_of(["cosine", "constant"]), default="cosine", metavar="NAME",
         help="cosine: the rate falls to 0 over the run (default); constant: it stays")
-    add("--weight-decay", type=number(float, at_least=0), metavar="RATE",
+    add("--weight-decay", type=cli.number(float, at_least=0), metavar="RATE",
         help="decoupled weight decay of what trains (default: 0.004 for adamw, else none)")
     add("--strategy", default="auto", metavar="NAME",
         help="devices: one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2, multiworker, parameter_server "
@@ -66,11 +54,11 @@ def main() -> None:
     name, options, usual_rate = OPTIMIZERS[args.optimizer]
     rate = args.learning_rate or usual_rate
     decay = {} if args.weight_decay is None else {"weight_decay": args.weight_decay}
-    log_dir = log_folder(args.log_dir, "lenet5")
-    model_file = keras_file(args.save, log_dir / "lenet5.keras")
+    log_dir = cli.log_folder(args.log_dir, "lenet5")
+    model_file = cli.keras_file(args.save, log_dir / "lenet5.keras")
     if args.checkpoint:
-        check_writable("--checkpoint", args.checkpoint)
-    with quiet_import():
+        cli.check_writable("--checkpoint", args.checkpoint)
+    with cli.quiet_import():
         import keras
 
         from gradloop import loops, models, optim
@@ -79,12 +67,12 @@ def main() -> None:
         from shared import augmentation, digit_images, model_card, plots
 
     # First of all: devices are made before anything runs on them.
-    with refusing(ValueError, TimeoutError, option="--strategy", parameter="spec"):
+    with cli.refusing(ValueError, TimeoutError, option="--strategy", parameter="spec"):
         strategy = loops.strategy(args.strategy)
         # Of several workers, all train and one tells and writes.
         chief = loops.is_chief()
         log = print if chief else (lambda *_: None)
-    with refusing(digit_images.DataError):
+    with cli.refusing(digit_images.DataError):
         data = digit_images.load(args.data)
     log(f"Data      {data.name}: {len(data.y_train):,} images to train on, {len(data.y_test):,} "
         f"to test on, {len(data.class_names)} classes")
@@ -98,7 +86,7 @@ def main() -> None:
     # The model, the optimizer and the step, on the device or devices of the strategy.
     steps = args.epochs * len(train_data)
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
-    with strategy.scope(), refusing(optim.SelectionError, option="--train-only"):
+    with strategy.scope(), cli.refusing(optim.SelectionError, option="--train-only"):
         model = models.LeNet5(len(data.class_names), dropout=args.dropout)
         schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
         optimizer = getattr(keras.optimizers, name)(
@@ -115,7 +103,7 @@ def main() -> None:
 
     # The test set is watched, never used to choose anything.
     bars = [loops.ProgressBar(), loops.TensorBoard(str(log_dir))]
-    with refusing(loops.NonFiniteError, ValueError, OSError):
+    with cli.refusing(loops.NonFiniteError, ValueError, OSError):
         history = loops.train(step, train_data, epochs=args.epochs, validation=test_data,
                               callbacks=bars, checkpoint=args.checkpoint).history
     result = loops.evaluate(eval_step, test_data)
@@ -126,13 +114,13 @@ def main() -> None:
 
     print(f"\nTest accuracy {result['accuracy']:.2%} (loss {result['loss']:.4f}) "
           f"on {len(data.y_test):,} images it never trained on\n")
-    print(f"TensorBoard  {tensorboard(log_dir)}")
+    print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     if history.get("val_loss"):  # Nothing to draw when it was stopped within the first epoch.
         title = f"LeNet-5 on {data.name}: {result['accuracy']:.2%} right"
         plots.save(log_dir / "curves.png", lambda picture: plots.draw(history, picture, title))
-    file = str(below_here(model_file))
+    file = str(cli.below_here(model_file))
     code = f"import keras, gradloop.models; keras.models.load_model({file!r}).summary()"
-    print(f'Model        {shown(Path(sys.executable))} -c "{code}"')
+    print(f'Model        {cli.shown(Path(sys.executable))} -c "{code}"')
 
 
 if __name__ == "__main__":

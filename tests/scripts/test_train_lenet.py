@@ -218,7 +218,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     def options(name: str) -> list[str]:
         folder = tmp_path / name
         places = ["--checkpoint", str(folder / "checkpoints"), "--log-dir", str(folder / "logs")]
-        return ["--data", small, "--batch-size", "20", "--epochs", "20", *places]
+        return ["--data", small, "--batch-size", "20", "--epochs", "12", *places]
 
     def weights(name: str) -> list[Any]:
         return list(keras.models.load_model(tmp_path / name / "logs" / "lenet5.keras").get_weights())

@@ -1,4 +1,4 @@
-"""Arrays from files and their checks. What the data of scripts meets is in test_datasets and test_photos."""
+"""Arrays from files and their checks. What data meets is in test_digit_images and test_photos."""
 
 from __future__ import annotations
 
