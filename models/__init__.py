@@ -25,5 +25,5 @@ __all__ = [
     "truncate",
 ]
 
-# Where classes that may be in somebody's pickle lay before the package had rooms.
+# Where the classes were that earlier versions may have pickled.
 keep_old_paths(__name__, {"lenet5": "lenet.lenet5", "recommend": "pretrained.strategy"})

@@ -50,7 +50,7 @@ __all__ = [
     "variable_infos",
 ]
 
-# Where classes that may be in somebody's pickle lay before the package had rooms.
+# Where the classes were that earlier versions may have pickled.
 keep_old_paths(
     __name__,
     {

@@ -104,7 +104,7 @@ STAIRCASE = {
         {"naming"},
         {"common", "private"},
     ],
-    "models": [{"feature_cache", "lenet", "pretrained", "weights"}, {"common", "graph"}],
+    "models": [{"feature_cache", "lenet", "pretrained", "weights"}, {"graph"}],
 }
 
 

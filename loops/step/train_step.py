@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ...optim import GroupedOptimizer, Plan, named_variables, select
+from ...optim import GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import did_you_mean
+from ...optim.filters.selection import variables_or_filters
 from ...optim.naming.stable_names import tree_of
 from ..data.batches import BatchIterator
 from ..device.make_loop import Loop
@@ -159,18 +160,7 @@ class TrainStep(BaseStep):
                     "`model` has no trainable variables: set `trainable = True` on the layers to train."
                 )
             return chosen
-        items = list(variables) if isinstance(variables, (list, tuple)) else [variables]
-        if not items or not all(isinstance(item, keras.Variable) for item in items):
-            return select(self.model, *items)
-        trainable = {id(variable) for variable in self.model.trainable_variables}
-        for item in items:
-            if id(item) not in trainable:
-                raise ValueError(
-                    f"`variables` holds {item.path!r}, which is not a trainable variable of the model: it "
-                    "belongs to another one, or its layer has `trainable=False`."
-                )
-        ids = {id(item) for item in items}
-        return [variable for variable in self.model.trainable_variables if id(variable) in ids]
+        return variables_or_filters("variables", self.model, variables)
 
     def _loop(self) -> Loop:
         return self._selection().loop

@@ -1,4 +1,4 @@
-"""Whether features from before are those that a frozen part would give now."""
+"""Whether the features in a folder are those that the frozen part computes now."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from ...optim.common.types import Array
 from ..graph.keras_graph import calls
 
 _EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-_LEAST = 0.01  # how small a channel is still measured by its own size, as a share of all channels'
+_LEAST = 0.01  # the smallest size of a channel that counts, as a share of the size of all channels
 
 
 def tolerance(front: keras.Model) -> float:
     """How far features may be off when another machine computes them, as a share of their size.
 
-    In float32, other kernels of a CPU differ by some 1e-5, and by 2e-4 in a ResNet50 that was not trained. In
-    half precision it is more by the coarser rounding, with bfloat16 some 3 to 50 percent: some is let pass,
-    and what differs by more is made again, as that costs time, and features of another function the training.
+    In float32, the kernels of another CPU differ by some 1e-5, and by 2e-4 in a ResNet50 that was not
+    trained. Half precision rounds more coarsely: bfloat16 differs by some 3 to 50 percent. The limit lies in
+    between: computing features again costs only time, but training on those of another function is wrong.
     """
     types = {getattr(call.operation, "compute_dtype", None) for call in calls(front)}
     return max([1e-3, *(16 * epsilon for dtype, epsilon in _EPSILON.items() if dtype in types)])
 
 
-def same_features(kept: Sequence[np.ndarray], made: Sequence[np.ndarray], tolerance: float) -> bool:
-    """Whether features are the same but for rounding; NaN is the same as NaN."""
-    if [(array.shape, array.dtype) for array in kept] != [(array.shape, array.dtype) for array in made]:
+def same_features(saved: Sequence[Array], computed: Sequence[Array], tolerance: float) -> bool:
+    """Whether features are equal up to rounding; NaN equals NaN."""
+    if [(array.shape, array.dtype) for array in saved] != [(array.shape, array.dtype) for array in computed]:
         return False
-    return all(_close(one, other, tolerance) for one, other in zip(kept, made))
+    return all(_close(one, other, tolerance) for one, other in zip(saved, computed))
 
 
-def _close(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
-    # Not in float16, in which a square may overflow; of integers and bool as well.
+def _close(one: Array, other: Array, tolerance: float) -> bool:
+    # In float64, as squares overflow in float16. Integers and bool are compared in the same way.
     wide = np.result_type(one.dtype, np.float64)
     one, other = one.astype(wide), other.astype(wide)
     finite = np.isfinite(one)
-    # Rounding goes by the size of the sums, not of what is left of them: a 0 of a ReLU may become 1e-7. Sums
-    # are of one size within a channel: those of one branch may be a thousandth of another's beside it.
+    # The rounding error of a sum depends on the size of its terms, not of the result: a 0 of a ReLU may
+    # become 1e-7. The size is taken by channel, as one branch may have values a thousand times another's.
     channel = tuple(range(one.ndim - 1)) or None
     size = _size(one, finite, channel)
-    # In a channel whose few examples are all 0, or almost, nothing tells the size of its sums. On other
-    # kernels such a value of a MobileNetV2 was off by 1e-6 of the size of all, the most of any by 1e-5.
+    # A channel in which these few examples are (almost) all 0 does not show the size of its sums. With other
+    # kernels such values of a MobileNetV2 were off by 1e-6 of the size of all channels, 1e-5 at most.
     size = np.maximum(size, _LEAST * _size(one, finite, None))
     with np.errstate(invalid="ignore"):  # inf - inf
         close = finite & (np.abs(other - one) <= tolerance * (np.abs(one) + size))
     return bool(np.all(close | (one == other) | (np.isnan(one) & np.isnan(other))))
 
 
-def _size(array: np.ndarray, finite: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
+def _size(array: Array, finite: Array, axes: tuple[int, ...] | None) -> Array:
     """The root of the mean square of finite values."""
     squares = np.abs(np.where(finite, array, 0)) ** 2
     total = np.sum(squares, axes, keepdims=True)

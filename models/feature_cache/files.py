@@ -1,4 +1,4 @@
-"""Features in a folder, memory-mapped."""
+"""Features in a folder, as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-_FREE = 1 << 24  # bytes that a disk keeps: for what else is written to it meanwhile
+from ...optim.common.types import Array
+
+_RESERVE = 1 << 24  # bytes of the disk that are left free for other writers
 
 
 class FeatureFiles:
-    """The files of one cache: `features-0.npy` and so on, `sample-0.npy` and so on of a few examples, and
-    `cache.json`, written last.
+    """The files of one cache.
+
+    `features-0.npy`, `features-1.npy`, ... hold the features, one file for each tensor of the cut;
+    `sample-0.npy`, ... those of a few examples; `cache.json`, written last, the fingerprint and the sizes of
+    the files.
 
     Args:
-        path: their folder; made when they are written.
+        path: their folder, which `writing` creates.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -27,41 +32,41 @@ class FeatureFiles:
 
     @property
     def exists(self) -> bool:
-        """Whether there are features, whole or not."""
+        """Whether there are features, complete or not."""
         return os.path.exists(self._file(0))
 
     @property
     def key(self) -> str | None:
-        """The fingerprint of the features; None if they are not whole.
+        """The fingerprint of the features.
 
-        That is, if they were not written to their end, or a file is gone or of another size than it had.
+        None if they are incomplete: writing was interrupted, or a file is missing or of another size.
         """
         try:
             with open(self._index, encoding="utf-8") as file:
                 index = json.load(file)
-            whole = self._sizes(index["arrays"]) == index["sizes"]
-            return str(index["key"]) if whole else None
+            complete = self._sizes(index["arrays"]) == index["sizes"]
+            return str(index["key"]) if complete else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def read(self) -> list[np.ndarray]:
-        """The features, read as they are used."""
+    def read(self) -> list[Array]:
+        """The features, (examples, ...) each, memory-mapped."""
         return [np.load(self._file(number), mmap_mode="r") for number in range(self._count())]
 
-    def sample(self) -> list[np.ndarray]:
-        """The features of a few examples, as they were given to `writing`."""
+    def sample(self) -> list[Array]:
+        """The features of a few examples, as `writing` got them."""
         return [np.load(self._file(number, "sample")) for number in range(self._count())]
 
     @contextlib.contextmanager
     def writing(
-        self, key: str, examples: int, sample: Sequence[np.ndarray]
-    ) -> Iterator[Callable[[Sequence[np.ndarray]], None]]:
-        """Gives a function that takes batches of features one after the other.
+        self, key: str, examples: int, sample: Sequence[Array]
+    ) -> Iterator[Callable[[Sequence[Array]], None]]:
+        """Yields a function that writes the next batch of features.
 
         Args:
             key: their fingerprint.
             examples: how many there will be.
-            sample: features of a few examples, which are kept; shapes and types are taken of them.
+            sample: features of a few examples, which are written too. They tell shapes and dtypes.
 
         Raises:
             OSError: they do not fit on the disk, or the folder cannot be written to.
@@ -72,10 +77,9 @@ class FeatureFiles:
         for number in range(len(sample)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._file(number))
-        # Before anything of it is written.
         needed = sum((examples + len(array)) * array[0].nbytes for array in sample)
         free = shutil.disk_usage(self.folder).free
-        if needed + _FREE > free:
+        if needed + _RESERVE > free:
             raise OSError(
                 f"`path` {self.folder!r}: the features take {needed / 1e9:.2f} GB, and the disk has "
                 f"{free / 1e9:.2f} GB free. Choose another folder, fewer examples, or a later layer."
@@ -86,7 +90,7 @@ class FeatureFiles:
             )
             for number, array in enumerate(sample)
         ]
-        yield filling(arrays)
+        yield batch_writer(arrays)
         for array in arrays:
             array.flush()
         for number, few in enumerate(sample):
@@ -100,7 +104,7 @@ class FeatureFiles:
             return int(json.load(file)["arrays"])
 
     def _sizes(self, arrays: int) -> list[list[int]]:
-        """Bytes of each file."""
+        """The bytes of each file."""
         kinds = ("features", "sample")
         return [[os.path.getsize(self._file(number, kind)) for kind in kinds] for number in range(arrays)]
 
@@ -108,14 +112,14 @@ class FeatureFiles:
         return os.path.join(self.folder, f"{kind}-{number}.npy")
 
 
-def filling(arrays: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], None]:
-    """Returns a function that takes batches one after the other and writes them into arrays for all."""
-    first = 0
+def batch_writer(arrays: Sequence[Array]) -> Callable[[Sequence[Array]], None]:
+    """Returns a function that copies a batch into the next rows of `arrays`, which hold all examples."""
+    start = 0
 
-    def write(batch: Sequence[np.ndarray]) -> None:
-        nonlocal first
-        for array, some in zip(arrays, batch):
-            array[first : first + len(some)] = some
-        first += len(batch[0])
+    def write(batch: Sequence[Array]) -> None:
+        nonlocal start
+        for array, rows in zip(arrays, batch):
+            array[start : start + len(rows)] = rows
+        start += len(batch[0])
 
     return write

@@ -1,105 +1,97 @@
-"""Where the frozen part of a model ends."""
+"""Which part of a model is frozen: where to cut it, and what is random in there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
-from ...optim import Plan, select
+from ...optim import Plan
+from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
 from ..graph.keras_graph import Call, calls
-from ..graph.split import Parts, inlined, split_graph
+from ..graph.split import SplitModel, split_graph, without_nested_models
 
 
-def trained_variables(model: keras.Model, trained: Any) -> list[keras.Variable]:
-    """The variables that a plan, filters or a list of variables say, in the model's order.
+def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) -> list[keras.Variable]:
+    """The variables that a plan, filters or a list of variables name, in the model's order.
 
     Raises:
-        ValueError: variables of another model, or none.
+        ValueError: a variable of another model, or a plan that trains none.
         SelectionError: a filter that matches nothing.
     """
     if isinstance(trained, Plan):
-        items: list[Any] = list(trained.trained)
-    else:
-        items = list(trained) if isinstance(trained, (list, tuple)) else [trained]
-        if not items or not all(isinstance(item, keras.Variable) for item in items):
-            return select(model, *items)
-    ids = {id(item) for item in items}
-    found = [variable for variable in model.trainable_variables if id(variable) in ids]
-    if not found or len(found) < len(ids):
-        raise ValueError(
-            f"`trained` holds {len(ids)} variables, of which {len(found)} are trainable ones of model "
-            f"{model.name!r}: pass a plan or variables of this model of which at least one trains."
-        )
-    return found
+        if not trained.trained:
+            raise ValueError("`trained` is a plan whose groups are all frozen: unfreeze one of them.")
+        trained = trained.trained
+    return variables_or_filters("trained", model, trained)
 
 
-def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Parts:
-    """Cuts a model before what trains, as late as it can.
+def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> SplitModel:
+    """Cuts a model before the first calls that train, as late as possible.
 
-    Dropout and its like, which give something else at each step, are of the rest as long as no frozen weights
-    come after them.
+    Random layers such as dropout belong to the rest, unless frozen weights come after them.
 
     Raises:
         ValueError: no layer with weights is frozen before the first that trains; a subclassed model.
     """
     ids = {id(variable) for variable in trained}
-    model = inlined(model)
+    model = without_nested_models(model)
     graph = calls(model)
 
     def trains(call: Call) -> bool:
         return any(id(variable) in ids for variable in getattr(call.operation, "weights", ()))
 
-    reached: set[int] = set()
+    # Tensors that depend on weights that train.
+    trained_tensors: set[int] = set()
     for call in graph:
-        if trains(call) or any(id(tensor) in reached for tensor in call.inputs):
-            reached.update(map(id, call.outputs))
-    # Tensors on which frozen weights work later.
-    wanted: set[int] = set()
+        if trains(call) or any(id(tensor) in trained_tensors for tensor in call.inputs):
+            trained_tensors.update(map(id, call.outputs))
+    # Tensors that frozen weights read later on, before any that train.
+    read_by_frozen: set[int] = set()
     for call in reversed(graph):
-        if id(call.outputs[0]) in reached:
+        if id(call.outputs[0]) in trained_tensors:
             continue
-        if weighs(call) or any(id(tensor) in wanted for tensor in call.outputs):
-            wanted.update(map(id, call.inputs))
+        if has_weights(call) or any(id(tensor) in read_by_frozen for tensor in call.outputs):
+            read_by_frozen.update(map(id, call.inputs))
 
-    def is_rest(call: Call) -> bool:
-        return trains(call) or (draws(call) and not any(id(tensor) in wanted for tensor in call.outputs))
+    def in_rest(call: Call) -> bool:
+        frozen_after = any(id(tensor) in read_by_frozen for tensor in call.outputs)
+        return trains(call) or (is_random(call) and not frozen_after)
 
-    if not wanted:
+    if not read_by_frozen:
         first = next(call.operation.name for call in graph if trains(call))
         raise ValueError(
             f"`trained`: no layer with weights is frozen before {first!r}, the first that trains in model "
-            f"{model.name!r}, so there is nothing to keep. Train the model itself."
+            f"{model.name!r}, so there is nothing to compute once. Train the model itself."
         )
-    return split_graph(model, is_rest)
+    return split_graph(model, in_rest)
 
 
-def weighs(call: Call) -> bool:
+def has_weights(call: Call) -> bool:
     """Whether a call uses weights."""
     return bool(getattr(call.operation, "weights", ()))
 
 
-def draws(call: Call) -> bool:
-    """Whether a call draws random numbers: its layer has a seed generator, whose state is no weight."""
+def is_random(call: Call) -> bool:
+    """Whether a call draws random numbers: its layer has a seed generator, a variable that is no weight."""
     operation = call.operation
     return len(getattr(operation, "variables", ())) > len(getattr(operation, "weights", ()))
 
 
 def augmentations(model: keras.Model) -> list[str]:
-    """The names of the layers that augment data at random: those that draw before any weights, save dropout.
+    """The names of the layers that augment data at random: all random ones but dropout and noise.
 
-    Dropout hides features at random, augmentation makes other examples: only the second is lost in a cache
-    without anybody having asked for it.
+    In a cache dropout is off, as in inference. Augmentation cannot be left out unasked: the model would train
+    on other examples.
     """
-    names = []
-    for call in calls(model):
-        if draws(call) and not isinstance(call.operation, _DROPPING):
-            names.append(call.operation.name)
-    return names
+    return [
+        call.operation.name
+        for call in calls(model)
+        if is_random(call) and not isinstance(call.operation, _DROPOUT_AND_NOISE)
+    ]
 
 
-_DROPPING = (
+_DROPOUT_AND_NOISE = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
     keras.layers.GaussianDropout,

@@ -1,4 +1,4 @@
-"""What Keras does not make public of a Functional model's graph, in one place."""
+"""What models need of Keras' private interface: the graph of a Functional model, call by call."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ class Call(NamedTuple):
 
     Attributes:
         operation: a layer, or an operation of `keras.ops`.
-        inputs: symbolic tensors that it reads; none for an input of the model.
-        outputs: symbolic tensors that it makes.
-        arguments: `(args, kwargs)` of the call with other tensors in the places of its inputs, given by the
-            `id` of these.
+        inputs: the symbolic tensors that it reads; none for an input of the model.
+        outputs: the symbolic tensors that it computes.
+        arguments: a function that returns `(args, kwargs)` of the call with other values for its inputs:
+            it takes them as a dict, the `id` of an input -> its value.
     """
 
-    operation: Any
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
-    arguments: Callable[[Mapping[int, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+    operation: keras.Operation
+    inputs: Sequence[keras.KerasTensor]
+    outputs: Sequence[keras.KerasTensor]
+    # Arguments of a layer's call are whatever its author allows.
+    arguments: Callable[[Mapping[int, object]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The graph of a model as a Functional one, which a Sequential model keeps inside.
+    """The model itself if it is Functional, or the Functional model that a Sequential one keeps inside.
 
     Raises:
         ValueError: a subclassed model, or one whose graph is not known yet.
@@ -47,7 +48,7 @@ def functional(model: keras.Model) -> keras.Model:
     return graph
 
 
-def has_mask(tensor: Any) -> bool:
+def has_mask(tensor: keras.KerasTensor) -> bool:
     """Whether a symbolic tensor carries a mask, as an Embedding's does with `mask_zero=True`."""
     return getattr(tensor, "_keras_mask", None) is not None
 
@@ -55,7 +56,7 @@ def has_mask(tensor: Any) -> bool:
 def calls(model: keras.Model) -> list[Call]:
     """The calls of a Functional or Sequential model, each after those whose outputs it reads.
 
-    `layer.output` is the output of a layer's first call, in whatever model that was; these are of the model.
+    (`layer.output` is the output of a layer's first call, which may have been in another model.)
 
     Raises:
         ValueError: a subclassed model, or one whose graph is not known yet.

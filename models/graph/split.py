@@ -3,123 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
+from ...optim.common.types import Tensors
 from ...optim.private.keras_private import is_graph_model
 from .keras_graph import Call, calls, functional, has_mask
 
 
-class Parts(NamedTuple):
-    """A graph in two parts, one after the other.
+class SplitModel(NamedTuple):
+    """A model cut in two. The tensors of the cut are outputs of the front, or inputs of the whole model.
 
     Attributes:
-        front: from the inputs to those tensors of the cut that it computes, a list; None if there are none.
-        rest: from the tensors of the cut, a list in their order, to the outputs.
-        computed: for each tensor of the cut, its place among the front's outputs.
-        given: for each tensor of the cut, its place among the model's inputs. One of both is None.
+        front: from the model's inputs to a list of its outputs; None if the cut has only inputs of the model.
+        rest: from the tensors of the cut, in their order, to the model's outputs.
+        front_indices: for each tensor of the cut, its index among the front's outputs, or None.
+        input_indices: for each tensor of the cut, its index among the model's inputs, or None.
     """
 
     front: keras.Model | None
     rest: keras.Model
-    computed: Sequence[int | None]
-    given: Sequence[int | None]
+    front_indices: Sequence[int | None]
+    input_indices: Sequence[int | None]
+
+    def rest_inputs(self, front_outputs: Sequence[Tensors], x: Tensors) -> Tensors:
+        """What the rest reads: one value, or a tuple of them in the order of the cut.
+
+        Args:
+            front_outputs: what the front computed from `x`, tensors or arrays.
+            x: the model's inputs.
+        """
+        inputs = keras.tree.flatten(x)
+        values = []
+        for front_index, input_index in zip(self.front_indices, self.input_indices):
+            if front_index is not None:
+                values.append(front_outputs[front_index])
+            elif input_index is not None:
+                values.append(inputs[input_index])
+        return tuple(values) if len(values) > 1 else values[0]
 
 
-def split_graph(model: keras.Model, is_rest: Callable[[Call], bool]) -> Parts:
-    """Cuts a model before the calls that are of the rest; whatever reads from these is of the rest too.
+def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitModel:
+    """Cuts a model before the calls that belong to the rest. What reads their outputs belongs to it too.
 
-    Both parts share the model's layers, and so its variables. The cut may cross any number of tensors: a
-    chain's one, the arms of a branch, a skip over the cut.
+    Both parts share the model's layers, and so its variables. The cut may cross any number of tensors: the
+    one of a chain, the arms of a branch, a skip connection.
 
     Args:
         model: Functional or Sequential, built.
-        is_rest: asked for each call that does not read from the rest already, in their order.
+        in_rest: whether a call belongs to the rest. It is asked, in the order of the calls, about those that
+            do not read from the rest already.
 
     Raises:
         ValueError: a subclassed model; a cut after which nothing is left, or through a masked sequence.
     """
     whole, graph = functional(model), calls(model)
-    later: set[int] = set()
+    after: set[int] = set()  # ids of the tensors that the rest computes
     for call in graph:
-        if call.inputs and (any(id(tensor) in later for tensor in call.inputs) or is_rest(call)):
-            later.update(map(id, call.outputs))
-    if not later:
+        if call.inputs and (any(id(tensor) in after for tensor in call.inputs) or in_rest(call)):
+            after.update(map(id, call.outputs))
+    if not after:
         raise ValueError(f"`model` {model.name!r} has nothing after the cut.")
-    crossing: dict[int, Any] = {}
+    crossing: dict[int, keras.KerasTensor] = {}
     for call in graph:
-        if any(id(tensor) in later for tensor in call.outputs):
-            crossing.update((id(tensor), tensor) for tensor in call.inputs if id(tensor) not in later)
-    # An output of the front is one of the whole: the rest passes it through.
+        if any(id(tensor) in after for tensor in call.outputs):
+            crossing.update((id(tensor), tensor) for tensor in call.inputs if id(tensor) not in after)
+    # The rest passes on those outputs of the model that the front computes.
     outputs = keras.tree.flatten(whole.output)
-    crossing.update((id(tensor), tensor) for tensor in outputs if id(tensor) not in later)
-    inputs = {id(tensor): place for place, tensor in enumerate(keras.tree.flatten(whole.input))}
+    crossing.update((id(tensor), tensor) for tensor in outputs if id(tensor) not in after)
+    inputs = {id(tensor): index for index, tensor in enumerate(keras.tree.flatten(whole.input))}
     cut = list(crossing.values())
-    made = [tensor for tensor in cut if id(tensor) not in inputs]
-    places = {id(tensor): place for place, tensor in enumerate(made)}
-    masked = [tensor for tensor in made if has_mask(tensor)]
+    computed = [tensor for tensor in cut if id(tensor) not in inputs]
+    front_indices = {id(tensor): index for index, tensor in enumerate(computed)}
+    masked = [tensor for tensor in computed if has_mask(tensor)]
     if masked:
         raise ValueError(
             f"`model` {model.name!r} would be cut where a mask goes with the values, {masked[0].name!r}: "
-            "the values alone would be kept of it."
+            "the rest would get the values without it."
         )
     fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in cut]
     values = {id(tensor): new for tensor, new in zip(cut, fresh)}
-    _call_again([call for call in graph if id(call.outputs[0]) in later], values)
+    _repeat_calls([call for call in graph if id(call.outputs[0]) in after], values)
     outputs = keras.tree.pack_sequence_as(whole.output, [values[id(tensor)] for tensor in outputs])
-    return Parts(
-        keras.Model(whole.input, made, name=f"{model.name}_front") if made else None,
+    return SplitModel(
+        keras.Model(whole.input, computed, name=f"{model.name}_front") if computed else None,
         keras.Model(fresh if len(fresh) > 1 else fresh[0], outputs, name=f"{model.name}_rest"),
-        [places.get(id(tensor)) for tensor in cut],
+        [front_indices.get(id(tensor)) for tensor in cut],
         [inputs.get(id(tensor)) for tensor in cut],
     )
 
 
-def inlined(model: keras.Model) -> keras.Model:
-    """The same function of the same layers, models among them opened in place; `model` if there are none."""
+def without_nested_models(model: keras.Model) -> keras.Model:
+    """A model of the same layers in which no layer is a model; `model` itself if there are none."""
     if not any(call.inputs and is_graph_model(call.operation) for call in calls(model)):
         return model
     whole = functional(model)
-    outputs = _opened(whole, keras.tree.flatten(whole.input))
+    outputs = _repeat_model(whole, keras.tree.flatten(whole.input))
     return keras.Model(whole.input, keras.tree.pack_sequence_as(whole.output, outputs), name=model.name)
 
 
-def _opened(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+def _repeat_model(model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
     """Calls a model's layers again, on other symbolic inputs; returns its outputs."""
     whole = functional(model)
     values = {id(own): given for own, given in zip(keras.tree.flatten(whole.input), inputs)}
-    _call_again([call for call in calls(model) if call.inputs], values)
+    _repeat_calls([call for call in calls(model) if call.inputs], values)
     return [values[id(output)] for output in keras.tree.flatten(whole.output)]
 
 
-def _call_again(graph: Sequence[Call], values: dict[int, Any]) -> None:
-    """Makes calls on other symbolic tensors, given by the `id` of their own ones; adds what they return."""
+def _repeat_calls(graph: Sequence[Call], values: dict[int, keras.KerasTensor]) -> None:
+    """Repeats calls on other symbolic tensors: `values`, by the `id` of theirs; adds the outputs there."""
     for call in graph:
         args, kwargs = call.arguments(values)
         if is_graph_model(call.operation):
-            made = _opened(call.operation, keras.tree.flatten(args[0]))
+            outputs = _repeat_model(call.operation, keras.tree.flatten(args[0]))
         else:
-            made = keras.tree.flatten(call.operation(*args, **kwargs))
-        values.update((id(own), new) for own, new in zip(call.outputs, made))
-
-
-def of_cut(parts: Parts, computed: Sequence[Any], x: Any) -> Any:
-    """What the rest reads: values that the front computed, and inputs that go past it.
-
-    Args:
-        parts: of `split_graph`.
-        computed: the front's outputs.
-        x: the model's inputs, a nest.
-
-    Returns:
-        One value, or a tuple in the order of the cut.
-    """
-    inputs = keras.tree.flatten(x)
-    values = []
-    for place, source in zip(parts.computed, parts.given):
-        if place is not None:
-            values.append(computed[place])
-        elif source is not None:
-            values.append(inputs[source])
-    return tuple(values) if len(values) > 1 else values[0]
+            outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+        values.update((id(own), new) for own, new in zip(call.outputs, outputs))

@@ -1,9 +1,8 @@
-"""The images that LeNet-5 reads, and what to do with others."""
+"""The images that LeNet-5 reads, and errors for others."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,8 +10,8 @@ import tensorflow as tf
 IMAGE_SHAPE = (28, 28, 1)
 
 
-def checked_images(inputs: Any) -> Any:
-    """``inputs`` that are float images (batch, 28, 28, 1); else an error that says what helps."""
+def checked_images(inputs: tf.Tensor) -> tf.Tensor:
+    """`inputs` if they are float images (batch, 28, 28, 1); else an error that says what helps."""
     if isinstance(inputs, tf.Tensor) and inputs.shape.rank is None:
         return tf.ensure_shape(inputs, (None, *IMAGE_SHAPE))  # checked when the graph runs
     shape = tuple(inputs.shape)

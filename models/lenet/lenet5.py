@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from ..common.arguments import dropout_rate, whole_number
+from ...optim.common.arguments import real_number, whole_number
 from .images import IMAGE_SHAPE, checked_images
-
-
-def _penalty(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0.0):
-        raise ValueError(
-            f"`{name}` is the weight of a penalty, a finite number of at least 0; got {value!r}."
-        )
-    return float(value)
 
 
 def _layers(
@@ -26,12 +18,13 @@ def _layers(
     batch_norm: bool,
     l1: float,
     l2: float,
-    dtype: Any = None,
+    dtype: keras.DTypePolicy | None = None,
 ) -> list[keras.layers.Layer]:
     """The network as an ordered list of fresh layers: the one place that says what LeNet-5 is."""
-    num_classes = whole_number("num_classes", num_classes, 2)
-    dropout = dropout_rate(dropout)
-    l1, l2 = _penalty("l1", l1), _penalty("l2", l2)
+    num_classes = whole_number("num_classes", num_classes, at_least=2)
+    dropout = real_number("dropout", dropout, at_least=0, below=1)
+    l1, l2 = real_number("l1", l1, at_least=0), real_number("l2", l2, at_least=0)
+    penalty = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
     policy = dtype if dtype is not None else keras.config.dtype_policy()
     # Half precision has too few digits for the logarithm of a small probability.
     low_precision = keras.dtype_policies.get(policy).compute_dtype in ("float16", "bfloat16")
@@ -41,7 +34,7 @@ def _layers(
     def block(index: int, cls: type[keras.layers.Layer], **options: Any) -> None:
         layer = cls(
             activation=None if batch_norm else "relu",
-            kernel_regularizer=keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+            kernel_regularizer=penalty,
             dtype=policy,
             **options,
         )
@@ -71,7 +64,7 @@ def _layers(
         keras.layers.Dense(
             num_classes,
             activation="softmax",
-            kernel_regularizer=keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+            kernel_regularizer=penalty,
             name="fc3",  # `output` is a property of every Keras layer, so no attribute can bear it
             dtype=output_policy,
         )
@@ -84,14 +77,15 @@ class LeNet5(keras.Model):
     """LeNet-5 for 28x28 grey images, as a subclassed model with a named attribute per layer.
 
     ``conv1`` (6 filters of 5x5, zero padding) and ``pool1``, ``conv2`` (16 of 5x5) and ``pool2``,
-    ``flatten``, ``fc1`` (120), ``fc2`` (84), ``fc3`` (the classes). It is today's usual reading of
-    the paper: ReLU for tanh, max pooling for trainable averaging, every feature map of ``conv2``
-    connected to every one of ``conv1``, softmax for radial basis functions. 61,706 parameters. The
-    model is built when it is made, since its input shape is fixed.
+    ``flatten``, ``fc1`` (120), ``fc2`` (84), ``fc3`` (the classes). 61,706 parameters.
 
-    Under ``mixed_float16`` and ``mixed_bfloat16`` the last layer stays in float32, so that small
-    probabilities survive. ``.keras`` files load without ``custom_objects`` wherever this module is
-    imported.
+    It differs from the paper as is usual today: ReLU instead of tanh, max pooling instead of trainable
+    averaging, every feature map of ``conv2`` connected to every one of ``conv1``, softmax instead of
+    radial basis functions.
+
+    The input shape is fixed, so the model is built by its constructor. Under ``mixed_float16`` and
+    ``mixed_bfloat16`` the last layer stays in float32, as half precision would round small probabilities
+    to 0. ``.keras`` files load without ``custom_objects`` wherever this module is imported.
 
     Args:
       num_classes: How many classes, at least 2.
@@ -113,6 +107,7 @@ class LeNet5(keras.Model):
 
     Raises:
       ValueError: An option out of its range, or inputs of another shape or an integer dtype.
+      TypeError: An option of another type.
 
     Example:
       >>> import numpy as np
@@ -160,22 +155,22 @@ class LeNet5(keras.Model):
         self.build((None, *IMAGE_SHAPE))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the variables, layer by layer; the constructor has done it already."""
+        """Makes the variables, layer by layer. The constructor calls it."""
         shape = input_shape
         for layer in self.layers:
             if not layer.built:
                 layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Class probabilities of a batch of images."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Class probabilities (batch, num_classes) of images (batch, 28, 28, 1)."""
         outputs = checked_images(inputs)
-        for layer in self.layers:  # In the order of assignment; Keras hands `training` down.
+        for layer in self.layers:  # in the order of assignment; Keras passes `training` on
             outputs = layer(outputs)
         return outputs
 
     def get_config(self) -> dict[str, Any]:
-        """What ``from_config`` needs to make the same network: the constructor's arguments."""
+        """The constructor's arguments, for ``from_config``."""
         return {**super().get_config(), **self._options}
 
 
@@ -201,6 +196,7 @@ def lenet5_sequential(
 
     Raises:
       ValueError: An option out of its range.
+      TypeError: An option of another type.
 
     Example:
       >>> from gradloop.models import lenet5_sequential
@@ -233,6 +229,7 @@ def lenet5_functional(
 
     Raises:
       ValueError: An option out of its range.
+      TypeError: An option of another type.
 
     Example:
       >>> from gradloop.models import lenet5_functional

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from ..common.arguments import dropout_rate, whole_number
+from ...optim.common.arguments import real_number, whole_number
 from ..graph.keras_graph import functional
 
 L = keras.layers
@@ -29,9 +29,10 @@ def classifier(
         backbone: a Functional or Sequential model that ends in a feature map, (batch, height, width,
             channels), or in a vector, (batch, features), which is not pooled. Its layers are shared.
         num_classes: at least 2.
-        pooling: `"avg"` for the mean over places, `"flatten"` for all of them in a row.
+        pooling: `"avg"` for the mean over height and width, `"flatten"` for the feature map as one vector.
         hidden: units of the dense ReLU layers before the last.
-        dropout: share of units to drop, after each hidden layer, or after the pooling where there is none.
+        dropout: share of units to drop, at least 0 and below 1: after each hidden layer, or after the pooling
+            where there is none.
 
     Returns:
         A Functional model that gives float32 probabilities, (batch, num_classes).
@@ -39,6 +40,7 @@ def classifier(
     Raises:
         ValueError: fewer than 2 classes; an unknown pooling; hidden units or a dropout out of range; a
             subclassed model; an output of another rank, or of unknown size where it is to be flattened.
+        TypeError: a number of another type.
 
     Example:
         >>> from gradloop import models, optim
@@ -47,8 +49,9 @@ def classifier(
         ['head_hidden1/kernel', 'head_hidden1/bias', 'head/kernel', 'head/bias']
     """
     graph = functional(backbone)
-    num_classes, dropout = whole_number("num_classes", num_classes, 2), dropout_rate(dropout)
-    hidden = [whole_number(f"hidden[{place}]", units) for place, units in enumerate(hidden)]
+    num_classes = whole_number("num_classes", num_classes, at_least=2)
+    dropout = real_number("dropout", dropout, at_least=0, below=1)
+    hidden = [whole_number(f"hidden[{index}]", units, at_least=1) for index, units in enumerate(hidden)]
     features = graph.output
     shape = getattr(features, "shape", ())
     if len(shape) not in (2, 4):

@@ -1,17 +1,17 @@
-"""Which part of a pretrained network to train, by how much data there is and how like it is."""
+"""Which part of a pretrained network to train, by how much data there is and how similar it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from ...optim import Filter, FilterLike, Group
+from ...optim.common.arguments import whole_number
 from ...optim.filters.base import as_filter
 from ...optim.naming.model_tree import ModelTree
-from ..common.arguments import whole_number
 
-# The usual line between a small and a large set in transfer learning is some thousand images in all.
+# In transfer learning, data sets of fewer than a few thousand images usually count as small.
 FEW = 5_000
-# Pretrained layers learn at a tenth of the head's rate, which starts from nothing.
+# The learning rate of pretrained layers, as a multiple of that of the head, which starts from nothing.
 _PRETRAINED = 0.1
 
 _WORDS = {
@@ -22,12 +22,12 @@ _WORDS = {
 
 
 class Strategy(Mapping[str, Group]):
-    """A way to fine-tune, as the groups that `optim.partition` takes. `print(strategy)` says it in words.
+    """Which parts of a network to fine-tune, as groups for `optim.partition`. `print(strategy)` explains it.
 
     Args:
         name: `"head"` (feature extraction), `"top"` (head and top of the backbone) or `"all"`.
         reason: why, in a sentence.
-        groups: those of its parts.
+        groups: name -> group, for each part of the network.
 
     Attributes:
         name: as given.
@@ -47,7 +47,7 @@ class Strategy(Mapping[str, Group]):
 
     @classmethod
     def named(cls, name: str, *, head: FilterLike = "head", top: FilterLike | None = None) -> Strategy:
-        """One of the three by name, whatever the data; `head` and `top` are as for `recommend`.
+        """One of the three strategies by name, whatever the data; `head` and `top` are as for `recommend`.
 
         Raises:
             ValueError: another name.
@@ -98,7 +98,7 @@ def recommend(
 
     Raises:
         ValueError: no examples.
-        TypeError: `similar` is neither True nor False.
+        TypeError: `examples` is no whole number, or `similar` neither True nor False.
 
     Example:
         >>> from gradloop import models, optim
@@ -111,23 +111,23 @@ def recommend(
 
     Reference: CS231n, "Transfer Learning", https://cs231n.github.io/transfer-learning.
     """
-    examples = whole_number("examples", examples)
+    examples = whole_number("examples", examples, at_least=1)
     if not isinstance(similar, bool):
         raise TypeError(f"`similar` must be True or False, not {similar!r}.")
     few = examples < FEW
-    said = f"{examples:,} examples are {'few' if few else 'many'}"
+    amount = f"{examples:,} examples are {'few' if few else 'many'}"
     if few and similar:
-        name, reason = "head", f"{said}, and its features fit them as they are."
+        name, reason = "head", f"{amount}, and its features fit them as they are."
     elif few:
         name = "top"
         reason = (
-            f"{said}, so its general first features stay; its last ones do not fit data that is not similar."
+            f"{amount}, so its general first features stay; the last do not fit data that is not similar."
         )
     elif similar:
         name = "top"
-        reason = f"{said}, enough to adapt its last features; the first ones fit similar data as they are."
+        reason = f"{amount}, enough to adapt its last features; the first fit similar data as they are."
     else:
-        name, reason = "all", f"{said}, enough to learn features for data that is not similar."
+        name, reason = "all", f"{amount}, enough to learn features for data that is not similar."
     return Strategy(name, reason, _groups(name, as_filter(head), top))
 
 
@@ -151,12 +151,13 @@ class _LastThird(Filter):
         self._head = head
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        excluded = self._head.mask(tree)
-        rest = [trains and not head for trains, head in zip(tree.trainable_mask(), excluded)]
-        places = [owner.position for owner in tree.owner_nodes]
-        owners = sorted({place for place, chosen in zip(places, rest) if chosen})
-        last = set(owners[-(len(owners) // 3) :]) if len(owners) > 2 else set(owners)
-        return [chosen and place in last for place, chosen in zip(places, rest)]
+        candidates = [
+            trains and not in_head for trains, in_head in zip(tree.trainable_mask(), self._head.mask(tree))
+        ]
+        positions = [owner.position for owner in tree.owner_nodes]
+        layers = sorted({position for position, wanted in zip(positions, candidates) if wanted})
+        last = set(layers[-(len(layers) // 3) :]) if len(layers) > 2 else set(layers)
+        return [wanted and position in last for position, wanted in zip(positions, candidates)]
 
     def __repr__(self) -> str:
         return f"<last third of the layers without {self._head!r}>"

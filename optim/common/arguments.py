@@ -1,17 +1,16 @@
-"""Numbers as arguments: of the right type, finite and within bounds, or an error that says which."""
+"""Checks of numeric arguments: the type, finite, within bounds."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
 
 from .messages import short_repr
 
 
 def real_number(
     name: str,
-    value: Any,
+    value: object,
     *,
     at_least: float = -math.inf,
     above: float = -math.inf,
@@ -22,11 +21,11 @@ def real_number(
 
     Args:
         name: of the argument, for the message.
-        value: what was passed; NumPy's numbers are numbers, bools and tensors are not.
+        value: what was passed. NumPy's numbers are allowed, bools and tensors are not.
         at_least, above, at_most, below: the bounds.
 
     Raises:
-        TypeError: no number.
+        TypeError: not a number.
         ValueError: NaN, infinite or out of bounds.
     """
     bounds = _bounds(at_least=at_least, above=above, at_most=at_most, below=below)
@@ -39,18 +38,19 @@ def real_number(
     return number
 
 
-def whole_number(name: str, value: Any, *, at_least: int) -> int:
+def whole_number(name: str, value: object, *, at_least: int) -> int:
     """`value` as an int.
 
     Raises:
-        TypeError: no whole number.
-        ValueError: too small.
+        TypeError: not a whole number.
+        ValueError: below `at_least`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {short_repr(value)}")
-    if value < at_least:
-        raise ValueError(f"`{name}` must be at least {at_least}, got {value}")
-    return int(value)
+    number = int(value)
+    if number < at_least:
+        raise ValueError(f"`{name}` must be at least {at_least}, got {number}")
+    return number
 
 
 def _bounds(**limits: float) -> str:

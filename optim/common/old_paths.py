@@ -1,4 +1,4 @@
-"""Keeps pickles readable: a pickle names the file that a class lay in when it was written."""
+"""Old module paths, so that pickles of earlier versions load: a pickle names the module of a class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 
 def keep_old_paths(package: str, moved: Mapping[str, str]) -> None:
-    """Lets `import package.OLD` find the module that `package.NEW` is now.
+    """Makes `import package.OLD` find the module that is now `package.NEW`.
 
     Args:
         package: such as `"gradloop.optim"`.
-        moved: where modules lay -> where they lie, both within the package.
+        moved: old path -> new path of each module, both within the package.
     """
     for old, new in moved.items():
         sys.modules.setdefault(f"{package}.{old}", importlib.import_module(f"{package}.{new}"))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def align_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines, columns two spaces apart.
+    """Rows of a table as lines of text, columns two spaces apart.
 
     Args:
-        rows: cells; every row has as many as the first.
-        right: the indices of columns to align to the right, such as numbers.
+        rows: the cells; every row has as many as the first.
+        right: indices of the columns to align to the right, such as numbers.
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [

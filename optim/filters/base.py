@@ -1,8 +1,8 @@
 """Filters: predicates over a model's variables, and their algebra `|`, `&`, `~`.
 
-A filter sees the whole model at once (its `ModelTree`) and answers with one bool a variable, because
-some, like `last_layers`, cannot be decided variable by variable. Whatever a user may write as a
-filter becomes one in `as_filter`.
+A filter sees the whole model at once (its `ModelTree`) and answers with one bool for each variable, because
+some, like `last_layers`, cannot be decided variable by variable. `as_filter` turns whatever a user may write
+as a filter into one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Filter(abc.ABC):
 
     @abc.abstractmethod
     def mask(self, tree: ModelTree) -> list[bool]:
-        """One bool a variable, in `tree.infos` order."""
+        """One bool for each variable, in `tree.infos` order."""
 
     def hint(self, tree: ModelTree) -> str:
         """What to say when the filter matches nothing in this model; starts with a space."""
@@ -75,9 +75,9 @@ _CONVERSIONS: list[Conversion] = []
 
 
 def converts(conversion: Conversion) -> Conversion:
-    """Decorator: `as_filter` asks this function too, which returns None for what is not its own.
+    """Decorator: `as_filter` tries this function too. It returns None for what it does not convert.
 
-    The modules that define filters add what users may write for them, so this one knows none of them.
+    So each module that defines filters says what users may write for them, and this one imports none of them.
     """
     _CONVERSIONS.append(conversion)
     return conversion
@@ -91,7 +91,7 @@ def as_filter(spec: FilterLike) -> Filter:
             callable on `VariableInfo`.
 
     Raises:
-        TypeError: `spec` is nothing of these.
+        TypeError: `spec` is none of these.
         SelectionError: an empty pattern.
     """
     if isinstance(spec, Filter):
@@ -116,7 +116,7 @@ class _Either(Filter):
     right: Filter
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        masks = [nonempty_mask(part, tree) for part in (self.left, self.right)]
+        masks = [nonempty_mask(side, tree) for side in (self.left, self.right)]
         return [left or right for left, right in zip(*masks)]
 
     def __repr__(self) -> str:
@@ -129,7 +129,7 @@ class _Both(Filter):
     right: Filter
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        masks = [nonempty_mask(part, tree) for part in (self.left, self.right)]
+        masks = [nonempty_mask(side, tree) for side in (self.left, self.right)]
         return [left and right for left, right in zip(*masks)]
 
     def hint(self, tree: ModelTree) -> str:
@@ -154,11 +154,11 @@ class _Not(Filter):
         return f"~{self.negated!r}"
 
 
-def nonempty_mask(part: Filter, tree: ModelTree) -> list[bool]:
-    """The mask of one side of `|` or `&`, which must match something."""
-    mask = part.mask(tree)
+def nonempty_mask(spec: Filter, tree: ModelTree) -> list[bool]:
+    """The mask of a filter that must match something; else SelectionError."""
+    mask = spec.mask(tree)
     if not any(mask):
-        raise nothing_matched(part, tree)
+        raise nothing_matched(spec, tree)
     return mask
 
 

@@ -1,4 +1,4 @@
-"""Filters that point at places in the model: some layers, the end of it, all from a layer on."""
+"""Filters by layer: given layers, the last ones, all from a layer on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
+from ..common.arguments import whole_number
 from ..common.messages import first_few, short_repr
 from ..naming.model_tree import LayerNode, ModelTree
 from .base import Filter, converts
@@ -71,7 +72,7 @@ def last_layers(n: int) -> Filter:
         n: how many, at least 1.
 
     Raises:
-        TypeError: `n` is not an int.
+        TypeError: `n` is no whole number.
         SelectionError: `n` is below 1; or, when selecting, above the number of such layers.
 
     Example:
@@ -81,11 +82,10 @@ def last_layers(n: int) -> Filter:
         >>> [v.path for v in select(model, last_layers(1))]
         ['net/fc2/kernel', 'net/fc2/bias']
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"`n` must be an int, got {n!r} of type {type(n).__name__}")
-    if n < 1:
-        raise SelectionError(f"`n` must be at least 1, got {n}")
-    return _LastLayers(n)
+    try:
+        return _LastLayers(whole_number("n", n, at_least=1))
+    except ValueError as error:
+        raise SelectionError(str(error)) from None
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +99,7 @@ class _Layers(Filter):
                 raise SelectionError(
                     f"{self!r}: layer {node.path!r} ({type(node.layer).__name__}) has no variables"
                 )
-        # A layer's position starts the positions of what is inside it, so overlaps are neighbours.
+        # The position of a layer starts with that of the layer around it, so overlaps are neighbours here.
         ordered = sorted(nodes, key=lambda node: node.position)
         for first, second in zip(ordered, ordered[1:]):
             if first is second:
@@ -112,7 +112,7 @@ class _Layers(Filter):
         return tree.inside(node.layer for node in nodes)
 
     def __repr__(self) -> str:
-        return f"layers({', '.join(map(_shown_reference, self.references))})"
+        return f"layers({', '.join(map(_reference_text, self.references))})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,7 +127,7 @@ class _FromLayer(Filter):
         return " No layer from there on has variables."
 
     def __repr__(self) -> str:
-        return f"from_layer({_shown_reference(self.reference)})"
+        return f"from_layer({_reference_text(self.reference)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,26 +135,26 @@ class _LastLayers(Filter):
     n: int
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        units = [outermost_layer(owner) for owner in tree.owner_nodes]
-        trained = {
-            id(unit): owner.position
-            for unit, owner, trains in zip(units, tree.owner_nodes, tree.trainable_mask())
+        layers = [outermost_layer(owner) for owner in tree.owner_nodes]
+        positions = {
+            id(layer): owner.position
+            for layer, owner, trains in zip(layers, tree.owner_nodes, tree.trainable_mask())
             if trains
         }
-        if self.n > len(trained):
+        if self.n > len(positions):
             raise SelectionError(
-                f"{self!r}: model {tree.model.name!r} has {len(trained)} layers with trainable "
-                f"variables; ask for {len(trained)} or fewer"
+                f"{self!r}: model {tree.model.name!r} has {len(positions)} layers with trainable "
+                f"variables; ask for {len(positions)} or fewer"
             )
-        last = sorted(trained, key=lambda unit: trained[unit])[-self.n :]
-        return [id(unit) in last for unit in units]
+        last = sorted(positions, key=lambda layer: positions[layer])[-self.n :]
+        return [id(layer) in last for layer in layers]
 
     def __repr__(self) -> str:
         return f"last_layers({self.n})"
 
 
 def outermost_layer(owner: LayerNode) -> keras.layers.Layer:
-    """The outermost layer around `owner` that is not a model, which is one layer to its user."""
+    """The outermost layer around `owner`, or itself, that is no model: its user sees it as one layer."""
     chain = [*owner.ancestors, owner.layer]
     return next((layer for layer in chain if not isinstance(layer, keras.Model)), owner.layer)
 
@@ -179,20 +179,20 @@ def _resolve(reference: str | keras.layers.Layer, tree: ModelTree) -> LayerNode:
             if node.layer is reference:
                 return node
         raise SelectionError(
-            f"layer {_shown_reference(reference)} is not in model {model!r}; its layers: "
+            f"layer {_reference_text(reference)} is not in model {model!r}; its layers: "
             f"{first_few([node.path for node in tree.nodes])}"
         )
-    stable = _named(reference, tree.nodes, [node.path for node in tree.nodes])
-    shown = _named(reference, tree.nodes, [node.keras_path for node in tree.nodes])
-    if stable and shown and stable != shown:
+    by_stable_name = _named(reference, tree.nodes, [node.path for node in tree.nodes])
+    by_keras_name = _named(reference, tree.nodes, [node.keras_path for node in tree.nodes])
+    if by_stable_name and by_keras_name and by_stable_name != by_keras_name:
         raise SelectionError(
             f"layer name {reference!r} means two things in model {model!r}: by stable names, which "
-            f"are the same in every process, {_both_names(stable)}; by the names that Keras gave "
-            f"in this process, {_both_names(shown)}. Pass the layer itself "
+            f"are the same in every process, {_both_names(by_stable_name)}; by the names that Keras gave "
+            f"in this process, {_both_names(by_keras_name)}. Pass the layer itself "
             "(`model.get_layer(...)`), or give your layers names that do not look like Keras' own "
             "counting (`name='head'`)"
         )
-    found = stable or shown
+    found = by_stable_name or by_keras_name
     if not found:
         raise SelectionError(
             f"model {model!r} has no layer {reference!r}."
@@ -220,12 +220,12 @@ def _both_names(nodes: Sequence[LayerNode]) -> str:
 
 
 def _attribute_hint(reference: str, tree: ModelTree) -> str:
-    """A subclassed model's layer goes by its attribute, whatever `name=` it was given."""
-    called = [node.path for node in tree.nodes if node.layer.name == reference]
-    return f" The layer with `name={reference!r}` is {first_few(called)} here." if called else ""
+    """Says that the layer of a subclassed model is known by its attribute, not by its `name=`."""
+    paths = [node.path for node in tree.nodes if node.layer.name == reference]
+    return f" The layer with `name={reference!r}` is {first_few(paths)} here." if paths else ""
 
 
-def _shown_reference(reference: object) -> str:
+def _reference_text(reference: object) -> str:
     if isinstance(reference, str):
         return repr(reference)
     return f"<{type(reference).__name__} {getattr(reference, 'name', '')}>"

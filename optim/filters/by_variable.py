@@ -1,4 +1,4 @@
-"""Filters that look at each variable: its name, its kind, the class of its layer, a callable."""
+"""Filters that look at one variable at a time: its name, its kind, the class of its layer, a callable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -105,14 +104,14 @@ class _Name(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         matches = text_matcher(self.pattern)
-        stable = [matches(info.name) for info in tree.infos]
+        mask = [matches(info.name) for info in tree.infos]
         if tree.keras_numbers_differ:
-            shown = [matches(text) for text in tree.keras_names]
-            stable = list(unambiguous_mask(tree, repr(self), stable, shown))
-        if not any(stable):
-            # Also inside `~` and `|`, where a typo would otherwise pass for "everything".
+            by_keras_names = [matches(name) for name in tree.keras_names]
+            mask = unambiguous_mask(tree, repr(self), mask, by_keras_names)
+        if not any(mask):
+            # Also inside `~`, where a typo would otherwise stand for "everything".
             raise nothing_matched(self, tree)
-        return stable
+        return mask
 
     def hint(self, tree: ModelTree) -> str:
         text = self.pattern if isinstance(self.pattern, str) else self.pattern.pattern
@@ -129,7 +128,7 @@ class _LayerType(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         classes = tuple(cls for one in self.classes for cls in (one, *_FAMILIES.get(one, ())))
-        inside = tree.inside(n.layer for n in tree.nodes if isinstance(n.layer, classes))
+        inside = tree.inside(node.layer for node in tree.nodes if isinstance(node.layer, classes))
         return [hit or isinstance(info.layer, classes) for hit, info in zip(inside, tree.infos)]
 
     def hint(self, tree: ModelTree) -> str:
@@ -167,7 +166,7 @@ class _Kind(Filter):
 
 @dataclass(frozen=True, repr=False)
 class Predicate(Filter):
-    function: Callable[[VariableInfo], Any]
+    function: Callable[[VariableInfo], object]
 
     def mask(self, tree: ModelTree) -> list[bool]:
         hits = []
@@ -201,6 +200,6 @@ def _from_class(spec: object) -> Filter | None:
 
 @converts
 def _from_callable(spec: object) -> Filter | None:
-    # Layers and classes are callable too, and mean something else.
+    # Layers and classes are callable too, but are filters of another kind.
     other = isinstance(spec, (type, keras.layers.Layer))
     return Predicate(spec) if callable(spec) and not other else None

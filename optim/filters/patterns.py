@@ -52,7 +52,7 @@ def is_glob(pattern: str) -> bool:
 
 
 def text_matcher(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
-    """The test that a pattern puts to a name."""
+    """A function that tells whether a name matches the pattern."""
     if isinstance(pattern, str) and not is_glob(pattern):
         text = pattern
         return lambda name: text in name
@@ -61,27 +61,27 @@ def text_matcher(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
 
 
 def unambiguous_mask(
-    tree: ModelTree, asked: str, stable: Sequence[bool], shown: Sequence[bool]
-) -> Sequence[bool]:
-    """Settles what a text means where Keras shows other layer names than the stable ones.
+    tree: ModelTree, asked: str, by_stable_names: list[bool], by_keras_names: list[bool]
+) -> list[bool]:
+    """The mask of a text in a model whose layers have other names in Keras than the stable ones.
 
     Args:
-        tree: the model's tree.
+        tree: of the model.
         asked: the filter, for the message.
-        stable: which variables it finds by stable names.
-        shown: which variables it finds by the names that Keras shows.
+        by_stable_names: the variables that it matches by their stable names.
+        by_keras_names: those that it matches by the names that Keras shows.
 
     Raises:
-        SelectionError: both find something, and not the same.
+        SelectionError: both match something, and not the same.
     """
-    if not any(shown) or list(stable) == list(shown):
-        return stable
-    if not any(stable):
-        return shown
+    if not any(by_keras_names) or by_stable_names == by_keras_names:
+        return by_stable_names
+    if not any(by_stable_names):
+        return by_keras_names
     raise SelectionError(
         f"{asked} means two things in model {tree.model.name!r}. By stable names, which are the "
-        f"same in every process: {_listed(tree, stable)}. By the names that Keras gave in this "
-        f"process: {_listed(tree, shown)}. Pass the layer itself "
+        f"same in every process: {_listed(tree, by_stable_names)}. By the names that Keras gave in this "
+        f"process: {_listed(tree, by_keras_names)}. Pass the layer itself "
         "(`optim.layers(model.get_layer(...))`), or give your layers names that do not look like "
         "Keras' own counting (`name='head'`)"
     )
@@ -89,15 +89,15 @@ def unambiguous_mask(
 
 def _listed(tree: ModelTree, mask: Sequence[bool]) -> str:
     found = [
-        info.name if info.name == shown else f"{info.name} (Keras: {shown})"
-        for info, shown, hit in zip(tree.infos, tree.keras_names, mask)
+        info.name if info.name == keras_name else f"{info.name} (Keras: {keras_name})"
+        for info, keras_name, hit in zip(tree.infos, tree.keras_names, mask)
         if hit
     ]
     return first_few(found)
 
 
 def near_misses(asked: str, candidates: Iterable[str]) -> str:
-    """A sentence with up to five of `candidates` that resemble `asked`, or an empty string.
+    """A hint with up to five of `candidates` that resemble `asked`, or an empty string.
 
     Example:
         >>> near_misses("CONV1", ["conv1", "fc1"])
@@ -114,6 +114,6 @@ def near_misses(asked: str, candidates: Iterable[str]) -> str:
 
 
 def layer_names(tree: ModelTree) -> list[str]:
-    """Everything a layer may be asked for by: its path and, shorter, the end of its path."""
+    """Every name that a layer may be asked for by: its path, and the last component of it."""
     paths = [node.path for node in tree.nodes]
     return [*(path.rsplit("/", 1)[-1] for path in paths), *paths]

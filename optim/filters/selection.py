@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
+from typing import Union
 
 import keras
 
 from ..common.messages import first_few
 from ..naming.model_tree import LayerNode, ModelTree
 from ..naming.stable_names import tree_of
-from .base import Filter, FilterLike, as_filter, nothing_matched
+from .base import Filter, FilterLike, as_filter, nonempty_mask
 from .patterns import SelectionError
 
 
@@ -55,31 +57,64 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
     specs = [as_filter(spec) for spec in filters]
     if not tree.infos:
         raise SelectionError(f"model {model.name!r} has no variables to select from")
-    trains = tree.trainable_mask()
+    trainable = tree.trainable_mask()
     chosen: set[int] = set()
     for spec in specs:
-        mask = spec.mask(tree)
-        if not any(mask):
-            raise nothing_matched(spec, tree)
-        hits = [hit and trained for hit, trained in zip(mask, trains)]
-        if not any(hits):
-            raise SelectionError(_only_frozen(spec, tree, mask))
-        chosen |= {id(info.variable) for info, hit in zip(tree.infos, hits) if hit}
+        hits, others = matches(spec, tree, trainable)
+        if not hits:
+            raise SelectionError(_only_frozen(spec, tree, others))
+        chosen.update(id(tree.infos[index].variable) for index in hits)
     return [variable for variable in model.trainable_variables if id(variable) in chosen]
 
 
-def _only_frozen(spec: Filter, tree: ModelTree, mask: Sequence[bool]) -> str:
-    found = [(info, owner) for info, owner, hit in zip(tree.infos, tree.owner_nodes, mask) if hit]
-    names = first_few([info.name for info, _ in found])
-    frozen = dict.fromkeys(by for _, owner in found if (by := frozen_by(owner, tree)) is not None)
-    if not frozen:
-        why = "they never train by design, like moving statistics"
-    else:
-        why = (
-            f"`trainable = False` on {first_few(list(frozen))} freezes them; set it to True "
-            "(`layer.trainable = True`) and select again"
-        )
-    return f"{spec!r} matches only frozen variables of model {tree.model.name!r}, {names}: {why}"
+# What an argument takes that says which variables train: variables or filters, one or several.
+VariablesOrFilters = Union[keras.Variable, FilterLike, Sequence[Union[keras.Variable, FilterLike]]]
+
+
+def variables_or_filters(
+    argument: str, model: keras.layers.Layer, chosen: VariablesOrFilters
+) -> list[keras.Variable]:
+    """The trainable variables that an argument names.
+
+    Args:
+        argument: its name, for messages.
+        model: a built model or layer.
+        chosen: what was passed.
+
+    Returns:
+        Variables in `model.trainable_variables` order, each once.
+
+    Raises:
+        ValueError: a variable that is not a trainable one of the model.
+        SelectionError, TypeError, NotBuiltError: as `select`.
+    """
+    items: list[keras.Variable] = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
+    if not items or not all(isinstance(item, keras.Variable) for item in items):
+        return select(model, *items)
+    trainable = {id(variable) for variable in model.trainable_variables}
+    for item in items:
+        if id(item) not in trainable:
+            raise ValueError(
+                f"`{argument}` holds {item.path!r}, which is not a trainable variable of model "
+                f"{model.name!r}: it belongs to another one, or its layer has `trainable=False`."
+            )
+    wanted = {id(item) for item in items}
+    return [variable for variable in model.trainable_variables if id(variable) in wanted]
+
+
+def matches(spec: Filter, tree: ModelTree, trainable: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """What a filter matches: the indices of trainable variables in `tree.infos`, and those of all others.
+
+    Args:
+        spec: the filter.
+        tree: of the model.
+        trainable: the tree's `trainable_mask()`.
+
+    Raises:
+        SelectionError: it matches nothing.
+    """
+    found = list(compress(range(len(tree.infos)), nonempty_mask(spec, tree)))
+    return [i for i in found if trainable[i]], [i for i in found if not trainable[i]]
 
 
 def frozen_by(owner: LayerNode, tree: ModelTree) -> str | None:
@@ -91,3 +126,16 @@ def frozen_by(owner: LayerNode, tree: ModelTree) -> str | None:
         if not layer.trainable:
             return f"{paths[id(layer)]!r}"
     return None
+
+
+def _only_frozen(spec: Filter, tree: ModelTree, indices: Sequence[int]) -> str:
+    names = first_few([tree.infos[index].name for index in indices])
+    culprits = (frozen_by(tree.owner_nodes[index], tree) for index in indices)
+    frozen = list(dict.fromkeys(culprit for culprit in culprits if culprit is not None))
+    why = (
+        f"`trainable = False` on {first_few(frozen)} freezes them; set it to True (`layer.trainable = True`) "
+        "and select again"
+        if frozen
+        else "they never train by design, like moving statistics"
+    )
+    return f"{spec!r} matches only frozen variables of model {tree.model.name!r}, {names}: {why}"

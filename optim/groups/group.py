@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Union
+from typing import Union
 
 import keras
 
@@ -18,11 +18,11 @@ LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
 class KernelDecay:
     """Weight decay by the usual rule: on kernels and embeddings, none on biases, scales and shifts.
 
-    A variable of one dimension or none (a bias, the gamma and beta of a normalisation, a layer's scale) is
-    left alone, as in timm's and BEiT's parameter groups.
+    A variable of one dimension or none (a bias, the gamma and beta of a normalisation, a layer's scale) does
+    not decay, as in timm's and BEiT's parameter groups.
 
     Args:
-        value: the decay of the others; what `Group(weight_decay=value)` gives to all.
+        value: the decay of all others.
 
     Raises:
         ValueError: a negative or non-finite `value`.
@@ -49,25 +49,25 @@ class KernelDecay:
 
 @dataclass(frozen=True)
 class Group:
-    """Variables that are updated alike.
+    """Variables that are updated with the same settings.
 
     Args:
         where: the filter that finds them, as `select` takes it.
         lr_scale: the group's learning rate as a multiple of the optimizer's, which it then follows.
-        learning_rate: a rate of its own, a number or a Keras schedule, whatever the optimizer's is. The
-            schedule counts the optimizer's updates.
-        weight_decay: decoupled weight decay: each update takes `rate * weight_decay * variable` off. A number
-            for all variables, or `KernelDecay(number)`; None for what the optimizer has.
+        learning_rate: the group's own rate, a number or a Keras schedule of the optimizer's updates. It does
+            not follow the optimizer's rate.
+        weight_decay: decoupled weight decay: each update subtracts `rate * weight_decay * variable`. A number
+            for all variables, or `KernelDecay(number)`; None for that of the optimizer.
         frozen: whether the group starts frozen: it is not updated and does not decay.
-        optimizer: another Keras optimizer for this group, not built yet; None for the common one. Its own
-            learning rate is then the one that `lr_scale` multiplies. Clipping, averages, accumulation and
-            loss scaling are the common optimizer's.
+        optimizer: another Keras optimizer for this group, not built yet; None for the common one. `lr_scale`
+            then multiplies its learning rate. Clipping, averages, accumulation and loss scaling are settings
+            of the common optimizer.
 
     Raises:
-        TypeError: `where` cannot be a filter, `frozen` is no bool, a number is none, or `optimizer` is no
-            Keras optimizer.
+        TypeError: `where` cannot be a filter, `frozen` is no bool, `optimizer` is no Keras optimizer, or a
+            number is of another type.
         ValueError: a negative or non-finite number, `lr_scale` beside `learning_rate`, or an `optimizer` that
-            is built or has settings which belong to the common one.
+            that is built or has settings which belong to the common one.
 
     Example:
         >>> group = Group("conv", lr_scale=0.1, weight_decay=KernelDecay(1e-4))
@@ -123,14 +123,14 @@ class Group:
         return f"{self.weight_decay:.4g}"
 
 
-def checked_rate(name: str, value: Any) -> LearningRate:
+def checked_rate(name: str, value: LearningRate) -> LearningRate:
     """A learning rate: a number, as a float, or a schedule as it is."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return value
     return real_number(name, value, at_least=0)
 
 
-def check_optimizer(name: str, optimizer: Any) -> None:
+def check_optimizer(name: str, optimizer: keras.optimizers.Optimizer) -> None:
     """Raises unless `optimizer` is a Keras optimizer that is not built and wraps no other."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
@@ -145,7 +145,7 @@ def check_optimizer(name: str, optimizer: Any) -> None:
     multi = getattr(keras.optimizers, "MultiOptimizer", None)  # not in every Keras that we support
     if multi is not None and isinstance(optimizer, multi):
         raise ValueError(
-            f"`{name}` is a MultiOptimizer, whose place GroupedOptimizer takes: give each group its own by "
+            f"`{name}` is a MultiOptimizer, which GroupedOptimizer replaces: give each group its own by "
             "`optim.Group(..., optimizer=...)`"
         )
     if optimizer.built:

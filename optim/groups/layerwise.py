@@ -1,4 +1,4 @@
-"""Ready-made groups by depth: a rate for every layer or run of layers, from the bottom to the top."""
+"""Ready-made groups by depth: a learning rate for each layer or run of layers, from bottom to top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..common.arguments import real_number, whole_number
 from ..common.messages import first_few, short_repr
-from ..filters.base import Filter, FilterLike, as_filter, nothing_matched
+from ..filters.base import Filter, FilterLike, as_filter, nonempty_mask
 from ..filters.by_layer import outermost_layer
 from ..naming.model_tree import LayerNode, ModelTree
 from ..naming.stable_names import tree_of
@@ -36,7 +36,7 @@ def layerwise_decay(
     slowest, the head at the optimizer's own rate. This is how BEiT and timm count.
 
     Without `blocks` each layer with trainable variables is a depth, in the model's order, with three
-    rules. Nested models are opened, and any other layer counts as one, together with the layers inside
+    rules. Layers of nested models count one by one; any other layer counts as one, with the layers inside
     it. A normalization layer belongs to the depth of the layer just before it. Variables that a model
     owns itself, such as a class token or position embeddings, belong to the depth of its first layer.
 
@@ -44,8 +44,8 @@ def layerwise_decay(
         model: a built model.
         decay: above 0, at most 1.
         blocks: a filter for each depth, from the bottom to the top, for models in which a depth is a
-            block of layers: `["stem*", "block1*", "block2*", "head*"]`. What they leave out, and
-            variables that two of them match, `partition` deals with.
+            block of layers: `["stem*", "block1*", "block2*", "head*"]`. `partition` reports variables
+            that two of them match, and takes those that none matches as its `rest`.
 
     Returns:
         `"depth_0"` (the bottom), `"depth_1"`, ... to groups, for `partition`.
@@ -105,7 +105,7 @@ def discriminative(
     r"""Runs of layers with rates in a geometric series, the lowest at the bottom.
 
     Layers are what `layerwise_decay` counts as depths. They are split, in order, into `groups` runs of
-    equal length; where that does not come out, the first runs have one more. Run $i$ of $n$ learns at
+    equal length; if they cannot be, the first runs have one more. Run $i$ of $n$ learns at
     $lowest \cdot (highest / lowest)^{i / (n - 1)}$, a rate of its own that does not follow the
     optimizer's. A single group learns at `highest`.
 
@@ -159,7 +159,12 @@ def discriminative(
 
 @dataclass(frozen=True, repr=False)
 class _Depth(Filter):
-    """Trainable variables by their stable names; `shown` says whose they are."""
+    """Trainable variables by their stable names.
+
+    Attributes:
+        shown: the paths of their layers, for `repr`.
+        names: the stable names.
+    """
 
     shown: tuple[str, ...]
     names: frozenset[str]
@@ -179,38 +184,38 @@ def _merged(depths: Sequence[_Depth]) -> _Depth:
 def _depths(tree: ModelTree) -> list[_Depth]:
     """The model's depths, from the bottom to the top."""
     nodes = {id(node.layer): node for node in tree.nodes}
-    units: dict[int, LayerNode] = {}
+    layers: dict[int, LayerNode] = {}
     names: dict[int, list[str]] = {}
     for info, owner, trains in zip(tree.infos, tree.owner_nodes, tree.trainable_mask()):
         if trains:
-            unit = nodes.get(id(outermost_layer(owner)), owner)  # the model itself is the one that is no node
-            units[id(unit.layer)] = unit
-            names.setdefault(id(unit.layer), []).append(info.name)
-    if not units:
+            node = nodes.get(id(outermost_layer(owner)), owner)  # `tree.nodes` leaves the model itself out
+            layers[id(node.layer)] = node
+            names.setdefault(id(node.layer), []).append(info.name)
+    if not layers:
         raise ValueError(
             f"`model` {tree.model.name!r} has no trainable variables to put in groups: set "
             "`trainable = True` on the layers to train"
         )
-    runs: list[list[LayerNode]] = []
-    waiting: list[LayerNode] = []
-    for unit in sorted(units.values(), key=lambda unit: unit.position):
-        waiting.append(unit)
-        if unit.layer is tree.model or isinstance(unit.layer, keras.Model):
-            continue  # variables of its own wait for its first layer
-        if runs and isinstance(unit.layer, _NORMALIZATIONS):
-            runs[-1] += waiting
+    levels: list[list[LayerNode]] = []
+    pending: list[LayerNode] = []
+    for node in sorted(layers.values(), key=lambda node: node.position):
+        pending.append(node)
+        if node.layer is tree.model or isinstance(node.layer, keras.Model):
+            continue  # the variables that a model owns itself go with its first layer
+        if levels and isinstance(node.layer, _NORMALIZATIONS):
+            levels[-1] += pending
         else:
-            runs.append(waiting)
-        waiting = []
-    if waiting:
-        runs.append(waiting)
+            levels.append(pending)
+        pending = []
+    if pending:
+        levels.append(pending)
     return [
         _Depth(
             # The model itself has no path.
-            tuple(label for unit in run for label in ([unit.path] if unit.path else names[id(unit.layer)])),
-            frozenset(name for unit in run for name in names[id(unit.layer)]),
+            tuple(label for node in level for label in ([node.path] if node.path else names[id(node.layer)])),
+            frozenset(name for node in level for name in names[id(node.layer)]),
         )
-        for run in runs
+        for level in levels
     ]
 
 
@@ -224,6 +229,5 @@ def _checked(blocks: Sequence[FilterLike], tree: ModelTree) -> list[Filter]:
         raise ValueError("`blocks` is empty: give a filter for each depth, or None for one a layer")
     filters = [as_filter(block) for block in blocks]
     for block in filters:
-        if not any(block.mask(tree)):
-            raise nothing_matched(block, tree)
+        nonempty_mask(block, tree)
     return filters

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import compress
 
 import keras
 
 from ..common.messages import first_few, short_repr
-from ..filters.base import Filter, FilterLike, as_filter, nothing_matched
+from ..filters.base import Filter, FilterLike, as_filter
 from ..filters.patterns import SelectionError
-from ..filters.selection import frozen_by
+from ..filters.selection import frozen_by, matches
 from ..naming.model_tree import ModelTree
 from ..naming.stable_names import tree_of
 from .group import Group
-from .plan import Plan, _names
+from .plan import Plan, name_list
 
 REST = ("error", "freeze", "train")
 
@@ -29,8 +28,8 @@ def partition(
     Args:
         model: a built model or layer.
         groups: name -> `Group`, or a filter for a group with default settings.
-        rest: what becomes of variables that no group takes: "error" raises; "freeze" and "train" put them
-            in a last group called `rest`, frozen or with default settings.
+        rest: what to do with variables in no group: "error" raises; "freeze" and "train" put them in a last
+            group called `rest`, frozen or with default settings.
 
     Returns:
         The plan.
@@ -55,28 +54,28 @@ def partition(
     """
     settings = _checked_groups(groups)
     if rest not in REST:
-        raise ValueError(f"`rest` must be one of {_names(REST)}, got {short_repr(rest)}")
+        raise ValueError(f"`rest` must be one of {name_list(REST)}, got {short_repr(rest)}")
     tree = tree_of(model)
-    trains = tree.trainable_mask()
-    owners: list[str | None] = [None] * len(tree.infos)
+    trainable = tree.trainable_mask()
+    group_of: list[str | None] = [None] * len(tree.infos)
     overlaps: dict[tuple[str, str], list[str]] = {}
     for name, group in settings.items():
-        for index in _hits(name, as_filter(group.where), tree, trains):
-            taken = owners[index]
-            if taken is not None:
-                overlaps.setdefault((taken, name), []).append(tree.infos[index].name)
-            owners[index] = name
+        for index in _group_indices(name, as_filter(group.where), tree, trainable):
+            other = group_of[index]
+            if other is not None:
+                overlaps.setdefault((other, name), []).append(tree.infos[index].name)
+            group_of[index] = name
     if overlaps:
         raise SelectionError(_overlap_message(overlaps))
-    _settle_rest(rest, settings, owners, tree, trains)
-    # In the order of `trainable_variables`, which is what loops and `fit` have their gradients in.
-    names = {id(info.variable): (info.name, owner) for info, owner in zip(tree.infos, owners)}
+    _assign_rest(rest, settings, group_of, tree, trainable)
+    # Loops and `fit` have their gradients in the order of `trainable_variables`.
+    names = {id(info.variable): (info.name, group) for info, group in zip(tree.infos, group_of)}
     members: dict[str, dict[str, keras.Variable]] = {name: {} for name in settings}
     order = []
     for variable in model.trainable_variables:
-        name, owner = names[id(variable)]
-        assert owner is not None
-        members[owner][name] = variable
+        name, its_group = names[id(variable)]
+        assert its_group is not None
+        members[its_group][name] = variable
         order.append(name)
     return Plan(groups=settings, members=members, order=tuple(order))
 
@@ -92,27 +91,22 @@ def _checked_groups(groups: Mapping[str, Group | FilterLike]) -> dict[str, Group
     return {name: g if isinstance(g, Group) else Group(g) for name, g in groups.items()}
 
 
-def _hits(name: str, where: Filter, tree: ModelTree, trains: Sequence[bool]) -> list[int]:
-    """The indices of a group's variables."""
+def _group_indices(name: str, where: Filter, tree: ModelTree, trainable: Sequence[bool]) -> list[int]:
+    """The indices of a group's variables in `tree.infos`."""
     try:
-        mask = where.mask(tree)
-        if not any(mask):
-            raise nothing_matched(where, tree)
+        hits, others = matches(where, tree, trainable)
     except SelectionError as error:
         raise SelectionError(f"group {name!r}: {error}") from error
-    # Most masks of a large plan are nearly empty: only what they hit is looked at.
-    found = list(compress(range(len(mask)), mask))
-    hits = [index for index in found if trains[index]]
-    # Moving statistics never train, and no filter need leave them out; a frozen layer contradicts the plan.
-    barred: dict[str, str] = {}
-    for index in found if len(hits) < len(found) else ():
-        by = None if trains[index] else frozen_by(tree.owner_nodes[index], tree)
-        if by is not None:
-            barred[tree.infos[index].name] = by
-    if barred:
+    # A filter may match moving statistics, which never train; a frozen layer contradicts the plan.
+    frozen: dict[str, str] = {}
+    for index in others:
+        culprit = frozen_by(tree.owner_nodes[index], tree)
+        if culprit is not None:
+            frozen[tree.infos[index].name] = culprit
+    if frozen:
         raise SelectionError(
-            f"group {name!r} names frozen variables: {first_few(list(barred))}, by `trainable = False` on "
-            f"{first_few(list(dict.fromkeys(barred.values())))}. Set it to True and freeze in the plan "
+            f"group {name!r} names frozen variables: {first_few(list(frozen))}, by `trainable = False` on "
+            f"{first_few(list(dict.fromkeys(frozen.values())))}. Set it to True and freeze in the plan "
             "(`Group(..., frozen=True)`), or leave the layer out of the group"
         )
     if not hits:
@@ -122,20 +116,21 @@ def _hits(name: str, where: Filter, tree: ModelTree, trains: Sequence[bool]) -> 
     return hits
 
 
-def _settle_rest(
+def _assign_rest(
     rest: str,
     settings: dict[str, Group],
-    owners: list[str | None],
+    group_of: list[str | None],
     tree: ModelTree,
-    trains: Sequence[bool],
+    trainable: Sequence[bool],
 ) -> None:
-    left = [i for i, owner in enumerate(owners) if trains[i] and owner is None]
+    """Puts the trainable variables that are in no group in one called `rest`, or raises."""
+    left = [index for index, group in enumerate(group_of) if trainable[index] and group is None]
     if not left:
         return
     names = [tree.infos[index].name for index in left]
     if rest == "error":
         raise SelectionError(
-            f"{len(left)} of {sum(trains)} trainable variables are in no group: {first_few(names)}. Add a "
+            f"{len(left)} of {sum(trainable)} trainable variables are in no group: {first_few(names)}. Add a "
             'group for them, or pass `rest="freeze"` or `rest="train"`'
         )
     if "rest" in settings:
@@ -143,10 +138,10 @@ def _settle_rest(
             f"`groups` already has a group called 'rest', and `rest={rest!r}` needs that name for "
             f"{first_few(names)}"
         )
-    chosen = {id(tree.infos[index].variable) for index in left}
-    settings["rest"] = Group(lambda info: id(info.variable) in chosen, frozen=rest == "freeze")
+    variables = {id(tree.infos[index].variable) for index in left}
+    settings["rest"] = Group(lambda info: id(info.variable) in variables, frozen=rest == "freeze")
     for index in left:
-        owners[index] = "rest"
+        group_of[index] = "rest"
 
 
 def _overlap_message(overlaps: Mapping[tuple[str, str], Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from .group import Group
 class Plan:
     """Which group each trainable variable belongs to, and how each group is updated. `partition` makes it.
 
-    A plan never changes: `freeze` and its like return another one. `GroupedOptimizer.plan` is the plan in
-    force. `print(plan)` shows it as a table.
+    A plan never changes: `freeze`, `unfreeze` and so on return a new one. `GroupedOptimizer.plan` is the plan
+    in use. `print(plan)` shows it as a table.
 
     Attributes:
         groups: the settings of each group, by name.
@@ -42,8 +42,8 @@ class Plan:
     @property
     def variables(self) -> dict[str, keras.Variable]:
         """All variables by stable name, in `model.trainable_variables` order."""
-        together = {name: v for members in self.members.values() for name, v in members.items()}
-        return {name: together[name] for name in self.order}
+        by_name = {name: v for members in self.members.values() for name, v in members.items()}
+        return {name: by_name[name] for name in self.order}
 
     @property
     def group_of(self) -> dict[str, str]:
@@ -71,18 +71,18 @@ class Plan:
         return self._changed(names, frozen=False)
 
     def rescale(self, name: str, lr_scale: float) -> Plan:
-        """The same plan with another scale for one group."""
+        """The same plan with another `lr_scale` for one group."""
         self.check_names([name])
         scale = real_number("lr_scale", lr_scale, at_least=0)
         if self.groups[name].learning_rate is not None:
             raise ValueError(
                 f"group {name!r} has a learning rate of its own ({self.groups[name].rate_text}), which "
-                "`lr_scale` does not touch: use `set_learning_rate`, or make the plan with `lr_scale`"
+                "`lr_scale` does not affect: use `set_learning_rate`, or make the plan with `lr_scale`"
             )
         return self._changed([name], lr_scale=scale)
 
     def set_learning_rate(self, name: str, learning_rate: float) -> Plan:
-        """The same plan with another rate for one group that has its own."""
+        """The same plan with another learning rate for one group, which must have its own."""
         self.check_names([name])
         rate = real_number("learning_rate", learning_rate, at_least=0)
         own = self.groups[name].learning_rate
@@ -106,13 +106,13 @@ class Plan:
         return self._changed([name], learning_rate=rate)
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Raises ValueError unless all `names` are groups, and there is one at least."""
+        """Raises ValueError unless all `names` are groups, and there is at least one."""
         if not names:
-            raise ValueError(f"`names` is empty: name at least one of the groups {_names(self.groups)}")
+            raise ValueError(f"`names` is empty: name at least one of the groups {name_list(self.groups)}")
         for name in names:
             if name not in self.groups:
                 raise ValueError(
-                    f"`names` holds {name!r}, which is no group: the groups are {_names(self.groups)}"
+                    f"`names` holds {name!r}, which is no group: the groups are {name_list(self.groups)}"
                 )
 
     def _changed(self, names: Sequence[str], **settings: Any) -> Plan:
@@ -147,5 +147,6 @@ class Plan:
         return "\n".join([*align_columns(rows, right=(1, 2)), totals])
 
 
-def _names(names: Mapping[str, Any] | Sequence[str]) -> str:
+def name_list(names: Iterable[str]) -> str:
+    """Names in quotes, for messages."""
     return first_few([repr(name) for name in names], limit=10)

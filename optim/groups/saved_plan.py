@@ -1,16 +1,20 @@
-"""A plan without its variables: what a file holds of it."""
+"""A plan as `.keras` files hold it: settings and names, without the variables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
 from ..common.messages import first_few
 from .group import Group, KernelDecay
 from .plan import Plan
+
+Config: TypeAlias = Mapping[str, Any]
+# Name -> class or function, as `keras.saving` takes them.
+CustomObjects: TypeAlias = Mapping[str, object] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +38,8 @@ class SavedPlan:
     def bind(self, variables: Sequence[keras.Variable]) -> Plan:
         """The plan over these variables of the model that it was made for, loaded or built anew.
 
-        They are told by their Keras paths, and by their order where those have changed: Keras numbers layers
-        without a name by what a process has built before.
+        They are matched by their Keras paths, or by their order if the paths have changed: Keras numbers
+        layers without a name by what the process has built before.
 
         Raises:
             ValueError: other variables than the plan's.
@@ -44,30 +48,30 @@ class SavedPlan:
         known = {path for _, _, _, path in self.variables}
         if len(known) == len(self.variables) and set(paths) == known and len(paths) == len(known):
             by_path = dict(zip(paths, variables))
-            found = [by_path[path] for _, _, _, path in self.variables]
+            ordered = [by_path[path] for _, _, _, path in self.variables]
         else:
-            found = list(variables)
-        wanted = [(name, shape) for name, _, shape, _ in self.variables]
-        shapes = [tuple(variable.shape) for variable in found]
-        if shapes != [shape for _, shape in wanted]:
+            ordered = list(variables)
+        saved = [(name, shape) for name, _, shape, _ in self.variables]
+        shapes = [tuple(variable.shape) for variable in ordered]
+        if shapes != [shape for _, shape in saved]:
             raise ValueError(
-                f"`variables` are not those of the optimizer's plan: {len(wanted)} were saved, "
-                f"{first_few([f'{name} {shape}' for name, shape in wanted], 3)}, and it is built over "
-                f"{len(found)}, {first_few([f'{v.path} {tuple(v.shape)}' for v in found], 3)}. Make a new "
-                "plan with `optim.partition(model, ...)` and load the weights alone"
+                f"`variables` are not those of the optimizer's plan: {len(saved)} were saved, "
+                f"{first_few([f'{name} {shape}' for name, shape in saved], 3)}, and it is built over "
+                f"{len(ordered)}, {first_few([f'{v.path} {tuple(v.shape)}' for v in ordered], 3)}. Make a "
+                "new plan with `optim.partition(model, ...)` and load the weights alone"
             )
         members: dict[str, dict[str, keras.Variable]] = {group: {} for group in self.groups}
-        for (name, group, _, _), variable in zip(self.variables, found):
+        for (name, group, _, _), variable in zip(self.variables, ordered):
             members[group][name] = variable
-        return Plan(self.groups, members, tuple(name for name, _ in wanted))
+        return Plan(self.groups, members, tuple(name for name, _ in saved))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-like, for `get_config`."""
+    def to_dict(self) -> Config:
+        """A dict that JSON can hold, for `get_config`."""
         groups = {name: _group_to_dict(group) for name, group in self.groups.items()}
         return {"groups": groups, "variables": [list(row) for row in self.variables]}
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any], custom_objects: Any = None) -> SavedPlan:
+    def from_dict(cls, config: Config, custom_objects: CustomObjects = None) -> SavedPlan:
         """The reverse of `to_dict`."""
         rows = [(name, group, tuple(shape), path) for name, group, shape, path in config["variables"]]
         groups = {
@@ -77,7 +81,7 @@ class SavedPlan:
         return cls(groups, rows)
 
 
-def _group_to_dict(group: Group) -> dict[str, Any]:
+def _group_to_dict(group: Group) -> Config:
     decay = group.weight_decay
     return {
         "lr_scale": group.lr_scale,
@@ -88,9 +92,9 @@ def _group_to_dict(group: Group) -> dict[str, Any]:
     }
 
 
-def _group_from_dict(settings: Mapping[str, Any], names: set[str], custom_objects: Any) -> Group:
+def _group_from_dict(settings: Config, names: set[str], custom_objects: CustomObjects) -> Group:
     decay = settings["weight_decay"]
-    made = {
+    objects = {
         key: keras.saving.deserialize_keras_object(settings[key], custom_objects=custom_objects)
         for key in ("learning_rate", "optimizer")
     }
@@ -99,5 +103,5 @@ def _group_from_dict(settings: Mapping[str, Any], names: set[str], custom_object
         lr_scale=settings["lr_scale"],
         weight_decay=KernelDecay(decay["kernels"]) if isinstance(decay, Mapping) else decay,
         frozen=settings["frozen"],
-        **made,
+        **objects,
     )

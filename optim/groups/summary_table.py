@@ -17,8 +17,8 @@ from .plan import Plan
 def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Plan | None = None) -> str:
     """A plain-text table of every variable: stable name, shape, parameters, dtype, norm, trains or frozen.
 
-    The norm is that of the values now, the root of the sum of their squares. With a plan there is a column
-    for the group. Where Keras shows another name than the stable one, a last column tells it.
+    The norm is the root of the sum of the squared values. With a plan there is a column for the group. Where
+    Keras shows another name than the stable one, a last column has it.
 
     Args:
         model: a built model or layer.
@@ -29,7 +29,7 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Pla
         The table, to print.
 
     Raises:
-        TypeError: `variables` is or holds something else than variables.
+        TypeError: `variables` is something other than variables or a plan.
         ValueError: a variable is not the model's.
         NotBuiltError: the model's variables do not exist yet.
 

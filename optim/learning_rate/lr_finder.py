@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from ..common.arguments import real_number, whole_number
 from ..common.messages import short_repr
+from ..common.types import Array, Batch
 from .lr_curve import LRCurve
 
-_SMOOTHING = 0.98
-_DIVERGED = 4.0
+_SMOOTHING = 0.98  # weight of the past in the moving average of the losses
+_DIVERGED = 4.0  # the test ends when the average exceeds so many times its lowest value
 
 
 class RangeTestStep(Protocol):
@@ -27,51 +28,71 @@ class RangeTestStep(Protocol):
         optimizer: its `learning_rate` can be set, and counts from the next step on.
     """
 
-    optimizer: Any
+    optimizer: keras.optimizers.Optimizer
 
-    def run(self, iterator: Any, steps: int) -> Mapping[str, Any]:
-        """Trains on so many batches; the array `"loss"` has a value for each."""
+    def run(self, iterator: Iterator[Batch], steps: int) -> Mapping[str, Array]:
+        """Trains on the next `steps` batches; `"loss"` is an array (steps,)."""
 
-    def state(self) -> Mapping[str, Any]:
-        """Every variable that a step may write, made where it was not: all that has to be put back."""
+    def state(self) -> Mapping[str, tf.Variable]:
+        """Every variable that a step may write, created now if it does not exist yet."""
+
+
+class BatchesIterator(Protocol):
+    """What the test asks of an iterator of `loops.Batches`.
+
+    Attributes:
+        batches: its `iterator(epoch, position)` starts another one there.
+        epoch, position: the epoch, and the number of batches read of it.
+        remaining: the number of batches left in the epoch.
+    """
+
+    batches: Any  # `loops.Batches`, which this package must not import
+    epoch: int
+    position: int
+    remaining: int
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
 
 
 def lr_range_test(
     step: RangeTestStep,
-    data: Any,
+    data: Iterable[Batch],
     lowest: float = 1e-7,
     highest: float = 1.0,
     steps: int = 100,
 ) -> LRCurve:
-    """Trains a batch at each of `steps` rates from `lowest` to `highest` and tells how the loss went.
+    """Trains on a batch at each of `steps` learning rates from `lowest` to `highest` and records the losses.
 
     Afterwards everything is bit for bit as before: weights, the optimizer's state and its rate, seed
-    generators, metrics and the place in the data. That holds too when an error or Ctrl-C ends the test.
+    generators, metrics and the position in the data. This also holds if an error or Ctrl-C ends the test.
 
-    Rates ascend geometrically. The losses are smoothed by an exponential mean of factor 0.98, corrected for
-    its start. The test ends early when the smoothed loss exceeds four times its best, when a loss is not
-    finite, or when the step raises an `ArithmeticError` (`loops.NonFiniteError` is one). Groups with a rate
-    of their own keep it. A step that accumulates batches learns only at the rates at which it updates.
+    Rates ascend geometrically. The losses are smoothed by an exponential moving average of factor 0.98 with
+    bias correction. The test ends early when the smoothed loss exceeds four times its lowest value, when a
+    loss is not finite, or when the step raises an `ArithmeticError` (`loops.NonFiniteError` is one). Groups
+    with a learning rate of their own keep it. With gradient accumulation, only the rates at which an update
+    happens change weights.
 
     Args:
         step: a training step, such as `loops.TrainStep`, whose optimizer has a plain number as its rate.
-        data: a `loops.Batches`, read from the epoch that comes next; a `tf.data.Dataset`, read from its
-            start; or an iterator of either, read from where it is. They begin anew where they end, but for
-            a dataset's iterator, which must have `steps` batches left. A dataset that reshuffles each
-            iteration counts the test's passes as iterations, so its later orders are others than without
-            the test, and TensorFlow has no way to undo that: where it matters, pass a `Batches`, or the
-            iterator that you go on with.
+        data: a `loops.Batches`, read from its next epoch; a `tf.data.Dataset`, read from its start; or an
+            iterator of either, read from its position. Data that ends is read again from its start, except
+            for a dataset's iterator, which must have `steps` batches left. A dataset that reshuffles each
+            iteration counts the test's passes as iterations, so later passes have another order than without
+            the test. TensorFlow cannot undo that: if it matters, pass a `Batches`, or the iterator that you
+            go on with.
         lowest: first rate, above 0.
         highest: last rate, above `lowest`.
         steps: how many rates, at least 3.
 
     Returns:
-        The rates that ran, their losses, and a suggestion.
+        The rates tried, their losses, and a suggested rate.
 
     Raises:
         TypeError: a `step` or `data` of another type, or an optimizer whose rate is a schedule.
-        ValueError: rates or `steps` out of range, data that is empty or whose place cannot be restored, or
-            a loss that is not finite at the first rate already.
+        ValueError: rates or `steps` out of range, data that is empty or whose position cannot be restored,
+            or a loss that is not finite at the first rate.
 
     Example:
         >>> from gradloop import loops
@@ -96,8 +117,8 @@ def lr_range_test(
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
-    total, best = 0.0, np.inf
-    with _rate_restored(step.optimizer), _state_restored(step), _reading(data) as iterator:
+    average, best = 0.0, np.inf
+    with _restored_rate(step.optimizer), _restored_state(step), _restored_data(data) as iterator:
         for rate in np.geomspace(lowest, highest, steps):
             step.optimizer.learning_rate = float(rate)
             try:
@@ -108,13 +129,13 @@ def lr_range_test(
                 break
             if not np.isfinite(loss):
                 break
-            total = _SMOOTHING * total + (1 - _SMOOTHING) * loss
-            mean = total / (1 - _SMOOTHING ** (len(losses) + 1))
+            average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+            mean = average / (1 - _SMOOTHING ** (len(losses) + 1))
             rates.append(rate)
             losses.append(loss)
             smoothed.append(mean)
             best = min(best, mean)
-            # For a loss above 0: greater than four times its best.
+            # For a positive loss: if it exceeds four times its lowest value.
             if mean - best > (_DIVERGED - 1) * abs(best):
                 break
     if not losses:
@@ -126,11 +147,11 @@ def lr_range_test(
 
 
 @contextlib.contextmanager
-def _rate_restored(optimizer: Any) -> Iterator[None]:
+def _restored_rate(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     try:
         optimizer.learning_rate = rate
-    except (AttributeError, TypeError) as error:  # a schedule; a function
+    except (AttributeError, TypeError) as error:  # it is a schedule; a function
         raise TypeError(
             "the optimizer's `learning_rate` cannot be set, since it is a schedule or a function: make the "
             "range test with a plain number, such as keras.optimizers.Adam(1e-3), and train with the schedule"
@@ -142,7 +163,7 @@ def _rate_restored(optimizer: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _state_restored(step: RangeTestStep) -> Iterator[None]:
+def _restored_state(step: RangeTestStep) -> Iterator[None]:
     saved = [(variable, variable.numpy()) for variable in step.state().values()]
     try:
         yield
@@ -152,19 +173,19 @@ def _state_restored(step: RangeTestStep) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reading(data: Any) -> Iterator[Callable[[], Any]]:
-    """Gives a function that returns an iterator with a batch left; `data` is where it was afterwards."""
+def _restored_data(data: Any) -> Iterator[Callable[[], Iterator[Batch]]]:
+    """Yields a function that returns an iterator with a batch left; restores the position of `data`."""
     if isinstance(data, tf.data.Dataset):
         if data.cardinality() == 0:
             raise ValueError("`data` is empty: there is no batch to train on")
         endless = iter(data.repeat())
         yield lambda: endless
     elif isinstance(data, tf.data.Iterator):
-        with _place_restored(data):
+        with _restored_position(data):
             yield lambda: data
     elif hasattr(data, "iterator") and hasattr(data, "epoch"):  # loops.Batches
         yield _Epochs(data.iterator(data.epoch))
-    elif hasattr(data, "batches") and hasattr(data, "position"):  # its iterator, which stays where it is
+    elif hasattr(data, "batches") and hasattr(data, "position"):  # its iterator, which is not advanced
         yield _Epochs(data.batches.iterator(data.epoch, data.position))
     else:
         raise TypeError(
@@ -174,29 +195,29 @@ def _reading(data: Any) -> Iterator[Callable[[], Any]]:
 
 
 class _Epochs:
-    """Goes through the epochs of a `Batches` from a place on, with an iterator for each."""
+    """Reads a `Batches` from a position on, epoch after epoch."""
 
-    def __init__(self, iterator: Any) -> None:
+    def __init__(self, iterator: BatchesIterator) -> None:
         self._iterator = iterator
 
-    def __call__(self) -> Any:
+    def __call__(self) -> BatchesIterator:
         if not self._iterator.remaining:
             self._iterator = self._iterator.batches.iterator(self._iterator.epoch + 1)
         return self._iterator
 
 
 @contextlib.contextmanager
-def _place_restored(iterator: tf.data.Iterator) -> Iterator[None]:
+def _restored_position(iterator: tf.data.Iterator) -> Iterator[None]:
     checkpoint = tf.train.Checkpoint(iterator=iterator)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            place = checkpoint.write(os.path.join(folder, "place"))
+            saved = checkpoint.write(os.path.join(folder, "position"))
         except tf.errors.OpError as error:
             raise ValueError(
-                "`data` is an iterator whose place TensorFlow cannot save, so the test could not put it back "
-                f"({error.message}): pass the dataset itself, or a `loops.Batches`"
+                "`data` is an iterator whose position TensorFlow cannot save, so the test could not restore "
+                f"it ({error.message}): pass the dataset itself, or a `loops.Batches`"
             ) from error
         try:
             yield
         finally:
-            checkpoint.read(place)
+            checkpoint.read(saved)

@@ -1,4 +1,4 @@
-"""Learning rates that rise and fall once over a run: the two schedules that Keras lacks."""
+"""Learning rate schedules that Keras lacks: both rise and fall once over a run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         self.anneal = anneal
         self.three_phase = three_phase
 
-    def __call__(self, step: Any) -> tf.Tensor:
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The rate of update number `step`, counted from 0: a float32 tensor of the shape of `step`."""
         last = self.total_steps - 1
         step = _clamped(step, last)
@@ -124,7 +124,7 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         max_rate: highest rate, above 0.
-        total_steps: updates in all; so many that the rise has a step, 10 for a fraction of 0.1.
+        total_steps: updates in all; enough for the rise to have a step, 10 for a fraction of 0.1.
         cut_fraction: share of the steps in which the rate rises, above 0 and below 1.
         ratio: the highest rate over the lowest, at least 1.
 
@@ -159,7 +159,7 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
                 "fraction"
             )
 
-    def __call__(self, step: Any) -> tf.Tensor:
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The rate of update number `step`, counted from 0: a float32 tensor of the shape of `step`."""
         step = _clamped(step, self.total_steps)
         cut = math.floor(self.total_steps * self.cut_fraction)
@@ -179,15 +179,15 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def _clamped(step: Any, last: int) -> tf.Tensor:
-    """`step` as float32 between 0 and `last`, cut to it as a whole number: float32 has 24 bits."""
+def _clamped(step: tf.Tensor | int, last: int) -> tf.Tensor:
+    """`step` as float32, clipped to 0 to `last`: an integer before the cast, as float32 has only 24 bits."""
     step = tf.convert_to_tensor(step)
     step = tf.cast(step, tf.float32 if step.dtype.is_floating else tf.int64)
     return tf.cast(tf.clip_by_value(step, 0, last), tf.float32)
 
 
 def _height(step: tf.Tensor, foot: float, top: float) -> tf.Tensor:
-    """A straight line from 0 at step `foot` to 1 at step `top`, level beyond; `top` may come first."""
+    """A line from 0 at step `foot` to 1 at step `top`, constant outside; `top` may come before `foot`."""
     if foot == top:
         return tf.ones_like(step)
     return tf.clip_by_value((step - foot) / (top - foot), 0.0, 1.0)

@@ -1,15 +1,13 @@
-"""Everything of Keras that is not its public interface and that this package leans on.
+"""What this package uses of Keras' private interface.
 
-Keras has no public way to ask how a layer names itself, which attributes it keeps for its own
-book-keeping, which layers it tracks, what rate an optimizer was made with, or how to give an
-optimizer gradients that are summed over replicas. The answers live here
-alone, so that a new Keras version can break one small file, and `tests/optim/test_keras_private.py`
-says so at once.
+Keras has no public way to ask how a layer names itself, which attributes it fills itself, which layers it
+tracks, or what rate an optimizer was made with; nor to give an optimizer gradients that are summed over
+replicas. The answers are in this file alone, and `tests/optim/private/test_keras_private.py` tries each on
+the oldest and the newest Keras.
 
-What cannot be known: whether a user wrote `name="dense_1"` or Keras counted to it. Keras drops the
-`name` argument from the arguments that it keeps (`Operation.__new__` says "Remove argument name"),
-and a loaded layer was given its name either way. Names that look automatic are therefore always
-taken as automatic.
+What cannot be known is whether a user wrote `name="dense_1"` or Keras counted to it: Keras forgets the
+`name` argument (`Operation.__new__` says "Remove argument name"), and a loaded layer was given its name
+either way. So names that look automatic count as automatic.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
+import tensorflow as tf
 
-# Containers in which Keras (or TensorFlow's tracking under it) repeats what attributes hold.
+# Attributes in which Keras, or TensorFlow's tracking below it, lists what other attributes hold.
 _BOOK_KEEPING = frozenset(
     {
         "_functional",
@@ -44,8 +42,8 @@ def is_book_keeping(attribute: str) -> bool:
 def is_graph_model(layer: keras.layers.Layer) -> bool:
     """Whether `layer` is Sequential or Functional: its layers are known by their names.
 
-    The class `Functional` is not exported, so it is told by its name; were it renamed, such models
-    would be named by their attributes and tracked layers, still uniquely.
+    The class `Functional` is not exported, so it is recognised by its name. If Keras renamed it, the layers
+    of such models would get other names, still unique ones.
     """
     return isinstance(layer, keras.Sequential) or any(
         base.__name__ == "Functional" and base.__module__.startswith("keras.") for base in type(layer).__mro__
@@ -53,10 +51,10 @@ def is_graph_model(layer: keras.layers.Layer) -> bool:
 
 
 def tracked_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers that Keras tracks directly under `layer`, in the order it met them.
+    """The layers that Keras tracks directly under `layer`, in the order of their creation there.
 
-    Needed for layers that no attribute leads to any more, such as one that was overwritten: its
-    variables stay in `layer.weights`.
+    Some are in no attribute any more, such as one that was overwritten; its variables stay in
+    `layer.weights`.
     """
     return list(getattr(layer, "_layers", ()))
 
@@ -75,36 +73,36 @@ def has_automatic_name(layer: keras.layers.Layer) -> bool:
 
 
 def has_automatic_variable_name(variable: keras.Variable) -> bool:
-    """Whether Keras made up the variable's name: `variable`, `variable_3`."""
+    """Whether the name is one that Keras gives to variables without a name: `variable`, `variable_3`."""
     return re.fullmatch(r"variable(_[1-9][0-9]*)?", variable.name) is not None
 
 
 def raw_learning_rate(
     optimizer: keras.optimizers.Optimizer,
-) -> float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]:
-    """The rate that an optimizer was made with: its number as it is now, its schedule or its callable.
+) -> float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], tf.Tensor]:
+    """An optimizer's learning rate: the current number, or its schedule or callable itself.
 
-    The property `learning_rate` gives a schedule's current value alone.
+    The property `learning_rate` gives the current value of a schedule.
     """
     rate = optimizer._learning_rate
     return float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
 
 
 def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
-    """Whether `optimizer.exclude_from_weight_decay` has left this variable in."""
+    """Whether weight decay applies to the variable: `optimizer.exclude_from_weight_decay` may exclude it."""
     return bool(optimizer._use_weight_decay(variable))
 
 
 @contextlib.contextmanager
 def takes_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Meanwhile, `optimizer.apply` takes gradients for what replicas have summed already.
+    """A context in which `optimizer.apply` does not sum gradients over replicas, as they are summed already.
 
-    Else it sums them (again), in a reduction that joins gradients of all dtypes, which fails for two.
+    Keras' own sum concatenates all gradients, which fails for gradients of two dtypes.
     """
     name = "_all_reduce_sum_gradients"
     vars(optimizer)[name] = list
     try:
         yield
     finally:
-        # Replicas are traced in turns, and all of them use it before the first one ends.
+        # Replicas are traced in turns. The first one to leave removes it for all, who have used it by then.
         vars(optimizer).pop(name, None)

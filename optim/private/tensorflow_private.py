@@ -1,6 +1,6 @@
-"""Everything of TensorFlow that is not its public interface and that this package leans on.
+"""What this package uses of TensorFlow's private interface.
 
-`tests/optim/test_tensorflow_private.py` says at once when a new version changes one of these.
+`tests/optim/private/test_tensorflow_private.py` tries each on the oldest and the newest TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from tensorflow.python.ops import control_flow_util
 
 
 def scratch(value: tf.Tensor) -> tf.Tensor:
-    """The handle of a nameless variable that starts as `value` and is freed when nothing refers to it.
+    """The handle of a nameless variable with the value `value`; freed when nothing refers to it.
 
-    `tf.Variable` cannot be made in a traced function; its parts can. Not for functions compiled by XLA.
+    A traced function cannot make a `tf.Variable`, but it can make its resource. XLA cannot compile this.
     """
     handle = tf.raw_ops.VarHandleOp(
         dtype=value.dtype, shape=value.shape, shared_name=context.anonymous_name()
@@ -23,7 +23,7 @@ def scratch(value: tf.Tensor) -> tf.Tensor:
 
 
 def inside_xla() -> bool:
-    """Whether what is being traced is to be compiled by XLA as a whole (`tf.function(jit_compile=True)`)."""
+    """Whether the function being traced is compiled by XLA as a whole (`tf.function(jit_compile=True)`)."""
     if tf.executing_eagerly():
         return False
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from gradloop import loops, models, optim
 
-warnings.filterwarnings("error", message="The features in .* are made again")
+warnings.filterwarnings("error", message="The features in .* are computed again")
 two = loops.strategy("mirrored:cpu:2")
 K, L = keras.optimizers, keras.layers
 RNG = np.random.default_rng(0)

@@ -189,7 +189,7 @@ def test_a_folder_without_a_sample(tmp_path):
     model = network()
     first = models.cache_frozen(model, "head", (X, Y), path=tmp_path).x
     (tmp_path / "sample-0.npy").unlink()
-    with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are made"):
+    with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are computed"):
         again = models.cache_frozen(model, "head", (X, Y), path=tmp_path).x
     np.testing.assert_array_equal(again, first)
 
@@ -200,7 +200,7 @@ def test_a_file_that_is_cut_short(tmp_path, name, left):
     model = network()
     first = np.array(models.cache_frozen(model, "head", (X, Y), path=tmp_path).x)
     os.truncate(tmp_path / name, left)
-    with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are made"):
+    with pytest.warns(UserWarning, match="of other weights, data or layers, or not whole: they are computed"):
         again = models.cache_frozen(model, "head", (X, Y), path=tmp_path).x
     np.testing.assert_array_equal(again, first)
     np.testing.assert_array_equal(unchanged(tmp_path, model, "head", (X, Y)), first)

@@ -57,8 +57,15 @@ def test_kinds_of_choices():
     assert len(trained_variables(model, L.Dense)) == 4
     with pytest.raises(optim.SelectionError, match="heed"):
         trained_variables(model, "heed")
-    with pytest.raises(ValueError, match="holds 2 variables, of which 0 are trainable ones of model 'net'"):
+    with pytest.raises(
+        ValueError,
+        match="`trained` holds 'net/head/kernel', which is not a trainable variable of model 'net'",
+    ):
         trained_variables(model, chain().get_layer("head").trainable_variables)
+    with pytest.raises(ValueError, match="`trained` is a plan whose groups are all frozen"):
+        trained_variables(model, optim.partition(model, {"all": optim.Group("*", frozen=True)}))
+    with pytest.raises(ValueError, match="`trained` is a plan whose groups are all frozen"):
+        trained_variables(model, optim.partition(model, {"all": optim.Group("*", frozen=True)}))
 
 
 def test_augmentation_is_told_from_dropout():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import models
-from gradloop.models.graph.split import inlined, of_cut, split_graph
+from gradloop.models.graph.split import split_graph, without_nested_models
 
 L = keras.layers
 
@@ -26,7 +26,7 @@ def inputs():
 
 def whole(parts, x):
     computed = [] if parts.front is None else [np.array(part) for part in keras.tree.flatten(parts.front(x))]
-    return parts.rest(of_cut(parts, computed, x))
+    return parts.rest(parts.rest_inputs(computed, x))
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def whole(parts, x):
 def test_front_and_rest_are_the_whole(rest, tensors):
     model = net()
     parts = split_graph(model, lambda call: call.operation.name in rest)
-    assert len(parts.computed) == len(parts.given) == tensors
-    assert parts.given.count(0) == 1  # `a` goes past the cut, or is the cut
+    assert len(parts.front_indices) == len(parts.input_indices) == tensors
+    assert parts.input_indices.count(0) == 1  # `a` goes past the cut, or is the cut
     assert (parts.front is None) == (rest == {"sum"})
     one, other = model(inputs()), whole(parts, inputs())
     assert one.keys() == other.keys()
@@ -54,14 +54,14 @@ def test_models_within_models_are_opened():
     start = L.Dense(3, name="start")(a)
     ends = middle({"a": inner(start), "b": start})
     model = keras.Model(a, [L.Dense(2, name="head")(ends["end"]), inner(start)])
-    opened = inlined(model)
+    opened = without_nested_models(model)
     assert not any(isinstance(layer, keras.Model) for layer in opened.layers)
     x = inputs()["a"]
     for one, other in zip(model(x), opened(x)):
         np.testing.assert_array_equal(one, other)
     assert {id(v) for v in opened.weights} == {id(v) for v in model.weights}
     flat = models.lenet5_functional()
-    assert inlined(flat) is flat
+    assert without_nested_models(flat) is flat
 
 
 def test_a_masked_sequence_is_not_cut():

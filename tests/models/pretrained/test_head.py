@@ -52,15 +52,15 @@ def test_probabilities_are_float32_under_mixed_precision():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 1}, "`num_classes` must be an integer of at least 2; got 1"),
+        ({"num_classes": 1}, "`num_classes` must be at least 2, got 1"),
         ({"pooling": "max"}, "`pooling` must be 'avg' or 'flatten', not 'max'"),
-        ({"hidden": (0,)}, r"`hidden\[0\]` must be an integer of at least 1; got 0"),
-        ({"hidden": (1.5,)}, r"`hidden\[0\]` must be an integer of at least 1; got 1.5"),
-        ({"dropout": 1.0}, "`dropout` is the share of units"),
+        ({"hidden": (0,)}, r"`hidden\[0\]` must be at least 1, got 0"),
+        ({"hidden": (1.5,)}, r"`hidden\[0\]` must be a whole number of at least 1, got 1.5"),
+        ({"dropout": 1.0}, "`dropout` must be a finite number at least 0 and below 1, got 1"),
     ],
 )
 def test_bad_arguments(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         models.classifier(features(), **{"num_classes": 2, **options})
 
 

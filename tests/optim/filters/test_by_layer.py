@@ -194,7 +194,7 @@ def test_name_argument_of_a_subclassed_models_layer():
 
 @pytest.mark.parametrize("bad", [1.0, "1", None, True])
 def test_last_layers_of_another_type(bad):
-    with pytest.raises(TypeError, match="`n` must be an int"):
+    with pytest.raises(TypeError, match="`n` must be a whole number"):
         last_layers(bad)
 
 

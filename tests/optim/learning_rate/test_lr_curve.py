@@ -79,7 +79,7 @@ def test_plots_to_a_file_and_in_given_axes(tmp_path):
     assert found.plot(axes=axes) is axes.figure
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "learning rate"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["loss of a batch", "running mean", f"suggestion: {found.suggestion:.2g}"]
+    assert labels == ["loss of a batch", "moving average", f"suggestion: {found.suggestion:.2g}"]
 
 
 def test_plots_without_a_suggestion_and_without_one_outlier_flattening_the_rest():

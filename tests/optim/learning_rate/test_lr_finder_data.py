@@ -93,7 +93,7 @@ def test_an_iterator_that_cannot_be_saved(quadratic):
     spec = (tf.TensorSpec((1,)), tf.TensorSpec(()))
     dataset = tf.data.Dataset.from_generator(lambda: iter([([1.0], 1.0)] * 5), output_signature=spec).batch(1)
     step = quadratic()
-    with pytest.raises(ValueError, match="cannot save, so the test could not put it back .*stateful"):
+    with pytest.raises(ValueError, match="cannot save, so the test could not restore it .*stateful"):
         lr_range_test(step, iter(dataset), 1e-5, 1e-3, 3)
     assert len(lr_range_test(step, dataset, 1e-5, 1e-3, 8).losses) == 8
 
