@@ -7,6 +7,7 @@ import configparser
 import functools
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -250,3 +251,21 @@ def test_scripts_that_are_shown_as_commands_can_be_run_as_such() -> None:
         if commands or os.access(script, os.X_OK):
             assert os.access(script, os.X_OK), f"{script.name} is shown as a command and not executable"
             assert script.read_text().startswith("#!/usr/bin/env python3\n"), script.name
+
+
+READMES = sorted(path for name in PUBLIC for path in (ROOT / name).glob("*/README.md"))
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_a_room_lists_its_files(readme: Path) -> None:
+    files = {path.name for path in readme.parent.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"^- `(\w+\.py)`", readme.read_text(), re.MULTILINE)) == files
+
+
+def test_the_map_shows_what_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`\.?/?((?:\.ci|docs|loops|models|optim|scripts|tests)/[\w./]*)", text)
+    assert len(paths) > 20 and [path for path in paths if not (ROOT / path).exists()] == []
+    assert [
+        room for floors in STAIRCASE.values() for rooms in floors for room in rooms if room not in text
+    ] == []

@@ -33,10 +33,7 @@ def _layers(
 
     def block(index: int, cls: type[keras.layers.Layer], **options: Any) -> None:
         layer = cls(
-            activation=None if batch_norm else "relu",
-            kernel_regularizer=penalty,
-            dtype=policy,
-            **options,
+            activation=None if batch_norm else "relu", kernel_regularizer=penalty, dtype=policy, **options
         )
         layers.append(layer)
         if batch_norm:
@@ -136,12 +133,7 @@ class LeNet5(keras.Model):
     ) -> None:
         super().__init__(name=name, **kwargs)
         layers = _layers(
-            num_classes,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            l1=l1,
-            l2=l2,
-            dtype=self.dtype_policy,
+            num_classes, dropout=dropout, batch_norm=batch_norm, l1=l1, l2=l2, dtype=self.dtype_policy
         )
         for layer in layers:
             setattr(self, layer.name, layer)
@@ -175,28 +167,12 @@ class LeNet5(keras.Model):
 
 
 def lenet5_sequential(
-    num_classes: int = 10,
-    *,
-    dropout: float = 0.0,
-    batch_norm: bool = False,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Sequential:
-    """LeNet-5 as ``keras.Sequential``: the layers, names and arguments of `LeNet5`.
-
-    Args:
-      num_classes: How many classes, at least 2.
-      dropout: Share of units dropped after ``fc1`` and ``fc2`` in training, in [0, 1).
-      batch_norm: Normalise before the activations.
-      l1: Weight of the sum of absolute kernel values in ``model.losses``.
-      l2: Weight of the sum of squared kernel values in ``model.losses``.
+    """LeNet-5 as ``keras.Sequential``: the same layers, names, arguments and errors as `LeNet5`.
 
     Returns:
       A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
-
-    Raises:
-      ValueError: An option out of its range.
-      TypeError: An option of another type.
 
     Example:
       >>> from gradloop.models import lenet5_sequential
@@ -208,28 +184,12 @@ def lenet5_sequential(
 
 
 def lenet5_functional(
-    num_classes: int = 10,
-    *,
-    dropout: float = 0.0,
-    batch_norm: bool = False,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Model:
-    """LeNet-5 as a Functional model: the layers, names and arguments of `LeNet5`.
-
-    Args:
-      num_classes: How many classes, at least 2.
-      dropout: Share of units dropped after ``fc1`` and ``fc2`` in training, in [0, 1).
-      batch_norm: Normalise before the activations.
-      l1: Weight of the sum of absolute kernel values in ``model.losses``.
-      l2: Weight of the sum of squared kernel values in ``model.losses``.
+    """LeNet-5 as a Functional model: the same layers, names, arguments and errors as `LeNet5`.
 
     Returns:
       A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
-
-    Raises:
-      ValueError: An option out of its range.
-      TypeError: An option of another type.
 
     Example:
       >>> from gradloop.models import lenet5_functional

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any
 
 import keras
 
 from ...optim.common.messages import did_you_mean
-from .preprocessing import identity, preprocessed
+from .preprocessing import Preprocess, identity, preprocessed
 
 MODES = ("tf", "torch", "caffe")
 
@@ -27,29 +26,28 @@ def backbone(
     include_top: bool = False,
     preprocessing: str | None = "own",
 ) -> keras.Model:
-    """Returns an image network of keras.applications that takes plain pixels.
+    """An image network of keras.applications that takes plain pixels.
 
-    The layers keep Keras' names (`"block5_conv2"`), and the graph is flat: preprocessing and network are one
-    Functional model, which `truncate` cuts, `classifier` grafts on and `cache_frozen` splits anywhere.
+    The layers keep Keras' names (`"block5_conv2"`). Preprocessing and network are one flat Functional model,
+    which `truncate`, `classifier` and `cache_frozen` can cut anywhere.
 
     Args:
         name: as in keras.applications: `"VGG16"`, `"ResNet50"`, `"MobileNetV2"`, ...; case does not matter.
         input_shape: of one image, (height, width, 3); height and width may be None where a network takes any.
         weights: None for random ones, `"imagenet"` for those that Keras downloads, or an `.h5` or
-            `.weights.h5` file of them.
+            `.weights.h5` file.
         include_top: whether to end in the network's own classifier of 1,000 ImageNet classes, instead of in
             its last feature map.
-        preprocessing: `"own"` for what this network's `preprocess_input` does; `"tf"` (-1 to 1), `"torch"`
-            (ImageNet's mean and deviation) or `"caffe"` (BGR without the mean) for weights from elsewhere
-            that expect it; None for none.
+        preprocessing: `"own"` for this network's `preprocess_input`; for weights from elsewhere, `"tf"` (-1
+            to 1), `"torch"` (ImageNet's mean and deviation) or `"caffe"` (BGR minus the mean); None for none.
 
     Returns:
         A Functional model. It takes RGB images of values from 0 to 255, (batch, height, width, 3).
 
     Raises:
-        ValueError: an unknown network or preprocessing; an input shape that is too small or has not three
+        ValueError: an unknown network or preprocessing; an input shape that is too small or not of three
             channels; weights of another network.
-        FileNotFoundError: no such weights file.
+        FileNotFoundError: there is no such weights file.
         ConnectionError: `weights="imagenet"`, and they cannot be downloaded.
 
     Example:
@@ -63,7 +61,7 @@ def backbone(
     shape = _checked_shape(input_shape)
     path = _checked_path(weights)
     known = inspect.signature(network).parameters
-    # Some bring their preprocessing as layers of their own, which can be left out or not.
+    # Some networks have their preprocessing as layers inside, which not all of them can leave out.
     options = {"include_preprocessing": preprocessing == "own"} if "include_preprocessing" in known else {}
     preprocess = _preprocess(preprocessing, module)
     if preprocessing != "own" and not options and identity(module.preprocess_input):
@@ -85,7 +83,7 @@ def backbone(
         raise ValueError(
             f"`input_shape` {shape} does not fit {network.__name__}; Keras says: {error}"
         ) from error
-    except Exception as error:  # Keras wraps whatever the network gave in a bare Exception.
+    except Exception as error:  # Keras raises a bare Exception for network errors
         if weights == "imagenet" and "URL fetch failure" in str(error):
             raise ConnectionError(
                 f"`weights='imagenet'`: the file of {network.__name__} cannot be downloaded ({error}). "
@@ -99,7 +97,7 @@ def backbone(
         )
     if path is not None:
         _load(model, path, network.__name__)
-    # Keras made a list of the one input, and would warn whenever it is not given one.
+    # Keras made the one input a list, and would warn about every call without a list.
     return keras.Model(pixels, model.output, name=model.name)
 
 
@@ -118,7 +116,7 @@ def _networks() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
     found: dict[str, tuple[Callable[..., keras.Model], ModuleType]] = {}
     for name, member in vars(keras.applications).items():
         if name[0].isupper() and inspect.isfunction(member):
-            # The module where it is written has a public one of the same name beside it.
+            # The public module with the same name as the one that defines the function.
             found[name] = (member, getattr(keras.applications, member.__module__.rpartition(".")[2]))
     return found
 
@@ -163,7 +161,7 @@ def _checked_path(weights: str | os.PathLike[str] | None) -> str | None:
     return path
 
 
-def _preprocess(mode: str | None, module: ModuleType) -> Callable[[Any], Any] | None:
+def _preprocess(mode: str | None, module: ModuleType) -> Preprocess | None:
     if mode == "own":
         return module.preprocess_input
     if mode in MODES:
@@ -179,13 +177,13 @@ def _load(model: keras.Model, path: str, name: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         try:
             model.load_weights(path)
-        except Exception as error:  # of many types, by what differs first
+        except Exception as error:  # Keras raises many types, by what differs first
             said = " ".join(str(error).split())
-            # Keras reads the two kinds of files by their names.
+            # Keras tells the two kinds of files by their names.
             renamed = "" if path.endswith(".weights.h5") else " (what `save_weights` wrote is a .weights.h5)"
             raise ValueError(
                 f"`weights` {path!r} are not those of {name} with this top{renamed}; Keras says: {said[:300]}"
             ) from error
-    # Of weights that do not fit, Keras warns container by container; of others, what it says is news.
+    # For weights that do not fit, Keras warns about every layer besides. Other warnings are passed on.
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

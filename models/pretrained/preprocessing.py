@@ -1,28 +1,30 @@
-"""What a network of keras.applications does to pixels first, as layers of the model."""
+"""The preprocessing of a network of keras.applications, as layers of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 
-Preprocess = Callable[[Any], Any]
+from ...optim.common.types import Array
+
+# Takes and returns images, (batch, height, width, 3).
+Preprocess = Callable[[Array], Array]
 
 
-def preprocessed(pixels: Any, preprocess: Preprocess) -> Any:
+def preprocessed(pixels: keras.KerasTensor, preprocess: Preprocess) -> keras.KerasTensor:
     """Applies a `preprocess_input` function of keras.applications as layers that are saved with the model.
 
-    Every such function scales and shifts each channel, and some reverse the channels first. What exactly one
-    does is found by calling it, so nothing of Keras' tables is repeated here.
+    Every such function scales and shifts each channel, and some reverse the channels first. Calling one shows
+    its numbers, so none of Keras' tables is repeated here.
 
     Args:
         pixels: symbolic images, (batch, height, width, 3), RGB, 0 to 255.
         preprocess: takes and returns NumPy images of that shape.
 
     Returns:
-        Symbolic images, as the network's weights expect them; `pixels` itself where nothing is to be done.
+        Symbolic images, as the network's weights expect them; `pixels` itself if there is nothing to do.
     """
     order, scale, offset = affine(preprocess)
     if order == [2, 1, 0]:
@@ -43,13 +45,13 @@ def identity(preprocess: Preprocess) -> bool:
     return order == [0, 1, 2] and np.allclose(scale, 1.0) and np.allclose(offset, 0.0)
 
 
-def affine(preprocess: Preprocess) -> tuple[list[int], np.ndarray, np.ndarray]:
+def affine(preprocess: Preprocess) -> tuple[list[int], Array, Array]:
     """Returns `(order, scale, offset)`: output channel c is `scale[c] * input[order[c]] + offset[c]`."""
     black = np.zeros((1, 1, 1, 3))
     offset = np.array(preprocess(black.copy()), "float64")[0, 0, 0]
     primaries = 255.0 * np.eye(3)[:, None, None]
     slopes = (np.array(preprocess(primaries.copy()), "float64")[:, 0, 0] - offset) / 255.0
     order = np.abs(slopes).argmax(axis=0)
-    # Differences of floats near 1: digits beyond the twelfth are noise, and would hide equal channels.
+    # Rounding errors beyond the twelfth digit would make equal channels look different.
     scale = np.round(slopes[order, range(3)], 12)
     return order.tolist(), scale, np.round(offset, 12)

@@ -1,8 +1,6 @@
-"""Cutting the end of a model off."""
+"""Cutting off the end of a model."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 
@@ -12,23 +10,22 @@ from ..graph.keras_graph import Call, calls, functional
 
 
 def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras.Model:
-    """Returns the model up to a layer, whose output becomes the model's: bottleneck features.
+    """The model up to a layer, whose output becomes the model's: bottleneck features.
 
-    The layers are the model's own, so their variables are shared: what one of both learns, the other knows.
-    `classifier(truncate(model, "block4_pool"), classes)` grafts a head on any layer.
+    Both models share their layers, so training one trains the other.
+    `classifier(truncate(model, "block4_pool"), classes)` adds a head to any layer.
 
     Args:
         model: a Functional or Sequential model, branching or not.
-        layer: the last layer to keep, or its name, Keras' or the stable one of `optim`; or how many to
-            take off, as a negative number: -2 removes the last two of `model.layers`, as long as one layer is
-            the end of what is left.
+        layer: the last layer to keep, or its name, Keras' or the stable one of `optim`; or a negative
+            number: -2 removes the last two of `model.layers`. The rest must end in one layer.
 
     Returns:
         A Functional model with the same inputs.
 
     Raises:
-        ValueError: no such layer, or one that the model calls at several places; more layers to take off than
-            there are; what is left has several ends; a subclassed model, whose graph only its code knows.
+        ValueError: no such layer, or one that the model calls more than once; more layers to remove than
+            there are; a rest that ends in several layers; a subclassed model, which has no graph.
         TypeError: `layer` is none of these.
 
     Example:
@@ -44,7 +41,7 @@ def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras
         end = list(_called(model, graph, layer).outputs)
     else:
         raise TypeError(f"`layer` must be a layer, its name or a negative number, not {layer!r}.")
-    # The same name: a number that Keras gave it would no longer be known as one in another.
+    # With the same name, as an automatic one is recognised as such only while it keeps its number.
     return keras.Model(functional(model).input, end[0] if len(end) == 1 else end, name=model.name)
 
 
@@ -77,7 +74,7 @@ def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Lay
     ]
     if within:
         raise ValueError(
-            f"`layer` {name!r} lies inside of the model {within[0]!r}, a layer of {model.name!r}: truncate "
+            f"`layer` {name!r} lies inside the model {within[0]!r}, a layer of {model.name!r}: truncate "
             f"that one, `truncate(model.get_layer({within[0]!r}), {name!r})`."
         )
     raise ValueError(
@@ -86,8 +83,8 @@ def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Lay
     )
 
 
-def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[Any]:
-    """The output of what is left without the last layers."""
+def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[keras.KerasTensor]:
+    """The output of the model without its last layers."""
     removable = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if count >= 0 or -count >= len(removable):
         raise ValueError(
@@ -95,11 +92,11 @@ def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[Any]
             f"model {model.name!r} as a negative number."
         )
     removed = {id(layer) for layer in removable[count:]}
-    gone: set[int] = set()
+    removed_tensors: set[int] = set()
     for call in graph:
-        if id(call.operation) in removed or any(id(tensor) in gone for tensor in call.inputs):
-            gone.update(map(id, call.outputs))
-    left = [call for call in graph if id(call.outputs[0]) not in gone]
+        if id(call.operation) in removed or any(id(tensor) in removed_tensors for tensor in call.inputs):
+            removed_tensors.update(map(id, call.outputs))
+    left = [call for call in graph if id(call.outputs[0]) not in removed_tensors]
     read = {id(tensor) for call in left for tensor in call.inputs}
     ends = [call for call in left if call.inputs and not any(id(tensor) in read for tensor in call.outputs)]
     if len(ends) != 1:

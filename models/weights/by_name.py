@@ -6,13 +6,13 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from ...optim import FilterLike, named_variables
 from ...optim.common.messages import did_you_mean, first_few
+from ...optim.common.types import Array
 from ...optim.filters.base import as_filter, nonempty_mask
 from ...optim.naming.stable_names import tree_of
 
@@ -20,12 +20,12 @@ from ...optim.naming.stable_names import tree_of
 def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: FilterLike) -> list[str]:
     """Writes weights to an `.npz` file under their stable names.
 
-    Keras' `.weights.h5` files hold all of a model, and fit a model of the same layers alone. These hold what
-    is asked for, such as a head, and fit every model that has weights of those names.
+    Keras' `.weights.h5` files hold a whole model and fit only a model of the same layers. These hold what you
+    choose, such as a head, and fit every model that has weights of those names.
 
     Args:
         model: a built model.
-        path: of the file, which ends in `.npz`; one that exists is replaced, when the new one is whole.
+        path: of the file, which ends in `.npz`. One that exists is replaced once the new one is complete.
         filters: what to write, as `optim.select` takes them, moving statistics and frozen weights included;
             none for all.
 
@@ -56,7 +56,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
     arrays = {info.name: _storable(info.variable.numpy()) for info in found}
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        # As `np.savez` does, which takes names as its arguments, and has some of its own.
+        # Not by `np.savez`, whose keyword arguments are the names: `file` could not be one.
         with zipfile.ZipFile(unfinished, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
@@ -68,7 +68,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
-    """Gives a model the weights that `save_weights` wrote; what the file does not hold stays as it is.
+    """Loads the weights that `save_weights` wrote; weights that are not in the file stay as they are.
 
     Args:
         model: a built model that has weights of the file's names and shapes, and may have others.
@@ -78,8 +78,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         The names read.
 
     Raises:
-        ValueError: another ending; a file that holds no weights, or is not whole; a name that the model does
-            not have, or another shape. Nothing is changed then.
+        ValueError: another ending; a file that is damaged or holds no weights; a name that the model does not
+            have, or another shape. Nothing is loaded then.
         FileNotFoundError: there is no file.
         NotBuiltError: the model's variables do not exist yet.
 
@@ -118,7 +118,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     return list(arrays)
 
 
-def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _read(file: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -133,8 +133,8 @@ def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What NumPy's files can hold: they do not know bfloat16 and its like, which float32 holds exactly."""
+def _storable(array: Array) -> Array:
+    """The array; as float32, which is exact, if NumPy's files cannot hold its dtype (bfloat16, float8)."""
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 

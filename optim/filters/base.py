@@ -60,13 +60,7 @@ class Filter(abc.ABC):
 
 
 FilterLike = Union[
-    Filter,
-    str,
-    "re.Pattern[str]",
-    type,
-    types.UnionType,
-    keras.layers.Layer,
-    Callable[[VariableInfo], bool],
+    Filter, str, "re.Pattern[str]", type, types.UnionType, keras.layers.Layer, Callable[[VariableInfo], bool]
 ]
 
 

@@ -11,7 +11,7 @@ from ..common.arguments import whole_number
 from ..common.messages import first_few, short_repr
 from ..naming.model_tree import LayerNode, ModelTree
 from .base import Filter, converts
-from .patterns import SelectionError, layer_names, near_misses
+from .patterns import SelectionError, ambiguous, layer_names, near_misses
 
 
 def layers(*names_or_layers: str | keras.layers.Layer) -> Filter:
@@ -185,13 +185,8 @@ def _resolve(reference: str | keras.layers.Layer, tree: ModelTree) -> LayerNode:
     by_stable_name = _named(reference, tree.nodes, [node.path for node in tree.nodes])
     by_keras_name = _named(reference, tree.nodes, [node.keras_path for node in tree.nodes])
     if by_stable_name and by_keras_name and by_stable_name != by_keras_name:
-        raise SelectionError(
-            f"layer name {reference!r} means two things in model {model!r}: by stable names, which "
-            f"are the same in every process, {_both_names(by_stable_name)}; by the names that Keras gave "
-            f"in this process, {_both_names(by_keras_name)}. Pass the layer itself "
-            "(`model.get_layer(...)`), or give your layers names that do not look like Keras' own "
-            "counting (`name='head'`)"
-        )
+        paths = [_both_names(nodes) for nodes in (by_stable_name, by_keras_name)]
+        raise ambiguous(f"layer name {reference!r}", tree, *paths)
     found = by_stable_name or by_keras_name
     if not found:
         raise SelectionError(

@@ -185,21 +185,13 @@ class Predicate(Filter):
 
 
 @converts
-def _from_text(spec: object) -> Filter | None:
-    return name(spec) if isinstance(spec, (str, re.Pattern)) else None
-
-
-@converts
-def _from_class(spec: object) -> Filter | None:
+def _from_spec(spec: object) -> Filter | None:
+    if isinstance(spec, (str, re.Pattern)):
+        return name(spec)
     if isinstance(spec, types.UnionType):
         return layer_type(*spec.__args__)
     if isinstance(spec, type) and issubclass(spec, keras.layers.Layer):
         return layer_type(spec)
-    return None
-
-
-@converts
-def _from_callable(spec: object) -> Filter | None:
-    # Layers and classes are callable too, but are filters of another kind.
+    # Layers and other classes are callable too, but no filters of this kind.
     other = isinstance(spec, (type, keras.layers.Layer))
     return Predicate(spec) if callable(spec) and not other else None

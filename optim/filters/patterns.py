@@ -78,12 +78,16 @@ def unambiguous_mask(
         return by_stable_names
     if not any(by_stable_names):
         return by_keras_names
-    raise SelectionError(
-        f"{asked} means two things in model {tree.model.name!r}. By stable names, which are the "
-        f"same in every process: {_listed(tree, by_stable_names)}. By the names that Keras gave in this "
-        f"process: {_listed(tree, by_keras_names)}. Pass the layer itself "
-        "(`optim.layers(model.get_layer(...))`), or give your layers names that do not look like "
-        "Keras' own counting (`name='head'`)"
+    raise ambiguous(asked, tree, _listed(tree, by_stable_names), _listed(tree, by_keras_names))
+
+
+def ambiguous(asked: str, tree: ModelTree, by_stable_names: str, by_keras_names: str) -> SelectionError:
+    """The error for a name that means one thing among stable names, and another among Keras' names."""
+    return SelectionError(
+        f"{asked} means two things in model {tree.model.name!r}. By stable names, which are the same in "
+        f"every process: {by_stable_names}. By the names that Keras gave in this process: {by_keras_names}. "
+        "Pass the layer itself (`optim.layers(model.get_layer(...))`), or give your layers names that do not "
+        "look like Keras' own counting (`name='head'`)"
     )
 
 

@@ -25,10 +25,7 @@ _NORMALIZATIONS = (
 
 
 def layerwise_decay(
-    model: keras.layers.Layer,
-    decay: float = 0.75,
-    *,
-    blocks: Sequence[FilterLike] | None = None,
+    model: keras.layers.Layer, decay: float = 0.75, *, blocks: Sequence[FilterLike] | None = None
 ) -> dict[str, Group]:
     r"""A group for each depth, its rate `decay` times that of the one above it.
 

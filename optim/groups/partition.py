@@ -19,9 +19,7 @@ REST = ("error", "freeze", "train")
 
 
 def partition(
-    model: keras.layers.Layer,
-    groups: Mapping[str, Group | FilterLike],
-    rest: str = "error",
+    model: keras.layers.Layer, groups: Mapping[str, Group | FilterLike], rest: str = "error"
 ) -> Plan:
     """Puts each trainable variable of a model in exactly one group.
 

@@ -86,15 +86,13 @@ class Plan:
         self.check_names([name])
         rate = real_number("learning_rate", learning_rate, at_least=0)
         own = self.groups[name].learning_rate
-        if own is None and self.groups[name].optimizer is not None:
-            raise ValueError(
-                f"group {name!r} follows the learning rate of its own optimizer: use `rescale`, or make the "
-                "plan with `Group(..., learning_rate=...)`"
-            )
         if own is None:
+            whose, setting = "the optimizer's learning rate", " set `optimizer.learning_rate`,"
+            if self.groups[name].optimizer is not None:
+                whose, setting = "the learning rate of its own optimizer", ""
             raise ValueError(
-                f"group {name!r} follows the optimizer's learning rate: use `rescale`, set "
-                "`optimizer.learning_rate`, or make the plan with `Group(..., learning_rate=...)`"
+                f"group {name!r} follows {whose}: use `rescale`,{setting} or make the plan with "
+                "`Group(..., learning_rate=...)`"
             )
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
             most = getattr(own, "max_rate", None)

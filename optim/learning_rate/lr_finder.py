@@ -37,31 +37,8 @@ class RangeTestStep(Protocol):
         """Every variable that a step may write, created now if it does not exist yet."""
 
 
-class BatchesIterator(Protocol):
-    """What the test asks of an iterator of `loops.Batches`.
-
-    Attributes:
-        batches: its `iterator(epoch, position)` starts another one there.
-        epoch, position: the epoch, and the number of batches read of it.
-        remaining: the number of batches left in the epoch.
-    """
-
-    batches: Any  # `loops.Batches`, which this package must not import
-    epoch: int
-    position: int
-    remaining: int
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def __next__(self) -> Batch: ...
-
-
 def lr_range_test(
-    step: RangeTestStep,
-    data: Iterable[Batch],
-    lowest: float = 1e-7,
-    highest: float = 1.0,
-    steps: int = 100,
+    step: RangeTestStep, data: Iterable[Batch], lowest: float = 1e-7, highest: float = 1.0, steps: int = 100
 ) -> LRCurve:
     """Trains on a batch at each of `steps` learning rates from `lowest` to `highest` and records the losses.
 
@@ -197,10 +174,10 @@ def _restored_data(data: Any) -> Iterator[Callable[[], Iterator[Batch]]]:
 class _Epochs:
     """Reads a `Batches` from a position on, epoch after epoch."""
 
-    def __init__(self, iterator: BatchesIterator) -> None:
+    def __init__(self, iterator: Any) -> None:  # of `loops.Batches`, which this package must not import
         self._iterator = iterator
 
-    def __call__(self) -> BatchesIterator:
+    def __call__(self) -> Iterator[Batch]:
         if not self._iterator.remaining:
             self._iterator = self._iterator.batches.iterator(self._iterator.epoch + 1)
         return self._iterator

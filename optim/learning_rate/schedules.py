@@ -95,15 +95,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain values."""
-        return {
-            "max_rate": self.max_rate,
-            "total_steps": self.total_steps,
-            "warmup_fraction": self.warmup_fraction,
-            "div_factor": self.div_factor,
-            "final_div_factor": self.final_div_factor,
-            "anneal": self.anneal,
-            "three_phase": self.three_phase,
-        }
+        names = ("max_rate", "total_steps", "warmup_fraction", "div_factor", "final_div_factor")
+        return {name: getattr(self, name) for name in (*names, "anneal", "three_phase")}
 
     def _climb(self, low: float, high: float, height: tf.Tensor) -> tf.Tensor:
         # A sine squared, not half of 1 - cos: it keeps its digits near the low end, which may be 1e5 times
@@ -171,12 +164,8 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain values."""
-        return {
-            "max_rate": self.max_rate,
-            "total_steps": self.total_steps,
-            "cut_fraction": self.cut_fraction,
-            "ratio": self.ratio,
-        }
+        names = ("max_rate", "total_steps", "cut_fraction", "ratio")
+        return {name: getattr(self, name) for name in names}
 
 
 def _clamped(step: tf.Tensor | int, last: int) -> tf.Tensor:
