@@ -106,7 +106,7 @@ def near_misses(asked: str, candidates: Iterable[str]) -> str:
     Example:
         >>> near_misses("CONV1", ["conv1", "fc1"])
         ' Only the case differs from: conv1.'
-        >>> near_misses("cnov1", ["conv1", "fc1"])
+        >>> near_misses("cnov1", ["conv1", "head"])
         " Did you mean 'conv1'?"
     """
     candidates = list(dict.fromkeys(candidates))

@@ -13,32 +13,6 @@ from gradloop.optim.filters.base import as_filter
 L = keras.layers
 
 
-class Net(keras.Model):
-    """LeNet-like, with a batch normalization and a recurrent end."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = L.Conv2D(2, 3)
-        self.norm = L.BatchNormalization()
-        self.pool = L.MaxPooling2D()
-        self.conv2 = L.DepthwiseConv2D(3)
-        self.rows = L.Reshape((-1, 2))
-        self.recurrent = L.Bidirectional(L.LSTM(2))
-        self.head = keras.Sequential([L.Dense(3, name="fc1"), L.Dense(2, name="fc2")])
-        self.softmax = L.Softmax()
-
-    def call(self, x):
-        x = self.conv2(self.pool(self.norm(self.conv1(x))))
-        return self.softmax(self.head(self.recurrent(self.rows(x))))
-
-
-@pytest.fixture(scope="module")
-def net():
-    model = Net()
-    model(np.zeros((1, 12, 12, 1), "float32"))
-    return model
-
-
 CONV1 = ["conv1/kernel", "conv1/bias"]
 NORM = ["norm/gamma", "norm/beta"]
 CONV2 = ["conv2/kernel", "conv2/bias"]
@@ -182,56 +156,3 @@ def test_list_of_filters(net):
 def test_base_class_makes_no_filters():
     with pytest.raises(TypeError, match="abstract class Filter"):
         optim.Filter()
-
-
-@pytest.mark.parametrize("empty", ["", re.compile("")])
-def test_empty_pattern(net, empty):
-    with pytest.raises(optim.SelectionError, match="is empty and would match every variable"):
-        select(net, empty)
-
-
-@pytest.mark.parametrize("bad", [3, re.compile(b"conv"), None])
-def test_pattern_of_another_type(bad):
-    with pytest.raises(TypeError, match="`pattern` must be a str or a compiled regex of str"):
-        name(bad)
-
-
-def test_layer_type_arguments():
-    with pytest.raises(TypeError, match="needs at least one layer class"):
-        layer_type()
-    with pytest.raises(TypeError, match="`classes` must be subclasses of keras.layers.Layer"):
-        layer_type(int)
-    with pytest.raises(TypeError, match="`classes` must be subclasses of keras.layers.Layer"):
-        layer_type(L.Dense(1))
-
-
-@pytest.mark.parametrize("bad", [(), (3,), ("bias", None)])
-def test_kind_arguments(bad):
-    with pytest.raises(TypeError, match="`kinds` must be one or more strings"):
-        kind(*bad)
-
-
-def test_unknown_kind(net):
-    match = r"kind\('kernal'\): no variable .* Did you mean 'kernel.* Its kinds: kernel, bias"
-    with pytest.raises(optim.SelectionError, match=match):
-        select(net, kind("kernal"))
-    with pytest.raises(optim.SelectionError, match=r"kind\('offset'\)"):
-        select(net, ~kind("bias", "offset"))
-
-
-@pytest.mark.parametrize("returned", [None, 1, "yes", [True]])
-def test_callable_that_returns_no_bool(net, returned):
-    with pytest.raises(TypeError, match="callable filter must return a bool.*'conv1/kernel'"):
-        select(net, lambda info: returned)
-
-
-def test_callable_sees_every_variable_once(net):
-    seen = []
-
-    def look(info):
-        seen.append(info)
-        return True
-
-    assert select(net, look) == net.trainable_variables
-    assert [info.variable for info in seen] == net.weights
-    assert {type(info) for info in seen} == {optim.VariableInfo}

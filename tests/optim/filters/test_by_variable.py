@@ -1,4 +1,4 @@
-"""Filters on names, classes and callables, where `test_filters` and `test_select` have no case."""
+"""Filters on names, classes and callables."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradloop import optim
-from gradloop.optim import kind, layer_type, select
+from gradloop.optim import kind, layer_type, name, select
 
 L = keras.layers
 
@@ -114,3 +114,56 @@ def test_callables_that_are_no_functions(tower):
     assert {v.name for v in select(tower, Square())} == {"kernel"}
     with pytest.raises(optim.SelectionError, match=r"functools.partial\(.*of_kind.*'gamma'\) matches none"):
         select(tower, functools.partial(of_kind, "gamma"))
+
+
+@pytest.mark.parametrize("empty", ["", re.compile("")])
+def test_empty_pattern(net, empty):
+    with pytest.raises(optim.SelectionError, match="is empty and would match every variable"):
+        select(net, empty)
+
+
+@pytest.mark.parametrize("bad", [3, re.compile(b"conv"), None])
+def test_pattern_of_another_type(bad):
+    with pytest.raises(TypeError, match="`pattern` must be a str or a compiled regex of str"):
+        name(bad)
+
+
+def test_layer_type_arguments():
+    with pytest.raises(TypeError, match="needs at least one layer class"):
+        layer_type()
+    with pytest.raises(TypeError, match="`classes` must be subclasses of keras.layers.Layer"):
+        layer_type(int)
+    with pytest.raises(TypeError, match="`classes` must be subclasses of keras.layers.Layer"):
+        layer_type(L.Dense(1))
+
+
+@pytest.mark.parametrize("bad", [(), (3,), ("bias", None)])
+def test_kind_arguments(bad):
+    with pytest.raises(TypeError, match="`kinds` must be one or more strings"):
+        kind(*bad)
+
+
+def test_unknown_kind(net):
+    match = r"kind\('kernal'\): no variable .* Did you mean 'kernel.* Its kinds: kernel, bias"
+    with pytest.raises(optim.SelectionError, match=match):
+        select(net, kind("kernal"))
+    with pytest.raises(optim.SelectionError, match=r"kind\('offset'\)"):
+        select(net, ~kind("bias", "offset"))
+
+
+@pytest.mark.parametrize("returned", [None, 1, "yes", [True]])
+def test_callable_that_returns_no_bool(net, returned):
+    with pytest.raises(TypeError, match="callable filter must return a bool.*'conv1/kernel'"):
+        select(net, lambda info: returned)
+
+
+def test_callable_sees_every_variable_once(net):
+    seen = []
+
+    def look(info):
+        seen.append(info)
+        return True
+
+    assert select(net, look) == net.trainable_variables
+    assert [info.variable for info in seen] == net.weights
+    assert {type(info) for info in seen} == {optim.VariableInfo}

@@ -108,9 +108,7 @@ def test_bad_settings(settings, error, match):
 @pytest.mark.skipif(not hasattr(K, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
 def test_no_multi_optimizer():
     multi = K.MultiOptimizer(lambda variable: K.SGD())
-    with pytest.raises(
-        ValueError, match="`optimizer` is a MultiOptimizer, whose place GroupedOptimizer takes"
-    ):
+    with pytest.raises(ValueError, match="`optimizer` is a MultiOptimizer, which GroupedOptimizer replaces"):
         Group("conv", optimizer=multi)
 
 

@@ -1,4 +1,4 @@
-"""Stable names from attributes: composite layers, clashes, sets, cycles, ties; and what naming costs."""
+"""The walk over attributes: composite layers, clashes, sets, cycles, ties; and what naming costs."""
 
 import cProfile
 import pstats
