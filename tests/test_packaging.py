@@ -258,8 +258,10 @@ READMES = sorted(path for name in PUBLIC for path in (ROOT / name).glob("*/READM
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_a_room_lists_its_files(readme: Path) -> None:
-    files = {path.name for path in readme.parent.glob("*.py")} - {"__init__.py"}
-    assert set(re.findall(r"^- `(\w+\.py)`", readme.read_text(), re.MULTILINE)) == files
+    files = {path.stem for path in readme.parent.glob("*.py")} - {"__init__"}
+    assert [name for name in files if not re.search(rf"\b{name}\b", readme.read_text())] == []
+    named = set(re.findall(r"(?<![\w/])(\w+)\.py\b", readme.read_text()))
+    assert named <= {path.stem for name in PUBLIC for path in (ROOT / name).rglob("*.py")}
 
 
 def test_the_map_shows_what_is_there() -> None:
