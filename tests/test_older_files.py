@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gradloop import loops, models, optim
 
@@ -54,6 +56,34 @@ def test_keras_file_trains_on_as_it_would_have() -> None:
     # Written after the same epoch by the version that wrote the file; another processor may sum the examples
     # in another order.
     np.testing.assert_allclose(weights, np.load(HERE / "further.npy"), rtol=1e-5, atol=1e-6)
+
+
+X = np.linspace(0, 1, 20, dtype="float32").reshape(10, 2)
+DATA = {
+    "batches": lambda y: loops.Batches(X, y, 2, seed=3),
+    "dataset": lambda y: tf.data.Dataset.from_tensor_slices((X, y)).shuffle(10, seed=9).batch(2),
+}
+# The losses of a run of three epochs by the version that wrote the checkpoints, after 8 of its 15 steps.
+LOSSES = {
+    "batches": [1.34103981256485, 1.324595245718956, 1.3049534559249878],
+    "dataset": [1.3405109226703644, 1.3263512164354325, 1.3039918422698975],
+}
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_run_resumes_from_checkpoint_of_format_1(kind: str, tmp_path: Path) -> None:
+    shutil.copytree(HERE / "checkpoints" / kind, tmp_path / kind)
+    keras.utils.set_random_seed(1)  # as it was then: the dataset shuffles by it
+    layers = [keras.layers.Dense(2, "tanh", name="body"), keras.layers.Dense(1, name="head")]
+    step = loops.TrainStep(keras.Sequential([keras.Input((2,)), *layers]), "mse", "adam", metrics=["mae"])
+    stop = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, patience=2)
+    callbacks = [loops.Unfreeze({0: "head", 7: "body"}, by="step"), stop]
+    data = DATA[kind](X.sum(1, keepdims=True))
+    history = loops.train(step, data, epochs=3, callbacks=callbacks, checkpoint=tmp_path / kind)
+    assert history.epoch == [0, 1, 2] and int(step.batches_done.numpy()) == 15
+    assert history.history["loss"][0] == LOSSES[kind][0]  # from the checkpoint itself
+    # Each is a mean of sums over a few numbers, which another processor may add in another order.
+    np.testing.assert_allclose(history.history["loss"], LOSSES[kind], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

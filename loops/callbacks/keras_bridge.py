@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import keras
 
-if TYPE_CHECKING:
-    pass
-
-
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-
-
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 
 
@@ -40,41 +33,45 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     return False
 
 
-def keep_raw_weights(callbacks: keras.callbacks.CallbackList) -> None:
-    """Has no `SwapEMAWeights` throw the weights away for their averages in the last epoch.
+def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:
+    return [c for c in callbacks.callbacks if isinstance(c, keras.callbacks.SwapEMAWeights)]
 
-    `fit` wants that, since it sets the weights to the averages afterwards; `train` swaps back before it does.
-    A run that is to go on needs both.
+
+def swap_in_last_epoch_too(callbacks: keras.callbacks.CallbackList) -> None:
+    """Has each `SwapEMAWeights` swap weights and averages in the last epoch, as in the others.
+
+    Otherwise it overwrites the weights there, as `fit` wants it. A run that may resume needs both; `train`
+    swaps back at the end, and sets the weights to the averages itself.
     """
-    for callback in callbacks.callbacks:
-        if isinstance(callback, keras.callbacks.SwapEMAWeights):
-            callback.set_params({**callback.params, "epochs": 0})  # none is the last
+    for callback in _averages(callbacks):
+        callback.set_params({**callback.params, "epochs": 0})  # so no epoch is the last
 
 
-def swap_in(callbacks: keras.callbacks.CallbackList) -> None:
-    """Has each `SwapEMAWeights` between epochs believe what is so between epochs: weights are averages."""
-    for callback in callbacks.callbacks:
-        if isinstance(callback, keras.callbacks.SwapEMAWeights) and callback.swap_on_epoch:
+def swap_averages_in(callbacks: keras.callbacks.CallbackList) -> None:
+    """Has each `SwapEMAWeights` that swaps by epochs know that the averages are in the model.
+
+    So it is between two epochs, when the checkpoint was made; the values are restored after this.
+    """
+    for callback in _averages(callbacks):
+        if callback.swap_on_epoch:
             callback.on_test_begin()
 
 
-def swap_back(callbacks: keras.callbacks.CallbackList) -> None:
-    """Ends the swap of weights and averages that a `SwapEMAWeights` may be in the middle of.
+def swap_averages_out(callbacks: keras.callbacks.CallbackList) -> None:
+    """Has each `SwapEMAWeights` that has put the averages in the model put the weights back.
 
-    It expects the last of all epochs or the end of an evaluation; a run that is stopped before comes to
-    neither, and the weights would be taken for their averages.
+    By itself it does so when an epoch begins or an evaluation ends, to which a stopped run does not come.
     """
-    for callback in callbacks.callbacks:
-        if isinstance(callback, keras.callbacks.SwapEMAWeights):
-            callback.on_test_end()
+    for callback in _averages(callbacks):
+        callback.on_test_end()
 
 
 @contextlib.contextmanager
 def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Makes `model.optimizer` the one that trains while callbacks run, then puts back what was there.
+    """Makes `model.optimizer` the one that trains while callbacks run, then restores it.
 
-    Callbacks that turn the learning rate look for it there; without it they fail, and on a compiled model
-    they would turn the rate of an optimizer that does nothing.
+    Callbacks that set the learning rate look for it there. Without it they would fail or, on a compiled
+    model, set the rate of an optimizer that is not used.
     """
     missing = object()
     before = getattr(model, "optimizer", missing)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-import numpy as np
+from ...optim.common.arguments import real_number, whole_number
 
 # Words in the names of Keras' losses and metrics that tell which way is better.
 _FALLS = ("loss", "error", "entropy", "divergence", "perplexity", "hinge", "poisson", "mse", "mae")
 _RISES = ("acc", "auc", "precision", "recall", "specificity", "sensitivity", "iou", "score", "r2", "simil")
+
+
+class PlateauState(TypedDict):
+    """What JSON holds of a `Plateau`."""
+
+    count: int
+    best: float | None
+    waited: int  # epochs without a better value
 
 
 class Plateau:
@@ -26,6 +34,7 @@ class Plateau:
         count: plateaus so far.
 
     Raises:
+        TypeError: no number where one is wanted.
         ValueError: a mode that is unknown, or that the name does not tell; a number out of range.
 
     Example:
@@ -39,21 +48,16 @@ class Plateau:
     def __init__(self, monitor: str, mode: str | None, patience: int, min_delta: float) -> None:
         if mode not in ("min", "max", None):
             raise ValueError(f"`mode` must be 'min', 'max' or None, not {mode!r}.")
-        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
-            raise ValueError(f"`patience` must be a whole number of at least 1, not {patience!r}.")
-        number = isinstance(min_delta, (int, float)) and not isinstance(min_delta, bool)
-        if not (number and 0 <= min_delta < math.inf):
-            raise ValueError(f"`min_delta` must be a number of at least 0, not {min_delta!r}.")
         self._monitor = monitor
         self._sign = 1.0 if (mode or _mode_of(monitor)) == "min" else -1.0
-        self._patience = int(patience)
-        self._min_delta = float(min_delta)
+        self._patience = whole_number("patience", patience, at_least=1)
+        self._min_delta = real_number("min_delta", min_delta, at_least=0)
         self.count = 0
         self._best: float | None = None
         self._waited = 0
 
-    def add(self, logs: Mapping[str, Any]) -> None:
-        """Takes an epoch's logs.
+    def add(self, logs: Mapping[str, float]) -> None:
+        """Counts an epoch by its logs.
 
         Raises:
             ValueError: they do not hold the value.
@@ -72,20 +76,20 @@ class Plateau:
         if self._waited >= self._patience:
             self.count, self._waited = self.count + 1, 0
 
-    def state(self) -> dict[str, Any]:
-        """What has been counted, as JSON can hold it."""
+    def state(self) -> PlateauState:
+        """What was counted, for `set_state`."""
         return {"count": self.count, "best": self._best, "waited": self._waited}
 
-    def set_state(self, state: Mapping[str, Any] | None) -> None:
-        """Takes what `state` gave; None to begin anew.
+    def set_state(self, state: PlateauState | None) -> None:
+        """Resumes from what `state` returned; None to begin anew.
 
         Raises:
             ValueError: it is something else.
         """
-        values: Any = {"count": 0, "best": None, "waited": 0} if state is None else state
+        values: PlateauState = {"count": 0, "best": None, "waited": 0} if state is None else state
         if not _is_state(values):
             raise ValueError(
-                "`state` of a plateau must be what `state()` gave, such as "
+                "`state` of a plateau must be what `state()` returned, such as "
                 f"{{'count': 1, 'best': 0.5, 'waited': 0}}, not {state!r}."
             )
         self.count, self._waited = values["count"], values["waited"]
@@ -93,7 +97,7 @@ class Plateau:
 
 
 def _is_state(state: Any) -> bool:
-    if not isinstance(state, Mapping) or set(state) != {"count", "best", "waited"}:
+    if not isinstance(state, Mapping) or set(state) != PlateauState.__required_keys__:
         return False
     count, best, waited = state["count"], state["best"], state["waited"]
     if any(isinstance(value, bool) for value in state.values()):

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm.auto import tqdm
 
+from ...optim.common.types import Array
 from ..distribute.cluster import is_chief
 from .steps_callback import StepsCallback
 
@@ -18,9 +19,10 @@ _RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class ProgressBar(StepsCallback):
-    """One tqdm bar an epoch: steps done, speed, means over the steps so far, and the epoch's logs at its end.
+    """A tqdm bar for each epoch: steps done, speed, means over the steps so far, and its logs at its end.
 
-    Of several workers, one shows it. Where an epoch goes on in its middle, the means are of the steps since.
+    Of several workers, one shows it. In an epoch that resumes in its middle, the means are of the steps
+    since.
 
     Args:
         file: where to write; None for standard error, as tqdm does.
@@ -39,7 +41,7 @@ class ProgressBar(StepsCallback):
     def __init__(self, file: TextIO | None = None) -> None:
         super().__init__()
         self._file = file
-        self._bar: Any = None
+        self._bar: Any = None  # a tqdm; None before the first epoch and after each
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         file = self._file or sys.stderr
@@ -50,16 +52,16 @@ class ProgressBar(StepsCallback):
             file=file,
             disable=not is_chief(),
             **({"ncols": 80, "nrows": 24} if _has_no_size(file) else {"dynamic_ncols": True}),
-            # Each call comes after a fraction of a second: show it, whatever tqdm's own pace.
+            # An update comes once in a fraction of a second, so that each may show.
             miniters=1,
             mininterval=0.05,
         )
         self._sums: dict[str, tuple[float, int]] = {}
 
     def on_epoch_resumed(self, batches: int) -> None:
-        self._bar.initial = self._bar.n = batches  # tqdm's speed is that of what comes
+        self._bar.initial = self._bar.n = batches  # as initial ones, they do not count for the speed
 
-    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
         for name, array in values.items():
             # A step that was skipped shows as NaN among finite ones: it is in no mean of the epoch either.
             finite = array[np.isfinite(array)].astype(np.float64)
@@ -70,7 +72,7 @@ class ProgressBar(StepsCallback):
         self._bar.update(len(values["loss"]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # The line that stays needs no bar, and may wrap rather than lose the values at its end.
+        # The line that stays has no bar, and may wrap, so that it loses no values at its end.
         self._bar.bar_format = _RUNNING if self._bar.total is None else _DONE
         self._bar.dynamic_ncols, self._bar.ncols = None, None
         self._show(logs or {})
@@ -92,10 +94,10 @@ class ProgressBar(StepsCallback):
 
 
 def _has_no_size(file: TextIO) -> bool:
-    """Whether this is a terminal of 0 columns, as some containers' are: tqdm would show nothing there."""
+    """Whether this is a terminal of 0 columns, as in some containers, where tqdm would show nothing."""
     try:
         return os.get_terminal_size(file.fileno()).columns == 0
-    except (AttributeError, OSError, ValueError):  # no file of the system's, or no terminal: tqdm knows
+    except (AttributeError, OSError, ValueError):  # no terminal; tqdm handles that
         return False
 
 

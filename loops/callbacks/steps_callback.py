@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
+
+from ...optim.common.types import Array
 
 if TYPE_CHECKING:
     from ..step.train_step import TrainStep
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 class StepsCallback(keras.callbacks.Callback):
     """A Keras callback that takes the values of many steps at a time.
 
-    A callback with a batch hook makes `train` return to Python after every step, which is what makes it
-    exact and what costs time. One that only reads values derives from this class and has them all, later
-    by a fraction of a second. One that remembers something may have methods `state()` and `set_state(state)`
-    for a `Checkpoint`, as any Keras callback may: what JSON can hold, given back before `on_train_begin`.
+    A callback with a batch hook makes `train` return to Python after every step, which costs time. One that
+    only reads values can derive from this class, and gets all of them a fraction of a second later. To be
+    saved in a `Checkpoint` it may have, as any Keras callback may, a method `state()` that returns what JSON
+    can hold, and `set_state(state)`, which is called with that before `on_train_begin`.
 
     Attributes:
         train_step: the `TrainStep` that trains, from `train`; None before.
@@ -38,17 +39,33 @@ class StepsCallback(keras.callbacks.Callback):
         return None
 
     def on_epoch_resumed(self, batches: int) -> None:
-        """Called after `on_epoch_begin` where a checkpoint has the epoch go on in its middle.
+        """Called after `on_epoch_begin` of an epoch that resumes in its middle.
 
         Args:
-            batches: of the epoch that ran before.
+            batches: how many of the epoch's ran before the checkpoint.
         """
 
-    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
         """Called after each call of the device.
 
         Args:
-            first: number of the first of these steps in all of the step's training, from 1: batches are
-                counted, those of skipped steps and of updates still to be made included.
+            first: number of the first of these steps in all of the step's training, from 1. Every batch
+                counts, whether its step was skipped or its gradients still wait for an update.
             values: name -> float32 array, (steps,): each step's own loss and metrics.
         """
+
+
+def batches_trained(step: TrainStep, first_epoch: int = 0, steps: int | None = None) -> int:
+    """The batches in all of a step's training before a run.
+
+    An optimizer that was restored has made updates of which the step does not know, and the step has skipped
+    some of which the optimizer does not know.
+
+    Args:
+        step: that will train.
+        first_epoch: with which the run begins; if it is not 0, what the step has run since does not count.
+        steps: batches in an epoch, if known.
+    """
+    updated = int(step.optimizer.iterations.numpy()) * step.accumulate
+    ran = first_epoch * (steps or 0) if first_epoch else int(step.batches_done.numpy())
+    return max(updated, ran)

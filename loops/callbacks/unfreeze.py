@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from ...optim import FilterLike, named_variables
+from ...optim import named_variables
+from ...optim.common.arguments import whole_number
+from ...optim.common.types import Array
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of
 from .plateau import Plateau
-from .steps_callback import StepsCallback
+from .steps_callback import StepsCallback, batches_trained
 from .unfreeze_schedule import (
     Stage,
+    Stages,
+    UnfreezeState,
     check_base,
     check_end,
     checked_stages,
-    count_of,
-    is_state,
-    resolved,
+    is_unfreeze_state,
+    resolve_stages,
     top_down,
     unfreeze_groups,
 )
@@ -30,28 +30,29 @@ _BY = ("epoch", "step", "plateau")
 
 
 class Unfreeze(StepsCallback):
-    """Lets more of a model train at given times; what trained before goes on training.
+    """Unfreezes more of a model at given times; what trained before continues to train.
 
-    It acts on the `TrainStep` as `train_only` does: moments and other optimizer state are kept, each new
-    choice is traced once, gradients that were accumulated but not applied are dropped, and BatchNorm that
-    does not train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer`
-    on `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. The
+    It acts on the `TrainStep` as `train_only` does: the optimizer's state stays, each new set of variables is
+    traced once, gradients that were accumulated but not applied are dropped, and a BatchNorm that does not
+    train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer` on
+    `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. The
     bias correction of a `GroupedOptimizer` (with Adam and the like) counts a variable's own updates, or a
-    group's where it is not `fused`; that of Keras' optimizers counts the whole run's, so that their first
+    group's where it is not `fused`. That of Keras' optimizers counts the whole run's, so that their first
     steps on what is unfrozen late are several times too large.
 
-    What trains depends on the time alone, and without a stage at time 0 on what trained at first. A run that
-    goes on from a `Checkpoint` goes on as it would have, and so does one that
-    `keras.callbacks.BackupAndRestore` takes up again in a new process. With the latter, keep `state()` beside
-    the backup, and give it back, where an `Unfreeze` made anew cannot see how the run began:
+    What trains depends on the time alone and, without a stage at time 0, on what trained at first. So a run
+    resumes from a `Checkpoint` as if it had not stopped, and likewise from a
+    `keras.callbacks.BackupAndRestore`. With the latter, save `state()` beside the backup, and call
+    `set_state` with it, where a new `Unfreeze` cannot know how the run began:
 
-    - with `by="plateau"`, where time is counted here;
-    - from the top down with `by="step"`, if the backup was made within an epoch, or after training of which
-      this run is not the first;
-    - without a stage at time 0, if the step has trained in this process already, or was given its state back.
+    - with `by="plateau"`, since plateaus are counted here;
+    - from the top down with `by="step"`, if the backup was made within an epoch, or the step had trained
+    before
+      this run;
+    - without a stage at time 0, if the step has trained in this process already, or its state was restored.
 
-    The same object goes on where its last run with the same step ended, and what `train_only` chose between
-    them is forgotten; plateaus it counts anew.
+    In another run with the same step, the same object continues where it stopped; what `train_only` chose in
+    between is undone, and plateaus count from 0.
 
     Args:
         stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it
@@ -101,7 +102,7 @@ class Unfreeze(StepsCallback):
 
     def __init__(
         self,
-        stages: Mapping[int, FilterLike | Sequence[FilterLike]] | None = None,
+        stages: Stages | None = None,
         *,
         by: str = "epoch",
         every: int = 1,
@@ -114,18 +115,14 @@ class Unfreeze(StepsCallback):
         super().__init__()
         if by not in _BY:
             raise ValueError(f"`by` must be one of {', '.join(map(repr, _BY))}, not {by!r}.")
-        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ValueError(f"`every` must be a whole number of at least 1, not {every!r}.")
         self._by = by
-        self._every = int(every)
+        self._every = whole_number("every", every, at_least=1)
         self._verbose = verbose
         self._stages = None if stages is None else checked_stages(stages)
         self._plateau = Plateau(monitor, mode, patience, min_delta) if by == "plateau" else None
-        self._resolved: list[Stage] = []
-        # The step that it began with; None also where a state was given since.
-        self._began_with: TrainStep | None = None
-        self._base: list[str] | None = None
-        # From the top down by steps: the count at which stages begin, and how many there are.
+        self._schedule: list[Stage] = []
+        self._began_with: TrainStep | None = None  # None also after `set_state`
+        self._base: list[str] | None = None  # these two: see `UnfreezeState`
         self._span: tuple[int, int] | None = None
 
     # -- Keras' hooks --------------------------------------------------------------------------------------
@@ -134,8 +131,8 @@ class Unfreeze(StepsCallback):
         step = self._step()
         if self._began_with not in (None, step):
             self._base = self._span = None
-        self._resolved = self._resolve(step)
-        at_once = self._resolved[0].when == 0
+        self._schedule = self._make_schedule(step)
+        at_once = self._schedule[0].when == 0
         if self._base is None:
             self._base = [] if at_once else names_of(step, step.variables)
         check_base(step, self._base, at_once)
@@ -145,35 +142,36 @@ class Unfreeze(StepsCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._by == "epoch":
-            self._reach(epoch)
+            self._unfreeze(epoch)
         elif self._plateau is not None:
-            self._reach(self._plateau.count)
+            self._unfreeze(self._plateau.count)
         else:
             done = int(self._step().batches_done.numpy())
             if self._stages is None and self._span is None:
-                # A backup begins at a later epoch. Where their length is unknown, the run was the first.
+                # A run from a backup begins at a later epoch. Where the length of epochs is unknown, nothing
+                # tells of training before the run.
                 steps = (self.params or {}).get("steps")
-                self._span = max(done - epoch * (steps or done), 0), len(self._resolved)
-            self._reach(done)
+                self._span = max(done - epoch * (steps or done), 0), len(self._schedule)
+            self._unfreeze(done)
 
-    def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
         if self._by == "step":
-            self._reach(first - 1 + len(next(iter(values.values()))))
+            self._unfreeze(first - 1 + len(next(iter(values.values()))))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._plateau is not None:
             self._plateau.add(logs or {})
 
     def steps_allowed(self, done: int) -> int | None:
-        """So many steps that training returns to Python just when the next stage begins."""
-        passed = self._passed(done)
-        later = [stage.when for stage in self._resolved if stage.when > passed]
-        return later[0] - passed if self._by == "step" and later else None
+        """As many as are left until the next stage begins."""
+        now = self._schedule_time(done)
+        later = [stage.when for stage in self._schedule if stage.when > now]
+        return later[0] - now if self._by == "step" and later else None
 
-    # -- what is kept --------------------------------------------------------------------------------------
+    # -- saving and resuming -------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
-        """Where unfreezing stands, as JSON can hold it; for `set_state`, in this process or another.
+    def state(self) -> UnfreezeState:
+        """How far unfreezing is, as JSON can hold it; for `set_state`, in this process or another.
 
         Example:
             >>> from gradloop import loops
@@ -186,22 +184,22 @@ class Unfreeze(StepsCallback):
             "plateau": None if self._plateau is None else self._plateau.state(),
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` gave; the training that begins next goes on from there.
+    def set_state(self, state: UnfreezeState) -> None:
+        """Resumes in the next run from what `state` returned.
 
         Raises:
             ValueError: it is the state of something else.
         """
-        counts = self._by == "step" and self._stages is None
-        if not is_state(state, counts, self._plateau is not None):
+        by_steps_down = self._by == "step" and self._stages is None
+        if not is_unfreeze_state(state, by_steps_down, self._plateau is not None):
             raise ValueError(
                 f"`state` is not that of an `Unfreeze` with by={self._by!r}: {state!r}. Pass what `state()` "
-                "gave of one with the same arguments."
+                "returned for one with the same arguments."
             )
         if self._plateau is not None:
             self._plateau.set_state(state["plateau"])
         self._base = None if state["base"] is None else list(state["base"])
-        self._span = None if state["span"] is None else tuple(state["span"])
+        self._span = None if state["span"] is None else (state["span"][0], state["span"][1])
         self._began_with = None
 
     # -- unfreezing ----------------------------------------------------------------------------------------
@@ -214,45 +212,45 @@ class Unfreeze(StepsCallback):
             )
         return self.train_step
 
-    def _resolve(self, step: TrainStep) -> list[Stage]:
-        length = self._length()
+    def _make_schedule(self, step: TrainStep) -> list[Stage]:
+        length = self._run_length()
         if self._stages is None:
             number = None if length is None else math.ceil(length / self._every)
-            # A second run, which may have another length, freezes nothing again.
-            return resolved(step, top_down(step, self._every, self._span[1] if self._span else number))
+            # A second run of another length has as many stages, so that it freezes nothing again.
+            return resolve_stages(step, top_down(step, self._every, self._span[1] if self._span else number))
         if length is not None:
-            check_end(self._stages, self._by, length + (count_of(step) if self._by == "step" else 0))
-        return resolved(step, self._stages)
+            check_end(self._stages, self._by, length + (batches_trained(step) if self._by == "step" else 0))
+        return resolve_stages(step, self._stages)
 
-    def _length(self) -> int | None:
-        """The time that the run takes; None where that is not known."""
+    def _run_length(self) -> int | None:
+        """The run's epochs or steps; None where that is not known."""
         params = self.params or {}
         epochs, steps = params.get("epochs"), params.get("steps")
         if self._by == "epoch":
             return epochs
         return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps
 
-    def _passed(self, time: int) -> int:
-        """The time that stages count, at a time of the training's."""
+    def _schedule_time(self, time: int) -> int:
+        """The time as the schedule counts it."""
         return max(time - self._span[0], 0) if self._span else time
 
-    def _reach(self, time: int) -> None:
-        """Lets everything train whose time has come."""
+    def _unfreeze(self, time: int) -> None:
+        """Has everything train whose time has come."""
         step = self._step()
         if self._base is None:
             raise ValueError("`Unfreeze` has not begun: call `on_train_begin()` before the first epoch.")
         names = named_variables(step.model)
         chosen = {id(names[name]) for name in self._base}
-        due = [stage for stage in self._resolved if stage.when <= self._passed(time)]
-        for stage in due:
+        reached = [stage for stage in self._schedule if stage.when <= self._schedule_time(time)]
+        for stage in reached:
             chosen.update(map(id, stage.variables))
         if chosen == {id(variable) for variable in step.variables}:
             return
         unfreeze_groups(step, chosen)
         step.train_only(*(v for v in step.model.trainable_variables if id(v) in chosen))
         if self._verbose:
-            what = due[-1].text if due else "what trained at first"
+            what = reached[-1].text if reached else "what trained at first"
             trains = "train" if ", " in what else "trains"
-            too = " too" if self._base and due or len(due) > 1 else ""
+            too = " too" if self._base and reached or len(reached) > 1 else ""
             total = len(step.model.trainable_variables)
             tqdm.write(f"{self._by} {time}: {what} {trains}{too}, {len(step.variables)} of {total} variables")

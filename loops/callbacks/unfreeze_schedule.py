@@ -1,38 +1,50 @@
-"""The stages of gradual unfreezing: what trains from which time on."""
+"""The schedule of gradual unfreezing: what trains from which time on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
+import keras
 import numpy as np
 
-from ...optim import Plan, depths, select
+from ...optim import FilterLike, Plan, depths, select
 from ...optim.common.messages import first_few, short_repr
 from ...optim.filters.base import as_filter
 from ..step.train_step import TrainStep
 from ..step.trainable import inner_optimizer, names_of, plan_of
 from ..support.keras_private import knows_variable
+from .plateau import PlateauState
+
+# What a stage unfreezes; and that by its time.
+StageFilters: TypeAlias = FilterLike | Sequence[FilterLike]
+Stages: TypeAlias = Mapping[int, StageFilters]
 
 _EVERYTHING = "*"
 
 
 class Stage(NamedTuple):
-    """What trains as well from a time on.
-
-    Attributes:
-        when: the time.
-        text: its name, for people.
-        variables: its variables.
-    """
+    """Variables that train as well from the time `when` on; `text` describes them in messages."""
 
     when: int
     text: str
-    variables: list[Any]
+    variables: list[keras.Variable]
 
 
-def checked_stages(stages: Any) -> dict[int, Any]:
-    """Stages whose times and filters can be such; else an error that says which is none."""
+class UnfreezeState(TypedDict):
+    """What JSON holds of an `Unfreeze`."""
+
+    base: list[str] | None  # what trained at first; empty if a stage at time 0 says that, None before
+    span: Sequence[int] | None  # top down by steps: the step at which the schedule begins, and its stages
+    plateau: PlateauState | None
+
+
+def checked_stages(stages: Stages) -> dict[int, StageFilters]:
+    """Stages of which each has a time and filters.
+
+    Raises:
+        TypeError, ValueError: one has not; the message says which.
+    """
     if not isinstance(stages, Mapping):
         raise TypeError(
             "`stages` must map times to filters, such as {0: 'head', 2: 'block5*', 4: all}, not "
@@ -54,27 +66,26 @@ def checked_stages(stages: Any) -> dict[int, Any]:
     return {int(when): what for when, what in stages.items()}
 
 
-def _filters(what: Any) -> tuple[Any, ...]:
+def _filters(what: StageFilters) -> list[FilterLike]:
     several = what if isinstance(what, (list, tuple)) else (what,)
-    return tuple(_EVERYTHING if spec is all else spec for spec in several)
+    return [_EVERYTHING if spec is all else spec for spec in several]
 
 
-def shown(what: Any) -> str:
-    """What a stage unfreezes, for people."""
+def _description(what: StageFilters) -> str:
     texts = [spec if isinstance(spec, str) else repr(spec) for spec in _filters(what)]
     return first_few(["everything" if text == _EVERYTHING else text for text in texts])
 
 
-def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
-    """The stages of a step's model, in the order of time.
+def resolve_stages(step: TrainStep, stages: Stages) -> list[Stage]:
+    """The stages with the variables of a step's model, in the order of time.
 
     Raises:
-        SelectionError: one that matches nothing, or that `trainable=False` freezes.
+        SelectionError: a stage matches nothing, or what `trainable=False` freezes.
         ValueError: the optimizer was built without what one of them trains.
     """
     plan = plan_of(step)
     found = [
-        Stage(when, shown(stages[when]), _variables(step, stages[when], plan)) for when in sorted(stages)
+        Stage(when, _description(what), _variables(step, what, plan)) for when, what in sorted(stages.items())
     ]
     optimizer = inner_optimizer(step)
     if optimizer.built:  # else the step builds it, over all that the model can train
@@ -90,19 +101,19 @@ def resolved(step: TrainStep, stages: Mapping[int, Any]) -> list[Stage]:
     return found
 
 
-def check_end(stages: Mapping[int, Any], by: str, end: int) -> None:
-    """Raises ValueError if the last stage begins when the run has ended."""
+def check_end(stages: Stages, by: str, end: int) -> None:
+    """Raises ValueError if the last stage begins after the end of the run."""
     last = max(stages)
     if last >= end:
         raise ValueError(
-            f"`stages` has {shown(stages[last])} from {by} {last} on, and the run ends before, after {end} "
-            f"{by}s counted from 0: train for longer, or unfreeze earlier."
+            f"`stages` has {_description(stages[last])} from {by} {last} on, and the run ends before, after "
+            f"{end} {by}s counted from 0: train for longer, or unfreeze earlier."
         )
 
 
-def _variables(step: TrainStep, what: Any, plan: Plan | None) -> list[Any]:
+def _variables(step: TrainStep, what: StageFilters, plan: Plan | None) -> list[keras.Variable]:
     """The variables of a stage. A group's name means the group; all else is a filter."""
-    variables: list[Any] = []
+    variables: list[keras.Variable] = []
     for spec in _filters(what):
         if plan is not None and isinstance(spec, str) and spec in plan.groups:
             variables += plan.members[spec].values()
@@ -112,11 +123,11 @@ def _variables(step: TrainStep, what: Any, plan: Plan | None) -> list[Any]:
 
 
 def check_base(step: TrainStep, names: Sequence[str], stage_at_0: bool) -> None:
-    """Raises ValueError if training cannot have begun with variables of these names."""
+    """Raises ValueError if these names of `UnfreezeState.base` cannot be what trained at first."""
     if not names and not stage_at_0:
         raise ValueError(
             "`Unfreeze` was given a state that begins with a stage at time 0, and `stages` has none: pass "
-            "what `state()` gave of one with the same arguments."
+            "what `state()` returned for one with the same arguments."
         )
     strange = set(names) - set(names_of(step, step.model.trainable_variables))
     if strange:
@@ -126,49 +137,43 @@ def check_base(step: TrainStep, names: Sequence[str], stage_at_0: bool) -> None:
         )
 
 
-def top_down(step: TrainStep, every: int, number: int | None) -> dict[int, Any]:
-    """Stages from the top of the model down, at most `number` of them."""
+def top_down(step: TrainStep, every: int, number: int | None) -> dict[int, list[FilterLike]]:
+    """Stages from the top of the model down, one each `every`, at most `number` of them."""
     plan = plan_of(step)
-    runs: list[Any]
+    parts: list[FilterLike]
     if plan is not None and len(plan.groups) > 1:
-        place = {name: index for index, name in enumerate(plan.order)}
-        runs = [name for name, group in plan.groups.items() if not group.frozen]
-        runs.sort(key=lambda name: max(place[member] for member in plan.members[name]))
+        order = {name: index for index, name in enumerate(plan.order)}
+        names = [name for name, group in plan.groups.items() if not group.frozen]
+        parts = [*sorted(names, key=lambda name: max(order[member] for member in plan.members[name]))]
     else:
-        runs = list(depths(step.model))
-    if len(runs) < 2:
+        parts = list(depths(step.model))
+    if len(parts) < 2:
         raise ValueError(
             "`Unfreeze` has nothing to unfreeze: apart from what the optimizer's plan freezes, the model is "
             "one group or layer. Name what is to train as well, such as `Unfreeze({0: 'head', 2: all})`."
         )
-    number = min(len(runs), number or len(runs))
+    number = min(len(parts), number or len(parts))
     if number == 1:
-        return {0: runs}
+        return {0: parts}
     # The top is new, so it begins alone. Of the stages below it, longer ones are those at the bottom.
-    below = np.array_split(np.arange(len(runs) - 1), number - 1)
-    parts = [[runs[index] for index in part] for part in below] + [runs[-1:]]
-    return {place * every: part for place, part in enumerate(reversed(parts))}
+    below = np.array_split(np.arange(len(parts) - 1), number - 1)
+    stages = [[parts[index] for index in indices] for indices in below] + [parts[-1:]]
+    return {index * every: stage for index, stage in enumerate(reversed(stages))}
 
 
-def is_state(state: Any, counts: bool, plateau: bool) -> bool:
-    """Whether a state can be that of an `Unfreeze`.
-
-    Args:
-        state: anything.
-        counts: whether it goes from the top down by steps.
-        plateau: whether it waits for plateaus.
-    """
-    if not isinstance(state, Mapping) or set(state) != {"base", "span", "plateau"}:
+def is_unfreeze_state(state: Any, by_steps_down: bool, by_plateau: bool) -> bool:
+    """Whether this is an `UnfreezeState` of one that goes top down by steps, or waits for plateaus."""
+    if not isinstance(state, Mapping) or set(state) != UnfreezeState.__required_keys__:
         return False
     base, span = state["base"], state["span"]
     if base is not None and not (isinstance(base, list) and all(isinstance(name, str) for name in base)):
         return False
-    if span is not None and not (counts and isinstance(span, (list, tuple)) and len(span) == 2):
+    if span is not None and not (by_steps_down and isinstance(span, (list, tuple)) and len(span) == 2):
         return False
     for number, least in zip(span or (), (0, 1)):
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             return False
-    return (state["plateau"] is not None) == plateau
+    return (state["plateau"] is not None) == by_plateau
 
 
 def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
@@ -183,9 +188,3 @@ def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
     ]
     if groups:
         inner_optimizer(step).unfreeze(*groups)
-
-
-def count_of(step: TrainStep) -> int:
-    """The batches in all of the step's training, as `train` counts them when it begins."""
-    updated = int(step.optimizer.iterations.numpy()) * step.accumulate
-    return max(updated, int(step.batches_done.numpy()))

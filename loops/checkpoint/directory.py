@@ -1,4 +1,4 @@
-"""The folder that checkpoints lie in, one folder each, numbered."""
+"""The folder of checkpoints, numbered, and the paths in each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from .tensor_file import holds_state
+from .tensor_file import is_written
 
 _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a slash
 
@@ -39,15 +39,15 @@ class CheckpointFolder:
         """
         try:
             numbers = self._numbers()
-            place = self.place(numbers[-1] + 1 if numbers else 1)
-            tf.io.gfile.makedirs(place)
+            path = self.checkpoint(numbers[-1] + 1 if numbers else 1)
+            tf.io.gfile.makedirs(path)
         except tf.errors.OpError as error:
             raise OSError(f"No checkpoint can be written in {self.path!r}: {error.message}.") from error
-        return place
+        return path
 
-    def keep(self, count: int) -> None:
-        """Removes all but the newest complete ones: older ones, and what was left half-written before."""
-        # What cannot be removed now, the next call finds again; it is no reason to end training.
+    def remove_all_but(self, count: int) -> None:
+        """Removes all but the newest complete ones, and incomplete ones that are older than the newest."""
+        # The next call tries again to remove what cannot be removed now; training need not end for it.
         with contextlib.suppress(tf.errors.OpError):
             complete = self._complete()
             for number in self._numbers():
@@ -55,31 +55,28 @@ class CheckpointFolder:
                     self._remove(number)
 
     @contextlib.contextmanager
-    def filling(self, place: str) -> Iterator[None]:
-        """Removes a folder if its body, which is to write the checkpoint, fails."""
+    def removed_on_error(self, path: str) -> Iterator[None]:
+        """Removes a checkpoint's folder if the body, which writes it, fails."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(tf.errors.OpError):  # the body's error is the one to tell
-                tf.io.gfile.rmtree(place)
+            with contextlib.suppress(tf.errors.OpError):  # the body's error is the one to raise
+                tf.io.gfile.rmtree(path)
             raise
 
-    def place(self, number: int) -> str:
+    def checkpoint(self, number: int) -> str:
         """The folder of a checkpoint."""
         return os.path.join(self.path, f"checkpoint-{number}")
 
-    def file(self, number: int) -> str:
-        """The path of its state, as `TensorFile` takes it."""
-        return state_in(self.place(number))
-
     def _remove(self, number: int) -> None:
-        index = f"{self.file(number)}.index"
+        path = self.checkpoint(number)
+        index = f"{state_in(path)}.index"
         if tf.io.gfile.exists(index):
             tf.io.gfile.remove(index)
-        tf.io.gfile.rmtree(self.place(number))
+        tf.io.gfile.rmtree(path)
 
     def _complete(self) -> list[int]:
-        return [number for number in self._numbers() if holds_state(self.file(number))]
+        return [number for number in self._numbers() if is_written(state_in(self.checkpoint(number)))]
 
     def _numbers(self) -> list[int]:
         if not tf.io.gfile.isdir(self.path):
@@ -88,11 +85,11 @@ class CheckpointFolder:
         return sorted(int(match.group(1)) for match in found)
 
 
-def state_in(place: str) -> str:
-    """The path of the state in the folder of a checkpoint."""
-    return f"{place}/state"
+def state_in(checkpoint: str) -> str:
+    """The path of the values in the folder of a checkpoint, as `TensorFile` takes it."""
+    return f"{checkpoint}/state"
 
 
-def iterator_in(place: str) -> str:
-    """The path of the place in a dataset in the folder of a checkpoint."""
-    return f"{place}/iterator"
+def iterator_in(checkpoint: str) -> str:
+    """The path of the dataset's iterator in the folder of a checkpoint."""
+    return f"{checkpoint}/iterator"

@@ -1,19 +1,22 @@
 """A file of named values with a note beside them: what a checkpoint is made of.
 
-It is a file of TensorFlow's, so it lies on any file system that TensorFlow writes to, each value has a
-checksum, `tf.train.list_variables` and `tf.train.load_variable` read it, and nothing in it is ever run.
+TensorFlow writes it, so it may lie on any file system that TensorFlow knows, each value has a checksum, and
+`tf.train.list_variables` and `tf.train.load_variable` read it. Nothing in it is ever run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ...optim.common.messages import first_few
+from ...optim.common.types import Array, Json
+from .notes import Note
 
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
@@ -23,8 +26,8 @@ _FORMAT = 1
 _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError)
 
 
-def write_state(path: str, values: Mapping[str, Any], note: Mapping[str, Any]) -> None:
-    """Writes the file at once: whatever ends the process, what is under `path` then can be read or is none.
+def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
+    """Writes the file; if the process ends meanwhile, there is either a whole file under `path` or none.
 
     Args:
         path: of the file, in a folder that exists; TensorFlow adds endings to it.
@@ -49,21 +52,19 @@ def write_state(path: str, values: Mapping[str, Any], note: Mapping[str, Any]) -
         raise OSError(f"The checkpoint {path!r} cannot be written: {error.message}.") from error
 
 
-def holds_state(path: str) -> bool:
-    """Whether a file was written under `path`, to its end."""
+def is_written(path: str) -> bool:
+    """Whether a whole file is under `path`."""
     return bool(tf.io.gfile.exists(f"{path}.index"))
 
 
 class TensorFile:
-    """What `write_state` wrote, read as a whole, so that nothing is found damaged half-way.
-
-    Attributes:
-        path: as given.
-        note: as given to `write_state`.
-        values: likewise.
+    """What `write_state` wrote, read as a whole: damage shows before anything is assigned.
 
     Args:
         path: as given to `write_state`.
+
+    Attributes:
+        path, note, values: as given to `write_state`.
 
     Raises:
         ValueError: it cannot be read, or another version of gradloop wrote it.
@@ -76,13 +77,13 @@ class TensorFile:
             names = set(reader.get_variable_to_shape_map())
             if _NOTE not in names:
                 raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
-            self.note: dict[str, Any] = json.loads(reader.get_tensor(_NOTE).decode())
+            self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
             if self.note.get("format") != _FORMAT:
                 raise ValueError(
                     f"The checkpoint {path!r} has the format {self.note.get('format')!r}, of another version "
                     f"of gradloop; this one reads format {_FORMAT}."
                 )
-            self.values: dict[str, Any] = {
+            self.values: dict[str, Array] = {
                 name: np.asarray(reader.get_tensor(name)) for name in sorted(names - {_NOTE})
             }
         except _DAMAGE as error:
@@ -92,12 +93,12 @@ class TensorFile:
                 "delete its folder to go on from the checkpoint before it."
             ) from error
 
-    def check(self, variables: Mapping[str, Any], but: str = OWN) -> None:
+    def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: str = OWN) -> None:
         """Raises ValueError unless the file holds a value of the right shape and dtype for each variable.
 
         Args:
             variables: name -> variable.
-            but: names in the file that begin so need no variable.
+            but: values whose name begins with this need no variable.
         """
         faults = []
         for name, variable in variables.items():
@@ -118,7 +119,7 @@ class TensorFile:
                 f"{'; '.join(faults[:5])}. Make them as they were, or name another folder."
             )
 
-    def assign(self, variables: Mapping[str, Any]) -> None:
+    def assign(self, variables: Mapping[str, keras.Variable | tf.Variable]) -> None:
         """Gives variables their values.
 
         Args:
@@ -128,12 +129,12 @@ class TensorFile:
             variable.assign(self.values[name])
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Array | keras.Variable | tf.Variable) -> str:
     return f"{tf.as_dtype(value.dtype).name} {tuple(value.shape)}"
 
 
-def _number(value: Any) -> Any:
-    """A number or small array that is not Python's, for JSON."""
+def _number(value: object) -> Json:
+    """A number or small array of NumPy's or TensorFlow's, for JSON."""
     array = np.asarray(value)
     if array.dtype == object:
         raise TypeError(f"{value!r} of {type(value).__name__} has no place in a checkpoint's note.")

@@ -1,18 +1,17 @@
-"""What a step trains, to be written down and chosen again."""
+"""Which variables a step trains, with the settings of their groups: saved, checked, and chosen again."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ...optim import Group, named_variables
+from ...optim import Group, GroupedOptimizer, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
 from ..step.trainable import inner_optimizer, names_of, plan_of
+from .notes import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
 
 
-def trained_variables_of(step: TrainStep) -> dict[str, Any]:
-    """What is chosen, by names, and the settings of the optimizer's groups that may change: as JSON."""
+def trained_variables_of(step: TrainStep) -> TrainedVariables:
+    """What a step trains, for `train_as_saved`."""
     plan = plan_of(step)
     return {
         "variables": names_of(step, step.chosen),
@@ -22,7 +21,7 @@ def trained_variables_of(step: TrainStep) -> dict[str, Any]:
 
 
 def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
-    """Raises ValueError unless a step can train what an open checkpoint says, and take its values."""
+    """Raises ValueError unless a step can train what a loaded checkpoint says, and take its values."""
     choice, plan = file.note["choice"], plan_of(step)
     known = set(names_of(step, step.model.trainable_variables))
     strange = [name for name in choice["variables"] if name not in known]
@@ -44,13 +43,13 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
             f"`accumulate` is {step.accumulate}, and the checkpoint {file.path!r} was made with "
             f"{choice['accumulate']}: make the step as it was, or name another folder."
         )
-    accumulated = "accumulated/"  # of what trains, which may be another choice now
+    accumulated = "accumulated/"  # its names are those of what trains, which may still differ
     state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
     file.check(state, but=accumulated)
 
 
-def train_as_saved(step: TrainStep, choice: dict[str, Any]) -> None:
-    """Has a step train what `trained_variables_of` told, with the same settings of groups."""
+def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:
+    """Has a step train what `trained_variables_of` returned, with the same settings of groups."""
     plan = plan_of(step)
     for name, settings in (choice["groups"] or {}).items():
         assert plan is not None
@@ -60,7 +59,7 @@ def train_as_saved(step: TrainStep, choice: dict[str, Any]) -> None:
         step.train_only(*(names[name] for name in choice["variables"]))
 
 
-def _settings(group: Group) -> dict[str, Any]:
+def _settings(group: Group) -> GroupSettings:
     """What may be changed while a plan is in force."""
     rate = group.learning_rate
     return {
@@ -70,11 +69,11 @@ def _settings(group: Group) -> dict[str, Any]:
     }
 
 
-def _set_group(optimizer: Any, name: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _set_group(optimizer: GroupedOptimizer, name: str, now: GroupSettings, wanted: GroupSettings) -> None:
     if now["frozen"] != wanted["frozen"]:
         (optimizer.freeze if wanted["frozen"] else optimizer.unfreeze)(name)
     if now["lr_scale"] != wanted["lr_scale"]:
         optimizer.rescale(name, wanted["lr_scale"])
-    rates = now["learning_rate"], wanted["learning_rate"]
-    if None not in rates and rates[0] != rates[1]:
-        optimizer.set_learning_rate(name, wanted["learning_rate"])
+    before, after = now["learning_rate"], wanted["learning_rate"]
+    if before is not None and after is not None and before != after:
+        optimizer.set_learning_rate(name, after)

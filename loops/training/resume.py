@@ -1,208 +1,199 @@
-"""How a run is kept in checkpoints, and taken up again from one."""
+"""A run's checkpoints: when they are written, and how a run resumes from one."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import time
 
 import keras
 from tqdm import tqdm
 
-from ..callbacks.keras_bridge import swap_in
+from ..callbacks.keras_bridge import swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.directory import iterator_in
-from ..checkpoint.tensor_file import TensorFile, holds_state
+from ..checkpoint.notes import Note, RunNote
+from ..checkpoint.store import CheckpointStore, assign
+from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..distribute.scope import has_other_workers, is_asynchronous
-from ..loss.records import RunningMeans
 from ..step.train_step import TrainStep
 from .epoch_reader import EpochReader
+from .progress import RunProgress
 
 
 class RunCheckpointer:
-    """Writes the checkpoints of a run, and gives a run what one holds.
+    """Writes a run's checkpoints and resumes from them; without a `Checkpoint` it does nothing.
 
-    Taking up goes along with a run's beginning, so that whatever a callback does there for the second time,
-    such as to lower the learning rate, is not in the numbers: `resume`, the callbacks' `on_train_begin`,
-    `after_train_begin`, their `on_epoch_begin`, `after_epoch_begin`.
+        before_train_begin     read the newest checkpoint; restore the data's position, callbacks and state
+        on_train_begin of the callbacks
+        after_train_begin      restore what that reset
+        on_epoch_begin of the callbacks
+        after_epoch_begin      the same, if the epoch had begun
+        after_call, after_epoch, after_interrupt       write, if it is time
 
     Args:
-        checkpoint: where to.
-        step: the run's.
-        feed: the run's.
-        hooks: the run's callbacks.
+        checkpoint: the settings; None for no checkpoints.
+        step, reader, hooks: the run's.
 
     Attributes:
-        resumed: where the run was that goes on, as it was written down; None for one that begins.
+        resumed: where the run stood that resumes; None for one that begins.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, step: TrainStep, feed: EpochReader, hooks: keras.callbacks.CallbackList
+        self,
+        checkpoint: Checkpoint | None,
+        step: TrainStep,
+        reader: EpochReader,
+        hooks: keras.callbacks.CallbackList,
     ) -> None:
         self._checkpoint = checkpoint
+        self._store = None if checkpoint is None else CheckpointStore(checkpoint.folder, checkpoint.keep)
         self._step = step
-        self._feed = feed
+        self._reader = reader
         self._hooks = hooks
         self._states = CallbackStates(hooks.callbacks)
         self._file: TensorFile | None = None
-        self._kept: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
-        self.resumed: dict[str, Any] | None = None
+        self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
+        self._last_time = 0.0  # by the clock
+        self.resumed: RunNote | None = None
 
-    # -- taking up -----------------------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------------------------
 
-    def resume(self, epochs: int) -> None:
-        """Takes up what the newest checkpoint holds, if there is one.
-
-        Args:
-            epochs: how many the run is to have.
+    def before_train_begin(self, epochs: int) -> None:
+        """Resumes from the newest checkpoint, if there is one, a run that is to have so many epochs.
 
         Raises:
-            ValueError: it is damaged, or of another model, optimizer, step, data or kind of callbacks; the
-                step is as it was then.
+            ValueError: it is damaged or of another model, optimizer, step or data; the step is unchanged.
         """
-        file = self._checkpoint.open(self._step)
-        if file is None:
+        file = None if self._store is None else self._store.load(self._step)
+        if file is None or self._checkpoint is None:
             return
+        run = self._checked(file)
+        folder = os.path.dirname(file.path)
+        iterator_path = iterator_in(folder)
+        saved = iterator_path if is_written(iterator_path) else None
+        self._reader.source.resume(file.note["data"] or {}, run["batch"], file.path, saved)
+        self._states.before_train_begin(file)
+        # The state is assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze` does;
+        # and after the hooks that had run before the checkpoint, so that one that, say, halves the learning
+        # rate does not halve it again.
+        assign(self._step, file)
+        self._file, self.resumed = file, run
+        self._last = run["epoch"], run["batch"]
+        if self._checkpoint.verbose and is_chief():
+            within = f" after {run['batch']} of its batches" if run["batch"] else ""
+            if run["ended"] or run["epoch"] >= epochs:
+                tqdm.write(f"Training is done after {run['epoch']} epochs, by {folder}")
+            else:
+                tqdm.write(f"Training goes on at epoch {run['epoch'] + 1}{within}, from {folder}")
+
+    def _checked(self, file: TensorFile) -> RunNote:
         run = file.note.get("run")
         if run is None:
             raise ValueError(
                 f"The checkpoint {file.path!r} was written by `Checkpoint.save`, which knows of no run of "
-                "`train`: take it up with `restore`, or name another folder."
+                "`train`: resume it with `restore`, or name another folder."
             )
-        if run["steps"] != self._feed.steps:
+        if run["steps"] != self._reader.steps:
             raise ValueError(
-                f"An epoch is {self._feed.steps} batches, and was {run['steps']} in the run of the "
+                f"An epoch is {self._reader.steps} batches, and was {run['steps']} in the run of the "
                 f"checkpoint {file.path!r}: pass the same data and `steps_per_epoch`, or name another folder."
             )
-        if run["measures"] != self._measures():
-            here, there = (", ".join(names) or "none" for names in (self._measures(), run["measures"]))
+        if run["measures"] != self._metrics():
+            here, there = (", ".join(names) or "none" for names in (self._metrics(), run["measures"]))
             raise ValueError(
                 f"`metrics` are {here}, and were {there} in the run of the checkpoint {file.path!r}: make "
                 "the step as it was, or name another folder."
             )
-        place = os.path.dirname(file.path)
-        kept = iterator_in(place)
-        try:
-            found = kept if holds_state(kept) else None
-            self._feed.go_to(file.note["data"], run["batch"], file.path, found)
-            self._states.before_begin(file)
-            self._checkpoint.give(self._step, file)
-        except BaseException:
-            self._feed.give_back()
-            raise
-        self._file, self.resumed = file, run
-        self._kept = run["epoch"], run["batch"]
-        if self._checkpoint.verbose and is_chief():
-            self._tell(run, epochs, place)
+        return run
 
     def after_train_begin(self) -> None:
-        """Gives back what the callbacks' `on_train_begin` set to its beginning."""
+        """Restores what the callbacks' `on_train_begin` reset."""
+        self._last_time = time.monotonic()
         if self._file is None or self.resumed is None:
             return
-        self._states.after_begin(self._file)
+        self._states.after_train_begin(self._file)
         for callback in self._hooks.callbacks:
             if isinstance(callback, keras.callbacks.History):
                 callback.history = {name: list(values) for name, values in self.resumed["history"].items()}
                 callback.epoch = list(self.resumed["epochs"])
         if not self.resumed["batch"]:
-            swap_in(self._hooks)
-        self._checkpoint.give(self._step, self._file)
+            swap_averages_in(self._hooks)
+            assign(self._step, self._file)
 
-    def after_epoch_begin(self, means: RunningMeans) -> int:
-        """Gives back what an epoch's beginning set anew, if it had begun.
-
-        Args:
-            means: of the epoch; takes up those until now.
-
-        Returns:
-            How many of its batches had run.
-        """
+    def after_epoch_begin(self, progress: RunProgress) -> None:
+        """Restores what the beginning of an epoch reset that had begun already; starts its batches."""
         file, run, self._file = self._file, self.resumed, None  # for the first epoch alone
-        if file is None or run is None or not run["batch"]:
-            return 0
-        self._checkpoint.give(self._step, file)
-        means.set_state(run["means"])
-        return int(run["batch"])
-
-    @staticmethod
-    def _tell(run: dict[str, Any], epochs: int, place: str) -> None:
-        batch = f" after {run['batch']} of its batches" if run["batch"] else ""
-        if run["ended"] or run["epoch"] >= epochs:
-            tqdm.write(f"Training is done after {run['epoch']} epochs, by {place}")
-        else:
-            tqdm.write(f"Training goes on at epoch {run['epoch'] + 1}{batch}, from {place}")
+        if file is None or run is None or run["means"] is None:
+            progress.start_batches(0)
+            return
+        assign(self._step, file)
+        progress.means.set_state(run["means"])
+        progress.start_batches(run["batch"])
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def after_steps(self, epoch: int, batch: int, means: RunningMeans, logs: dict[str, float]) -> None:
-        """Writes a checkpoint in the middle of an epoch, if the time has come.
+    def after_call(self, progress: RunProgress) -> None:
+        """Writes a checkpoint within an epoch, if it is time."""
+        settings = self._checkpoint
+        if settings is None:
+            return
+        if progress.batch == self._reader.steps and (progress.epoch + 1) % settings.every_epochs == 0:
+            return  # `after_epoch` writes it
+        every, minutes = settings.every_steps, settings.every_minutes
+        by_steps = every is not None and int(self._step.batches_done.numpy()) % every == 0
+        if by_steps or (minutes is not None and self._waited() >= 60 * minutes):
+            self._write(progress, progress.epoch, progress.batch)
 
-        Args:
-            epoch: that is running.
-            batch: how many of its batches have run.
-            means: of the epoch until now.
-            logs: of the epoch before.
-        """
-        at_end = batch == self._feed.steps and (epoch + 1) % self._checkpoint.every_epochs == 0
-        if not at_end and self._checkpoint.due(self._step):
-            self._write(epoch, batch, means, logs)
+    def _waited(self) -> float:
+        """Seconds since the last checkpoint; the same for all workers, since they must save together."""
+        waited = time.monotonic() - self._last_time
+        mean = self._step.mean_over_workers
+        return waited if mean is None else mean(waited)
 
-    def after_epoch(self, epoch: int, logs: dict[str, float], ended: bool, last: bool) -> None:
-        """Writes a checkpoint between two epochs, if the time has come.
+    def after_epoch(self, progress: RunProgress, ended: bool, last: bool) -> None:
+        """Writes a checkpoint, if it is time, or if the run ends here: `ended` by a callback."""
+        settings = self._checkpoint
+        if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
+            self._write(progress, progress.epoch + 1, 0, ended)
 
-        Args:
-            epoch: that has ended.
-            logs: its own.
-            ended: whether a callback ended training.
-            last: whether no epoch comes after it.
-        """
-        if last or (epoch + 1) % self._checkpoint.every_epochs == 0:
-            self._write(epoch + 1, 0, None, logs, ended)
+    def after_interrupt(self, progress: RunProgress) -> None:
+        """Writes a checkpoint of a run that was interrupted, if that was between the hooks of an epoch.
 
-    def interrupted(
-        self, epoch: int, batch: int, means: RunningMeans, logs: dict[str, float], missed: int
-    ) -> None:
-        """Writes a checkpoint of a run that somebody ended, unless workers may be at different steps.
-
-        Args:
-            epoch: that was running.
-            batch: how many of its batches have run.
-            means: of the epoch, as far as is known.
-            logs: of the epoch before.
-            missed: how many batches ran of which `feed` was not told.
+        Within those hooks, nobody knows which have run, and several workers may be at different steps: there
+        the checkpoint before remains the newest.
         """
         strategy = self._step.strategy
-        same = not (has_other_workers(strategy) or is_asynchronous(strategy))
-        if same and batch and (epoch, batch) != self._kept:
-            self._write(epoch, batch, means, logs, missed=missed)
+        at_other_steps = has_other_workers(strategy) or is_asynchronous(strategy)
+        if self._store is None or at_other_steps or not progress.in_epoch:
+            return
+        unreported = progress.unreported()
+        batch = progress.batch + unreported
+        if batch and (progress.epoch, batch) != self._last:
+            self._write(progress, progress.epoch, batch, unreported=unreported)
 
     def _write(
-        self,
-        epoch: int,
-        batch: int,
-        means: RunningMeans | None,
-        logs: dict[str, float],
-        ended: bool = False,
-        missed: int = 0,
+        self, progress: RunProgress, epoch: int, batch: int, ended: bool = False, unreported: int = 0
     ) -> None:
+        assert self._store is not None
         states, arrays = self._states.gather()
         history = self._step.model.history
-        run = {
+        run: RunNote = {
             "epoch": epoch,
             "batch": batch,
-            "means": None if means is None else means.state(),
-            "logs": logs,
+            "means": progress.means.state() if batch else None,
+            "logs": progress.logs,
             "history": history.history,
             "epochs": history.epoch,
-            "steps": self._feed.steps,
-            "measures": self._measures(),
+            "steps": self._reader.steps,
+            "measures": self._metrics(),
             "callbacks": states,
             "ended": ended,
         }
-        note = {"run": run, "data": self._feed.place(missed)}
-        self._checkpoint.write(self._step, note, arrays, self._feed.iterator_to_keep(batch))
-        self._kept = epoch, batch
+        note: Note = {"run": run, "data": self._reader.source.position(unreported)}
+        self._store.save(self._step, note, arrays, self._reader.source.iterator_to_save(batch))
+        self._last, self._last_time = (epoch, batch), time.monotonic()
 
-    def _measures(self) -> list[str]:
+    def _metrics(self) -> list[str]:
         return [metric.name for metric in self._step.loss_and_metrics.metrics]

@@ -1,86 +1,97 @@
-"""A whole run: epochs, validation, callbacks."""
+"""A whole run: `train`, and the order of all that happens in it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from ..callbacks.keras_bridge import bound_optimizer, keep_raw_weights, swap_back
+from ...optim.common.arguments import whole_number
+from ..callbacks.keras_bridge import (
+    bound_optimizer,
+    swap_averages_out,
+    swap_in_last_epoch_too,
+    wants_every_step,
+)
 from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.store import CheckpointStore
+from ..data.batches import Batches
+from ..device.steps_per_call import StepsPerCall
+from ..loss.records import Records
 from ..step.train_step import TrainStep
 from ..step.trainable import inner_optimizer
-from .epoch_loop import EpochLoop
+from ..support.keras_private import take_initial_epoch
+from ..update.nonfinite import NonFiniteError
 from .epoch_reader import EpochReader
+from .progress import RunProgress
 from .resume import RunCheckpointer
 from .validation import Validation
 
 
 def train(
     step: TrainStep,
-    data: Any,
+    data: Batches | tf.data.Dataset,
     *,
     epochs: int,
     steps_per_epoch: int | None = None,
-    validation: Any = None,
+    validation: Batches | tf.data.Dataset | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     resume: bool = True,
 ) -> keras.callbacks.History:
-    """Trains for some epochs, and has no power that a loop over `step` lacks.
+    """Trains for some epochs. All that it does, a loop of your own over `step` can do.
 
-    It runs as many steps in a call on the device as take a fraction of a second, or one where a callback
-    has a batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the step
-    that is running, with what was learned so far.
+    A call on the device runs as many steps as take a fraction of a second, or one where a callback has a
+    batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the step that is
+    running, and what was learned stays.
 
-    With a `checkpoint`, a run that ended early is taken up by the same call: with what `TrainStep.state()`
-    names (weights, optimizer and its rate, random numbers), what was chosen to train, the place in the data,
-    the means of the epoch so far, the history, and what callbacks remember: `Unfreeze`, Keras'
-    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (but how many batches its `save_freq` has
-    counted), and any callback with methods `state()` and `set_state(state)`, of what JSON can hold. What
-    follows is as if nothing had ended it; on another number of devices too, to rounding. A run that came to
-    its end is given back as it was; with more `epochs` it goes on, unless a callback had ended it. Logs hold
-    the steps after the last checkpoint twice.
+    With a `checkpoint`, the same call resumes a run that ended early. It restores what `TrainStep.state()`
+    names (weights, optimizer and its learning rate, random numbers), what was chosen to train, the position
+    in the data, the means of the epoch, the history and the state of callbacks: of `Unfreeze`, of Keras'
+    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (but not how many batches its `save_freq` has
+    counted), and of any with methods `state()` and `set_state(state)` (see `StepsCallback`). The numbers are
+    those of a run that never stopped; on another number of devices, up to rounding. A run that is complete is
+    returned as it was; with more `epochs` it continues, unless a callback had ended it. Logs for TensorBoard
+    show the steps after the last checkpoint twice.
 
-    A `Batches` is read from `data.epoch` on and left at the epoch that comes next; where an epoch of the run
-    begins in it depends on nothing but the epoch's number. With a checkpoint, a dataset is begun as often as
-    before; in the middle of it, its iterator is kept, with all that it has shuffled and read ahead, or, where
-    TensorFlow cannot do that (a function of Python's gives the examples), it is read again up to there.
-    (If a shuffle had given all its examples just then, TensorFlow may shuffle later passes in another order.)
+    A `Batches` is read from `data.epoch` on, and left at the epoch that comes next. Where in it an epoch of
+    the run begins depends on the epoch's number alone. A dataset resumes by its saved iterator, with what it
+    has shuffled and read ahead, or, where TensorFlow cannot save that (a Python function makes the examples),
+    by reading up to the position again. (If a shuffle had given all its examples when the iterator was saved,
+    TensorFlow may shuffle later passes in another order.)
 
-    `keras.callbacks.BackupAndRestore` works too, and knows whole epochs of a `Batches` alone. (With Keras'
-    `SwapEMAWeights`, it comes before that in `callbacks`: after it, it would take averages for weights.)
+    `keras.callbacks.BackupAndRestore` works too; it resumes at whole epochs, and only in a `Batches`. (It
+    must come before Keras' `SwapEMAWeights` in `callbacks`, or it saves averages as weights.)
 
-    With an optimizer that averages weights (`use_ema=True`) the model ends with the averages, also where the
-    run was stopped before its last epoch.
-
-    The logs of an epoch are means over its examples: `loss`, each metric, and with validation `val_loss`
-    and so on.
+    With an optimizer that averages weights (`use_ema=True`) the model ends with the averages, even if the run
+    was stopped early. An epoch's logs are means over its examples: `loss`, each metric, and with validation
+    `val_loss` and so on.
 
     Args:
         step: what to do with each batch.
         data: a `Batches` or a `tf.data.Dataset` of `(x, y)` or `(x, y, sample_weight)`.
         epochs: how many.
-        steps_per_epoch: batches in an epoch: the data goes on where the last epoch stopped, and starts
-            again at its end. None: each epoch is one pass over the data.
+        steps_per_epoch: batches in an epoch, which continues where the last one stopped in the data; the data
+            begins anew when it ends. None: each epoch is one pass over the data.
         validation: data to evaluate on, in inference mode, after each epoch.
         callbacks: Keras callbacks of any kind. They find the model, with `model.optimizer`, and may set
             `model.stop_training`.
-        checkpoint: a folder, or a `Checkpoint`, in which the run is kept: after each epoch, after `Ctrl-C` in
-            an epoch (of one process; other workers may be at other steps), and as the `Checkpoint` says. Also
-            one among `callbacks`. None for not.
-        resume: whether a run that the folder holds goes on. False begins a new one; its checkpoints take the
-            places of the older ones as they become more than `Checkpoint(keep=)`.
+        checkpoint: a folder or a `Checkpoint`, which may also be among `callbacks`, to save the run after
+        each
+            epoch, after `Ctrl-C` within an epoch (in a single process: several workers may be at different
+            steps), and as the `Checkpoint` says. None to save nothing.
+        resume: whether to resume a run that the folder holds. False begins a new one, whose checkpoints
+            replace the older ones as there come to be more than `Checkpoint(keep=)`.
 
     Returns:
         A `keras.callbacks.History`: `.history` maps each name to its values by epoch, those before a
         checkpoint included.
 
     Raises:
-        TypeError: `step`, `data`, `checkpoint` or a callback of the wrong type.
+        TypeError: an argument of the wrong type.
         ValueError: `epochs` or `steps_per_epoch` below 1, empty data, endless data without
             `steps_per_epoch`, a checkpoint that is damaged or of something else (see `Checkpoint.restore`).
         OSError: a checkpoint cannot be written; those before it are as they were.
@@ -96,23 +107,13 @@ def train(
         >>> sorted(history.history), len(history.history["loss"])
         (['loss', 'val_loss'], 3)
     """
-    if not isinstance(step, TrainStep):
-        raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1:
-        raise ValueError(f"`epochs` must be a whole number of at least 1, not {epochs!r}.")
-    if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"`callbacks` must be a list or tuple, not {callbacks!r}.")
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(f"`callbacks` holds {callback!r}, which is no `keras.callbacks.Callback`.")
-    kept = _checkpoint_of(checkpoint, callbacks)
-    if not isinstance(resume, bool):
-        raise TypeError(f"`resume` must be True or False, not {resume!r}.")
-    if kept is not None:
-        kept.check_folder()
-        callbacks = [*(callback for callback in callbacks if callback is not kept), kept]
-    feed = EpochReader(data, steps_per_epoch)
-    evaluation = None if validation is None else Validation(step, validation)
+    _check_arguments(step, epochs, callbacks, resume)
+    found = _find_checkpoint(checkpoint, callbacks)
+    if found is not None:
+        CheckpointStore(found.folder, found.keep).make_folder()
+        callbacks = [*(callback for callback in callbacks if callback is not found), found]
+    reader = EpochReader(data, steps_per_epoch)
+    validate = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer):
         hooks = keras.callbacks.CallbackList(
             list(callbacks),
@@ -120,51 +121,127 @@ def train(
             model=step.model,
             verbose=1,  # read by `ProgbarLogger` alone, which is there only if the caller put it there
             epochs=int(epochs),
-            steps=feed.steps,
+            steps=reader.steps,
         )
-        keep_raw_weights(hooks)
-        keeper = None if kept is None else RunCheckpointer(kept, step, feed, hooks)
-        run = EpochLoop(step, feed, evaluation, hooks, keeper)
-        step.model.stop_training = interrupted = False
-        if keeper is not None and resume:
-            keeper.resume(int(epochs))
-        for reader in run.readers:
-            reader.set_train_step(step)
-        # A callback that cannot begin ends the call here: `on_train_end` is for those that have begun.
+        swap_in_last_epoch_too(hooks)
+        checkpointer = RunCheckpointer(found, step, reader, hooks)
+        run = _Run(step, reader, validate, hooks, RunProgress(step, hooks), checkpointer)
+        _begin(run, int(epochs), resume)
         try:
-            hooks.on_train_begin()
+            try:
+                _run_epochs(run, int(epochs))
+            except KeyboardInterrupt:
+                step.model.stop_training = True
+                swap_averages_out(hooks)
+                checkpointer.after_interrupt(run.progress)
         except BaseException:
-            feed.give_back()
+            reader.source.reset()
+            swap_averages_out(hooks)
+            run.progress.close_callbacks()
             raise
-        try:
-            if keeper is not None:
-                keeper.after_train_begin()
-            run.epochs(int(epochs))
-        except KeyboardInterrupt:
-            step.model.stop_training = interrupted = True
-        except BaseException:
-            # As in `fit`, a run that failed has not ended: a backup must stay. Our own close their files.
-            feed.give_back()
-            swap_back(hooks)
-            for reader in run.readers:
-                reader.on_train_end(run.logs)
-            raise
-        swap_back(hooks)
-        try:
-            if interrupted:
-                run.keep()
-        except BaseException:
-            for reader in run.readers:
-                reader.on_train_end(run.logs)
-            raise
+        swap_averages_out(hooks)
         # Before the first update there are no averages.
         if inner_optimizer(step).use_ema and int(step.optimizer.iterations.numpy()) > 0:
             step.optimizer.finalize_variable_values(step.variables)
-        hooks.on_train_end(run.logs)
+        hooks.on_train_end(run.progress.logs)
     return step.model.history
 
 
-def _checkpoint_of(checkpoint: Any, callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoint | None:
+class _Run(NamedTuple):
+    step: TrainStep
+    reader: EpochReader
+    validate: Validation | None
+    hooks: keras.callbacks.CallbackList
+    progress: RunProgress
+    checkpointer: RunCheckpointer
+
+
+# The order of a run. Do not change it: the reasons stand at the lines.
+
+
+def _begin(run: _Run, epochs: int, resume: bool) -> None:
+    """Resumes, and begins the callbacks; if this fails, their `on_train_end` is not called."""
+    try:
+        run.step.model.stop_training = False  # before the callbacks, which may set it
+        if resume:
+            run.checkpointer.before_train_begin(epochs)  # before the callbacks, which may look at the state
+        run.progress.set_train_step()
+        run.hooks.on_train_begin()
+    except BaseException:
+        run.reader.source.reset()
+        raise
+
+
+def _run_epochs(run: _Run, epochs: int) -> None:
+    """Data, step, hooks, validation and checkpoints of all epochs."""
+    step, reader, validate, hooks, progress, checkpointer = run
+    checkpointer.after_train_begin()  # restores what the callbacks have reset
+    each = any(wants_every_step(callback) for callback in hooks.callbacks)
+    for epoch in _epochs_left(run, epochs):
+        progress.start_epoch(epoch)
+        hooks.on_epoch_begin(epoch)
+        step.reset_metrics()  # after the hooks, which may read those of the last epoch
+        checkpointer.after_epoch_begin(progress)  # after both, as it restores what they have reset
+        for records in _calls(run, each):  # reads the data and runs the step
+            progress.add(records)  # before the hook, which gets the means
+            if each:
+                hooks.on_train_batch_end(progress.batch - 1, progress.means.result())
+            if step.model.stop_training:
+                break  # without a checkpoint, as that of the epoch follows
+            checkpointer.after_call(progress)
+        logs = progress.means.result()
+        if validate is not None:  # before the hooks, of which some look at `val_loss`
+            logs |= {f"val_{name}": value for name, value in validate(hooks).items()}
+        progress.end_epoch(logs)
+        hooks.on_epoch_end(epoch, logs)
+        ended = bool(step.model.stop_training)
+        checkpointer.after_epoch(progress, ended, last=ended or epoch + 1 == epochs)  # with the hooks' state
+        if ended:
+            return
+
+
+def _epochs_left(run: _Run, epochs: int) -> range:
+    """The epochs to run; counts the batches before them."""
+    first, resumed = take_initial_epoch(run.step.model), run.checkpointer.resumed
+    if resumed is None:
+        run.progress.start_run(first, run.reader.steps)
+        return range(first, epochs)
+    run.progress.resume_run(resumed["logs"])
+    return range(resumed["epoch"], 0 if resumed["ended"] else epochs)
+
+
+def _calls(run: _Run, each: bool) -> Iterator[Records]:
+    """Runs an epoch's batches, yielding what each call on the device recorded: with `each`, a single step."""
+    step, progress = run.step, run.progress
+    begin = (lambda: run.hooks.on_train_batch_begin(progress.batch)) if each else None
+    steps_per_call = StepsPerCall(1) if each else step.steps_per_call
+    try:
+        yield from run.reader.epoch(
+            progress.epoch, step, steps_per_call, begin, progress.steps_allowed, progress.batch
+        )
+    except (NonFiniteError, KeyboardInterrupt):
+        progress.add(run.reader.unfinished)  # the steps of the call that were made
+        raise
+
+
+def _check_arguments(
+    step: TrainStep, epochs: int, callbacks: Sequence[keras.callbacks.Callback], resume: bool
+) -> None:
+    if not isinstance(step, TrainStep):
+        raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
+    whole_number("epochs", epochs, at_least=1)
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"`callbacks` must be a list or tuple, not {callbacks!r}.")
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(f"`callbacks` holds {callback!r}, which is no `keras.callbacks.Callback`.")
+    if not isinstance(resume, bool):
+        raise TypeError(f"`resume` must be True or False, not {resume!r}.")
+
+
+def _find_checkpoint(
+    checkpoint: str | os.PathLike[str] | Checkpoint | None, callbacks: Sequence[keras.callbacks.Callback]
+) -> Checkpoint | None:
     """The one `Checkpoint` of a call, whichever way it was given."""
     found = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
     if checkpoint is not None and checkpoint not in found:
@@ -173,7 +250,7 @@ def _checkpoint_of(checkpoint: Any, callbacks: Sequence[keras.callbacks.Callback
         found.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
     if len(found) > 1:
         raise ValueError(
-            "There are several checkpoints in `checkpoint` and `callbacks`, and a run goes on from one: pass "
+            "There are several checkpoints in `checkpoint` and `callbacks`, and a run resumes from one: pass "
             "one `loops.Checkpoint`."
         )
     return found[0] if found else None

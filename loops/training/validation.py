@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
+import tensorflow as tf
 
 from ..callbacks.keras_bridge import wants_every_test_step
+from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..distribute.scope import scope_of
 from ..loss.records import RunningMeans
@@ -18,14 +18,14 @@ from .epoch_reader import EpochReader
 class Validation:
     """The training step's loss and metrics over other data, in inference mode.
 
-    Metrics that keep a state are shared with training, which cannot copy them (a metric's configuration
-    need not say all that it was made with): their training state is put back afterwards.
+    Metrics with a state are the training step's own, since a metric cannot always be copied (its config need
+    not hold all that it was made with). The state that training had is restored afterwards.
     """
 
-    def __init__(self, step: TrainStep, data: Any) -> None:
+    def __init__(self, step: TrainStep, data: Batches | tf.data.Dataset) -> None:
         with scope_of(step.strategy):
             self._step = EvalStep(step.model, step.loss, step.metrics)
-        self._feed = EpochReader(data, name="validation", steps_name=None, evaluates=True)
+        self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
 
     def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
         metrics = [metric for metric in self._step.metrics if isinstance(metric, keras.Metric)]
@@ -42,8 +42,8 @@ class Validation:
         each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
         begin = (lambda: hooks.on_test_batch_begin(batch)) if each else None
         hooks.on_test_begin()
-        pace = StepsPerCall(1) if each else self._step.steps_per_call
-        for records in self._feed.epoch(0, self._step, pace, begin):
+        steps_per_call = StepsPerCall(1) if each else self._step.steps_per_call
+        for records in self._reader.epoch(0, self._step, steps_per_call, begin):
             means.add(records)
             batch += len(records)
             if each:

@@ -189,7 +189,8 @@ def test_a_file_system_that_is_not_there():
 
 @pytest.mark.parametrize("every", [0, -1, True, 1.5])
 def test_bad_every_steps(tmp_path, every):
-    with pytest.raises(ValueError, match=f"`every_steps` must be a whole number .* not {every}"):
+    error = ValueError if type(every) is int else TypeError
+    with pytest.raises(error, match=f"`every_steps` must be .*at least 1, got {every!r}"):
         loops.TensorBoard(tmp_path, every_steps=every)
 
 

@@ -19,7 +19,7 @@ from gradloop import loops, optim
         (dict(stages={0: []}), ValueError, "nothing at time 0"),
         (dict(stages={0: 3}), TypeError, "3"),
         (dict(by="epochs"), ValueError, "`by` must be one of 'epoch', 'step', 'plateau', not 'epochs'"),
-        (dict(every=0), ValueError, "`every` must be a whole number of at least 1, not 0"),
+        (dict(every=0), ValueError, "`every` must be at least 1, got 0"),
         (dict(by="plateau", patience=0), ValueError, "`patience`"),
         (dict(by="plateau", mode="up"), ValueError, "`mode` must be 'min', 'max' or None, not 'up'"),
         (dict(by="plateau", monitor="val_x"), ValueError, "'val_x' does not tell which way is better"),

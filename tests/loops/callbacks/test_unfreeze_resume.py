@@ -200,7 +200,7 @@ def test_the_state_of_something_else(change):
     for wrong in ({**state, **change}, None, {}):
         with pytest.raises(ValueError, match="`state` is not that of an `Unfreeze` with by='plateau'"):
             unfreeze.set_state(wrong)
-    with pytest.raises(ValueError, match="`state` of a plateau must be what `state\\(\\)` gave"):
+    with pytest.raises(ValueError, match="`state` of a plateau must be what `state\\(\\)` returned"):
         unfreeze.set_state({**state, "plateau": {"count": 1}})
     assert unfreeze.state() == loops.Unfreeze(by="plateau").state()
     unfreeze.set_state(state)

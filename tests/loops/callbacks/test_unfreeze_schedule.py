@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
+from gradloop.loops.callbacks.steps_callback import batches_trained
 from gradloop.loops.callbacks.unfreeze_schedule import (
     check_base,
     check_end,
-    count_of,
-    is_state,
-    resolved,
+    is_unfreeze_state,
+    resolve_stages,
     top_down,
 )
 from gradloop.loops.step.trainable import names_of
@@ -28,7 +28,7 @@ def _step(layers=3, optimizer=None, **options):
 def _layers(step, stages):
     """The numbers of the layers that each stage adds, by its time."""
     found = {}
-    for when, _, variables in resolved(step, stages):
+    for when, _, variables in resolve_stages(step, stages):
         names = names_of(step, variables)
         assert len(set(names)) == len(names) == len(variables)
         found[when] = sorted({int(name.split("/")[0].removeprefix("layer")) for name in names})
@@ -70,7 +70,7 @@ def test_an_optimizer_without_state_for_a_stage(scaled):
     step = loops.TrainStep(step.model, "mse", optimizer)
     assert _layers(step, {0: "layer2", 3: "layer1"}) == {0: [2], 3: [1]}
     with pytest.raises(ValueError, match="everything from time 4 on.*without layer0/kernel, layer0/bias,"):
-        resolved(step, {0: "layer2", 4: all})
+        resolve_stages(step, {0: "layer2", 4: all})
 
 
 @pytest.mark.parametrize("built", [False, True])
@@ -107,18 +107,18 @@ def test_a_stage_after_the_end():
 def test_counts_as_training_does(accumulate):
     x, y = np.ones((6, 2), "float32"), np.ones((6, 2), "float32")
     step = _step(accumulate=accumulate)
-    assert count_of(step) == 0
+    assert batches_trained(step) == 0
     for _ in range(3):
         step(x, y)
-    assert count_of(step) == 3
+    assert batches_trained(step) == 3
     other = loops.TrainStep(step.model, "mse", step.optimizer, accumulate=accumulate)
-    assert count_of(other) == 3 // accumulate * accumulate
+    assert batches_trained(other) == 3 // accumulate * accumulate
 
     class Count(loops.StepsCallback):
         def on_epoch_begin(self, epoch, logs=None):
             self.seen = int(self.train_step.batches_done.numpy())
 
-    expected, count = count_of(other), Count()
+    expected, count = batches_trained(other), Count()
     loops.train(other, loops.Batches(x, y, 3), epochs=1, callbacks=[count])
     assert count.seen == expected
 
@@ -127,9 +127,9 @@ STATE = {"base": ["head/bias"], "span": [3, 2], "plateau": None}
 
 
 def test_what_can_be_a_state():
-    assert is_state(STATE, True, False)
-    assert is_state({**STATE, "base": None, "span": None}, True, False)
-    assert is_state({**STATE, "base": [], "span": None, "plateau": {}}, False, True)
+    assert is_unfreeze_state(STATE, True, False)
+    assert is_unfreeze_state({**STATE, "base": None, "span": None}, True, False)
+    assert is_unfreeze_state({**STATE, "base": [], "span": None, "plateau": {}}, False, True)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_can_be_a_state():
     ],
 )
 def test_what_cannot_be_a_state(change):
-    assert not is_state({**STATE, **change}, True, False)
-    assert not is_state(STATE, False, False)
-    assert not is_state({**STATE, "span": None}, False, True)
-    assert not is_state({"base": None, "plateau": None}, True, False)
+    assert not is_unfreeze_state({**STATE, **change}, True, False)
+    assert not is_unfreeze_state(STATE, False, False)
+    assert not is_unfreeze_state({**STATE, "span": None}, False, True)
+    assert not is_unfreeze_state({"base": None, "plateau": None}, True, False)

@@ -14,10 +14,10 @@ def over(callbacks, others, path):
     states, arrays = CallbackStates(callbacks).gather()
     write_state(str(path), arrays, {"run": {"callbacks": states}})
     file = TensorFile(str(path))
-    CallbackStates(others).before_begin(file)
+    CallbackStates(others).before_train_begin(file)
     for callback in others:
         callback.on_train_begin()
-    CallbackStates(others).after_begin(file)
+    CallbackStates(others).after_train_begin(file)
 
 
 class Counts(keras.callbacks.Callback):

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
-from gradloop.loops.checkpoint import checkpoint as checkpoint_module
 from gradloop.loops.checkpoint.tensor_file import TensorFile
+from gradloop.loops.checkpoint.workers import same_on_all
 
 
 def model(units=2):
@@ -62,17 +62,17 @@ def kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"every_epochs": 0}, "`every_epochs` must be a whole number of at least 1, not 0"),
-        ({"every_steps": 1.5}, "`every_steps` must be a whole number of at least 1, not 1.5"),
-        ({"keep": True}, "`keep` must be a whole number of at least 1, not True"),
-        ({"every_minutes": 0}, "`every_minutes` must be a number above 0, not 0"),
-        ({"every_minutes": "2"}, "`every_minutes` must be a number above 0, not '2'"),
+        ({"every_epochs": 0}, ValueError, "`every_epochs` must be at least 1, got 0"),
+        ({"every_steps": 1.5}, TypeError, "`every_steps` must be a whole number of at least 1, got 1.5"),
+        ({"keep": True}, TypeError, "`keep` must be a whole number of at least 1, got True"),
+        ({"every_minutes": 0}, ValueError, "`every_minutes` must be a finite number above 0, got 0"),
+        ({"every_minutes": "2"}, TypeError, "`every_minutes` must be a number above 0, got '2'"),
     ],
 )
-def test_bad_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_options_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
         loops.Checkpoint("folder", **options)
 
 
@@ -190,7 +190,7 @@ def test_data_of_another_kind_or_order_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`data` cannot be taken up where .* Make the dataset as it was"):
         checkpoint.restore(trained, tf.data.Dataset.from_tensor_slices((X, X)).batch(2))
     checkpoint.save(trained)
-    with pytest.raises(ValueError, match="`data` has no place in the checkpoint .* restore it without"):
+    with pytest.raises(ValueError, match="`data` has no position in the checkpoint .* restore it without"):
         checkpoint.restore(trained, data())
 
 
@@ -284,7 +284,7 @@ def test_checkpoints_by_the_clock(tmp_path, monkeypatch):
         def on_train_steps_end(self, first, values):
             Clock.now += 25.0
 
-    monkeypatch.setattr("gradloop.loops.checkpoint.checkpoint.time.monotonic", lambda: Clock.now)
+    monkeypatch.setattr("gradloop.loops.training.resume.time.monotonic", lambda: Clock.now)
     checkpoint = loops.Checkpoint(tmp_path, every_epochs=9, every_minutes=1.0, keep=9)
     loops.train(step(), data(batch_size=2), epochs=1, callbacks=[Clock()], checkpoint=checkpoint)
     assert places_in(tmp_path) == [(0, 3), (0, 6), (1, 0)]
@@ -361,7 +361,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training_and_harms_none(kept, 
     def full(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("gradloop.loops.checkpoint.checkpoint.write_state", full)
+    monkeypatch.setattr("gradloop.loops.checkpoint.store.write_state", full)
     with pytest.raises(OSError, match="No space left"):
         loops.train(step(), data(), epochs=3, checkpoint=kept)
     assert sorted(os.listdir(kept)) == ["checkpoint-1", "checkpoint-2"], "nothing half-written stays"
@@ -422,7 +422,7 @@ def test_workers_agree_on_what_they_see(numbers):
         mean = sum(n % 4096 for n in numbers) / len(numbers)
         distances = [abs(n % 4096 - mean) for n in numbers]
         means = iter([mean, sum(distances) / len(distances)])
-        return checkpoint_module._all_see(own, lambda number: next(means))
+        return same_on_all(own, lambda number: next(means))
 
     assert {answer(own) for own in numbers} == {len(set(numbers)) == 1}
 
@@ -430,5 +430,5 @@ def test_workers_agree_on_what_they_see(numbers):
 def test_fit_has_no_state_to_keep(tmp_path):
     plain = model()
     plain.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="`Checkpoint` keeps the state of a `loops.TrainStep`, and has none"):
+    with pytest.raises(ValueError, match="`Checkpoint` saves the state of a `loops.TrainStep`, and has none"):
         plain.fit(X, np.zeros((12, 2)), verbose=0, callbacks=[loops.Checkpoint(tmp_path)])

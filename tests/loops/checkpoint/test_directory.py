@@ -35,7 +35,7 @@ def test_the_newest_are_kept_and_what_was_half_written_before_them_goes(tmp_path
     folder.make_next()
     (tmp_path / "checkpoint-x").mkdir()
     assert folder.newest() == 4
-    folder.keep(2)
+    folder.remove_all_but(2)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-x"]
     assert folder.make_next() == str(tmp_path / "checkpoint-6")
 
@@ -43,7 +43,7 @@ def test_the_newest_are_kept_and_what_was_half_written_before_them_goes(tmp_path
 def test_one_that_fails_leaves_nothing_and_its_error(tmp_path):
     folder = CheckpointFolder(str(tmp_path))
     place = folder.make_next()
-    with pytest.raises(KeyboardInterrupt), folder.filling(place):
+    with pytest.raises(KeyboardInterrupt), folder.removed_on_error(place):
         write_state(f"{place}/iterator", {}, {})
         raise KeyboardInterrupt
     assert not os.listdir(tmp_path)

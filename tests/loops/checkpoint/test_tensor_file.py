@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.checkpoint.tensor_file import TensorFile, holds_state, write_state
+from gradloop.loops.checkpoint.tensor_file import TensorFile, is_written, write_state
 
 VALUES = {
     "head/kernel": np.arange(6, dtype="float32").reshape(2, 3),
@@ -39,7 +39,7 @@ def test_values_and_note_come_back(path):
     for name, value in VALUES.items():
         np.testing.assert_array_equal(found[name].numpy(), value)
     assert file.note == {"format": 1, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
-    assert holds_state(path) and not holds_state(path + "x")
+    assert is_written(path) and not is_written(path + "x")
 
 
 def test_tensorflow_reads_it_by_the_same_names(path):
@@ -111,4 +111,4 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         write_state(str(tmp_path / "file" / "state"), VALUES, {})
     with pytest.raises(TypeError, match="has no place in a checkpoint's note"):
         write_state(str(tmp_path / "state"), VALUES, {"callback": {1, 2}})
-    assert not holds_state(str(tmp_path / "state"))
+    assert not is_written(str(tmp_path / "state"))

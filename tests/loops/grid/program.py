@@ -21,7 +21,8 @@ if __name__ == "__main__" and sys.argv[1] != "workers":
 # This file is run by its path, and its neighbours are modules of `tests`.
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.loops.grid import cells, kept_cells, update_cells  # noqa: E402, F401  # each adds its own to CELLS
+# Each adds its own to CELLS.
+from tests.loops.grid import cells, resume_cells, update_cells  # noqa: E402, F401
 from tests.loops.grid.harness import CELLS, SHARED, mirrored  # noqa: E402
 
 

@@ -100,7 +100,7 @@ def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights,
     class Sender(Reader):
         def on_train_steps_end(self, first, values):
             super().on_train_steps_end(first, values)
-            if len(values["loss"]) > 1000 and not sent:
+            if len(values["loss"]) > 100 and not sent:
                 sent.append(threading.Timer(0.02, signal.raise_signal, [signal.SIGINT]))
                 sent[0].start()
 

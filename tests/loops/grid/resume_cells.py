@@ -1,4 +1,4 @@
-"""The cells of the grid that take a run up from a checkpoint, on another number of devices."""
+"""The cells of the grid that resume a run from a checkpoint, on another number of devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradloop import loops
 from .harness import DIGITS, K, X, Y, cell, dense, same
 
 
-class Cut(loops.StepsCallback):
+class StopAfter7(loops.StepsCallback):
     def steps_allowed(self, done):
         return 7 - done if done < 7 else None
 
@@ -22,7 +22,7 @@ class Cut(loops.StepsCallback):
             raise InterruptedError
 
 
-def kept(strategy, folder, *callbacks):
+def run_with_checkpoints(strategy, folder, *callbacks):
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else tf.name_scope(""):
         top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
@@ -37,14 +37,14 @@ def kept(strategy, folder, *callbacks):
 @cell
 def a_run_that_was_cut(strategy):
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
-        return  # workers have a folder of their own here; see `test_workers.py`
+        return  # here each worker has a folder of its own; see `test_workers.py`
     with tempfile.TemporaryDirectory() as folder:
-        straight = kept(None, f"{folder}/straight")
+        straight = run_with_checkpoints(None, f"{folder}/straight")
         turns = {"same": (strategy, strategy), "fewer": (strategy, None), "more": (None, strategy)}
         for name, (first, then) in turns.items():
             try:
-                kept(first, f"{folder}/{name}", Cut())
+                run_with_checkpoints(first, f"{folder}/{name}", StopAfter7())
             except InterruptedError:
-                same(straight, kept(then, f"{folder}/{name}"), least=0.1)
+                same(straight, run_with_checkpoints(then, f"{folder}/{name}"), least=0.1)
             else:
                 raise AssertionError("not cut")

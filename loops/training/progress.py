@@ -1,0 +1,95 @@
+"""How far a run is, and the callbacks that read every step's values."""
+
+from __future__ import annotations
+
+import keras
+
+from ..callbacks.steps_callback import StepsCallback, batches_trained
+from ..loss.records import Records, RunningMeans
+from ..step.train_step import TrainStep
+
+
+class RunProgress:
+    """Counts a run's batches, averages what they recorded, and tells each `StepsCallback`.
+
+    Args:
+        step: runs the batches.
+        hooks: the run's callbacks.
+
+    Attributes:
+        done: batches in all of the step's training, as far as callbacks have been told.
+        epoch: the one that is running, from 0.
+        batch: how many of its batches have run.
+        means: of these batches.
+        logs: of the last epoch that ended.
+        in_epoch: whether the run is between the hooks at an epoch's beginning and those at its end.
+    """
+
+    def __init__(self, step: TrainStep, hooks: keras.callbacks.CallbackList) -> None:
+        self._step = step
+        self._callbacks = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
+        self.done = self.epoch = self.batch = 0
+        self.means = RunningMeans(step.loss_and_metrics.metrics)
+        self.logs: dict[str, float] = {}
+        self.in_epoch = False
+
+    def set_train_step(self) -> None:
+        """Tells each `StepsCallback` which step trains."""
+        for callback in self._callbacks:
+            callback.set_train_step(self._step)
+
+    def start_run(self, first_epoch: int, steps: int | None) -> None:
+        """Counts the batches before this run's; called when the callbacks have begun.
+
+        Args:
+            first_epoch: with which it begins: not 0 if `BackupAndRestore` resumes it.
+            steps: batches in an epoch, if known.
+        """
+        self.done = batches_trained(self._step, first_epoch, steps)
+        if self.done != int(self._step.batches_done.numpy()):
+            self._step.batches_done.assign(self.done)
+
+    def resume_run(self, logs: dict[str, float]) -> None:
+        """Takes over the counts of a run that a checkpoint restored, and its last epoch's logs."""
+        self.done, self.logs = int(self._step.batches_done.numpy()), logs
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch, self.batch, self.means = epoch, 0, RunningMeans(self._step.loss_and_metrics.metrics)
+
+    def start_batches(self, batch: int) -> None:
+        """The hooks of the epoch's beginning have run, and its batches follow from this one on."""
+        self.batch, self.in_epoch = batch, True
+        if batch:
+            for callback in self._callbacks:
+                callback.on_epoch_resumed(batch)
+
+    def add(self, records: Records | None) -> None:
+        """Counts what a call recorded, and tells the callbacks."""
+        if records is None or not len(records):
+            return
+        self.means.add(records)
+        self.batch += len(records)
+        first, values = self.done + 1, records.values()
+        self.done += len(records)
+        for callback in self._callbacks:
+            callback.on_train_steps_end(first, values)
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        self.logs, self.in_epoch = logs, False
+
+    def steps_allowed(self) -> int | None:
+        """How many steps the next call may run at most; None for any number."""
+        limits = [callback.steps_allowed(self.done) for callback in self._callbacks]
+        return min((max(limit, 1) for limit in limits if limit is not None), default=None)
+
+    def unreported(self) -> int:
+        """How many batches ran in a call of which nothing was recorded, as it was interrupted."""
+        return int(self._step.batches_done.numpy()) - self.done
+
+    def close_callbacks(self) -> None:
+        """Ends each `StepsCallback` of a run that failed, so that it closes its files.
+
+        Keras' own are not told, as `fit` does not tell them: `BackupAndRestore` would delete its backup.
+        """
+        for callback in self._callbacks:
+            callback.on_train_end(self.logs)

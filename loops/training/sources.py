@@ -1,0 +1,165 @@
+"""Where epochs come from: a `Batches` or a `tf.data.Dataset`, read pass after pass."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from ..data.batches import Batches
+from ..data.position import check_same_data, position_of, read_iterator
+
+
+class DatasetSource:
+    """A `tf.data.Dataset`, of which an epoch is one pass, a part or several.
+
+    It resumes by its saved iterator or, where TensorFlow cannot save that, by reading up to the position
+    again. First it begins the passes before, as the seeds of its shuffles depend on how many there were. (The
+    saved iterator of a shuffle that has output all its examples lacks this: later passes may be in another
+    order.)
+
+    Args:
+        data: the dataset.
+        steps: batches in an epoch where that is not one pass; None where it is.
+        length: of a pass; None if unknown.
+        name: what the user calls `data`, for errors.
+
+    Attributes:
+        iterator: what is being read.
+    """
+
+    iterator: Any = None
+
+    def __init__(self, data: tf.data.Dataset, steps: int | None, length: int | None, name: str) -> None:
+        self._data = data
+        self._rolls_over = steps is not None
+        self._steps = steps or length
+        self._name = name
+        self._passes = self._ran = 0  # how many were begun, and how many batches of this one have run
+        self._read_ahead = False
+
+    @property
+    def at_start(self) -> bool:
+        """Whether nothing of this pass has run: if it has no batch either, there is no data."""
+        return self._ran == 0
+
+    def start_epoch(self, number: int, done: int) -> None:
+        """Goes to batch `done` of an epoch, unless `resume` or the epoch before has gone there."""
+        if self.iterator is None or not (self._rolls_over or done):
+            self.next_pass()
+
+    def next_pass(self) -> None:
+        """Begins the data anew."""
+        self._passes, self._ran = self._passes + 1, 0
+        self.iterator = iter(self._data)
+
+    def next_batch(self) -> tf.experimental.Optional:
+        """Reads a batch for a step that is yet to run."""
+        self._read_ahead = True
+        return self.iterator.get_next_as_optional()
+
+    def count(self, batches: int) -> None:
+        """Is told how many batches have run."""
+        self._ran += batches
+        self._read_ahead = False
+
+    def position(self, unreported: int = 0) -> dict[str, Any]:
+        """Where the next batch is, as JSON can hold it; `unreported` more have run than were counted."""
+        own = {"first": 0, "passes": self._passes, "read": self._ran + unreported}
+        return {**position_of(self.iterator), **own}
+
+    def iterator_to_save(self, done: int) -> tf.data.Iterator | None:
+        """The iterator, if a checkpoint after `done` batches of an epoch needs it beside `position`."""
+        # One that is a batch ahead is of no use.
+        return self.iterator if self._in_a_pass(done) and not self._read_ahead else None
+
+    def resume(self, position: dict[str, Any], done: int, path: str, iterator_path: str | None) -> None:
+        """Goes to what `position` returned; the next epoch continues at its batch `done`.
+
+        Args:
+            position, done: from the checkpoint.
+            path: of the checkpoint, for errors.
+            iterator_path: where `iterator_to_save` was saved; None if it was not.
+
+        Raises:
+            ValueError: the data is not the same.
+        """
+        check_same_data(position, self._data, path)
+        passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)
+        iterator_path = iterator_path if in_a_pass else None
+        # To read an iterator's file, TensorFlow begins the dataset once more by itself.
+        for _ in range(max(passes - (iterator_path is not None), 1)):
+            self.next_pass()
+        if iterator_path is not None:
+            read_iterator(iterator_path, self.iterator)
+        elif in_a_pass:
+            if sum(1 for _ in itertools.islice(self.iterator, ran)) < ran:
+                raise ValueError(
+                    f"`{self._name}` ends before the {ran} batches that the run of the checkpoint {path!r} "
+                    "had read of it: pass the same data, or name another folder."
+                )
+        self._passes, self._ran = passes, ran
+
+    def _in_a_pass(self, done: int) -> bool:
+        """Whether a pass goes on after so many batches of an epoch."""
+        return self._rolls_over or done not in (0, self._steps)
+
+    def reset(self) -> None:
+        """Has whoever reads the data next begin where this began."""
+
+
+class BatchesSource:
+    """A `Batches`, with the methods of `DatasetSource`.
+
+    Where an epoch begins depends on its number alone, and not on what else was read, or by whom.
+
+    Args:
+        data: read from its `epoch` on, which is left at the first pass that was not begun.
+        steps: batches in an epoch.
+        evaluates: read the order of the first epoch again and again, and leave `data.epoch` as it is.
+    """
+
+    at_start = False  # a `Batches` is never empty
+
+    def __init__(self, data: Batches, steps: int, evaluates: bool) -> None:
+        self._data = data
+        self._steps = steps
+        self._evaluates = evaluates
+        self._found = self._first = data.epoch  # in a run that resumes, the first may be another
+        self.iterator = data.iterator()
+
+    def start_epoch(self, number: int, done: int) -> None:
+        batch = 0 if self._evaluates else self._first * len(self._data) + number * self._steps + done
+        epoch, position = divmod(batch, len(self._data))
+        if done and not position:
+            epoch, position = epoch - 1, len(self._data)  # the end of the pass that was being read
+        self._read(epoch, position)
+
+    def next_pass(self) -> None:
+        self._read(0 if self._evaluates else self.iterator.epoch + 1, 0)
+
+    def _read(self, epoch: int, position: int) -> None:
+        self.iterator = self._data.iterator(epoch, position)
+        if not self._evaluates:
+            self._data.epoch = epoch + 1  # for whoever reads the data next
+
+    def count(self, batches: int) -> None:
+        pass  # the iterator counts
+
+    def position(self, unreported: int = 0) -> dict[str, Any]:
+        return {**position_of(self.iterator), "first": self._first}
+
+    def iterator_to_save(self, done: int) -> None:
+        return None
+
+    def resume(self, position: dict[str, Any], done: int, path: str, iterator_path: str | None) -> None:
+        check_same_data(position, self._data, path)
+        self._first = position["first"]
+        self._data.epoch = position["epoch"] + 1
+
+    def reset(self) -> None:
+        self._data.epoch = self._found
+
+
+Source: TypeAlias = DatasetSource | BatchesSource
