@@ -2,9 +2,10 @@
 
 import keras
 import numpy as np
+import pytest
 
 from gradloop import models
-from gradloop.models.graph.keras_graph import calls
+from gradloop.models.graph.keras_graph import calls, functional, has_mask
 
 L = keras.layers
 
@@ -29,3 +30,16 @@ def test_operations_and_shared_layers_are_calls():
     assert [call.operation.name for call in graph[1:3]] == ["shared", "shared"]
     assert not isinstance(graph[3].operation, L.Layer)
     np.testing.assert_array_equal(graph[3].operation(np.array([[1.0, 2.0, 3.0]])), [[3.0, 2.0, 1.0]])
+
+
+def test_a_sequential_model_has_a_graph_once_its_input_is_known():
+    model = keras.Sequential([L.Dense(2)])
+    with pytest.raises(ValueError, match="does not know the shape of its input yet"):
+        functional(model)
+    model.build((None, 3))
+    assert functional(model).output.shape == (None, 2)
+
+
+def test_masks_are_seen():
+    words = keras.Input((5,), dtype="int32")
+    assert has_mask(L.Embedding(7, 3, mask_zero=True)(words)) and not has_mask(L.Embedding(7, 3)(words))
