@@ -89,12 +89,12 @@ class CompiledStep:
             if tf.executing_eagerly():  # in a trace nothing has run yet
                 self.state.restore()
             raise
-        bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.asks_for_hopeless else []
+        bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
         record, gradients, bad = self._summed(record, gradients, bad)
         value, count, *metrics = record
         # A model may fill gaps itself, and overflow as any other: its loss is finite.
-        hopeless = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
-        taken = self.update.apply(gradients, value, hopeless)
+        not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
+        taken = self.update.apply(gradients, value, not_overflow)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A step that was skipped counts for no examples, so it is in no mean.
@@ -108,9 +108,9 @@ class CompiledStep:
     ) -> tuple[Scalars, list[Any], list[tf.Tensor]]:
         """Sums what replicas have over them; averages moving statistics."""
         if replica_count() == 1:
-            return record, self.update.summed(gradients, [])[0], bad
+            return record, self.update.all_reduce(gradients, [])[0], bad
         own, width = self.state.statistics(), len(record)
-        gradients, (numbers, *totals) = self.update.summed(gradients, [tf.stack([*record, *bad]), *own])
+        gradients, (numbers, *totals) = self.update.all_reduce(gradients, [tf.stack([*record, *bad]), *own])
         self.state.set_statistics(total / replica_count() for total in totals)
         numbers = tf.unstack(numbers)
         return numbers[:width], gradients, numbers[width:]

@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 import keras
 
 from ...optim import named_variables
+from ...optim.common.optimizers import inner_optimizer
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import has_automatic_variable_name
+from ...optim.updates.slots import slots_of
 from ..support.keras_private import built_variables
 
 Pairs: TypeAlias = list[tuple[str, Any]]
@@ -64,7 +66,7 @@ def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, s
             Keras has no place for.
         names: the names of the model's variables by `id`; its slots are named after them.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = inner_optimizer(optimizer)
     # Keras gives Nadam's `_u_product` no name, and within a loss scale no place in `variables` either.
     own = {
         attribute.lstrip("_"): value
@@ -81,22 +83,10 @@ def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, s
     return [(f"optimizer/{known.get(id(variable), variable.name)}", variable) for variable in variables]
 
 
-def _slot_names(variables: Sequence[Any], trained: Sequence[Any], names: Mapping[int, str]) -> dict[int, str]:
+def _slot_names(
+    variables: Sequence[keras.Variable], trained: Sequence[keras.Variable], names: Mapping[int, str]
+) -> dict[int, str]:
     """Names such as `head/kernel/momentum` by `id`, where Keras says `sequential_3_head_kernel_momentum`."""
-    prefixes: dict[str, list[str]] = {}
-    for variable in trained:
-        if id(variable) in names:
-            prefixes.setdefault(variable.path.replace("/", "_") + "_", []).append(names[id(variable)])
-    longest_first = sorted(prefixes, key=len, reverse=True)
-    found: dict[int, str] = {}
-    met: dict[str, int] = {}
-    for variable in variables:
-        prefix = next((p for p in longest_first if variable.name.startswith(p)), None)
-        if prefix is not None:
-            # Variables of the same path have slots of the same name, in the same order.
-            place = met.get(variable.name, 0)
-            met[variable.name] = place + 1
-            owners = prefixes[prefix]
-            slot = variable.name.removeprefix(prefix)
-            found[id(variable)] = f"{owners[place % len(owners)]}/{slot}"
-    return found
+    owners = [names.get(id(variable)) for variable in trained]
+    slots = slots_of(variables, trained).items()
+    return {key: f"{owners[slot.owner]}/{slot.name}" for key, slot in slots if owners[slot.owner]}

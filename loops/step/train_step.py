@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim import GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import did_you_mean
+from ...optim.common.optimizers import inner_optimizer
 from ...optim.filters.selection import variables_or_filters
 from ...optim.naming.stable_names import tree_of
 from ..data.batches import BatchIterator
@@ -18,7 +19,7 @@ from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
 from ..update.checks import check_update_options
 from ..update.nonfinite import NonFiniteError, nonfinite_inputs
-from ..update.update import Update
+from ..update.update import StepUpdate
 from .base_step import BaseStep
 from .compiled_step import CompiledStep
 from .named_state import optimizer_state, unique
@@ -117,7 +118,7 @@ class TrainStep(BaseStep):
     @property
     def variables(self) -> list[Any]:
         """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        inner = inner_optimizer(self.optimizer)
         if not isinstance(inner, GroupedOptimizer):
             return self.chosen
         if not inner.built:  # it comes from a file, and knows its plan by names
@@ -194,11 +195,8 @@ class TrainStep(BaseStep):
             if not self.optimizer.built:
                 self.optimizer.build(self.model.trainable_variables)
             names = self._names()
-            update = Update(
-                self.optimizer,
-                {names[id(v)]: v for v in variables},
-                traced_again=True,
-                **self._update_options,
+            update = StepUpdate(
+                self.optimizer, {names[id(v)]: v for v in variables}, **self._update_options
             )
             self._selections[key] = CompiledStep(
                 self.model, self.loss_and_metrics, update, self._uses_jit(), self.batches_done, self.strategy

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from ...optim import GroupedOptimizer, Plan, named_variables
+from ...optim.common import optimizers
 from .train_step import TrainStep
 
 
@@ -28,4 +29,4 @@ def plan_of(step: TrainStep) -> Plan | None:
 
 def inner_optimizer(step: TrainStep) -> keras.optimizers.Optimizer:
     """The step's optimizer, that within a loss scale if there is one."""
-    return getattr(step.optimizer, "inner_optimizer", step.optimizer)
+    return optimizers.inner_optimizer(step.optimizer)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import keras
 import tensorflow as tf
 
 from ...optim import GroupedOptimizer
+from ...optim.common.optimizers import inner_optimizer
+from ...optim.common.types import Gradient, Scalar
+from ...optim.gradients.accumulator import GradientAccumulator
+from ...optim.gradients.clipping import clip_by_global_norm
+from ...optim.gradients.pipeline import Consumer, GradientPipeline
 from ...optim.gradients.replicas import apply_sums, once, sum_over_replicas, when
-from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from .checks import check_gradients, check_known, check_update_options
@@ -27,8 +31,8 @@ class Update:
     3. check that every gradient is finite: on all replicas or on none, since it is the sum. One of more than
        256 elements that add up to more than the largest float counts as infinite;
     4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
-    5. clip by the global norm over all the trained variables together, and as the optimizer itself is set
-       to, which on one device is the optimizer's own affair;
+    5. clip by the global norm over all the trained variables together, then as the optimizer itself is set
+       to (`clipnorm` and the like);
     6. apply once. `optimizer.iterations` counts updates, so schedules do too.
 
     An optimizer that is not built yet is built here, over `variables`. To train other variables with it
@@ -44,8 +48,6 @@ class Update:
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
             whichever is chosen, and "raise" raises where the scale cannot be the cause: once it has fallen
             below 1 and, in a `TrainStep`, where the batch holds NaN and so does the loss.
-        traced_again: whether the caller traces its function again whenever a group of a `GroupedOptimizer`
-            is frozen or unfrozen, as `TrainStep` does; see `GroupedOptimizer.apply`.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer.
@@ -66,6 +68,9 @@ class Update:
     the global norm); Micikevicius et al. 2018, "Mixed precision training" (loss scaling).
     """
 
+    # Whether the caller traces its function again when a group of a `GroupedOptimizer` is (un)frozen.
+    _retraces = False
+
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -74,7 +79,6 @@ class Update:
         clip_norm: float | None = None,
         accumulate: int = 1,
         on_nonfinite: str = "raise",
-        traced_again: bool = False,
     ) -> None:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
@@ -94,25 +98,22 @@ class Update:
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.on_nonfinite = on_nonfinite
-        self._scale, self._inner = None, optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            self._scale, self._inner = LossScale(optimizer), optimizer.inner_optimizer
+        self._inner = inner_optimizer(optimizer)
+        self._scale = None if self._inner is optimizer else LossScale(optimizer)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)
         if not optimizer.built:
             with scope_of(strategy):
                 optimizer.build(self.variables)
         check_known(self._inner, self.variables, self.names)
-        self._traced_again = traced_again
         check_on_replicas(self._inner, strategy)
-        self._stock = PlainOptimizerUpdate.find(self._inner, self.variables)
-        self._sums: list[tf.Variable] = []
+        self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
+        self._accumulator: GradientAccumulator | None = None
         if accumulate > 1:
             with scope_of(strategy):
-                self._sums = [
-                    tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables
-                ]
-                self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+                sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
+                calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self._accumulator = GradientAccumulator(accumulate, sums, calls)
 
     @property
     def may_skip(self) -> bool:
@@ -120,15 +121,15 @@ class Update:
         return self._scale is not None or self.on_nonfinite == "skip"
 
     @property
-    def asks_for_hopeless(self) -> bool:
-        """Whether `apply` makes use of `hopeless`."""
+    def uses_not_overflow(self) -> bool:
+        """Whether `apply` uses its argument `not_overflow`."""
         return self._scale is not None and self.on_nonfinite == "raise"
 
-    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+    def scale_loss(self, loss: Scalar) -> Scalar:
         """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
         return self._scale.scaled(loss) if self._scale else loss
 
-    def __call__(self, gradients: Sequence[Any], loss: Any = None) -> tf.Tensor:
+    def __call__(self, gradients: Sequence[Gradient], loss: Scalar | None = None) -> Scalar:
         """Updates the variables.
 
         Args:
@@ -138,7 +139,7 @@ class Update:
                 gradients alone.
 
         Returns:
-            A scalar bool tensor: whether the gradients were taken (false if they were skipped). What depends
+            A scalar bool tensor: whether the gradients were used (false if they were skipped). What depends
             on it runs after the check.
 
         Raises:
@@ -146,12 +147,18 @@ class Update:
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
         if not tf.executing_eagerly():
-            return self._sum_and_apply(gradients, loss)
+            return self._reduce_and_apply(gradients, loss)
         with raises_nonfinite(self.optimizer):
-            return self._sum_and_apply(gradients, loss)
+            return self._reduce_and_apply(gradients, loss)
 
-    def summed(self, gradients: Sequence[Any], others: Sequence[tf.Tensor]) -> tuple[list[Any], list[Any]]:
-        """Does the first thing that a call does: sums over replicas, other tensors in the same reduction.
+    def _reduce_and_apply(self, gradients: Sequence[Gradient], loss: Scalar | None) -> Scalar:
+        sums, losses = self.all_reduce(gradients, [] if loss is None else [loss])
+        return self.apply(sums, losses[0] if losses else None)
+
+    def all_reduce(
+        self, gradients: Sequence[Gradient], others: Sequence[tf.Tensor]
+    ) -> tuple[list[Gradient], list[tf.Tensor]]:
+        """The first stage of a call: sums over replicas, other tensors in the same reduction.
 
         Args:
             gradients: as for a call.
@@ -170,91 +177,91 @@ class Update:
         sums = sum_over_replicas([*gradients, *others])
         return sums[: len(gradients)], sums[len(gradients) :]
 
-    def apply(self, gradients: list[Any], loss: Any = None, hopeless: Any = None) -> tf.Tensor:
-        """Does the rest of what a call does, with what `summed` returned.
+    def apply(
+        self, gradients: list[Gradient], loss: Scalar | None = None, not_overflow: Scalar | None = None
+    ) -> Scalar:
+        """The stages of a call after the first.
 
         Args:
-            gradients: as `summed` returned them.
+            gradients: as `all_reduce` returned them.
             loss: as for a call, summed.
-            hopeless: scalar bool: what is not finite here is no overflow, whatever the loss scale; the same
-                on each replica. None for false.
+            not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
+                is no overflow, so a lower loss scale would not help. None for false.
         """
-        if isinstance(self._inner, GroupedOptimizer) and not self._traced_again:
+        if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
             # What does not train is neither checked nor in the norm.
             gradients = self._inner.without_frozen(gradients, self.variables)
-        if self._scale is not None:
-            gradients = self._scale.unscaled(gradients)
-        if self.may_skip:
-            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-            overflow = None if self._scale is None else self._overflow
-            given = [[] if value is None else [value] for value in (loss, hopeless)]
-            done = when(finite, self._take, gradients, *given, otherwise=overflow)
-            with tf.control_dependencies([done]):
-                return tf.identity(finite)
-        checked = []
-        if self.on_nonfinite == "raise":
-            checked = [once(check_finite, gradients, self.names, loss)]
-        with tf.control_dependencies(checked):
-            self._take(gradients)
-            return tf.constant(True)
-
-    def _sum_and_apply(self, gradients: Sequence[Any], loss: Any) -> tf.Tensor:
-        sums, losses = self.summed(gradients, [] if loss is None else [loss])
-        return self.apply(sums, losses[0] if losses else None)
+        pipeline = GradientPipeline(
+            unscale=None if self._scale is None else self._scale.unscaled,
+            check=partial(self._check, loss, not_overflow),
+            accumulate=None if self._accumulator is None else self._accumulator.add,
+            clip=None if self.clip_norm is None else partial(clip_by_global_norm, limit=self.clip_norm),
+            apply=self._apply,
+        )
+        return pipeline.from_sums(gradients)
 
     @property
     def accumulators(self) -> list[tf.Variable]:
         """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
-        return [*self._sums, self._calls] if self.accumulate > 1 else []
+        return [] if self._accumulator is None else [*self._accumulator.sums, self._accumulator.calls]
 
     def reset_accumulators(self) -> None:
         """Drops gradients that were accumulated but not applied yet."""
-        if self.accumulate > 1:
-            self._calls.assign(0)
-            for total in self._sums:
-                total.assign(tf.zeros_like(total))
+        if self._accumulator is not None:
+            self._accumulator.reset()
 
-    def _take(self, gradients: list[Any], *_: Any) -> None:
-        """Accumulates or applies finite, unscaled gradients."""
-        if self._scale is not None:
-            self._scale.grow()
-        if self.accumulate == 1:
-            self._apply(gradients)
-            return
-        for total, gradient in zip(self._sums, gradients):
-            total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
-        calls = self._calls.assign_add(1)
-        when(tf.equal(calls % self.accumulate, 0), self._apply_sums)
+    def _check(
+        self, loss: Scalar | None, not_overflow: Scalar | None, gradients: list[Gradient], proceed: Consumer
+    ) -> Scalar:
+        """Goes on with gradients that are finite; returns whether they are."""
+        if not self.may_skip:
+            checks = self.on_nonfinite == "raise"
+            checked = [once(check_finite, gradients, self.names, loss)] if checks else []
+            with tf.control_dependencies(checked):
+                proceed(gradients)
+                return tf.constant(True)
 
-    def _apply_sums(self) -> None:
-        self._apply([total / self.accumulate for total in self._sums])
-        for total in self._sums:
-            total.assign(tf.zeros_like(total))
+        def use(gradients: list[Gradient], *_: list[Scalar]) -> None:
+            if self._scale is not None:
+                self._scale.grow()
+            proceed(gradients)
 
-    def _apply(self, gradients: list[Any]) -> None:
-        # Keras squares each slice of a row that a batch uses twice; the gradient is their sum.
-        gradients = [without_repeats(gradient) for gradient in gradients]
-        if self.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
-        if self._stock is not None:
-            self._stock(gradients)
-        elif isinstance(self._inner, GroupedOptimizer):
-            self._inner.apply(gradients, self.variables, traced_again=self._traced_again, summed=True)
-        else:
-            apply_sums(self._inner, gradients, self.variables)
+        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        overflow = None if self._scale is None else self._overflow
+        given = [[] if value is None else [value] for value in (loss, not_overflow)]
+        done = when(finite, use, gradients, *given, otherwise=overflow)
+        with tf.control_dependencies([done]):
+            return tf.identity(finite)
 
-    def _overflow(self, gradients: list[Any], losses: list[Any], flags: list[Any]) -> None:
-        """Halves the loss scale, after gradients that are not finite."""
+    def _overflow(self, gradients: list[Gradient], losses: list[Scalar], not_overflow: list[Scalar]) -> None:
+        """Halves the loss scale, or raises if that would not help."""
         assert self._scale is not None
         waits = []
         if self.on_nonfinite == "raise":
             loss = losses[0] if losses else None
 
-            def fail() -> tf.Tensor:
+            def fail() -> Scalar:
                 with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
                     return tf.constant(True)
 
-            hopeless = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *flags]))
-            waits = [tf.cond(hopeless, fail, lambda: tf.constant(True))]
+            fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
+            waits = [tf.cond(fails, fail, lambda: tf.constant(True))]
         with tf.control_dependencies(waits):
             self._scale.halve()
+
+    def _apply(self, gradients: list[Gradient]) -> None:
+        if self._plain is not None:
+            self._plain(gradients)
+        elif isinstance(self._inner, GroupedOptimizer):
+            self._inner.grouped_update.apply_sums(self._inner, gradients, self.variables, self._retraces)
+        else:
+            apply_sums(self._inner, gradients, self.variables)
+
+
+class StepUpdate(Update):
+    """The update within a `TrainStep`, which is traced again whenever other groups are frozen.
+
+    Frozen groups are then no part of the graph, and nothing in it asks which they are.
+    """
+
+    _retraces = True

@@ -1,4 +1,4 @@
-"""Clipping as Keras' optimizers are set to do it, of gradients that are whole."""
+"""Clipping of gradients that are summed over replicas."""
 
 from __future__ import annotations
 
@@ -7,20 +7,44 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from .sparse import Gradient, times
+from ..common.types import Gradient, Scalar
+from .sparse import times
 
 
-def clipped(
-    optimizer: keras.optimizers.Optimizer,
-    gradients: Sequence[Gradient],
-    counted: Sequence[tf.Tensor] | None = None,
+def clip_by_global_norm(
+    gradients: Sequence[Gradient], limit: float, counted: Sequence[Scalar] | None = None
 ) -> list[Gradient]:
-    """Clips gradients by an optimizer's `clipnorm`, `clipvalue` or `global_clipnorm`.
+    """Scales all gradients by one factor, so that their norm together is at most `limit`.
+
+    As `tf.clip_by_global_norm`, also for gradients of several dtypes. All become NaN if one is not finite.
 
     Args:
-        optimizer: the optimizer; if it is set to none of these, gradients stay as they are.
         gradients: sums over all replicas; sparse ones with each row once.
-        counted: scalar bool for each: whether it counts for the global norm; None for all.
+        limit: the largest norm.
+        counted: scalar bool for each: whether it counts for the norm; None for all.
+    """
+    wide = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
+    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    half_squares = [tf.nn.l2_loss(tf.cast(value, wide)) for value in values]
+    if counted is not None:
+        half_squares = [tf.where(counts, square, 0) for counts, square in zip(counted, half_squares)]
+    norm = tf.sqrt(tf.reduce_sum(tf.stack(half_squares)) * 2.0)
+    number = wide.as_numpy_dtype
+    factor = limit * tf.minimum(1.0 / norm, number(1.0) / number(limit)) + (norm - norm)
+    return [times(gradient, tf.cast(factor, gradient.dtype)) for gradient in gradients]
+
+
+def clip_as_set(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Gradient],
+    counted: Sequence[Scalar] | None = None,
+) -> list[Gradient]:
+    """Clips by an optimizer's `clipnorm`, `clipvalue` or `global_clipnorm`; without one, changes nothing.
+
+    Args:
+        optimizer: a Keras optimizer.
+        gradients: as for `clip_by_global_norm`.
+        counted: as for `clip_by_global_norm`.
     """
     if optimizer.clipnorm:
         return [tf.clip_by_norm(gradient, optimizer.clipnorm) for gradient in gradients]
@@ -28,17 +52,5 @@ def clipped(
         limit = optimizer.clipvalue
         return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
     if optimizer.global_clipnorm:
-        factor = _factor(gradients, optimizer.global_clipnorm, counted)
-        return [times(gradient, tf.cast(factor, gradient.dtype)) for gradient in gradients]
+        return clip_by_global_norm(gradients, optimizer.global_clipnorm, counted)
     return list(gradients)
-
-
-def _factor(gradients: Sequence[Gradient], limit: float, counted: Sequence[tf.Tensor] | None) -> tf.Tensor:
-    """What brings the norm of the counted gradients together down to `limit`; NaN if one is not finite."""
-    wide = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
-    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    squares = [tf.reduce_sum(tf.square(tf.cast(value, wide))) for value in values]
-    if counted is not None:
-        squares = [tf.where(counts, square, 0) for counts, square in zip(counted, squares)]
-    norm = tf.sqrt(tf.add_n(squares))
-    return limit * tf.minimum(1.0 / norm, 1.0 / limit) + (norm - norm)

@@ -1,24 +1,26 @@
-"""What a replica does together with the others: sums, and conditions under which all of them act."""
+"""What replicas do together: all-reduce, conditions around all of them, updates of all copies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 
+from ..common.types import Gradient, Scalar, Tensors
 from ..private.keras_private import takes_sums
-from .sparse import Gradient, without_repeats
 
+# Changes variables; what it returns is ignored.
+Action: TypeAlias = Callable[..., object]
 # Up to so many elements a tensor is copied into the one vector that is summed; a larger one costs more to
 # copy than to sum by itself, within the same call.
 _PACKED = 1 << 18
 
 
 def replica_count() -> int:
-    """How many replicas work in step."""
+    """How many replicas run in step."""
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
@@ -38,7 +40,7 @@ def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
         values: tensors, the same shapes on each replica, or `tf.IndexedSlices`.
 
     Returns:
-        The sums, the same on each replica; sparse ones with each row once.
+        The sums, the same on each replica. A sparse one may hold a row several times: see `without_repeats`.
     """
     values = list(values)
     if replica_count() == 1 or not in_replica():
@@ -58,8 +60,7 @@ def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
         for index, piece in zip(indices, pieces):
             values[index] = tf.reshape(piece, values[index].shape)
     for index, total in zip(alone, sums[len(packs) :]):
-        # Several replicas may have used the same row.
-        values[index] = without_repeats(total)
+        values[index] = total
     return values
 
 
@@ -67,38 +68,33 @@ def _reduced(values: Sequence[Gradient]) -> list[Gradient]:
     context = tf.distribute.get_replica_context()
     sums = list(values)
     for dtype in dict.fromkeys(value.dtype for value in values):
-        places = [place for place, value in enumerate(values) if value.dtype == dtype]
-        totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[place] for place in places])
-        for place, total in zip(places, totals):
-            sums[place] = total
+        indices = [index for index, value in enumerate(values) if value.dtype == dtype]
+        totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[index] for index in indices])
+        for index, total in zip(indices, totals):
+            sums[index] = total
     return sums
 
 
-def when(
-    condition: tf.Tensor,
-    action: Callable[..., Any],
-    *tensors: Any,
-    otherwise: Callable[..., Any] | None = None,
-) -> tf.Tensor:
+def when(condition: Scalar, action: Action, *tensors: Tensors, otherwise: Action | None = None) -> Scalar:
     """Runs `action(*tensors)`, which changes variables, if `condition` holds, else `otherwise(*tensors)`.
 
-    On several replicas the condition stands around all of them, so that the action may do what they only
-    can do together: a `tf.cond` of each would refuse it.
+    On several replicas there is one condition around all of them, so that the action may reduce over them;
+    in a `tf.cond` of each replica TensorFlow refuses that.
 
     Args:
         condition: scalar bool, the same on each replica.
         action: a function of tensors.
-        tensors: nests of tensors of this replica; `action` uses no others that are a replica's.
+        tensors: of this replica; `action` uses no other tensors of a replica.
         otherwise: as `action`; None for nothing.
 
     Returns:
-        A scalar for what has to wait until this has run.
+        A scalar to wait for, for what must run after this.
     """
     if not in_replica():
         return _if(condition, partial(action, *tensors), otherwise and partial(otherwise, *tensors))
 
-    def on_all(strategy: Any, conditions: Any, given: Any) -> tf.Tensor:
-        def each(chosen: Callable[..., Any]) -> Callable[[], Any]:
+    def on_all(strategy: tf.distribute.Strategy, conditions: Scalar, given: Tensors) -> Scalar:
+        def each(chosen: Action) -> Action:
             return lambda: strategy.extended.call_for_each_replica(chosen, args=given)
 
         first = strategy.experimental_local_results(conditions)[0]
@@ -107,9 +103,9 @@ def when(
     return tf.distribute.get_replica_context().merge_call(on_all, args=(condition, tensors))
 
 
-def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[], Any] | None) -> tf.Tensor:
-    def branch(run: Callable[[], Any] | None) -> Callable[[], tf.Tensor]:
-        def body() -> tf.Tensor:
+def _if(condition: Scalar, action: Action, otherwise: Action | None) -> Scalar:
+    def branch(run: Action | None) -> Callable[[], Scalar]:
+        def body() -> Scalar:
             if run is not None:
                 run()
             return tf.constant(True)
@@ -119,17 +115,17 @@ def _if(condition: tf.Tensor, action: Callable[[], Any], otherwise: Callable[[],
     return tf.cond(condition, branch(action), branch(otherwise))
 
 
-def once(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
-    """Returns `function(*tensors)`, worked out by one replica of this process for all.
+def once(function: Callable[..., Scalar], *tensors: Tensors) -> Scalar:
+    """Returns `function(*tensors)`, computed by one replica of this process for all.
 
     Args:
         function: of tensors.
-        tensors: nests of tensors, the same on each replica, or other values that all replicas share.
+        tensors: the same on each replica, or other values that all replicas share.
     """
     if not in_replica() or replica_count() == 1:
         return function(*tensors)
 
-    def on_all(strategy: Any, *given: Any) -> tf.Tensor:
+    def on_all(strategy: tf.distribute.Strategy, *given: Tensors) -> Scalar:
         return function(*tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], given))
 
     return tf.distribute.get_replica_context().merge_call(on_all, args=tensors)
@@ -154,10 +150,10 @@ def apply_sums(
         del vars(optimizer.iterations)["assign_add"]
 
 
-def on_each_device(variable: keras.Variable, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+def on_each_device(variable: keras.Variable, function: Action, inputs: tuple[Tensors, ...]) -> None:
     """Calls `function(variable, *inputs)` for each copy of the variable, with the inputs on its device.
 
-    Within a replica, for the replica's own copy.
+    In a replica, for the replica's own copy.
     """
     if tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context():
         tf.distribute.get_strategy().extended.update(variable.value, function, args=inputs, group=False)

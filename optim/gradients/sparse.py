@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import tensorflow as tf
 
-Gradient = Union[tf.Tensor, tf.IndexedSlices]
+from ..common.types import Gradient, Scalar
 
 
 def without_repeats(gradient: Gradient) -> Gradient:
@@ -17,19 +15,19 @@ def without_repeats(gradient: Gradient) -> Gradient:
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    rows, positions = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def times(gradient: Gradient, factor: float | tf.Tensor) -> Gradient:
+def times(gradient: Gradient, factor: float | Scalar) -> Gradient:
     """A gradient times a number."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient * factor
     return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
 
 
-def where(condition: tf.Tensor, gradient: Gradient) -> Gradient:
+def where(condition: Scalar, gradient: Gradient) -> Gradient:
     """The gradient if a scalar condition holds, else zero, even in place of NaN."""
     if not isinstance(gradient, tf.IndexedSlices):
         return tf.where(condition, gradient, tf.zeros_like(gradient))

@@ -9,6 +9,7 @@ import keras
 
 from ..common.arguments import real_number
 from ..common.messages import short_repr
+from ..common.optimizers import SHARED_SETTINGS
 from ..filters.base import FilterLike, as_filter
 
 LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
@@ -156,8 +157,7 @@ def check_optimizer(name: str, optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def _check_plain(optimizer: keras.optimizers.Optimizer) -> None:
-    common = ["clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor"]
-    for setting in [*common, "gradient_accumulation_steps"]:
+    for setting in SHARED_SETTINGS:
         if getattr(optimizer, setting):
             raise ValueError(
                 f"`optimizer` of a group has `{setting}={getattr(optimizer, setting)!r}`: it holds for all "

@@ -1,9 +1,8 @@
-"""How a plan's variables fall into parts that are updated in one way."""
+"""Which updater updates which of a plan's variables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
@@ -19,10 +18,10 @@ from ..updates.update_op import UpdateOp
 
 def grouped_variables(plan: Plan, optimizer: keras.optimizers.Optimizer) -> dict[str, GroupedVariable]:
     """The plan's variables by stable name, each with its group and its weight decay."""
-    places = {name: index for index, name in enumerate(plan.groups)}
+    group_index = {name: index for index, name in enumerate(plan.groups)}
     group_of = plan.group_of
     members = {}
-    for position, (name, variable) in enumerate(plan.variables.items()):
+    for index, (name, variable) in enumerate(plan.variables.items()):
         group = plan.groups[group_of[name]]
         template = group.optimizer or optimizer
         decay = group.weight_decay
@@ -31,7 +30,7 @@ def grouped_variables(plan: Plan, optimizer: keras.optimizers.Optimizer) -> dict
             own = value if uses_weight_decay(template, variable) else 0.0
         else:
             own = decay.of(variable) if isinstance(decay, KernelDecay) else decay
-        members[name] = GroupedVariable(name, variable, position, places[group_of[name]], own)
+        members[name] = GroupedVariable(name, variable, index, group_index[group_of[name]], own)
     return members
 
 
@@ -41,19 +40,23 @@ def assign_updaters(
     members: Sequence[GroupedVariable],
     averaging: Averaging | None,
 ) -> list[Updater]:
-    """Variables of one optimizer and dtype are one part, if there is a kernel; else those of one group."""
+    """One updater for each optimizer and dtype with a fused operation; for others, one for each group.
+
+    A Keras optimizer may hold state that every call moves on, and decays all weights by its own rate, so a
+    group needs one of its own.
+    """
     groups = list(plan.groups.values())
-    kernels: dict[Any, tuple[UpdateOp, list[GroupedVariable]]] = {}
+    fused: dict[tuple[int, str], tuple[UpdateOp, list[GroupedVariable]]] = {}
     others: dict[int, list[GroupedVariable]] = {}
     for member in members:
         template = groups[member.group].optimizer or optimizer
         key = (id(template), member.variable.dtype)
-        kernel = kernels[key][0] if key in kernels else update_op_for(template, member.variable.dtype)
-        if kernel is None:
+        op = fused[key][0] if key in fused else update_op_for(template, member.variable.dtype)
+        if op is None:
             others.setdefault(member.group, []).append(member)
         else:
-            kernels.setdefault(key, (kernel, []))[1].append(member)
-    parts: list[Updater] = [FusedUpdater(kernel, mine, averaging) for kernel, mine in kernels.values()]
+            fused.setdefault(key, (op, []))[1].append(member)
+    updaters: list[Updater] = [FusedUpdater(op, mine, averaging) for op, mine in fused.values()]
     for index, mine in others.items():
         template, decay = groups[index].optimizer or optimizer, groups[index].weight_decay
         value = decay.value if isinstance(decay, KernelDecay) else decay
@@ -61,5 +64,5 @@ def assign_updaters(
             exempt = [m.variable for m in mine if not uses_weight_decay(template, m.variable)]
         else:
             exempt = [m.variable for m in mine if not m.decay]
-        parts.append(KerasUpdater(template, mine, value, exempt, averaging))
-    return parts
+        updaters.append(KerasUpdater(template, mine, value, exempt, averaging))
+    return updaters

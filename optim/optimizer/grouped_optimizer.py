@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from ..common.messages import first_few, short_repr
-from ..gradients.sparse import Gradient, without_repeats
+from ..common.optimizers import SHARED_SETTINGS
+from ..common.types import Gradient, Json, Scalar
 from ..groups.group import check_optimizer
 from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
@@ -18,7 +19,7 @@ from ..private.keras_private import raw_learning_rate
 from ..updates.base import GroupedVariable
 from .grouped_update import GroupedUpdate
 from .named_state import TrackedState
-from .saving import Core, GroupedState
+from .saving import GroupedState, Internals
 
 
 @keras.saving.register_keras_serializable(package="gradloop")
@@ -80,15 +81,11 @@ class GroupedOptimizer(GroupedState):
         check_optimizer("optimizer", optimizer)
         if not isinstance(plan, (Plan, SavedPlan)):
             raise TypeError(f"`plan` must be what `optim.partition` returns, got {short_repr(plan)}")
-        super().__init__(
-            learning_rate=raw_learning_rate(optimizer),
-            clipnorm=optimizer.clipnorm,
-            clipvalue=optimizer.clipvalue,
-            global_clipnorm=optimizer.global_clipnorm,
-            loss_scale_factor=optimizer.loss_scale_factor,
-            name=name,
-        )
-        self._core = Core(optimizer, None if isinstance(plan, Plan) else plan)
+        # `GroupedUpdate` averages and accumulates; Keras would do it too.
+        shared = {s: getattr(optimizer, s) for s in SHARED_SETTINGS}
+        shared |= {"use_ema": False, "gradient_accumulation_steps": None}
+        super().__init__(raw_learning_rate(optimizer), name=name, **shared)
+        self._internals = Internals(optimizer, None if isinstance(plan, Plan) else plan)
         if isinstance(plan, Plan):
             self._bind(plan)
 
@@ -97,35 +94,35 @@ class GroupedOptimizer(GroupedState):
     @property
     def plan(self) -> Plan:
         """The plan in force. `freeze`, `unfreeze`, `rescale` and `set_learning_rate` change it."""
-        return self._planned.plan
+        return self.grouped_update.plan
 
     @property
     def fused(self) -> bool:
         """Whether every variable is updated by a fused kernel."""
-        return all(part.fused for part in self._planned.parts)
+        return all(updater.fused for updater in self.grouped_update.updaters)
 
     @property
     def learning_rates(self) -> dict[str, float]:
         """Each group's learning rate in the next update; that of a frozen group too."""
         with tf.init_scope():
-            rates = self._planned.rates(self)
+            rates = self.grouped_update.rates(self)
         return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
 
     def freeze(self, *groups: str) -> None:
         """Stops updates, weight decay included, of groups from now on. Their state is kept."""
-        self._planned.change(self.plan.freeze(*groups))
+        self.grouped_update.change(self.plan.freeze(*groups))
 
     def unfreeze(self, *groups: str) -> None:
         """Lets groups train from now on, with the state that they had."""
-        self._planned.change(self.plan.unfreeze(*groups))
+        self.grouped_update.change(self.plan.unfreeze(*groups))
 
     def rescale(self, group: str, lr_scale: float) -> None:
         """Sets the scale of a group that follows the optimizer's rate; nothing is traced again."""
-        self._planned.change(self.plan.rescale(group, lr_scale))
+        self.grouped_update.change(self.plan.rescale(group, lr_scale))
 
     def set_learning_rate(self, group: str, learning_rate: float) -> None:
         """Sets the rate of a group that has a number of its own; nothing is traced again."""
-        self._planned.change(self.plan.set_learning_rate(group, learning_rate))
+        self.grouped_update.change(self.plan.set_learning_rate(group, learning_rate))
 
     # -- building ------------------------------------------------------------------------------------------
 
@@ -137,29 +134,28 @@ class GroupedOptimizer(GroupedState):
         Raises:
             ValueError: a variable that is not in the plan.
         """
-        if self._core.planned is None:
+        if self._internals.update is None:
             if not variables:
                 # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
-                self._core.unread = True
+                self._internals.expects_state = True
                 return
-            assert self._core.config is not None
+            assert self._internals.config is not None
             with tf.init_scope():  # `fit` gets here while it traces
-                self._bind(self._core.config.bind(list(variables)))
-        self._members(variables)
+                self._bind(self._internals.config.bind(list(variables)))
+        self.grouped_update.members_of(variables)
 
     def _bind(self, plan: Plan) -> None:
-        """Makes the state, with the values that wait for it."""
-        planned = GroupedUpdate(plan, self._core.optimizer)
-        self._give_waiting(planned)
-        self._know(list(plan.variables.values()))
-        self._core.planned = planned
-        self._core.by_id = {id(m.variable): m for m in planned.members.values()}
-        self.use_ema = self._core.optimizer.use_ema
-        self._tracked_state = TrackedState(planned.state, planned.numbers, self._restore)
+        """Makes the state, with the values of an `.h5` file if one was read."""
+        update = GroupedUpdate(plan, self._internals.optimizer)
+        self._assign_loaded(update)
+        self._build_untracked(list(plan.variables.values()))
+        self._internals.update = update
+        self.use_ema = self._internals.optimizer.use_ema
+        self._tracked_state = TrackedState(update.state, update.counts.by_name, self._restore)
 
-    # Keras would track the model's variables by position, and a checkpoint give them back to others.
+    # Keras would track the model's variables by position, and a checkpoint restore them into others.
     @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
-    def _know(self, variables: list[keras.Variable]) -> None:
+    def _build_untracked(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
 
     @property
@@ -168,19 +164,8 @@ class GroupedOptimizer(GroupedState):
 
         It swaps all of them with the weights: that of a variable which has not been updated is its value.
         """
-        self._planned.settle_averages()
-        return [self._planned.state[f"{name}/average"] for name in self.plan.order]
-
-    def _members(self, variables: Sequence[keras.Variable]) -> list[GroupedVariable]:
-        known = self._core.by_id
-        strange = [getattr(v, "path", v.name) for v in variables if id(v) not in known]
-        if strange:
-            raise ValueError(
-                f"{len(strange)} variables are not in the optimizer's plan: {first_few(strange)}. The plan "
-                f"holds {first_few(list(self.plan.order))}; make one for this model with "
-                "`optim.partition(model, ...)`"
-            )
-        return [known[id(variable)] for variable in variables]
+        self.grouped_update.initialize_averages()
+        return [self.grouped_update.state[f"{name}/average"] for name in self.plan.order]
 
     # -- updating ------------------------------------------------------------------------------------------
 
@@ -190,19 +175,16 @@ class GroupedOptimizer(GroupedState):
         self,
         grads: Sequence[Gradient | None],
         trainable_variables: Sequence[keras.Variable] | None = None,
-        *,
-        traced_again: bool = False,
-        summed: bool = False,
     ) -> None:
         """Updates the variables.
+
+        In a graph, whether a group is frozen is asked for in each call; `loops.TrainStep` traces again
+        instead.
 
         Args:
             grads: one a variable, of its shape; None for a variable that stays as it is.
             trainable_variables: any of the plan's, in any order; None for all, in the plan's order. Those
                 of frozen groups stay as they are.
-            traced_again: whether the caller traces its function again whenever the plan's frozen groups
-                change, as `loops.TrainStep` does. If not, the graph asks for each group's state in each call.
-            summed: whether the gradients are sums over all replicas already; if not, they are summed here.
 
         Raises:
             ValueError: gradients for unknown variables, another number of gradients than variables, no
@@ -212,23 +194,20 @@ class GroupedOptimizer(GroupedState):
             return
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        planned = self._planned
         if trainable_variables is None:
             trainable_variables = list(self.plan.variables.values())
         if len(grads) != len(trainable_variables):
             raise ValueError(
                 f"`grads` has {len(grads)} entries for {len(trainable_variables)} variables: one each"
             )
-        members = self._members(trainable_variables)
-        work = [(m, _checked(m, given)) for m, given in zip(members, grads) if given is not None]
-        if not work:
+        members = self.grouped_update.members_of(trainable_variables)
+        pairs = [(m, _checked(m, given)) for m, given in zip(members, grads) if given is not None]
+        if not pairs:
             raise ValueError(
                 "`grads` holds None alone: the loss depends on none of "
                 f"{first_few([member.name for member in members])}"
             )
-        live = not (traced_again or tf.executing_eagerly())
-        with tf.name_scope(self.name):
-            planned.update(self, work, live, summed)
+        self.grouped_update.apply(self, pairs)
 
     def without_frozen(
         self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
@@ -238,46 +217,50 @@ class GroupedOptimizer(GroupedState):
         For what looks at all gradients before `apply`, such as a norm or a check for NaN: in a graph, each
         group's state is asked for whenever it runs.
         """
-        return self._planned.without_frozen(list(zip(self._members(variables), gradients)))
+        return self.grouped_update.without_frozen(gradients, variables)
 
-    def apply_gradients(self, grads_and_vars: Any) -> Any:
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient | None, keras.Variable]]
+    ) -> keras.Variable:
         """`apply` for pairs, as `zip(gradients, variables)`; returns `iterations`."""
         gradients, variables = zip(*grads_and_vars)
         self.apply(gradients, variables)
         return self.iterations
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Gradient, variable: keras.Variable, learning_rate: Scalar) -> None:
         """Not a way in: rates are a group's, so updates go through `apply`."""
         raise TypeError("GroupedOptimizer has no single update step: call `apply(gradients, variables)`")
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """With `use_ema`, sets the variables to their averages, those without an update excepted."""
         if self.use_ema:
-            self._planned.overwrite_by_averages(self._members(var_list))
+            self.grouped_update.overwrite_by_averages(var_list)
 
     # -- configuration --------------------------------------------------------------------------------------
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""
-        optimizer = keras.optimizers.serialize(self._core.optimizer)
+        optimizer = keras.optimizers.serialize(self._internals.optimizer)
         rate = raw_learning_rate(self)
         if not isinstance(rate, float):
             rate = keras.saving.serialize_keras_object(rate)
         optimizer["config"]["learning_rate"] = rate
-        config = SavedPlan.of(self.plan) if self._core.planned else self._core.config
+        config = SavedPlan.of(self.plan) if self._internals.update else self._internals.config
         assert config is not None
         return {"optimizer": optimizer, "plan": config.to_dict(), "name": self.name}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, type] | None = None
+    ) -> GroupedOptimizer:
         """The optimizer of a config, without variables until it is built."""
         config = deepcopy(config)  # Keras writes into what it reads
         optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
         return cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])
 
 
-def _checked(member: GroupedVariable, gradient: Any) -> Gradient:
-    """A gradient as a tensor of the variable's shape, each row of a sparse one once."""
+def _checked(member: GroupedVariable, gradient: Gradient) -> Gradient:
+    """A gradient as a tensor of the variable's shape."""
     if not isinstance(gradient, tf.IndexedSlices):
         gradient = tf.convert_to_tensor(gradient)
     if not gradient.shape.is_compatible_with(member.variable.shape):
@@ -285,4 +268,4 @@ def _checked(member: GroupedVariable, gradient: Any) -> Gradient:
             f"`grads` has shape {gradient.shape} for {member.name!r}, whose shape is "
             f"{tuple(member.variable.shape)}"
         )
-    return without_repeats(gradient)
+    return gradient

@@ -1,88 +1,141 @@
-"""A plan at work: its state on the device, and the order in which an update happens."""
+"""The update of a plan's variables, and their state on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from ..gradients.clipping import clipped
-from ..gradients.replicas import add_one, in_replica, replica_count, sum_over_replicas, when
-from ..gradients.sparse import Gradient, times, where
+from ..common.messages import first_few
+from ..common.types import Gradient, Scalar
+from ..gradients.accumulator import GradientAccumulator
+from ..gradients.clipping import clip_as_set
+from ..gradients.pipeline import GradientPipeline
+from ..gradients.replicas import add_one, in_replica, replica_count
+from ..gradients.sparse import times, where
 from ..groups.plan import Plan
-from ..updates.base import Averaging, GroupedVariable, UpdateContext, Work, merged_state, new_slot
-from ..updates.fused_updater import FusedUpdater
-from ..updates.keras_updater import KerasUpdater
+from ..updates.base import Averaging, GroupedVariable, Pairs, UpdateContext, merged_state, new_slot
 from .assign_updaters import assign_updaters, grouped_variables
-from .group_rates import Rates
-from .named_state import StateError
-
-Pairs = list[tuple[GroupedVariable, Gradient]]
+from .group_rates import Rates, setting
+from .update_counts import UpdateCounts
 
 
 class GroupedUpdate:
-    """Updates the variables of a plan: sum over replicas, unscale, accumulate, clip, update, count.
+    """Updates the variables of a plan, by a `GradientPipeline` whose last stage is this:
+
+        rates = each group's learning rate now
+        counts = which update this is for each variable
+        for updater in updaters:                # one for each optimizer and dtype, see `assign_updaters`
+            updater.apply(its variables and gradients, rates, counts)
+        optimizer.iterations += 1
 
     Args:
         plan: the plan.
         optimizer: the optimizer to update like; read, not changed.
+
+    Attributes:
+        plan: the plan in force.
+        members: the plan's variables by stable name.
+        updaters: what updates them.
+        counts: how many updates they have had.
+        state: their slots and, with accumulation, running sums, in an order that the plan alone decides.
     """
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
         self.plan = plan
-        self._accumulate = optimizer.gradient_accumulation_steps or 1
         self.members = grouped_variables(plan, optimizer)
-        self.parts = assign_updaters(plan, optimizer, list(self.members.values()), Averaging.of(optimizer))
-        self._part_of = {member.name: part for part in self.parts for member in part.members}
+        members = list(self.members.values())
+        self.updaters = assign_updaters(plan, optimizer, members, Averaging.of(optimizer))
+        self._by_id = {id(member.variable): member for member in members}
+        self._updater_of = {m.name: updater for updater in self.updaters for m in updater.members}
         self._rates = Rates(list(plan.groups.values()))
-        self._active = _shared([not group.frozen for group in plan.groups.values()], tf.bool)
-        self._counts: keras.Variable | None = None
-        if any(isinstance(part, FusedUpdater) and part.counts for part in self.parts):
-            self._counts = keras.Variable(
-                np.zeros(len(self.members), "int64"),
-                trainable=False,
-                aggregation="only_first_replica",
-                name="updates",
-            )
-        self._sums: dict[str, keras.Variable] = {}
-        self.state = dict(merged_state(self.parts))
-        if self._accumulate > 1:
-            self._sums = {
-                member.name: new_slot(member, "gradient_accumulator") for member in self.members.values()
-            }
-            self._calls = keras.Variable(0, dtype="int64", trainable=False, name="calls")
-            self.state |= {f"{name}/gradient_accumulator": total for name, total in self._sums.items()}
-            self.state["calls"] = self._calls
-        # Which parts there are depends on groups that share an optimizer object, which no file tells.
-        place = {name: index for index, name in enumerate(plan.order)}
-        ordered = sorted(self.state, key=lambda name: place.get(name.rpartition("/")[0], len(place)))
+        self._active = setting([not group.frozen for group in plan.groups.values()], tf.bool)
+        self.counts = UpdateCounts(plan, members, self.updaters)
+        self.state = merged_state(self.updaters)
+        self._accumulator: GradientAccumulator | None = None
+        if optimizer.gradient_accumulation_steps:
+            self._accumulator = self._make_accumulator(optimizer.gradient_accumulation_steps)
+        # Which updaters there are depends on groups that share an optimizer object, which no file tells.
+        order = {name: index for index, name in enumerate(plan.order)}
+        ordered = sorted(self.state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
         self.state = {name: self.state[name] for name in ordered}
 
+    def _make_accumulator(self, steps: int) -> GradientAccumulator:
+        sums = {m.name: new_slot(m, "gradient_accumulator") for m in self.members.values()}
+        calls = keras.Variable(0, dtype="int64", trainable=False, name="calls")
+        self.state |= {f"{name}/gradient_accumulator": total for name, total in sums.items()}
+        self.state["calls"] = calls
+        return GradientAccumulator(steps, [total.value for total in sums.values()], calls.value)
+
+    def members_of(self, variables: Sequence[keras.Variable]) -> list[GroupedVariable]:
+        """The plan's entries for variables of the model.
+
+        Raises:
+            ValueError: a variable that is not in the plan.
+        """
+        unknown = [getattr(v, "path", v.name) for v in variables if id(v) not in self._by_id]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} variables are not in the optimizer's plan: {first_few(unknown)}. The plan "
+                f"holds {first_few(list(self.plan.order))}; make one for this model with "
+                "`optim.partition(model, ...)`"
+            )
+        return [self._by_id[id(variable)] for variable in variables]
+
     def change(self, plan: Plan) -> None:
-        """Takes over other settings of the same groups."""
+        """Puts another plan in force, of the same groups with other settings."""
         groups = list(plan.groups.values())
         self._rates.set(groups)
         self._active.assign([not group.frozen for group in groups])
         self.plan = plan
 
-    def rates(self, optimizer: keras.optimizers.Optimizer) -> list[tf.Tensor]:
+    def rates(self, optimizer: keras.optimizers.Optimizer) -> list[Scalar]:
         """The rate of each group in the next update."""
         return self._rates.now(optimizer.learning_rate, optimizer.iterations)
 
-    def update(self, optimizer: keras.optimizers.Optimizer, work: Work, live: bool, summed: bool) -> None:
-        """One call of `optimizer.apply`.
+    def variables(self) -> dict[str, keras.Variable]:
+        """State and counters by name."""
+        return self.state | self.counts.variables()
+
+    # -- updating ------------------------------------------------------------------------------------------
+
+    def apply(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
+        """One call of `optimizer.apply`, with the gradients of this replica.
+
+        In a graph, whether a group is frozen is asked for whenever the graph runs.
 
         Args:
             optimizer: whose base rate, counter, clipping and loss scale hold now.
-            work: members and their gradients.
-            live: whether the graph is to look at each group's state whenever it runs.
-            summed: whether the gradients are sums over replicas already.
+            pairs: variables and their gradients.
         """
+        self._run(optimizer, pairs, not tf.executing_eagerly(), summed=False)
+
+    def apply_sums(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+        retraces: bool,
+    ) -> None:
+        """The same from within another pipeline, that of `loops.Update`.
+
+        Args:
+            optimizer: as for `apply`.
+            gradients: sums over replicas, sparse ones with each row once.
+            variables: one for each gradient.
+            retraces: whether the caller traces its function again whenever other groups are frozen, as
+                `loops.TrainStep` does. Frozen ones are then no part of the graph.
+        """
+        conditional = not (retraces or tf.executing_eagerly())
+        self._run(optimizer, list(zip(self.members_of(variables), gradients)), conditional, summed=True)
+
+    def _run(
+        self, optimizer: keras.optimizers.Optimizer, pairs: Pairs, conditional: bool, summed: bool
+    ) -> None:
         groups = list(self.plan.groups.values())
-        pairs = [(m, g) for m, g in work if live or not groups[m.group].frozen]
+        pairs = [(m, g) for m, g in pairs if conditional or not groups[m.group].frozen]
         for member, gradient in pairs:
             if member.variable.overwrite_with_gradient:
                 # What float8 layers call the gradient of a scale is its new value.
@@ -91,140 +144,99 @@ class GroupedUpdate:
         if not pairs:
             add_one(optimizer.iterations)
             return
-        if not summed:
-            sums = sum_over_replicas([gradient for _, gradient in pairs])
-            pairs = [(member, total) for (member, _), total in zip(pairs, sums)]
-        if optimizer.loss_scale_factor is not None:
-            pairs = [(m, times(g, 1.0 / optimizer.loss_scale_factor)) for m, g in pairs]
-        if self._accumulate == 1:
-            self._step(optimizer, pairs, live)
-            return
+        members, gradients = [m for m, _ in pairs], [g for _, g in pairs]
+        pipeline = GradientPipeline(
+            unscale=None if optimizer.loss_scale_factor is None else partial(_unscaled, optimizer),
+            accumulate=None if self._accumulator is None else partial(self._accumulate, members),
+            clip=partial(self._clip, optimizer, members, conditional),
+            apply=partial(self._update, optimizer, members, conditional),
+            rows_repeat=not summed,
+        )
+        with tf.name_scope(optimizer.name):
+            pipeline.from_sums(gradients) if summed else pipeline(gradients)
+
+    def _accumulate(
+        self,
+        members: Sequence[GroupedVariable],
+        gradients: list[Gradient],
+        update: Callable[[list[Gradient]], None],
+    ) -> None:
+        assert self._accumulator is not None
         if replica_count() > 1:
             raise ValueError(
-                f"`gradient_accumulation_steps={self._accumulate}` does not work on {replica_count()} "
-                "replicas: accumulate outside the optimizer, with `loops.Update(accumulate=...)`"
+                f"`gradient_accumulation_steps={self._accumulator.every}` does not work on "
+                f"{replica_count()} replicas: accumulate outside the optimizer, with "
+                "`loops.Update(accumulate=...)`"
             )
-        for member, gradient in pairs:
-            total = self._sums[member.name]
-            total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
-        calls = self._calls.value.assign_add(1)
-        due = tf.equal(calls % self._accumulate, 0)
-        when(due, lambda: self._step_by_sums(optimizer, [member for member, _ in pairs], live))
+        self._accumulator.add(gradients, update, [member.index for member in members])
 
-    def _step_by_sums(self, optimizer: Any, members: Sequence[GroupedVariable], live: bool) -> None:
-        sums = [self._sums[member.name].value for member in members]
-        self._step(optimizer, [(m, total / self._accumulate) for m, total in zip(members, sums)], live)
-        # Also what frozen variables have from before: it is not to come up when they train again.
-        for total in self._sums.values():
-            total.assign(tf.zeros_like(total))
+    def _clip(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        members: Sequence[GroupedVariable],
+        conditional: bool,
+        gradients: list[Gradient],
+    ) -> list[Gradient]:
+        counted = None
+        if conditional and optimizer.global_clipnorm:
+            active = self._unstacked(tf.convert_to_tensor(self._active))
+            counted = [active[member.group] for member in members]
+        return clip_as_set(optimizer, gradients, counted)
 
-    def _step(self, optimizer: Any, pairs: Pairs, live: bool) -> None:
-        active = self._trains() if live else None
-        members = [member for member, _ in pairs]
-        counted = None if active is None else [active[member.group] for member in members]
-        gradients = clipped(optimizer, [gradient for _, gradient in pairs], counted)
-
-        def on_all(gradients: Sequence[Gradient]) -> None:
-            moment = self._moment(optimizer, members, live)
-            work: dict[int, Pairs] = {}
+    def _update(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        members: Sequence[GroupedVariable],
+        conditional: bool,
+        gradients: list[Gradient],
+    ) -> None:
+        def on_all_replicas(gradients: Sequence[Gradient]) -> None:
+            active = tf.convert_to_tensor(self._active) if conditional else None
+            counts = self.counts.after(members, active)
+            by_group = None if active is None else self._unstacked(active)
+            context = UpdateContext(self.rates(optimizer), by_group, counts, optimizer.iterations)
+            by_updater: dict[int, list[tuple[GroupedVariable, Gradient]]] = {}
             for member, gradient in zip(members, gradients):
-                work.setdefault(id(self._part_of[member.name]), []).append((member, gradient))
-            for part in self.parts:
-                if id(part) in work:
-                    part.apply(work[id(part)], moment)
-            if self._counts is not None:
-                self._counts.value.assign(moment.updates)
+                by_updater.setdefault(id(self._updater_of[member.name]), []).append((member, gradient))
+            for updater in self.updaters:
+                if id(updater) in by_updater:
+                    updater.apply(by_updater[id(updater)], context)
+            self.counts.assign(counts)
             add_one(optimizer.iterations)
 
         if in_replica():
             context = tf.distribute.get_replica_context()
-            context.merge_call(lambda _, given: on_all(given), args=(gradients,))
+            context.merge_call(lambda _, given: on_all_replicas(given), args=(gradients,))
         else:
-            on_all(gradients)
+            on_all_replicas(gradients)
 
-    def without_frozen(self, pairs: Pairs) -> list[Gradient]:
-        """The gradients of `pairs`, zero where a group is frozen now."""
-        active = self._trains()
-        return [where(active[member.group], gradient) for member, gradient in pairs]
+    def without_frozen(
+        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
+    ) -> list[Gradient]:
+        """The gradients of variables, zero where a group is frozen now."""
+        active = self._unstacked(tf.convert_to_tensor(self._active))
+        members = self.members_of(variables)
+        return [where(active[m.group], gradient) for m, gradient in zip(members, gradients)]
 
-    def _trains(self) -> list[tf.Tensor]:
-        """For each group, whether it trains now."""
-        return tf.unstack(tf.convert_to_tensor(self._active), len(self.plan.groups))
+    def _unstacked(self, active: tf.Tensor) -> list[Scalar]:
+        return tf.unstack(active, len(self.plan.groups))
 
-    def _moment(self, optimizer: Any, members: Sequence[GroupedVariable], live: bool) -> UpdateContext:
-        active = self._trains() if live else None
-        updates = None
-        if self._counts is not None:
-            given = {member.position for member in members}
-            new = tf.constant([int(i in given) for i in range(len(self.members))], tf.int64)
-            if live:
-                groups = [member.group for member in self.members.values()]
-                new *= tf.cast(tf.gather(self._active, groups), tf.int64)
-            updates = self._counts.value + new
-        return UpdateContext(self.rates(optimizer), active, updates, optimizer.iterations)
+    # -- averages ------------------------------------------------------------------------------------------
 
-    def stored(self) -> dict[str, keras.Variable]:
-        """State and counters, in an order that the plan alone decides."""
-        return self.state | self.counters()
-
-    def counters(self) -> dict[str, keras.Variable]:
-        """The variables behind `numbers`."""
-        found = {} if self._counts is None else {"updates": self._counts}
-        for part in self.parts:
-            if isinstance(part, KerasUpdater):
-                found[f"{part.members[0].name}/updates"] = part.iterations
-        return found
-
-    def numbers(self) -> dict[str, int]:
-        """How many updates each variable has had, where that matters."""
-        counts = {} if self._counts is None else dict(zip(self.members, self._counts.numpy().tolist()))
-        for part in self.parts:
-            if isinstance(part, KerasUpdater):
-                counts.update({member.name: int(part.iterations.numpy()) for member in part.members})
-        return counts
-
-    def set_numbers(self, saved: dict[str, int], partial: bool) -> None:
-        """Takes over what `numbers` gave.
-
-        Raises:
-            StateError: the variables of a group under a Keras optimizer, which counts for all of them, have
-                had different numbers of updates, and `partial` is false.
-        """
-        largest = []
-        for part in self.parts:
-            if isinstance(part, KerasUpdater):
-                counts = {saved[member.name] for member in part.members if member.name in saved}
-                if len(counts) > 1 and not partial:
-                    group = list(self.plan.groups)[part.members[0].group]
-                    raise StateError(
-                        f"the checkpoint is of another plan: the variables of group {group!r} have had "
-                        f"{sorted(counts)} updates, and its optimizer counts for all of them; load within "
-                        "`with optimizer.partial_load():` to take the largest count"
-                    )
-                if counts:
-                    largest.append((part, max(counts)))
-        for part, count in largest:
-            part.iterations.assign(count)
-        if self._counts is not None:
-            now = zip(self.members, self._counts.numpy().tolist())
-            self._counts.assign([saved.get(name, count) for name, count in now])
-
-    def settle_averages(self) -> None:
+    def initialize_averages(self) -> None:
         """Sets averages of variables that have not been updated, which hold nothing yet, to their values."""
-        counts = self.numbers()
+        counts = self.counts.by_name()
         for name, member in self.members.items():
             if not counts[name]:
                 self.state[f"{name}/average"].assign(member.variable)
 
-    def overwrite_by_averages(self, members: Sequence[GroupedVariable]) -> None:
+    def overwrite_by_averages(self, variables: Sequence[keras.Variable]) -> None:
         """Sets variables to their averages, if they have been updated."""
-        counts = self.numbers()
-        for member in members:
+        counts = self.counts.by_name()
+        for member in self.members_of(variables):
             if counts[member.name]:
                 member.variable.assign(self.state[f"{member.name}/average"])
 
 
-def _shared(values: Sequence[Any], dtype: tf.DType) -> tf.Variable:
-    return tf.Variable(
-        tf.constant(values, dtype), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-    )
+def _unscaled(optimizer: keras.optimizers.Optimizer, gradients: list[Gradient]) -> list[Gradient]:
+    return [times(gradient, 1.0 / optimizer.loss_scale_factor) for gradient in gradients]

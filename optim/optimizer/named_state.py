@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import TypeAlias
 from urllib.parse import quote, unquote
 
 import keras
@@ -12,8 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..common.messages import first_few
+from ..common.types import Array
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+Restore: TypeAlias = Callable[[dict[str, int], Shapes], None]
+
+
+# What Keras hands to `save_own_variables`: a group of an HDF5 file, arrays by name.
+Store: TypeAlias = MutableMapping[str, Array]
 
 
 class StateError(ValueError):
@@ -25,7 +31,7 @@ def check_state(saved: Shapes, wanted: Shapes) -> None:
 
     Args:
         saved: name -> shape, of a checkpoint.
-        wanted: name -> shape, of the optimizer that is to take it.
+        wanted: name -> shape, of the optimizer that loads it.
     """
     missing = [name for name in wanted if name not in saved]
     extra = [name for name in saved if name not in wanted]
@@ -44,7 +50,7 @@ def check_state(saved: Shapes, wanted: Shapes) -> None:
         )
 
 
-def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[np.ndarray[Any, Any]]) -> None:
+def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[Array]) -> None:
     """Assigns values in the variables' order, all or none.
 
     Raises:
@@ -65,14 +71,14 @@ def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[np.ndar
         variable.assign(value)
 
 
-def write_store(store: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write_store(store: Store, arrays: Mapping[str, Array]) -> None:
     """Fills the store of a Keras file. Names hold slashes, which would make folders of them."""
     for name, array in arrays.items():
         store[quote(name, safe="")] = array
 
 
-def read_store(store: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """What `write_store` has written."""
+def read_store(store: Store) -> dict[str, Array]:
+    """Returns what `write_store` has written."""
     return {unquote(key): np.asarray(store[key]) for key in store.keys()}
 
 
@@ -81,29 +87,32 @@ class TrackedState(tf.Module):
 
     Args:
         variables: name -> variable.
-        numbers: gives the numbers that are saved beside them.
-        restore: takes the numbers and the shapes that a checkpoint holds; raises if they do not fit.
+        update_counts: returns counts by name, which are saved beside them.
+        restore: is called with the counts and shapes that a checkpoint holds; raises if they do not fit.
     """
 
     def __init__(
         self,
         variables: Mapping[str, keras.Variable],
-        numbers: Callable[[], dict[str, int]],
-        restore: Callable[[dict[str, int], Shapes], None],
+        update_counts: Callable[[], dict[str, int]],
+        restore: Restore,
     ) -> None:
         super().__init__()
+        # These attributes' names are in every checkpoint.
         self.state = {name: variable.value for name, variable in variables.items()}
-        self.numbers = _Numbers(numbers, {name: tuple(v.shape) for name, v in variables.items()}, restore)
+        self.numbers = _CountsAndShapes(
+            update_counts, {name: tuple(v.shape) for name, v in variables.items()}, restore
+        )
 
 
-class _Numbers(tf.train.experimental.PythonState):
+class _CountsAndShapes(tf.train.experimental.PythonState):
     """Counts and shapes as JSON. TensorFlow restores such a state before any variable."""
 
-    def __init__(self, numbers: Any, shapes: Shapes, restore: Any) -> None:
-        self._numbers, self._shapes, self._restore = numbers, shapes, restore
+    def __init__(self, counts: Callable[[], dict[str, int]], shapes: Shapes, restore: Restore) -> None:
+        self._counts, self._shapes, self._restore = counts, shapes, restore
 
     def serialize(self) -> str:
-        return json.dumps({"updates": self._numbers(), "shapes": self._shapes})
+        return json.dumps({"updates": self._counts(), "shapes": self._shapes})
 
     def deserialize(self, string_value: str) -> None:
         saved = json.loads(string_value)

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 
+from ..common.types import Gradient, Scalar
 from ..gradients.replicas import on_each_device
-from ..gradients.sparse import Gradient
-
-Work = Sequence[tuple["GroupedVariable", Gradient]]
 
 
 @dataclass(frozen=True, eq=False)
 class GroupedVariable:
-    """A variable and its place in the plan.
+    """A variable and where it stands in the plan.
 
     Attributes:
         name: stable name.
         variable: the variable.
-        position: its index among all variables of the plan.
+        index: of it among all variables of the plan.
         group: the index of its group.
         decay: its decoupled weight decay.
     """
 
     name: str
     variable: keras.Variable
-    position: int
+    index: int
     group: int
     decay: float
+
+
+# Variables and their gradients: sums over replicas, sparse ones with each row once.
+Pairs: TypeAlias = Sequence[tuple[GroupedVariable, Gradient]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +43,16 @@ class UpdateContext:
 
     Attributes:
         rates: learning rate of each group, float32 scalars.
-        active: for each group, whether it trains; None if all that is given does.
-        updates: (variables of the plan,) int64, which update this is for each, from 1; a scalar if it is
-            the same one for all; None if no part needs to know.
+        active: for each group, whether it trains; None if all variables that are passed do.
+        update_counts: (variables of the plan,) int64, which update this is for each, from 1; a scalar if it
+            is the same one for all; None if no updater needs to know.
         iterations: updates made before this one.
     """
 
-    rates: Sequence[tf.Tensor]
-    active: Sequence[tf.Tensor] | None
-    updates: tf.Tensor | None
-    iterations: Any
+    rates: Sequence[Scalar]
+    active: Sequence[Scalar] | None
+    update_counts: tf.Tensor | None
+    iterations: Scalar | keras.Variable
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,27 @@ class Averaging:
 
 
 class Updater(abc.ABC):
-    """Variables that are updated in one way, and their state."""
+    """Variables that are updated in one way, and their state.
+
+    Attributes:
+        fused: whether each is updated by one TensorFlow operation.
+        members: the variables.
+        needs_update_counts: whether `apply` uses `UpdateContext.update_counts`.
+        own_count: counts the updates of all members together; None for an updater that does not count.
+    """
 
     fused: bool
     members: Sequence[GroupedVariable]
+    needs_update_counts: bool
+    own_count: keras.Variable | None
 
     @abc.abstractmethod
     def state(self) -> dict[str, keras.Variable]:
         """The state variables, `"<stable name>/<slot>"` each."""
 
     @abc.abstractmethod
-    def apply(self, work: Work, moment: UpdateContext) -> None:
-        """Updates the variables of `work`, all of them members."""
+    def apply(self, pairs: Pairs, context: UpdateContext) -> None:
+        """Updates some of the members by their gradients."""
 
 
 def new_slot(member: GroupedVariable, slot: str, initial: float = 0.0) -> keras.Variable:
@@ -104,6 +115,6 @@ def constrain(variable: keras.Variable) -> None:
     on_each_device(variable, lambda v: v.assign(variable.constraint(v)), ())
 
 
-def merged_state(parts: Sequence[Updater]) -> Mapping[str, keras.Variable]:
-    """The state of all parts under one roof."""
-    return {name: variable for part in parts for name, variable in part.state().items()}
+def merged_state(updaters: Sequence[Updater]) -> dict[str, keras.Variable]:
+    """The state of all updaters together."""
+    return {name: variable for updater in updaters for name, variable in updater.state().items()}

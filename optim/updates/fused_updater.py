@@ -1,4 +1,4 @@
-"""A part of the plan that one fused kernel updates."""
+"""Variables that one TensorFlow operation each updates."""
 
 from __future__ import annotations
 
@@ -8,103 +8,100 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from ..common.types import Gradient, Scalar
 from ..gradients.replicas import on_each_device, when
-from ..gradients.sparse import Gradient
-from .base import Averaging, GroupedVariable, UpdateContext, Updater, Work, constrain, new_slot
+from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater, constrain, new_slot
 from .update_op import UpdateOp
 
 
 class FusedUpdater(Updater):
-    """Variables of one dtype that one kernel updates, whatever their groups.
+    """Variables of one dtype that have the same optimizer, whatever their groups.
+
+        for each group that trains:
+            for each variable: decay the weight, then the update operation
+            for each variable: move its average
+            for each variable: apply its constraint
 
     Args:
-        kernel: the kernel.
+        op: how one variable is updated.
         members: the variables.
         averaging: averages to keep; None for none.
-        slots: state variables that exist already, stable name -> one for each of `kernel.slots`; None to
-            make them.
+        slots: state variables that exist already, stable name -> one for each of `op.slots`; None to make
+            them.
     """
 
     fused = True
+    own_count = None
 
     def __init__(
         self,
-        kernel: UpdateOp,
+        op: UpdateOp,
         members: Sequence[GroupedVariable],
         averaging: Averaging | None = None,
         slots: Mapping[str, Sequence[keras.Variable]] | None = None,
     ) -> None:
         self.members = members
-        self._kernel = kernel
+        self.needs_update_counts = op.corrects_bias or averaging is not None
+        self._op = op
         self._dtype = members[0].variable.dtype
         self._averaging = averaging
         self._slots = slots or {
-            member.name: [new_slot(member, slot, kernel.initial) for slot in kernel.slots]
-            for member in members
+            member.name: [new_slot(member, slot, op.initial) for slot in op.slots] for member in members
         }
         self._averages = {m.name: new_slot(m, "average") for m in members} if averaging else {}
-
-    @property
-    def counts(self) -> bool:
-        """Whether `UpdateContext.updates` is needed."""
-        return self._kernel.counts or self._averaging is not None
 
     def state(self) -> dict[str, keras.Variable]:
         state = {}
         for name, slots in self._slots.items():
-            state.update({f"{name}/{slot}": v for slot, v in zip(self._kernel.slots, slots)})
+            state.update({f"{name}/{slot}": v for slot, v in zip(self._op.slots, slots)})
         return state | {f"{name}/average": average for name, average in self._averages.items()}
 
-    def apply(self, work: Work, moment: UpdateContext) -> None:
-        by_group: dict[int, list[tuple[GroupedVariable, Gradient, tf.Tensor]]] = {}
-        for (member, gradient), rate in zip(work, self._corrected(work, moment)):
+    def apply(self, pairs: Pairs, context: UpdateContext) -> None:
+        by_group: dict[int, list[tuple[GroupedVariable, Gradient, Scalar]]] = {}
+        for (member, gradient), rate in zip(pairs, self._corrected_rates(pairs, context)):
             by_group.setdefault(member.group, []).append((member, gradient, rate))
-        for group, share in by_group.items():
-            update = partial(self._update, share, moment.rates[group], moment)
-            if moment.active is None:
+        for group, inputs in by_group.items():
+            update = partial(self._update, inputs, context.rates[group], context)
+            if context.active is None:
                 update()
             else:
-                when(moment.active[group], update)
+                when(context.active[group], update)
 
-    def _corrected(self, work: Work, moment: UpdateContext) -> Sequence[tf.Tensor]:
-        """The rate of each variable of `work`, in its dtype."""
-        rates = [self._kernel.scaled(tf.cast(rate, self._dtype)) for rate in moment.rates]
-        if not self._kernel.counts:
-            return [rates[member.group] for member, _ in work]
-        assert moment.updates is not None
-        groups = [member.group for member, _ in work]
-        if moment.updates.shape.rank == 0:
-            by_group = {group: self._kernel.corrected(rates[group], moment.updates) for group in set(groups)}
+    def _corrected_rates(self, pairs: Pairs, context: UpdateContext) -> Sequence[Scalar]:
+        """The rate of each variable of `pairs`, in its dtype, with bias correction."""
+        rates = [self._op.scaled(tf.cast(rate, self._dtype)) for rate in context.rates]
+        groups = [member.group for member, _ in pairs]
+        if not self._op.corrects_bias:
+            return [rates[group] for group in groups]
+        counts = context.update_counts
+        assert counts is not None
+        if counts.shape.rank == 0:
+            by_group = {group: self._op.corrected(rates[group], counts) for group in set(groups)}
             return [by_group[group] for group in groups]
+        indices = [member.index for member, _ in pairs]
+        if indices != list(range(counts.shape[0])):
+            counts = tf.gather(counts, indices)
         # One small vector for all variables costs less than a few scalars for each.
-        together = tf.gather(tf.stack(rates), groups)
-        return tf.unstack(self._kernel.corrected(together, self._updates(work, moment)), len(groups))
-
-    def _updates(self, work: Work, moment: UpdateContext) -> tf.Tensor:
-        assert moment.updates is not None
-        positions = [member.position for member, _ in work]
-        if positions == list(range(moment.updates.shape[0])):
-            return moment.updates
-        return tf.gather(moment.updates, positions)
+        return tf.unstack(self._op.corrected(tf.gather(tf.stack(rates), groups), counts), len(groups))
 
     def _update(
         self,
-        share: Sequence[tuple[GroupedVariable, Gradient, tf.Tensor]],
-        group_rate: tf.Tensor,
-        moment: UpdateContext,
+        inputs: Sequence[tuple[GroupedVariable, Gradient, Scalar]],
+        group_rate: Scalar,
+        context: UpdateContext,
     ) -> None:
-        scalars = self._kernel.scalars(self._dtype)
+        scalars = self._op.scalars(self._dtype)
         group_rate = tf.cast(group_rate, self._dtype)
-        losses: dict[float, tf.Tensor] = {}
-        for member, gradient, rate in share:
-            if member.decay and member.decay not in losses:
-                losses[member.decay] = group_rate * tf.constant(member.decay, self._dtype)
+        decays: dict[float, Scalar] = {}
+        for member, gradient, rate in inputs:
+            if member.decay and member.decay not in decays:
+                decays[member.decay] = group_rate * tf.constant(member.decay, self._dtype)
             slots = tuple(slot.value for slot in self._slots[member.name])
-            inputs = (gradient, rate, losses.get(member.decay), slots, scalars)
-            on_each_device(member.variable, self._update_one, inputs)
+            given = (gradient, rate, decays.get(member.decay), slots, scalars)
+            on_each_device(member.variable, self._update_one, given)
         if self._averaging is not None:
-            self._average(self._averaging, [member for member, _, _ in share], moment)
-        for member, _, _ in share:
+            self._average(self._averaging, [member for member, _, _ in inputs], context)
+        for member, _, _ in inputs:
             if member.variable.constraint is not None:
                 constrain(member.variable)
 
@@ -112,27 +109,28 @@ class FusedUpdater(Updater):
         self,
         variable: tf.Variable,
         gradient: Gradient,
-        rate: tf.Tensor,
-        loss: tf.Tensor | None,
+        rate: Scalar,
+        decay: Scalar | None,
         slots: Sequence[tf.Variable],
-        scalars: Sequence[tf.Tensor],
+        scalars: Sequence[Scalar],
     ) -> None:
-        gradient = _cast(gradient, self._dtype)
-        if loss is not None:
-            variable.assign_sub(variable * loss)
-        update = self._kernel.update_rows if isinstance(gradient, tf.IndexedSlices) else self._kernel.update
+        if gradient.dtype != self._dtype:
+            gradient = tf.cast(gradient, self._dtype)
+        if decay is not None:
+            variable.assign_sub(variable * decay)
+        update = self._op.update_rows if isinstance(gradient, tf.IndexedSlices) else self._op.update
         update(variable, gradient, rate, slots, list(scalars))
 
     def _average(
-        self, averaging: Averaging, members: Sequence[GroupedVariable], moment: UpdateContext
+        self, averaging: Averaging, members: Sequence[GroupedVariable], context: UpdateContext
     ) -> None:
-        assert moment.updates is not None
-        started = tf.cast(moment.updates > 1, self._dtype) * averaging.momentum
+        assert context.update_counts is not None
+        started = tf.cast(context.update_counts > 1, self._dtype) * averaging.momentum
         for member in members:
-            inputs = (self._averages[member.name].value, started[member.position])
+            inputs = (self._averages[member.name].value, started[member.index])
             on_each_device(member.variable, _move_average, inputs)
         if averaging.overwrite_every:
-            due = tf.equal((tf.convert_to_tensor(moment.iterations) + 1) % averaging.overwrite_every, 0)
+            due = tf.equal((tf.convert_to_tensor(context.iterations) + 1) % averaging.overwrite_every, 0)
             when(due, lambda: self._overwrite(members))
 
     def _overwrite(self, members: Sequence[GroupedVariable]) -> None:
@@ -144,10 +142,6 @@ def _assign(variable: tf.Variable, value: tf.Variable) -> None:
     variable.assign(value)
 
 
-def _move_average(variable: tf.Variable, average: tf.Variable, momentum: tf.Tensor) -> None:
+def _move_average(variable: tf.Variable, average: tf.Variable, momentum: Scalar) -> None:
     # As Keras writes it, to the last bit.
     average.assign(momentum * average + (1 - momentum) * variable)
-
-
-def _cast(gradient: Gradient, dtype: str) -> Gradient:
-    return gradient if gradient.dtype == dtype else tf.cast(gradient, dtype)

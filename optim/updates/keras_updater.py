@@ -1,25 +1,19 @@
-"""A part of the plan that a Keras optimizer updates by its own `update_step`."""
+"""Variables that a Keras optimizer updates by its own `update_step`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ..common.optimizers import SHARED_SETTINGS
+from ..common.types import Gradient, Scalar
 from ..gradients.replicas import apply_sums, when
-from ..gradients.sparse import Gradient
 from ..private.keras_private import raw_learning_rate
-from .base import Averaging, GroupedVariable, UpdateContext, Updater, Work
-
-# What holds for all groups together, and is done once by the optimizer around them.
-_COMMON = (
-    *("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"),
-    "gradient_accumulation_steps",
-)
+from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
+from .slots import slots_of
 
 
 class KerasUpdater(Updater):
@@ -37,6 +31,7 @@ class KerasUpdater(Updater):
     """
 
     fused = False
+    needs_update_counts = False
 
     def __init__(
         self,
@@ -47,13 +42,14 @@ class KerasUpdater(Updater):
         averaging: Averaging | None,
     ) -> None:
         self.members = members
-        self._rate: Any = 0.0
+        self._rate: float | Scalar = 0.0
         self._settable = isinstance(raw_learning_rate(optimizer), float)
         # Adafactor looks at whether its rate is a number, so a number stays one.
         # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
         with keras.name_scope(f"group_{members[0].group}"):
             self._optimizer = _copy(optimizer, 0.0 if self._settable else self._current_rate)
-        settings: dict[str, Any] = dict.fromkeys(_COMMON)
+        # What holds for all groups together is done once, around all of them.
+        settings: dict[str, float | None] = dict.fromkeys(SHARED_SETTINGS) | {"use_ema": False}
         if averaging is not None:
             settings |= {"use_ema": True, "ema_momentum": averaging.momentum}
             settings["ema_overwrite_frequency"] = averaging.overwrite_every
@@ -65,31 +61,26 @@ class KerasUpdater(Updater):
             setattr(self._optimizer, name, value)
         if exempt:
             self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
-        with _recorded(self._optimizer) as slots:
-            self._optimizer.build([member.variable for member in members])
-        self._state = _named(self._optimizer, slots, {id(m.variable): m.name for m in members})
-
-    @property
-    def iterations(self) -> Any:
-        """How many updates the group has had."""
-        return self._optimizer.iterations
+        self._optimizer.build([member.variable for member in members])
+        self._state = _named_state(self._optimizer, members)
+        self.own_count = self._optimizer.iterations
 
     def state(self) -> dict[str, keras.Variable]:
         return self._state
 
-    def apply(self, work: Work, moment: UpdateContext) -> None:
-        group = work[0][0].group
-        apply = partial(self._apply, work, moment.rates[group])
-        if moment.active is None:
+    def apply(self, pairs: Pairs, context: UpdateContext) -> None:
+        group = pairs[0][0].group
+        apply = partial(self._apply, pairs, context.rates[group])
+        if context.active is None:
             apply()
         else:
-            when(moment.active[group], apply)
+            when(context.active[group], apply)
 
-    def _apply(self, work: Work, rate: tf.Tensor) -> None:
-        variables = [member.variable for member, _ in work]
-        gradients = [gradient for _, gradient in work]
+    def _apply(self, pairs: Pairs, rate: Scalar) -> None:
+        variables = [member.variable for member, _ in pairs]
+        gradients = [gradient for _, gradient in pairs]
 
-        def on_one(gradients: Sequence[Gradient], rate: tf.Tensor) -> None:
+        def on_one(gradients: Sequence[Gradient], rate: Scalar) -> None:
             if self._settable:
                 self._optimizer.learning_rate = rate
             else:
@@ -101,11 +92,13 @@ class KerasUpdater(Updater):
         else:
             on_one(gradients, rate)
 
-    def _current_rate(self) -> Any:
+    def _current_rate(self) -> float | Scalar:
         return self._rate
 
 
-def _copy(optimizer: keras.optimizers.Optimizer, learning_rate: Any) -> keras.optimizers.Optimizer:
+def _copy(
+    optimizer: keras.optimizers.Optimizer, learning_rate: float | Callable[[], float | Scalar]
+) -> keras.optimizers.Optimizer:
     """A fresh optimizer of the same settings.
 
     Raises:
@@ -130,43 +123,20 @@ def _copy(optimizer: keras.optimizers.Optimizer, learning_rate: Any) -> keras.op
     return copy
 
 
-@contextmanager
-def _recorded(optimizer: keras.optimizers.Optimizer) -> Iterator[dict[int, tuple[keras.Variable, str]]]:
-    """Records which state variables the optimizer makes for which variable, under which name.
-
-    Yields:
-        id of the state variable -> (the model's variable, the slot's name).
-    """
-    slots: dict[int, tuple[keras.Variable, str]] = {}
-    add = optimizer.add_variable_from_reference
-
-    def recording(reference_variable: Any, name: Any = None, *args: Any, **settings: Any) -> Any:
-        made = add(reference_variable, name, *args, **settings)
-        slots[id(made)] = (reference_variable, name or "var")
-        return made
-
-    optimizer.add_variable_from_reference = recording
-    try:
-        yield slots
-    finally:
-        del optimizer.add_variable_from_reference
-
-
-def _named(
-    optimizer: keras.optimizers.Optimizer,
-    slots: dict[int, tuple[keras.Variable, str]],
-    names: dict[int, str],
+def _named_state(
+    optimizer: keras.optimizers.Optimizer, members: Sequence[GroupedVariable]
 ) -> dict[str, keras.Variable]:
     """The optimizer's state by stable names.
 
-    A state variable that was not made from a reference belongs to the variable whose slot comes next (the
-    rows and columns of Adafactor); one at the end is in common to all (the product of Nadam).
+    A state variable that is no slot belongs to the variable whose slot comes next (the rows and columns of
+    Adafactor); one at the end is in common to all (the product of Nadam).
 
     Raises:
         ValueError: several of the latter, which nothing tells apart.
     """
+    slots = slots_of(optimizer.variables, [member.variable for member in members])
     named: dict[str, keras.Variable] = {}
-    waiting: list[keras.Variable] = []
+    others: list[keras.Variable] = []
 
     def put(name: str, variable: keras.Variable) -> None:
         again = sum(known == name or known.startswith(f"{name}_") for known in named)
@@ -175,20 +145,21 @@ def _named(
     for variable in optimizer.variables:
         if variable is optimizer.iterations or variable.name == "learning_rate":
             continue
-        waiting.append(variable)
-        if id(variable) in slots:
-            reference, slot = slots[id(variable)]
-            for index, extra in enumerate(waiting[:-1]):
-                put(f"{names[id(reference)]}/extra_{index}", extra)
-            put(f"{names[id(reference)]}/{slot}", variable)
-            waiting = []
-    if len(waiting) > 1:
+        if id(variable) not in slots:
+            others.append(variable)
+            continue
+        owner, slot = slots[id(variable)]
+        for index, extra in enumerate(others):
+            put(f"{members[owner].name}/extra_{index}", extra)
+        put(f"{members[owner].name}/{slot}", variable)
+        others = []
+    if len(others) > 1:
         raise ValueError(
             f"`optimizer` {type(optimizer).__name__} makes state that belongs to no variable "
-            f"({', '.join(variable.name for variable in waiting)}), so it cannot be kept by name: make it in "
+            f"({', '.join(variable.name for variable in others)}), so it cannot be saved by name: make it in "
             "`build` with `add_variable_from_reference(variable, name)`"
         )
-    for variable in waiting:
-        # In common to the group; known by the variable whose name comes first, whatever their order.
-        put(f"{min(names.values())}/shared", variable)
+    for variable in others:
+        # Known by the variable whose name comes first, whatever their order.
+        put(f"{min(member.name for member in members)}/shared", variable)
     return named

@@ -7,27 +7,23 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from ..common.optimizers import SHARED_SETTINGS
+from ..common.types import Gradient
 from ..gradients.replicas import add_one
-from ..gradients.sparse import Gradient
 from ..private.keras_private import uses_weight_decay
 from .base import GroupedVariable, UpdateContext
 from .fused_updater import FusedUpdater
+from .slots import Slot, slots_of
 from .tensorflow_ops import update_op_for
 from .update_op import UpdateOp
 
-# What `optimizer.apply` does besides: where one is set, Keras does it all.
-_MORE = (
-    *("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor"),
-    "gradient_accumulation_steps",
-)
-
 
 class PlainOptimizerUpdate:
-    """Does what `optimizer.apply` does, on the same state, by one kernel a variable. `find` makes it."""
+    """Does what `optimizer.apply` does, on the same state, by one operation a variable. `find` makes it."""
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, part: FusedUpdater) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer, updater: FusedUpdater) -> None:
         self._optimizer = optimizer
-        self._part = part
+        self._updater = updater
 
     @classmethod
     def find(
@@ -35,23 +31,23 @@ class PlainOptimizerUpdate:
     ) -> PlainOptimizerUpdate | None:
         """The update of `variables`; None where Keras' own is the one to use.
 
-        That is so for an optimizer without a kernel, for settings that do more than update, for variables of
-        other types than float32 and float64, and for state that cannot be told apart.
+        That is so for an optimizer without a fused operation, for settings that do more than update, for
+        variables of other types than float32 and float64, and for state that cannot be told apart.
 
         Args:
             optimizer: a built optimizer.
             variables: some of those it was built over.
         """
         dtypes = {variable.dtype for variable in variables}
-        if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in _MORE):
+        if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
             return None
         if any(variable.overwrite_with_gradient for variable in variables):
             return None
-        kernel = update_op_for(optimizer, dtypes.pop())
-        # Keras' own state starts as Keras has it; a kernel that wants another start has other state.
-        if kernel is None or kernel.initial:
+        op = update_op_for(optimizer, dtypes.pop())
+        # Keras' own state starts as Keras has it; an operation that wants another start has other state.
+        if op is None or op.initial:
             return None
-        slots = _slots(optimizer, kernel, variables)
+        slots = _slots(optimizer, op, variables)
         if slots is None:
             return None
         value = optimizer.weight_decay or 0.0
@@ -59,34 +55,34 @@ class PlainOptimizerUpdate:
         for index, variable in enumerate(variables):
             decay = value if uses_weight_decay(optimizer, variable) else 0.0
             members.append(GroupedVariable(variable.path, variable, index, 0, decay))
-        return cls(optimizer, FusedUpdater(kernel, members, slots=slots))
+        return cls(optimizer, FusedUpdater(op, members, slots=slots))
 
     def __call__(self, gradients: Sequence[Gradient]) -> None:
         """Updates the variables by their gradients, one each."""
         iterations = self._optimizer.iterations
         rate = tf.convert_to_tensor(self._optimizer.learning_rate)
-        count = tf.convert_to_tensor(iterations) + 1 if self._part.counts else None
-        work = list(zip(self._part.members, gradients))
-        self._part.apply(work, UpdateContext([rate], None, count, iterations))
+        counted = self._updater.needs_update_counts
+        count = tf.convert_to_tensor(iterations) + 1 if counted else None
+        pairs = list(zip(self._updater.members, gradients))
+        self._updater.apply(pairs, UpdateContext([rate], None, count, iterations))
         add_one(iterations)
 
 
 def _slots(
-    optimizer: keras.optimizers.Optimizer, kernel: UpdateOp, variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer, op: UpdateOp, variables: Sequence[keras.Variable]
 ) -> dict[str, list[keras.Variable]] | None:
-    """The optimizer's state by the paths of variables; None if names do not tell.
-
-    Keras calls the state of `dense/kernel` `dense_kernel_momentum`; two models may share such names.
-    """
-    by_name: dict[str, list[keras.Variable]] = {}
+    """The optimizer's state by the paths of variables; None if names do not tell it apart."""
+    if len({variable.path for variable in variables}) < len(variables):
+        return None
+    by_slot: dict[Slot, list[keras.Variable]] = {}
+    slots = slots_of(optimizer.variables, variables)
     for state in optimizer.variables:
-        by_name.setdefault(state.name, []).append(state)
-    found = {}
-    for variable in variables:
-        names = [f"{variable.path.replace('/', '_')}_{slot}" for slot in kernel.slots]
-        if any(len(by_name.get(name, ())) != 1 for name in names):
+        if id(state) in slots:
+            by_slot.setdefault(slots[id(state)], []).append(state)
+    found: dict[str, list[keras.Variable]] = {}
+    for index, variable in enumerate(variables):
+        candidates = [by_slot.get(Slot(index, name), []) for name in op.slots]
+        if any(len(states) != 1 or states[0].shape != variable.shape for states in candidates):
             return None
-        found[variable.path] = [by_name[name][0] for name in names]
-        if any(tuple(slot.shape) != tuple(variable.shape) for slot in found[variable.path]):
-            return None
-    return found if len(found) == len(variables) else None
+        found[variable.path] = [states[0] for states in candidates]
+    return found

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..gradients.sparse import without_repeats
+from ..common.types import Scalar
 from ..private.tensorflow_private import inside_xla, scratch
-from .update_op import Scalars, UpdateOp
+from .update_op import Scalars, Slots, UpdateOp
 
 DTYPES = ("float32", "float64")
 
@@ -26,29 +25,31 @@ class _GradientDescent(UpdateOp):
     def scalars(self, dtype: str) -> Scalars:
         return []
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
-        tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
+        tf.raw_ops.ResourceApplyGradientDescent(var=var.handle, alpha=rate, delta=grad)
 
-    def update_rows(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
-        variable.scatter_sub(tf.IndexedSlices(gradient.values * rate, gradient.indices))
+    def update_rows(
+        self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
+    ) -> None:
+        var.scatter_sub(tf.IndexedSlices(grad.values * rate, grad.indices))
 
 
 class _Momentum(UpdateOp):
     slots = ("momentum",)
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._momentum = optimizer.momentum
         self._nesterov = optimizer.nesterov
 
     def scalars(self, dtype: str) -> Scalars:
         return [tf.constant(self._momentum, dtype)]
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
+            var=var.handle,
             accum=slots[0].handle,
             lr=rate,
-            grad=gradient,
+            grad=grad,
             momentum=scalars[0],
             use_nesterov=self._nesterov,
         )
@@ -59,57 +60,58 @@ class _Adagrad(UpdateOp):
     # that starts epsilon higher, and no epsilon, is Keras' formula.
     slots = ("accumulator",)
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self.initial = optimizer.initial_accumulator_value + optimizer.epsilon
 
     def scalars(self, dtype: str) -> Scalars:
         return [tf.constant(0.0, dtype)]
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         tf.raw_ops.ResourceApplyAdagradV2(
-            var=variable.handle, accum=slots[0].handle, lr=rate, epsilon=scalars[0], grad=gradient
+            var=var.handle, accum=slots[0].handle, lr=rate, epsilon=scalars[0], grad=grad
         )
 
-    def update_rows(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update_rows(
+        self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
+    ) -> None:
         if inside_xla():  # XLA has the dense kernel alone
-            super().update_rows(variable, gradient, rate, slots, scalars)
+            super().update_rows(var, grad, rate, slots, scalars)
             return
-        once = without_repeats(gradient)
         tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=variable.handle,
+            var=var.handle,
             accum=slots[0].handle,
             lr=rate,
             epsilon=scalars[0],
-            grad=once.values,
-            indices=once.indices,
+            grad=grad.values,
+            indices=grad.indices,
         )
 
 
 class _Adadelta(UpdateOp):
     slots = ("accumulated_grad", "accumulated_delta_var")
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._rho, self._epsilon = optimizer.rho, optimizer.epsilon
 
     def scalars(self, dtype: str) -> Scalars:
         return [tf.constant(self._rho, dtype), tf.constant(self._epsilon, dtype)]
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         tf.raw_ops.ResourceApplyAdadelta(
-            var=variable.handle,
+            var=var.handle,
             accum=slots[0].handle,
             accum_update=slots[1].handle,
             lr=rate,
             rho=scalars[0],
             epsilon=scalars[1],
-            grad=gradient,
+            grad=grad,
         )
 
 
 class _RMSprop(UpdateOp):
     # Keras and the kernel round 1 - rho differently, so that the kernel's averages of squares are larger by a
     # factor that depends on nothing else: 1.0000129 for 0.999. The rate and epsilon make up for it.
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._rho, self._epsilon = optimizer.rho, optimizer.epsilon
         self._momentum, self._centered = optimizer.momentum, optimizer.centered
         self.slots = ("velocity",)
@@ -123,43 +125,45 @@ class _RMSprop(UpdateOp):
         constants = [tf.constant(value, dtype) for value in (self._momentum, epsilon)]
         return [tf.constant(self._rho, dtype), *constants]
 
-    def scaled(self, rate: tf.Tensor) -> tf.Tensor:
+    def scaled(self, rate: Scalar) -> Scalar:
         return rate * math.sqrt(_rounding(self._rho, rate.dtype.name))
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         if not self._momentum and inside_xla():
-            self._update_by_parts(variable, gradient, rate, slots, scalars)
+            self._update_unfused(var, grad, rate, slots, scalars)
             return
         # The kernels want a momentum; where Keras keeps none, neither do we.
-        momentum = slots[1].handle if self._momentum else scratch(gradient)
-        inputs = {"var": variable.handle, "ms": slots[0].handle, "mom": momentum}
-        inputs |= zip(("lr", "rho", "momentum", "epsilon", "grad"), (rate, *scalars, gradient))
+        momentum = slots[1].handle if self._momentum else scratch(grad)
+        inputs = {"var": var.handle, "ms": slots[0].handle, "mom": momentum}
+        inputs |= zip(("lr", "rho", "momentum", "epsilon", "grad"), (rate, *scalars, grad))
         if self._centered:
             tf.raw_ops.ResourceApplyCenteredRMSProp(mg=slots[-1].handle, **inputs)
         else:
             tf.raw_ops.ResourceApplyRMSProp(**inputs)
 
-    def _update_by_parts(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def _update_unfused(
+        self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars
+    ) -> None:
         """The same without a momentum, in operations that XLA fuses itself."""
         rho, _, epsilon = scalars
-        slots[0].assign_add((tf.square(gradient) - slots[0]) * (1 - rho))
+        slots[0].assign_add((tf.square(grad) - slots[0]) * (1 - rho))
         spread = slots[0].read_value()
         if self._centered:
-            slots[-1].assign_add((gradient - slots[-1]) * (1 - rho))
+            slots[-1].assign_add((grad - slots[-1]) * (1 - rho))
             spread -= tf.square(slots[-1])
-        variable.assign_sub(rate * gradient * tf.math.rsqrt(spread + epsilon))
+        var.assign_sub(rate * grad * tf.math.rsqrt(spread + epsilon))
 
 
 class _Adam(UpdateOp):
     slots = ("momentum", "velocity")
-    counts = True
+    corrects_bias = True
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self._betas = (optimizer.beta_1, optimizer.beta_2)
         self._epsilon = optimizer.epsilon
 
-    def corrected(self, rates: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
-        first, second = (_Powers(beta, rates.dtype, updates) for beta in self._betas)
+    def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
+        first, second = (_Powers(beta, rates.dtype, update_counts) for beta in self._betas)
         kernel = tf.cast(tf.sqrt(second.kernel_over_keras) / first.kernel_over_keras, rates.dtype)
         return rates * tf.sqrt(second.remainder) / first.remainder * kernel
 
@@ -167,11 +171,11 @@ class _Adam(UpdateOp):
         betas = [tf.constant(beta, dtype) for beta in self._betas]
         return [tf.constant(0.0, dtype), *betas, tf.constant(self._epsilon, dtype)]
 
-    def update(self, variable: Any, gradient: Any, rate: Any, slots: Any, scalars: Any) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         # With powers of 0 the kernel's own bias correction is none: `rate` has it.
         none, beta_1, beta_2, epsilon = scalars
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
+            var=var.handle,
             m=slots[0].handle,
             v=slots[1].handle,
             beta1_power=none,
@@ -180,7 +184,7 @@ class _Adam(UpdateOp):
             beta1=beta_1,
             beta2=beta_2,
             epsilon=epsilon,
-            grad=gradient,
+            grad=grad,
         )
 
 
@@ -198,8 +202,8 @@ class _Powers:
         kernel_over_keras: the kernel's average over Keras', float64.
     """
 
-    def __init__(self, beta: float, dtype: tf.DType, updates: tf.Tensor) -> None:
-        count = tf.cast(updates, tf.float64)
+    def __init__(self, beta: float, dtype: tf.DType, update_counts: tf.Tensor) -> None:
+        count = tf.cast(update_counts, tf.float64)
         keras_power, kernel_power, power = (
             tf.pow(tf.cast(tf.constant(beta, kind), tf.float64), count)
             for kind in (tf.float32, dtype, tf.float64)
@@ -208,15 +212,15 @@ class _Powers:
         self.kernel_over_keras = (1 - kernel_power) / (1 - power)
 
 
-def _sgd(optimizer: Any) -> UpdateOp:
+def _sgd(optimizer: keras.optimizers.Optimizer) -> UpdateOp:
     return _Momentum(optimizer) if optimizer.momentum else _GradientDescent()
 
 
-def _adam(optimizer: Any) -> UpdateOp | None:
+def _adam(optimizer: keras.optimizers.Optimizer) -> UpdateOp | None:
     return None if optimizer.amsgrad else _Adam(optimizer)  # XLA lacks the AMSGrad kernel
 
 
-_KERNELS: dict[type, Callable[[Any], UpdateOp | None]] = {
+_UPDATE_OPS: dict[type, Callable[[keras.optimizers.Optimizer], UpdateOp | None]] = {
     keras.optimizers.SGD: _sgd,
     keras.optimizers.Adagrad: _Adagrad,
     keras.optimizers.Adadelta: _Adadelta,
@@ -231,7 +235,7 @@ def update_op_for(optimizer: keras.optimizers.Optimizer, dtype: str) -> UpdateOp
 
     A subclass of a stock optimizer has none: it may do anything.
     """
-    make = _KERNELS.get(type(optimizer))
+    make = _UPDATE_OPS.get(type(optimizer))
     return None if make is None or dtype not in DTYPES else make(optimizer)
 
 

@@ -1,38 +1,42 @@
-"""What an update kernel is."""
+"""How one optimizer updates one variable by one TensorFlow operation."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
-Scalars = list[tf.Tensor]
+from ..common.types import Scalar
+
+Scalars: TypeAlias = list[Scalar]
+Slots: TypeAlias = Sequence[tf.Variable]
 
 
 class UpdateOp(abc.ABC):
-    """How one optimizer updates one variable.
+    """An optimizer's update of one variable. Arguments are named as in TensorFlow's operations.
 
     Attributes:
         slots: the names of the state variables that each variable has, of its shape.
         initial: what they start with.
-        counts: whether the rate depends on how many updates a variable has had (`corrected`).
+        corrects_bias: whether the rate depends on how many updates a variable has had (`corrected`).
     """
 
     slots: tuple[str, ...] = ()
     initial: float = 0.0
-    counts: bool = False
+    corrects_bias: bool = False
 
-    def scaled(self, rate: tf.Tensor) -> tf.Tensor:
-        """A group's rate, in the variables' dtype, as the kernel wants it."""
+    def scaled(self, rate: Scalar) -> Scalar:
+        """A group's rate, in the variables' dtype, as the operation wants it."""
         return rate
 
-    def corrected(self, rates: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
+    def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
         """The rates with bias correction.
 
         Args:
             rates: (variables,) learning rates, in the variables' dtype.
-            updates: (variables,) int64: which update this is, from 1.
+            update_counts: (variables,) int64: which update this is, from 1.
         """
         return rates
 
@@ -45,29 +49,17 @@ class UpdateOp(abc.ABC):
         """
 
     @abc.abstractmethod
-    def update(
-        self,
-        variable: tf.Variable,
-        gradient: tf.Tensor,
-        rate: tf.Tensor,
-        slots: Sequence[tf.Variable],
-        scalars: Scalars,
-    ) -> None:
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         """Updates one variable and its slots by a dense gradient."""
 
     def update_rows(
-        self,
-        variable: tf.Variable,
-        gradient: tf.IndexedSlices,
-        rate: tf.Tensor,
-        slots: Sequence[tf.Variable],
-        scalars: Scalars,
+        self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
     ) -> None:
-        """The same by a sparse gradient. Rows may repeat; they count with their sum.
+        """The same by a sparse gradient with each row once.
 
         Most optimizers move rows without a gradient too (by momentum), as Keras does, so this is the dense
-        update unless a kernel knows better.
+        update unless a subclass knows better.
         """
-        rows = tf.shape(variable, out_type=gradient.indices.dtype)[0]
-        dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, rows)
-        self.update(variable, tf.ensure_shape(dense, variable.shape), rate, slots, scalars)
+        rows = tf.shape(var, out_type=grad.indices.dtype)[0]
+        dense = tf.math.unsorted_segment_sum(grad.values, grad.indices, rows)
+        self.update(var, tf.ensure_shape(dense, var.shape), rate, slots, scalars)

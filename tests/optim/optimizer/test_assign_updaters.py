@@ -21,8 +21,8 @@ def net(dtypes=("float32", "float32", "float32")):
 def divided(optimizer, groups, model=None):
     plan = partition(model or net(), groups)
     members = grouped_variables(plan, optimizer)
-    parts = assign_updaters(plan, optimizer, list(members.values()), None)
-    return [(type(part), sorted(member.name for member in part.members)) for part in parts]
+    updaters = assign_updaters(plan, optimizer, list(members.values()), None)
+    return [(type(updater), sorted(m.name for m in updater.members)) for updater in updaters]
 
 
 THREE = {"a": "a/*", "b": "b/*", "c": "c/*"}
@@ -38,7 +38,7 @@ def test_a_keras_optimizer_updates_one_group():
     assert divided(K.Nadam(), THREE) == [(KerasUpdater, NAMES[name]) for name in "abc"]
 
 
-def test_other_optimizers_and_dtypes_are_other_parts():
+def test_other_optimizers_and_dtypes_have_other_updaters():
     groups = {"a": Group("a/*", optimizer=K.SGD()), "b": Group("b/*", optimizer=K.Lion()), "c": "c/*"}
     assert divided(K.Adam(), groups, net(("float64", "float32", "bfloat16"))) == [
         (FusedUpdater, NAMES["a"]),
@@ -49,11 +49,11 @@ def test_other_optimizers_and_dtypes_are_other_parts():
     assert both == [(FusedUpdater, NAMES["a"]), (FusedUpdater, NAMES["b"]), (KerasUpdater, NAMES["c"])]
 
 
-def test_places():
+def test_indices_of_variables_and_groups():
     plan = partition(net(), {"c": "c/*", "others": "a/*", "b": "b/*"})
     members = grouped_variables(plan, K.Adam())
     assert list(members) == list(plan.order)
-    assert [member.position for member in members.values()] == list(range(6))
+    assert [member.index for member in members.values()] == list(range(6))
     assert [member.group for member in members.values()] == [1, 1, 2, 2, 0, 0]
     assert all(member.variable is plan.variables[name] for name, member in members.items())
 

@@ -66,7 +66,7 @@ def test_none_leaves_a_variable_as_it_is():
     before = weights.b.numpy()
     optimizer.apply([*ones("a"), None, *ones("c")])
     np.testing.assert_array_equal(weights.b, before)
-    assert optimizer._planned.numbers() == {"a": 1, "b": 0, "c": 1}
+    assert optimizer.grouped_update.counts.by_name() == {"a": 1, "b": 0, "c": 1}
 
 
 def test_apply_gradients_takes_pairs():
@@ -96,7 +96,7 @@ def test_properties():
 def test_state_exists_from_the_start_by_name():
     _, optimizer = ours({"a": Group("a", frozen=True), "b": "b", "c": "c"}, K.Adam())
     expected = [f"{name}/{slot}" for name in NAMES for slot in ("momentum", "velocity")]
-    assert list(optimizer._planned.state) == expected
+    assert list(optimizer.grouped_update.state) == expected
     assert len(optimizer.variables) == 2 + len(expected) + 1  # and how many updates each has had
 
 

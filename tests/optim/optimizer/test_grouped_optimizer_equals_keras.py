@@ -207,7 +207,7 @@ def test_no_more_state_than_keras(name):
         ours = wrapped(getattr(K, name)(**options), weights)
         # Keras has one counter for all.
         calls = 8 if "gradient_accumulation_steps" in options else 0
-        counts = sum(v.numpy().nbytes for v in ours._planned.counters().values())
+        counts = sum(v.numpy().nbytes for v in ours.grouped_update.counts.variables().values())
         assert size(ours) <= size(bare) + calls + counts
 
 

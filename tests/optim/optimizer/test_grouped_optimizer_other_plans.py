@@ -46,8 +46,12 @@ def fit(model, epochs=1):
 def state(optimizer):
     """All that a file is to hold of it."""
     own = {v.name: v.numpy() for v in optimizer.variables[:2]}
-    named = {name: v.numpy() for name, v in optimizer._planned.state.items()}
-    return {**own, **named, **{f"{n}/updates": c for n, c in optimizer._planned.numbers().items()}}
+    named = {name: v.numpy() for name, v in optimizer.grouped_update.state.items()}
+    return {
+        **own,
+        **named,
+        **{f"{n}/updates": c for n, c in optimizer.grouped_update.counts.by_name().items()},
+    }
 
 
 def assert_same(one, other):
@@ -219,8 +223,8 @@ def test_groups_that_have_had_other_numbers_of_updates(files, tmp_path):
     assert "the variables of group 'all' have had [1, 2] updates, and its optimizer counts for all" in message
     with loaded.partial_load():
         load(other)
-    assert set(loaded._planned.numbers().values()) == {2}
-    np.testing.assert_array_equal(loaded._planned.state["body/kernel/momentum"], optimizer.variables[2])
+    assert set(loaded.grouped_update.counts.by_name().values()) == {2}
+    np.testing.assert_array_equal(loaded.grouped_update.state["body/kernel/momentum"], optimizer.variables[2])
 
 
 @FILES
@@ -251,11 +255,13 @@ def test_partial_load_takes_what_fits(files, tmp_path):
     other, loaded = made(K.Adam(0.05))
     with loaded.partial_load():
         load(other)
-    for name, variable in loaded._planned.state.items():
-        expected = optimizer._planned.state[name] if name.endswith("velocity") else np.zeros(variable.shape)
+    for name, variable in loaded.grouped_update.state.items():
+        expected = (
+            optimizer.grouped_update.state[name] if name.endswith("velocity") else np.zeros(variable.shape)
+        )
         np.testing.assert_array_equal(variable, expected)
     # Without its momentum, a variable's bias correction starts anew.
-    assert set(loaded._planned.numbers().values()) == {0}
+    assert set(loaded.grouped_update.counts.by_name().values()) == {0}
     assert "missing from it" in refused(load, made(K.Adam(0.05))[0])  # only within the context
 
 
@@ -267,7 +273,12 @@ def test_partial_load_for_another_number_of_classes(tmp_path):
     other, loaded = made(K.Adam(0.05), model=net(outputs=2))
     with loaded.partial_load(), pytest.warns(UserWarning, match="1 objects could not be loaded.*name=head"):
         other.load_weights(tmp_path / "w.weights.h5", skip_mismatch=True)
-    assert loaded._planned.numbers() == {"body/kernel": 2, "body/bias": 2, "head/kernel": 0, "head/bias": 0}
+    assert loaded.grouped_update.counts.by_name() == {
+        "body/kernel": 2,
+        "body/bias": 2,
+        "head/kernel": 0,
+        "head/bias": 0,
+    }
     name = "body/kernel/velocity"
-    np.testing.assert_array_equal(loaded._planned.state[name], optimizer._planned.state[name])
-    assert not loaded._planned.state["head/kernel/velocity"].numpy().any()
+    np.testing.assert_array_equal(loaded.grouped_update.state[name], optimizer.grouped_update.state[name])
+    assert not loaded.grouped_update.state["head/kernel/velocity"].numpy().any()

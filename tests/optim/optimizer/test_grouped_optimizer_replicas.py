@@ -40,9 +40,10 @@ def fit(strategy, make, phases=(None, "head")):
         if frozen:
             np.testing.assert_array_equal(model.get_layer(frozen).kernel.numpy(), before)
             optimizer.unfreeze(frozen)
-    state = {name: v.numpy() for name, v in optimizer._planned.state.items()}
+    state = {name: v.numpy() for name, v in optimizer.grouped_update.state.items()}
     weights = {v.path.split("/", 1)[1]: v.numpy() for v in model.trainable_variables}
-    return {**state, **weights, "iterations": optimizer.iterations.numpy()}, optimizer._planned.numbers()
+    counts = optimizer.grouped_update.counts.by_name()
+    return {**state, **weights, "iterations": optimizer.iterations.numpy()}, counts
 
 
 def assert_same(found, expected):

@@ -46,8 +46,12 @@ def fit(model, epochs=1):
 def state(optimizer):
     """All that a file is to hold of it."""
     own = {v.name: v.numpy() for v in optimizer.variables[:2]}
-    named = {name: v.numpy() for name, v in optimizer._planned.state.items()}
-    return {**own, **named, **{f"{n}/updates": c for n, c in optimizer._planned.numbers().items()}}
+    named = {name: v.numpy() for name, v in optimizer.grouped_update.state.items()}
+    return {
+        **own,
+        **named,
+        **{f"{n}/updates": c for n, c in optimizer.grouped_update.counts.by_name().items()},
+    }
 
 
 def assert_same(one, other):
@@ -163,7 +167,7 @@ def test_only_names_in_a_checkpoint(tmp_path):
     keys = [key for key, _ in tf.train.list_variables(path)]
     named = [key for key in keys if key.startswith(prefix)]
     found = {key[len(prefix) : -len(suffix)].replace(".S", "/") for key in named}
-    assert found == set(optimizer._planned.state)
+    assert found == set(optimizer.grouped_update.state)
     others = {key.split("/.A")[0] for key in keys if key not in named}
     own = {"optimizer/_iterations", "optimizer/_learning_rate", "optimizer/_tracked_state/numbers"}
     assert others <= {*own, "save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH"}
@@ -193,7 +197,7 @@ def test_h5_file(name, tmp_path):
     assert str(again.optimizer.plan) == str(model.optimizer.plan)
     assert again.optimizer.learning_rates == pytest.approx({"body": 0.0025, "head": 0.05})
     assert_same(state(again.optimizer), state(model.optimizer))
-    updates = again.optimizer._planned.numbers()
+    updates = again.optimizer.grouped_update.counts.by_name()
     assert all(count == 0 for variable, count in updates.items() if variable.startswith("body"))
     assert name in ("sgd", "momentum") or updates["head/kernel"] > 0
     again.run_eagerly = True
@@ -223,7 +227,7 @@ def test_h5_file_of_groups_that_share_an_optimizer(tmp_path):
     model = saved_h5(K.SGD(0.05), tmp_path / "model.h5", groups)
     again = keras.models.load_model(tmp_path / "model.h5")
     again.optimizer.build(again.trainable_variables)
-    assert len(again.optimizer._planned.parts) != len(model.optimizer._planned.parts)
+    assert len(again.optimizer.grouped_update.updaters) != len(model.optimizer.grouped_update.updaters)
     assert_same(state(again.optimizer), state(model.optimizer))
 
 
@@ -252,7 +256,7 @@ def test_h5_file_without_what_is_within_a_loss_scale(tmp_path):
     again = keras.models.load_model(tmp_path / "model.h5").optimizer.inner_optimizer
     with pytest.warns(UserWarning, match="has read no state for optimizer .* moments start anew. `.keras`"):
         again.build(keras.models.load_model(tmp_path / "model.h5").trainable_variables)
-    assert not any(np.any(v.numpy()) for v in again._planned.state.values())
+    assert not any(np.any(v.numpy()) for v in again.grouped_update.state.values())
 
 
 @pytest.mark.parametrize("ours", [True, False])

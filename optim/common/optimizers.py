@@ -1,0 +1,21 @@
+"""What several rooms ask of Keras' optimizers."""
+
+from __future__ import annotations
+
+import keras
+
+# Settings that hold for all variables of an optimizer together. Under a `GroupedOptimizer`, for all groups.
+SHARED_SETTINGS = (
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+
+def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer inside a `LossScaleOptimizer`; any other one as it is."""
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return optimizer.inner_optimizer if scaled else optimizer

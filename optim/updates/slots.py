@@ -1,0 +1,41 @@
+"""Which variable an optimizer's state belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+
+
+class Slot(NamedTuple):
+    """A state variable's place: `owner` is the index of the variable that it belongs to, `name` its kind."""
+
+    owner: int
+    name: str
+
+
+def slots_of(state: Sequence[keras.Variable], trained: Sequence[keras.Variable]) -> dict[int, Slot]:
+    """The slots among an optimizer's state variables, by `id`; counters and the like have none.
+
+    Keras keeps no other trace of it than names: the momentum of `head/kernel` is `head_kernel_momentum`.
+    Variables of one path have slots of one name, in the variables' order.
+
+    Args:
+        state: the optimizer's variables.
+        trained: variables that it was built over.
+    """
+    owners: dict[str, list[int]] = {}
+    for index, variable in enumerate(trained):
+        owners.setdefault(variable.path.replace("/", "_") + "_", []).append(index)
+    longest_first = sorted(owners, key=len, reverse=True)
+    found: dict[int, Slot] = {}
+    seen: dict[str, int] = {}
+    for variable in state:
+        prefix = next((p for p in longest_first if variable.name.startswith(p)), None)
+        if prefix is not None:
+            index = seen.get(variable.name, 0)
+            seen[variable.name] = index + 1
+            owner = owners[prefix][index % len(owners[prefix])]
+            found[id(variable)] = Slot(owner, variable.name.removeprefix(prefix))
+    return found

@@ -1,0 +1,50 @@
+"""Running sums of gradients: their mean comes on time, and nothing is left of it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop.optim.gradients.accumulator import GradientAccumulator
+
+
+def made(every, *shapes):
+    sums = [tf.Variable(tf.zeros(shape)) for shape in shapes]
+    return GradientAccumulator(every, sums, tf.Variable(0, dtype=tf.int64))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_mean_of_every_third_call(traced):
+    accumulator, seen = made(3, [2], []), tf.Variable([0.0, 0.0, 0.0])
+
+    def add(dense, scalar):
+        accumulator.add([dense, scalar], lambda means: seen.assign_add(tf.concat([means[0], [means[1]]], 0)))
+
+    run = tf.function(add) if traced else add
+    for number in range(1, 6):
+        run(tf.constant([number, 2.0 * number]), tf.constant(3.0))
+        np.testing.assert_array_equal(seen, [0, 0, 0] if number < 3 else [2, 4, 3])
+    run(tf.constant([0.0, 0.0]), tf.constant(0.0))
+    np.testing.assert_array_equal(seen, [2 + 3, 4 + 6, 3 + 2])
+
+
+def test_sparse_gradients_and_other_dtypes_are_added():
+    accumulator = made(2, [3, 1])
+    rows = tf.IndexedSlices(tf.constant([[1.0], [2.0]], tf.float16), tf.constant([2, 2]), tf.constant([3, 1]))
+    accumulator.add([rows], None)
+    np.testing.assert_array_equal(accumulator.sums[0], [[0], [0], [3]])
+
+
+def test_some_of_the_sums():
+    accumulator, means = made(2, [1], [1]), []
+    accumulator.add([tf.constant([1.0])], means.extend, positions=[0])
+    accumulator.add([tf.constant([4.0])], means.extend, positions=[1])
+    np.testing.assert_array_equal(means, [[2.0]])
+    # Those of the other one are gone too.
+    assert not any(total.numpy().any() for total in accumulator.sums)
+
+
+def test_reset():
+    accumulator = made(2, [1])
+    accumulator.add([tf.constant([1.0])], None)
+    accumulator.reset()
+    assert [float(total[0]) for total in accumulator.sums] == [0.0] and int(accumulator.calls) == 0
