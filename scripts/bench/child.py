@@ -18,6 +18,13 @@ def last_line(text: str) -> str:
     return next((line for line in reversed(lines) if line), "")
 
 
+def how_it_ended(process: subprocess.Popen[Any], errors: str) -> str:
+    """The status of a process that has ended, and the last line of its standard error."""
+    code, last = process.returncode, last_line(errors)
+    how = f"killed by signal {-code}" if code and code < 0 else f"exit status {code}"
+    return f"{how}: {last}" if last else how
+
+
 def start(python: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Starts Python where it finds this package, with more environment variables."""
     if os.sep in python:
@@ -36,12 +43,12 @@ def answer(process: subprocess.Popen[str], timeout: float = 3600) -> Any:
     """Waits for a process and reads its JSON, which the caller knows the form of.
 
     Raises:
-        RuntimeError: if it fails; the message is the last line of its standard error.
+        RuntimeError: if it fails; the message is `how_it_ended`.
     """
     try:
         out, errors = process.communicate(timeout=timeout)
     finally:
         process.kill()  # where the wait was cut short
     if process.returncode:
-        raise RuntimeError(last_line(errors) or "no message")
+        raise RuntimeError(how_it_ended(process, errors))
     return json.loads(last_line(out))

@@ -97,10 +97,7 @@ class Worker:
         """How the process ended and the last line that it wrote to its standard error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        written = child.last_line(self.errors.read_text(errors="replace"))
-        code = self.process.returncode
-        how = f"killed by signal {-code}" if code and code < 0 else f"exit status {code}"
-        return f"{how}: {written}" if written else how
+        return child.how_it_ended(self.process, self.errors.read_text(errors="replace"))
 
     def processor_seconds(self) -> float:
         """Processor time used so far, or 0.0 where the system does not tell."""

@@ -22,10 +22,12 @@ def test_finds_the_benchmark_and_gets_more_environment():
 
 
 def test_says_why_it_failed():
-    with pytest.raises(RuntimeError, match="^ValueError: told so$"):
+    with pytest.raises(RuntimeError, match="^exit status 1: ValueError: told so$"):
         answer("raise ValueError('told so')")
-    with pytest.raises(RuntimeError, match="^no message$"):
+    with pytest.raises(RuntimeError, match="^exit status 3$"):
         answer("raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match="^killed by signal 9$"):
+        answer("import os; os.kill(os.getpid(), 9)")
 
 
 def test_an_interpreter_is_named_from_where_the_user_is(tmp_path, monkeypatch):
