@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from ...optim import GroupedOptimizer
+from ...optim.common.types import Gradient
 from ..support.keras_private import built_variables, knows_variable
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 
 
-def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> None:
+def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite: str) -> None:
     """Raises ValueError if an option of `Update` is not one that it takes."""
     if clip_norm is not None and not (
         isinstance(clip_norm, (int, float)) and math.isfinite(clip_norm) and clip_norm > 0
@@ -28,7 +28,7 @@ def check_update_options(clip_norm: Any, accumulate: Any, on_nonfinite: Any) -> 
 
 
 def check_known(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], names: Sequence[str]
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], names: Sequence[str]
 ) -> None:
     """Raises ValueError if a built optimizer cannot train these variables, or not these alone."""
     for name, variable in zip(names, variables):
@@ -56,7 +56,7 @@ def check_known(
         )
 
 
-def check_gradients(gradients: Sequence[Any], names: Sequence[str]) -> None:
+def check_gradients(gradients: Sequence[Gradient | None], names: Sequence[str]) -> None:
     """Raises ValueError unless there is a gradient for each variable."""
     if len(gradients) != len(names):
         raise ValueError(

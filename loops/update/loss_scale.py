@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.sparse import times
 
 
@@ -20,15 +20,15 @@ class LossScale:
     def __init__(self, optimizer: keras.optimizers.LossScaleOptimizer) -> None:
         self._optimizer = optimizer
 
-    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
+    def scaled(self, loss: Scalar) -> Scalar:
         return self._optimizer.scale_loss(loss)
 
-    def unscaled(self, gradients: Sequence[Any]) -> list[Any]:
+    def unscaled(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         """The gradients over the scale, in float32: in float16, 65536 is infinite and what it divides 0."""
         inverse = 1.0 / tf.convert_to_tensor(self._optimizer.dynamic_scale)
         return [times(tf.cast(gradient, tf.float32), inverse) for gradient in gradients]
 
-    def halved(self) -> tf.Tensor:
+    def halved(self) -> Scalar:
         """Half the scale, as `halve` would set it."""
         return tf.convert_to_tensor(self._optimizer.dynamic_scale) * 0.5
 

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Batch, Gradient, Scalar, Tensors
 from ...optim.naming.stable_names import tree_of
 
 _MARK = "gradloop found a non-finite gradient of "
@@ -64,7 +65,7 @@ class NonFiniteError(ArithmeticError):
         return cls.at(step, None if name == _LOSS else name, hint())
 
 
-def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = None) -> tf.Tensor:
+def check_finite(gradients: Sequence[Gradient], names: Sequence[str], loss: Scalar | None = None) -> Scalar:
     """Returns a scalar whose operation fails, naming the first bad variable, unless all values are finite.
 
     They are judged in the variables' order, so the first name is the same on every run.
@@ -84,12 +85,12 @@ def check_finite(gradients: Sequence[Any], names: Sequence[str], loss: Any = Non
     return done[0]
 
 
-def all_finite(values: Sequence[Any]) -> tf.Tensor:
+def all_finite(values: Sequence[Gradient]) -> Scalar:
     """Returns a scalar bool tensor: every element of every tensor is finite."""
     return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_judged(value))) for value in values]))
 
 
-def _judged(value: Any) -> tf.Tensor:
+def _judged(value: Gradient) -> tf.Tensor:
     """What is finite if all elements are and not if one is not: a small tensor itself, a large one's sum."""
     value = getattr(value, "values", value)
     elements = value.shape.num_elements()
@@ -101,7 +102,7 @@ def _judged(value: Any) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def raises_nonfinite(optimizer: Any = None) -> Iterator[None]:
+def raises_nonfinite(optimizer: keras.optimizers.Optimizer | None = None) -> Iterator[None]:
     """Turns `check_finite`'s TensorFlow error, raised in the body, into a `NonFiniteError`.
 
     Args:
@@ -126,13 +127,13 @@ def hides_nan(model: keras.Model) -> bool:
     return any(isinstance(node.layer, _MAX_POOLINGS) for node in tree_of(model).nodes)
 
 
-def nan_of(inputs: Any) -> tf.Tensor:
+def nan_of(inputs: Tensors) -> Scalar:
     """Returns NaN if an element of a nest's floating tensors is NaN or infinite, else 0: float32 scalar."""
     floats = _floats(inputs)
     return tf.where(all_finite(floats), 0.0, math.nan) if floats else tf.constant(0.0)
 
 
-def has_nan(batch: Any) -> tf.Tensor:
+def has_nan(batch: Batch) -> Scalar:
     """Returns a scalar bool tensor: an element of a nest's floating tensors is NaN.
 
     Unlike an infinity, that is nothing that half precision makes of a large number.
@@ -140,13 +141,13 @@ def has_nan(batch: Any) -> tf.Tensor:
     return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(each)) for each in _floats(batch))])
 
 
-def nonfinite_inputs(batch: Any) -> str:
+def nonfinite_inputs(batch: Batch) -> str:
     """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
     bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(batch))
     return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""
 
 
-def _floats(nest: Any) -> list[tf.Tensor]:
+def _floats(nest: Tensors) -> list[tf.Tensor]:
     """The floating tensors of a nest, of sparse and ragged ones those of their values."""
     tensors = tf.nest.flatten(nest, expand_composites=True)
     return [tensor for tensor in tensors if tensor is not None and tensor.dtype.is_floating]
