@@ -96,7 +96,8 @@ STAIRCASE = {
         {"step"},
         {"device", "loss", "update"},
         {"distribute"},
-        {"data", "support"},
+        {"data"},
+        {"support"},
     ],
     "optim": [
         {"learning_rate", "optimizer"},

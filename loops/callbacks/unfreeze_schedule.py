@@ -12,7 +12,7 @@ from ...optim import FilterLike, Plan, depths, select
 from ...optim.common.messages import first_few, short_repr
 from ...optim.filters.base import as_filter
 from ..step.train_step import TrainStep
-from ..step.trainable import inner_optimizer, names_of, plan_of
+from ..step.trainable import names_of, plan_of
 from ..support.keras_private import knows_variable
 from .plateau import PlateauState
 
@@ -87,7 +87,7 @@ def resolve_stages(step: TrainStep, stages: Stages) -> list[Stage]:
     found = [
         Stage(when, _description(what), _variables(step, what, plan)) for when, what in sorted(stages.items())
     ]
-    optimizer = inner_optimizer(step)
+    optimizer = step.inner_optimizer
     if optimizer.built:  # else the step builds it, over all that the model can train
         for when, text, variables in found:
             strange = [variable for variable in variables if not knows_variable(optimizer, variable)]
@@ -187,4 +187,4 @@ def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
         if group.frozen and any(id(variable) in chosen for variable in plan.members[name].values())
     ]
     if groups:
-        inner_optimizer(step).unfreeze(*groups)
+        step.inner_optimizer.unfreeze(*groups)

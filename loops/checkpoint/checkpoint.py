@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from ...optim.common.arguments import real_number, whole_number
 from ..callbacks.steps_callback import StepsCallback
-from ..data.batches import Batches, BatchIterator
+from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import check_same_data, position_of, read_iterator
-from ..step.base_step import check_iterator
 from ..step.train_step import TrainStep
 from .directory import iterator_in
 from .store import CheckpointStore, assign

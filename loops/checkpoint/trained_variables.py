@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...optim import Group, GroupedOptimizer, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
-from ..step.trainable import inner_optimizer, names_of, plan_of
+from ..step.trainable import names_of, plan_of
 from .notes import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
 
@@ -53,7 +53,7 @@ def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:
     plan = plan_of(step)
     for name, settings in (choice["groups"] or {}).items():
         assert plan is not None
-        _set_group(inner_optimizer(step), name, _settings(plan.groups[name]), settings)
+        _set_group(step.inner_optimizer, name, _settings(plan.groups[name]), settings)
     if names_of(step, step.chosen) != choice["variables"]:
         names = named_variables(step.model)
         step.train_only(*(names[name] for name in choice["variables"]))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from ...optim.common.types import Tensors
 
-def common_length(arrays: dict[str, Any]) -> int:
-    """Returns the number of examples that all arrays share.
+
+def common_length(arrays: dict[str, Tensors]) -> int:
+    """Returns the number of examples, which must be the same in all arrays.
 
     Args:
         arrays: name -> array, or a tuple or dict of arrays, or None; "x" must be there.
@@ -41,7 +42,7 @@ def common_length(arrays: dict[str, Any]) -> int:
     return examples
 
 
-def check_dense(value: Any, name: str) -> None:
+def check_dense(value: Tensors, name: str) -> None:
     """Raises TypeError if there is a ragged or sparse tensor in an array, a tuple or a dict of such."""
     for path, array in _named_leaves(name, value):
         if isinstance(array, tf.RaggedTensor):
@@ -56,7 +57,7 @@ def check_dense(value: Any, name: str) -> None:
             )
 
 
-def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:
+def _named_leaves(name: str, value: Tensors) -> list[tuple[str, Tensors]]:
     if isinstance(value, dict):
         return [leaf for key, item in value.items() for leaf in _named_leaves(f"{name}[{key!r}]", item)]
     if isinstance(value, tuple):
@@ -64,7 +65,7 @@ def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:
     return [(name, value)]
 
 
-def to_tensors(value: Any, name: str) -> Any:
+def to_tensors(value: Tensors, name: str) -> Tensors:
     """Returns the arrays of a tuple or dict, or one array, as tensors (see `to_tensor`)."""
     if isinstance(value, dict):
         return {key: to_tensors(item, f"{name}[{key!r}]") for key, item in value.items()}
@@ -73,7 +74,7 @@ def to_tensors(value: Any, name: str) -> Any:
     return to_tensor(value, name)
 
 
-def to_tensor(array: Any, name: str = "x") -> tf.Tensor:
+def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
     """Returns an array as a tensor, doubles as Keras' float type.
 
     Args:
@@ -94,7 +95,7 @@ def to_tensor(array: Any, name: str = "x") -> tf.Tensor:
                 f"`{name}` is an array of dtype {array.dtype}, which cannot be trained on: convert it to "
                 "numbers first."
             )
-        if array.dtype == np.float64:  # doubles would only be cast in every step
+        if array.dtype == np.float64:  # or every step would cast it
             array = array.astype(keras.config.floatx())
         return tf.convert_to_tensor(array)
     if array.dtype == tf.string:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ...optim.common.arguments import whole_number
+from ...optim.common.types import Array, Batch, Scalar, Tensors
 from .arrays import common_length, to_tensors
 
 _MAX_SEED = 2**31
+Whole: TypeAlias = int | Scalar
+# A user's function of `(x, y)`, and of `seed` if it has such a parameter, that returns another `(x, y)`.
+Transform: TypeAlias = Callable[..., tuple[Tensors, Tensors]]
 
 
 class Batches:
@@ -44,7 +49,7 @@ class Batches:
 
     Raises:
         ValueError: empty data, arrays of different lengths, a batch size or seed out of range.
-        TypeError: an array of objects or strings, or a list of arrays.
+        TypeError: an array of objects or strings, a list of arrays, a batch size or seed that is no integer.
 
     Example:
         >>> import numpy as np
@@ -56,21 +61,18 @@ class Batches:
 
     def __init__(
         self,
-        x: Any,
-        y: Any,
+        x: Tensors,
+        y: Tensors,
         batch_size: int,
         *,
         shuffle: bool = True,
         seed: int = 0,
-        transform: Callable[..., Any] | None = None,
-        sample_weight: Any = None,
+        transform: Transform | None = None,
+        sample_weight: Tensors = None,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-            raise ValueError(f"`batch_size` must be a whole number, not {batch_size!r}.")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, not {batch_size}.")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
-            raise ValueError(f"`seed` must be a whole number from 0 to 2**31 - 1, not {seed!r}.")
+        batch_size = whole_number("batch_size", batch_size, at_least=1)
+        if whole_number("seed", seed, at_least=0) >= _MAX_SEED:
+            raise ValueError(f"`seed` must be at most 2**31 - 1, got {seed}")
         if transform is not None and not callable(transform):
             raise ValueError(f"`transform` must be a function of (x, y), not {transform!r}.")
         if y is None and sample_weight is not None:
@@ -80,8 +82,8 @@ class Batches:
         self.seed = int(seed)
         self.epoch = 0
         self.shuffle = bool(shuffle)
-        self.reader = BatchReader(int(batch_size), transform)
-        self._order: tuple[tuple[int, int], np.ndarray[Any, Any]] | None = None
+        self.reader = BatchReader(batch_size, transform)
+        self._order: tuple[tuple[int, int], Array] | None = None
         self.arrays = keras.utils.pack_x_y_sample_weight(
             *(None if a is None else to_tensors(a, name) for name, a in arrays.items())
         )
@@ -101,29 +103,28 @@ class Batches:
         self.epoch += 1
         return iterator
 
-    def order(self, epoch: int) -> np.ndarray[Any, Any]:
+    def order(self, epoch: int) -> Array:
         """Returns the indices of all examples in the order of an epoch: int64, (examples,), read-only.
 
-        The last one is kept, 8 bytes an example.
+        The last epoch's order stays in memory, 8 bytes an example.
 
         Args:
             epoch: number of the epoch, from 0.
         """
         key = self.seed, epoch
         if self._order is None or self._order[0] != key:
-            # NumPy has promised that the numbers of this generator stay as they are in every version to come,
-            # which it has not of newer ones.
+            # Of NumPy's generators, this one is guaranteed to give the same numbers in every version.
             shuffled = np.random.RandomState(key).permutation if self.shuffle else np.arange
             indices = shuffled(self.examples)
             indices.flags.writeable = False
             self._order = key, indices
         return self._order[1]
 
-    def with_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> Batches:
+    def with_arrays(self, x: Tensors, y: Tensors, sample_weight: Tensors = None) -> Batches:
         """Returns `Batches` of other arrays in the same batch size, order and epoch.
 
         Args:
-            x, y, sample_weight: as for `Batches`; of as many examples, the order is the same.
+            x, y, sample_weight: as for `Batches`; for the same number of examples, the order is the same.
         """
         other = Batches(
             x,
@@ -142,13 +143,13 @@ class Batches:
 
         Args:
             epoch: which epoch, from 0.
-            position: how many of its batches to pass over.
+            position: how many of its batches to skip.
         """
         return BatchIterator(self, epoch, position)
 
 
 class BatchIterator:
-    """A place in an epoch of `Batches`.
+    """An iterator over an epoch of `Batches`.
 
     Attributes:
         batches: what it reads.
@@ -159,7 +160,7 @@ class BatchIterator:
     def __init__(self, batches: Batches, epoch: int, position: int) -> None:
         if epoch < 0 or not 0 <= position <= len(batches):
             raise ValueError(
-                f"`epoch` {epoch} and `position` {position} are no place in the data: an epoch has "
+                f"`epoch` {epoch} and `position` {position} are outside of the data: an epoch has "
                 f"{len(batches)} batches."
             )
         self.batches = batches
@@ -171,7 +172,7 @@ class BatchIterator:
         """Batches left in the epoch."""
         return len(self.batches) - self.position
 
-    def indices(self, batches: int) -> np.ndarray[Any, Any]:
+    def indices(self, batches: int) -> Array:
         """Returns which examples the next batches hold, in order: int64, 1-D. The last batch may be short.
 
         Args:
@@ -181,10 +182,10 @@ class BatchIterator:
         first = self.position * size
         return self.batches.order(self.epoch)[first : first + batches * size]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Batch:
         if not self.remaining:
             raise StopIteration
         data, order = self.batches, self.indices(1)
@@ -198,15 +199,15 @@ class BatchReader:
     """How batches are read, apart from the data: equal readers share a traced loop."""
 
     batch_size: int
-    transform: Callable[..., Any] | None
+    transform: Transform | None
 
-    def gather(self, arrays: Any, indices: tf.Tensor, seed: Any, epoch: Any, position: Any) -> Any:
+    def gather(self, arrays: Batch, indices: tf.Tensor, seed: Whole, epoch: Whole, position: Whole) -> Batch:
         """Returns the batch of the examples at `indices`, transformed.
 
         Args:
             arrays: `Batches.arrays`.
             indices: int64, (batch,).
-            seed: of the data, mixed into the transform's; this and the next two a number or a scalar tensor.
+            seed: of the data, which is mixed into the seed of the transform.
             epoch: number of the epoch.
             position: number of the batch in it.
         """
@@ -221,3 +222,16 @@ class BatchReader:
         else:
             x, y = self.transform(x, y)
         return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+
+# What training and evaluation read, and its iterators.
+Data: TypeAlias = Batches | tf.data.Dataset
+DataIterator: TypeAlias = BatchIterator | tf.data.Iterator
+
+
+def check_iterator(iterator: object) -> None:
+    """Raises ValueError for anything but an iterator that a step can read."""
+    if not isinstance(iterator, (BatchIterator, tf.data.Iterator)):
+        raise ValueError(
+            f"`iterator` is {iterator!r}: pass `iter(data)` of a `Batches` or a `tf.data.Dataset`."
+        )

@@ -1,21 +1,20 @@
-"""Where reading the data stands, to be written down and found again."""
+"""The position in the data: saved in a checkpoint, and restored from it."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import tensorflow as tf
 
-from .batches import Batches, BatchIterator
+from ..support.tensorflow_private import iterator_not_saved
+from .batches import Batches, BatchIterator, Data, DataIterator
 
 
-def position_of(iterator: Any) -> dict[str, Any]:
-    """Where an iterator stands and, of a `Batches`, what decides the order: what JSON can hold.
+def position_of(iterator: DataIterator) -> dict[str, Any]:
+    """Returns as JSON the position of a `BatchIterator`, and the settings that determine its order.
 
-    Args:
-        iterator: a `BatchIterator`, or an iterator of a `tf.data.Dataset`, whose place only
-            `write_iterator` tells.
+    For an iterator of a `tf.data.Dataset` it says only that: TensorFlow saves its position in a file of its
+    own, see `write_iterator`.
     """
     if not isinstance(iterator, BatchIterator):
         return {"kind": "dataset"}
@@ -27,24 +26,24 @@ def position_of(iterator: Any) -> dict[str, Any]:
     }
 
 
-def check_same_data(place: dict[str, Any], data: Any, path: str) -> None:
-    """Raises ValueError if `data` would not go on where a place was taken.
+def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
+    """Raises ValueError if a position is one in other data.
 
     Args:
-        place: as `position_of` gave it.
+        position: what `position_of` returned.
         data: a `Batches` or a `tf.data.Dataset`.
-        path: of the checkpoint that the place is from.
+        path: of the checkpoint that holds the position.
     """
     kind = "batches" if isinstance(data, Batches) else "dataset"
-    if place["kind"] != kind:
+    if position["kind"] != kind:
         names = {"batches": "a `loops.Batches`", "dataset": "a `tf.data.Dataset`"}
         raise ValueError(
-            f"`data` is {names[kind]}, and the checkpoint {path!r} was made with {names[place['kind']]}: "
+            f"`data` is {names[kind]}, and the checkpoint {path!r} was made with {names[position['kind']]}: "
             f"pass the same data. {_WAY_OUT}"
         )
     if isinstance(data, Batches):
         here = _order(data)
-        for name, value in place["order"].items():
+        for name, value in position["order"].items():
             if here[name] != value:
                 raise ValueError(
                     f"`data` has {name}={here[name]}, and the checkpoint {path!r} was made with "
@@ -58,7 +57,7 @@ _WAY_OUT = (
 )
 
 
-def _order(data: Batches) -> dict[str, Any]:
+def _order(data: Batches) -> dict[str, int]:
     return {
         "examples": data.examples,
         "batch_size": data.batch_size,
@@ -68,11 +67,10 @@ def _order(data: Batches) -> dict[str, Any]:
 
 
 def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
-    """Writes all that an iterator of a dataset holds: its place, and what it has shuffled or read ahead.
+    """Saves the state of a dataset's iterator: its position, its shuffle buffers, what it has prefetched.
 
     Returns:
-        '' or, if it cannot be written, TensorFlow's reason: a function of Python's gives the examples, or
-        another operation with a state that TensorFlow cannot read.
+        '' or, if TensorFlow cannot save it, the reason: the examples come from a Python function, say.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,26 +78,26 @@ def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     try:
         tf.train.Checkpoint(iterator=iterator).write(path)
     except tf.errors.OpError as error:
-        message = str(error.message)
-        # A file system has preconditions too.
-        if isinstance(error, tf.errors.FailedPreconditionError) and "SerializeIterator" in message:
-            # "PyFunc is stateful.", between the names of operations.
-            return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", message, flags=re.DOTALL)
-        raise OSError(f"The place in the data cannot be written to {path!r}: {message}.") from error
+        reason = iterator_not_saved(error)
+        if reason is None:
+            raise OSError(
+                f"The position in the data cannot be written to {path!r}: {error.message}."
+            ) from error
+        return reason
     return ""
 
 
 def read_iterator(path: str, iterator: tf.data.Iterator) -> None:
-    """Moves a new iterator to where `write_iterator` was called with one of the same dataset.
+    """Restores the state that `write_iterator` saved, in a new iterator of the same dataset.
 
     Raises:
-        ValueError: it is of another dataset, or the file cannot be read.
+        ValueError: the dataset is another one, or the file cannot be read.
     """
     try:
         tf.train.Checkpoint(iterator=iterator).read(path).assert_consumed()
     except (tf.errors.OpError, AssertionError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise ValueError(
-            f"`data` cannot be taken up where the checkpoint at {path!r} was made: {reason}. Make the "
+            f"`data` cannot resume where the checkpoint {path!r} was made: {reason}. Make the "
             f"dataset as it was. {_WAY_OUT}"
         ) from error

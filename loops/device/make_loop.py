@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 
+from ...optim.common.types import Batch, Scalar, Tensors
 from ..distribute.scope import is_asynchronous
 from .device_loop import DeviceLoop
 from .parameter_server_loop import ParameterServerLoop
@@ -16,14 +17,14 @@ Loop: TypeAlias = DeviceLoop | ParameterServerLoop
 
 def make_loop(
     strategy: tf.distribute.Strategy | None,
-    body: Callable[[Any], list[tf.Tensor]],
+    body: Callable[[Batch], list[Scalar]],
     width: int,
-    inline: bool,
-    forward: Callable[[Any], Any],
+    one_thread: bool,
+    forward: Callable[[Batch], Tensors],
     count: tf.Variable,
 ) -> Loop:
     """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`."""
     if is_asynchronous(strategy):
         return ParameterServerLoop(body, width, strategy, count)
     replicas = None if strategy is None else strategy.num_replicas_in_sync
-    return DeviceLoop(body, width, inline, forward, count, replicas)
+    return DeviceLoop(body, width, one_thread, forward, count, replicas)

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from ..data.batches import Batches, BatchIterator, BatchReader
-from .device_loop import Rows
+from ...optim.common.types import Array, Batch, Scalar, Tensors
+from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
 
-# Each worker gets about so many shares of a call, so that a slow one does not keep the others waiting long.
-_SHARES = 4
+# About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
+_TASKS_PER_WORKER = 4
 
 
 class ParameterServerLoop:
     """Runs `body` on the workers of a `tf.distribute.ParameterServerStrategy`; otherwise like `DeviceLoop`.
 
-    The batches of a call are dealt out in runs of some, which workers take and make as they come: an update
-    starts from whatever weights are on the servers then. TensorFlow gives what a worker had not finished when
-    it died to another one.
+        cut the steps of a call into tasks, some for each worker
+        schedule them; workers run them, each on the weights that are on the servers at the time
+        return the rows of all tasks in the order of the batches
+
+    TensorFlow gives the unfinished task of a worker that died to another one.
 
     Args:
-        body: function from a batch to `width` float32 scalars.
-        width: how many scalars.
+        body, width, count: see `DeviceLoop`.
         strategy: whose workers run the steps.
-        count: int64 variable; the number of steps that ran is added to it.
 
     Attributes:
         traces: how often `body` was traced.
-        rows: what the last call of `many` returned; none if it failed, as nothing tells what was done then.
+        rows: what the last call of `many` returned; none if it failed, since it is not known what was done.
     """
 
     def __init__(
         self,
-        body: Callable[[Any], list[tf.Tensor]],
+        body: Callable[[Batch], list[Scalar]],
         width: int,
         strategy: tf.distribute.Strategy,
         count: tf.Variable,
@@ -45,39 +44,26 @@ class ParameterServerLoop:
         self._width = width
         self._count = count
         self._strategy = strategy
-        self._functions: dict[Any, Any] = {}
-        self._sources: dict[int, tuple[Batches, Any]] = {}
+        self._one = tf.function(self._row, autograph=False, reduce_retracing=True)
+        self._loops: dict[BatchReader, Callable[..., tf.Tensor]] = {}
+        self._sources: dict[int, tuple[Batches, Iterator[Tensors]]] = {}
         self.traces = 0
-        self.rows: Rows = np.zeros((0, width), np.float32)
+        self.rows: Array = np.zeros((0, width), np.float32)
 
-    def one(self, batch: Any, check: Callable[[], None], spec: Any = None) -> tf.Tensor:
+    def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
         """Runs one batch of tensors on a worker; returns its values: float32, (width,).
 
-        `spec` is of no use here: TensorFlow traces for a shape that is new, and then for any.
+        `spec` is not used: TensorFlow retraces for a new shape, and then for any.
         """
         check()
-        if "one" not in self._functions:
-            self._functions["one"] = tf.function(self._row, autograph=False, reduce_retracing=True)
         coordinator = self._coordinator()
-        row = coordinator.schedule(self._functions["one"], args=(batch,))
+        row = coordinator.schedule(self._one, args=(batch,))
         coordinator.join()
         self._count.assign_add(1)
         return tf.constant(row.fetch())
 
-    def many(self, iterator: Any, steps: int, check: Callable[[], None]) -> Rows:
-        """Runs up to `steps` batches; fewer only if the data ends.
-
-        Args:
-            iterator: a `BatchIterator`; it is moved on.
-            steps: how many.
-            check: called before the steps run.
-
-        Returns:
-            float32 array, (steps that ran, width), in the order of the batches.
-
-        Raises:
-            ValueError: another iterator.
-        """
+    def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
+        """Like `DeviceLoop.many`; raises ValueError for any iterator but a `BatchIterator`."""
         self.rows = np.zeros((0, self._width), np.float32)
         if not isinstance(iterator, BatchIterator):
             raise ValueError(
@@ -90,13 +76,13 @@ class ParameterServerLoop:
         check()
         data, coordinator = iterator.batches, self._coordinator()
         function, arrays = self._function(data.reader), self._arrays(data)
-        run = max(1, -(-steps // (_SHARES * self._workers())))
+        size = max(1, -(-steps // (_TASKS_PER_WORKER * self._workers())))
         order, results = iterator.indices(steps), []
-        for done in range(0, steps, run):
-            part = order[done * data.batch_size : (done + run) * data.batch_size]
-            place = [data.seed, iterator.epoch, iterator.position + done, min(run, steps - done)]
-            # As bytes, since a vector of another length would be another trace.
-            arguments = arrays, tf.constant(part.tobytes()), tf.constant(place, tf.int64)
+        for done in range(0, steps, size):
+            part = order[done * data.batch_size : (done + size) * data.batch_size]
+            task = [data.seed, iterator.epoch, iterator.position + done, min(size, steps - done)]
+            # As bytes, since a vector of another length would cause a retrace.
+            arguments = arrays, tf.constant(part.tobytes()), tf.constant(task, tf.int64)
             results.append(coordinator.schedule(function, args=arguments))
         coordinator.join()
         self.rows = np.concatenate([result.fetch() for result in results])
@@ -104,32 +90,41 @@ class ParameterServerLoop:
         iterator.position += steps
         return self.rows
 
-    def _coordinator(self) -> Any:
-        # TensorFlow keeps one a strategy.
+    def _coordinator(self) -> tf.distribute.coordinator.ClusterCoordinator:
+        # TensorFlow makes one for each strategy, and returns that.
         return tf.distribute.coordinator.ClusterCoordinator(self._strategy)
 
     def _workers(self) -> int:
         devices = [device.name for device in tf.config.list_logical_devices()]
         return len({name.partition("/device:")[0] for name in devices if "/job:worker" in name})
 
-    def _arrays(self, data: Batches) -> Any:
+    def _arrays(self, data: Batches) -> Iterator[Tensors]:
         """The arrays of `data` on each worker, sent once."""
         if id(data) not in self._sources:
             dataset = tf.data.Dataset.from_tensors(data.arrays).repeat()
             self._sources[id(data)] = data, iter(self._coordinator().create_per_worker_dataset(dataset))
         return self._sources[id(data)][1]
 
-    def _function(self, reader: BatchReader) -> Any:
-        if reader not in self._functions:
-            self._functions[reader] = tf.function(functools.partial(self._loop, reader), autograph=False)
-        return self._functions[reader]
+    def _function(self, reader: BatchReader) -> Callable[..., tf.Tensor]:
+        if reader not in self._loops:
+            self._loops[reader] = tf.function(functools.partial(self._loop, reader), autograph=False)
+        return self._loops[reader]
 
-    def _loop(self, reader: BatchReader, arrays: Any, order: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        seed, epoch, position, steps = tf.unstack(place)
-        arrays = next(arrays)
+    def _loop(
+        self, reader: BatchReader, per_worker: Iterator[Tensors], order: tf.Tensor, task: tf.Tensor
+    ) -> tf.Tensor:
+        """Runs the steps of a task; returns their rows.
+
+        Args:
+            per_worker: gives the worker's copy of the data.
+            order: the indices of the examples of all steps, int64, as bytes.
+            task: seed, epoch, position of the first batch, and how many steps: int64, (4,).
+        """
+        seed, epoch, position, steps = tf.unstack(task)
+        arrays = next(per_worker)
         order = tf.io.decode_raw(order, tf.int64)
 
-        def body(step: tf.Tensor, first: tf.Tensor, rows: tf.TensorArray) -> tuple[Any, Any, Any]:
+        def body(step: tf.Tensor, first: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, ...]:
             last = first + reader.batch_size
             indices = tf.strided_slice(order, first, last)
             row = self._row(reader.gather(arrays, indices, seed, epoch, position + step))
@@ -139,6 +134,6 @@ class ParameterServerLoop:
         state = [tf.constant(0, tf.int64), tf.constant([0], tf.int64), rows]
         return tf.while_loop(lambda step, *_: step < steps, body, state)[2].stack()
 
-    def _row(self, batch: Any) -> tf.Tensor:
+    def _row(self, batch: Batch) -> tf.Tensor:
         self.traces += 1
         return tf.stack(self._body(batch))

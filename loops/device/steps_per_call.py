@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 from .device_loop import CAPACITY
 
-# A call of this length costs Python next to nothing and still moves a progress bar smoothly.
+# In a call of this length Python's part is negligible, and a progress bar still moves smoothly.
 SECONDS_A_CALL = 0.2
-# The first calls are short: what they cost is not known yet.
+# The first calls are short, since the time of a step is not known yet.
 _GROWTH = 8
 
 
@@ -23,8 +23,8 @@ class StepsPerCall:
     Args:
         steps: a fixed number of steps a call instead.
         clock: seconds, increasing; a fake in tests.
-        mean_over_workers: makes one number of those that several workers measured. They must run the same
-            number of steps in a call: TensorFlow tells a loop's reductions apart by their place in it.
+        mean_over_workers: the mean of the times that several workers measured. They must run the same
+            number of steps in a call, since TensorFlow matches the reductions of their loops by position.
 
     Attributes:
         steps: how many the next call should run.
@@ -43,9 +43,7 @@ class StepsPerCall:
         self.steps = steps or 1
 
     def next_call(self, left: int | None) -> int:
-        """Returns how many steps to run next: `steps`, or a bit more or less so that no call is a stub.
-
-        A call costs the same whether it runs one step or hundreds, so what is left is dealt out evenly.
+        """Returns how many steps to run next: about `steps`, so that the calls left are of equal length.
 
         Args:
             left: steps that are still to run; None where that is not known.
@@ -59,7 +57,7 @@ class StepsPerCall:
 
     @contextlib.contextmanager
     def timing(self) -> Iterator[Callable[[int], None]]:
-        """Times a call; its body calls what it is given with the number of steps that ran."""
+        """Times a call; the body calls the function that it gets with the number of steps that ran."""
         ran = 0
 
         def tell(steps: int) -> None:
@@ -70,7 +68,7 @@ class StepsPerCall:
         yield tell
         seconds = self._clock() - start
         self._calls += 1
-        # The first call traces, and a stub is mostly what a call costs: their times say nothing.
+        # The first call traces, and in a short one the overhead of a call dominates.
         if self._fixed or 2 * ran < self.steps or self._calls == 1:
             return
         if self._mean_over_workers is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import TypeAlias
 
 import tensorflow as tf
 
+from ...optim.common.types import Batch, Tensors
 from .executor import executor, nests_calls
+
+# `tf.TypeSpec`s in the structure of the data.
+Specs: TypeAlias = Tensors
+Traced: TypeAlias = tf.types.experimental.ConcreteFunction
 
 
 def open_spec(tensor: tf.Tensor) -> tf.TensorSpec:
@@ -18,41 +23,46 @@ def open_spec(tensor: tf.Tensor) -> tf.TensorSpec:
 class TraceCache:
     """Traces functions, once for each kind of call and the dtypes and ranks of the data.
 
-    Data of another shape is one more trace, in which the dimensions that differ are open from then on. Where
-    the step cannot be traced so, because it asks for a size while it is traced, each shape is a trace.
+        traced for these shapes already: return that
+        traced for others: let the model check these shapes, then retrace with the dimensions that differ open
+        where that fails, as the step asks for a size: trace these shapes alone
+
+    `tf.function(reduce_retracing=True)` opens dimensions, and ranks, without the model's check of shapes, and
+    fails where a step asks for a size: `test_a_shape_that_does_not_fit_is_told_by_keras`,
+    `test_a_model_that_asks_for_sizes_is_traced_for_each`, `test_other_dtypes_and_ranks_are_other_kinds`.
 
     Args:
-        forward: takes a batch through the model's own checks of shapes. An open dimension passes them all, so
-            before one is opened `forward` is traced for the shape that is there.
-        inline: see `executor`; given up where a function calls functions of its own.
+        forward: runs the model on a batch, for its own checks of shapes. An open dimension passes them all,
+            so before one is opened `forward` is traced for the shape at hand.
+        one_thread: see `executor`; set to False where a function calls functions of its own.
     """
 
-    def __init__(self, forward: Callable[[Any], Any], inline: bool) -> None:
-        self.inline = inline
+    def __init__(self, forward: Callable[[Batch], Tensors], one_thread: bool) -> None:
+        self.one_thread = one_thread
         self._forward = forward
-        self._functions: dict[Any, list[tuple[Any, Any]]] = {}
-        self._ask_sizes: set[Any] = set()
+        self._functions: dict[tuple[Hashable, str], list[tuple[Specs, Traced]]] = {}
+        self._ask_sizes: set[tuple[Hashable, str]] = set()
 
     def get(
         self,
-        call: Any,
-        function: Callable[..., Any],
-        specs: Any,
+        call: Hashable,
+        function: Callable[..., tf.Tensor | None],
+        specs: Specs,
         *rest: tf.TensorSpec,
-        argument: Callable[[Any], Any] | None = None,
-        batch: Callable[[Any], Any] | None = None,
-    ) -> Any:
+        argument: Callable[[Specs], tf.TypeSpec] | None = None,
+        batch: Callable[[Tensors], Batch] | None = None,
+    ) -> Callable[..., tf.Tensor | None]:
         """Returns a concrete function that takes data of `specs`, traced if there is none yet.
 
         After `tf.config.run_functions_eagerly(True)` it is `function` itself, which a debugger can enter.
 
         Args:
             call: the kind of call.
-            function: takes the data and what `rest` describes.
+            function: of the data and of what `rest` describes.
             specs: of the data.
             rest: of the other arguments.
-            argument: makes the spec of the function's first argument of the data's, if they differ.
-            batch: makes a batch of the data, if it is none itself.
+            argument: makes the spec of the function's first argument from the data's, if they differ.
+            batch: makes a batch from the data, if it is none itself.
         """
         if tf.config.functions_run_eagerly():
             return function
@@ -62,8 +72,8 @@ class TraceCache:
             if _covers(taken, specs):
                 return traced
 
-        def trace(taken: Any) -> Any:
-            return self._trace(function, argument(taken) if argument else taken, *rest)
+        def trace(specs: Specs) -> Traced:
+            return self._trace(function, argument(specs) if argument else specs, *rest)
 
         if known:
             forward = self._forward
@@ -82,32 +92,32 @@ class TraceCache:
         self._functions.setdefault(key, []).append((specs, traced))
         return traced
 
-    def _trace(self, function: Callable[..., Any], *specs: Any) -> Any:
-        # Without AutoGraph our own errors reach the caller as they were raised.
-        with executor(self.inline):
+    def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
+        # AutoGraph would wrap our own errors.
+        with executor(self.one_thread):
             traced = tf.function(function, autograph=False).get_concrete_function(*specs)
-        if self.inline and nests_calls(traced):
-            self.inline = False
+        if self.one_thread and nests_calls(traced):
+            self.one_thread = False
             self._functions.clear()
             traced = tf.function(function, autograph=False).get_concrete_function(*specs)
         return traced
 
 
-def _kind(specs: Any) -> str:
-    """What specs must share for one function to take them all: structure, dtypes and ranks."""
+def _kind(specs: Specs) -> str:
+    """Structure, dtypes and ranks: specs that differ in these need different functions."""
 
-    def kind(spec: Any) -> Any:
+    def kind(spec: tf.TypeSpec) -> object:
         return (spec.dtype.name, spec.shape.rank) if isinstance(spec, tf.TensorSpec) else spec
 
     return repr(tf.nest.map_structure(kind, specs))
 
 
-def _covers(known: Any, specs: Any) -> bool:
+def _covers(known: Specs, specs: Specs) -> bool:
     """Whether a function traced for `known` takes `specs`, which are of the same kind."""
     pairs = zip(tf.nest.flatten(known), tf.nest.flatten(specs))
     return all(spec.is_subtype_of(wide) for wide, spec in pairs)
 
 
-def _widened(known: Any, specs: Any) -> Any:
+def _widened(known: Specs, specs: Specs) -> Specs:
     """Specs that cover both, which are of the same kind: dimensions that differ are open."""
     return tf.nest.map_structure(lambda one, other: one.most_specific_common_supertype([other]), known, specs)

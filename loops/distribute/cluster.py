@@ -10,7 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+
+import tensorflow as tf
 
 _KINDS = ("chief", "worker", "ps", "evaluator")
 _EXAMPLE = (
@@ -72,7 +73,7 @@ class Cluster:
         return cls({name: list(addresses) for name, addresses in tasks.items()}, kind, index)
 
     @classmethod
-    def from_resolver(cls, resolver: Any) -> Cluster:
+    def from_resolver(cls, resolver: tf.distribute.cluster_resolver.ClusterResolver) -> Cluster:
         """Asks one of `tf.distribute.cluster_resolver`."""
         spec = resolver.cluster_spec()  # first, as some find their task by it
         kind, index = resolver.task_type, resolver.task_id
@@ -80,7 +81,7 @@ class Cluster:
         return cls(tasks, kind, int(index or 0))
 
     def join(self) -> None:
-        """Makes this process one of the cluster's for good, as TensorFlow does."""
+        """Records that this process belongs to the cluster, which in TensorFlow is final."""
         _joined[:] = [self]
 
     @property
@@ -109,17 +110,17 @@ class Cluster:
         }
 
     @contextlib.contextmanager
-    def port_held(self) -> Iterator[None]:
-        """Holds this task's port during the body, so that others can see that the task has started.
+    def listening(self) -> Iterator[None]:
+        """Listens on this task's port during the body, so that others can see that the task has started.
 
         Raises:
             ValueError: another process has it.
         """
         port = int(self.address.rpartition(":")[2])
-        with socket.socket() as held:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                held.bind(("", port))
+                listener.bind(("", port))
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
@@ -129,7 +130,7 @@ class Cluster:
                     f"{self.address}), {'is taken by another process' if taken else 'is not permitted'}: "
                     "choose another for it, in the TF_CONFIG of every task."
                 ) from None
-            held.listen(128)
+            listener.listen(128)
             yield
 
     def wait_for_others(self, timeout: float) -> None:
@@ -182,7 +183,7 @@ def _malformed(how: str) -> ValueError:
     return ValueError(f"the environment variable TF_CONFIG {how}. A right one: TF_CONFIG={_EXAMPLE}")
 
 
-def _is_address(address: Any) -> bool:
+def _is_address(address: object) -> bool:
     if not isinstance(address, str):
         return False
     host, _, port = address.rpartition(":")

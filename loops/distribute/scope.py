@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,7 +11,7 @@ import tensorflow as tf
 from ...optim.gradients.replicas import in_replica
 
 
-def strategy_of(variables: Sequence[Any], what: str) -> tf.distribute.Strategy | None:
+def strategy_of(variables: Sequence[keras.Variable], what: str) -> tf.distribute.Strategy | None:
     """Returns the strategy in whose scope variables were made; None for none.
 
     Args:
@@ -39,15 +38,15 @@ def strategy_of(variables: Sequence[Any], what: str) -> tf.distribute.Strategy |
     return strategy
 
 
-def check_scope(what: str, variable: Any, strategy: tf.distribute.Strategy | None) -> None:
+def check_scope(what: str, variable: keras.Variable, strategy: tf.distribute.Strategy | None) -> None:
     """Raises ValueError if a variable of `what` was made in another scope than that of `strategy`."""
-    own = _strategy(variable)
-    if own is strategy or strategy is None and (own is None or _one_device(own)):
+    found = _strategy(variable)
+    if found is strategy or strategy is None and (found is None or _one_device(found)):
         return
     if strategy is None:
         raise ValueError(
-            f"`{what}` was made inside the scope of a {_name(own)}, the model outside of it: make the model "
-            "inside too, `with strategy.scope(): model = ...`."
+            f"`{what}` was made inside the scope of a {_name(found)}, the model outside of it: make the "
+            "model inside too, `with strategy.scope(): model = ...`."
         )
     raise ValueError(
         f"`{what}` was made outside of the scope of the model's {_name(strategy)}: make it inside, "
@@ -56,7 +55,7 @@ def check_scope(what: str, variable: Any, strategy: tf.distribute.Strategy | Non
 
 
 def check_on_replicas(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy | None) -> None:
-    """Raises ValueError for settings of an optimizer that Keras cannot follow on several replicas."""
+    """Raises ValueError for settings of an optimizer that Keras does not support on several replicas."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return
     if optimizer.gradient_accumulation_steps:
@@ -81,7 +80,7 @@ def check_in_replica(what: str, strategy: tf.distribute.Strategy | None) -> None
 
 
 def is_asynchronous(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether workers of a strategy make their steps each at its own time."""
+    """Whether the workers of a strategy run their steps independently of each other."""
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
@@ -92,12 +91,12 @@ def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
     return len(strategy.extended.worker_devices) < strategy.num_replicas_in_sync
 
 
-def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
+def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[object]:
     """Returns the scope of a strategy, or no context for none."""
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
-def _strategy(variable: Any) -> tf.distribute.Strategy | None:
+def _strategy(variable: keras.Variable) -> tf.distribute.Strategy | None:
     variable = getattr(variable, "value", variable)
     # TensorFlow's plain variables have no such attribute, and those on parameter servers neither.
     strategy = getattr(variable, "distribute_strategy", None)
@@ -115,5 +114,5 @@ def _one_device(strategy: tf.distribute.Strategy) -> bool:
     return int(strategy.num_replicas_in_sync) == 1
 
 
-def _name(strategy: Any) -> str:
+def _name(strategy: tf.distribute.Strategy) -> str:
     return f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas"

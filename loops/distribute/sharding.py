@@ -1,72 +1,23 @@
-"""A batch over replicas: each takes its share, and the shares of a loss add up to the loss of the batch."""
+"""A batch over replicas: each takes its part of the examples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from ..data.batches import BatchIterator
+from ...optim.common.types import Array, Batch, Scalar, Tensors
+from ..data.batches import BatchIterator, DataIterator
 from ..support.keras_private import undivided_losses
 from .scope import has_other_workers
 
+Result = TypeVar("Result")
 
-class LazyBatch(NamedTuple):
-    """A batch of arrays of which each replica reads its own examples alone.
-
-    Attributes:
-        indices: of its examples, (examples,); replica after replica (see `shard_indices`).
-        take: gives the batch of some of these indices.
-        sizes: how many each replica reads, (replicas,); None for one replica.
-        share: what they count, the numbers of a `Shard`, (2,); None for one replica.
-    """
-
-    indices: tf.Tensor
-    take: Callable[[tf.Tensor], Any]
-    sizes: tf.Tensor | None = None
-    share: tf.Tensor | None = None
-
-
-def shard_indices(
-    indices: np.ndarray[Any, Any], batch_size: int, replicas: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Says what several replicas read in the steps of a call, as `on_replicas` deals a batch out.
-
-    It is worked out here for all steps, since a dozen small operations in each cost more than a small model.
-
-    Args:
-        indices: of the examples of all steps, int64, 1-D; the last batch may be short.
-        batch_size: examples in a batch.
-        replicas: two or more.
-
-    Returns:
-        `(order, places, shares)`: the indices in the order of steps and replicas; for each step, where its
-        part of that begins and ends and how many each replica reads, int64, (steps, 2 + replicas); for each
-        step, the numbers of a `Shard`, float32, (steps, 2).
-    """
-    steps = -(-len(indices) // batch_size)
-    examples = np.full(steps, batch_size)
-    examples[-1] = short = len(indices) - (steps - 1) * batch_size
-    sizes = np.diff(np.arange(replicas + 1) * examples[:, None] // replicas)
-    shares = np.stack([examples, np.ones(steps)], 1).astype(np.float32)
-    if short < replicas:
-        sizes[-1], shares[-1, 1] = short, 1 / replicas
-        indices = np.concatenate([indices[:-short], np.tile(indices[-short:], replicas)])
-    ends = np.cumsum(sizes.sum(1))
-    return indices, np.column_stack([ends - sizes.sum(1), ends, sizes]), shares
-
-
-def examples_in(batch: Any) -> tf.Tensor:
-    """Returns the number of examples of a batch, int32 scalar."""
-    first = tf.nest.flatten(batch)[0]
-    return tf.size(first) if first.shape.rank == 1 else tf.shape(first)[0]
-
-
-# Set while a step runs a loss function of the user's, of whose result it takes the replica's share itself.
-STEP_TAKES_SHARD: ContextVar[bool] = ContextVar("STEP_TAKES_SHARE", default=False)
+# Set while a step runs a user's loss function, whose result the step itself scales to the replica's part.
+STEP_SCALES_LOSS: ContextVar[bool] = ContextVar("STEP_SCALES_LOSS", default=False)
 
 
 class Shard(NamedTuple):
@@ -77,72 +28,138 @@ class Shard(NamedTuple):
         weight: of each example of this replica, float32 scalar: 1, or less where several replicas have it.
     """
 
-    examples: tf.Tensor
-    weight: tf.Tensor
+    examples: Scalar
+    weight: Scalar
 
 
-def on_replicas(
-    strategy: tf.distribute.Strategy | None, function: Callable[[Any, Shard | None], Any], batch: Any
-) -> Any:
-    """Runs `function(own batch, share)` on each replica, with its part of the examples of a batch.
+class LazyBatch(NamedTuple):
+    """A batch of arrays of which each replica reads its own examples alone.
+
+    Attributes:
+        indices: of its examples, (examples,); replica after replica (see `shard_indices`).
+        take: gives the batch of some of these indices.
+        sizes: how many each replica reads, (replicas,); None for one replica.
+        shard: the two numbers of a `Shard`, (2,); None for one replica.
+    """
+
+    indices: tf.Tensor
+    take: Callable[[tf.Tensor], Batch]
+    sizes: tf.Tensor | None = None
+    shard: tf.Tensor | None = None
+
+
+def shard_edges(examples: Any, replicas: int) -> tuple[Any, Any, Any]:
+    """The rule by which a batch is split.
 
     Replica r of R takes the examples from r * n // R to (r + 1) * n // R, so parts differ by one example at
     most. Fewer examples than replicas, the rest of an epoch, go to each replica, where they count 1 / R: an
     empty batch fails in TensorFlow's kernels, and has no statistics for BatchNorm.
 
     Args:
+        examples: n: an int32 scalar tensor, or a NumPy array (batches, 1) for many batches at once.
+        replicas: R.
+
+    Returns:
+        `(first, last, weight)`, NumPy arrays for a NumPy array: where each replica's part begins and ends,
+        (..., replicas), and what each example counts.
+    """
+    where = tf.where if tf.is_tensor(examples) else np.where
+    edges = examples * np.arange(replicas + 1, dtype=np.int32) // replicas
+    few = examples < replicas
+    first, last = where(few, 0, edges[..., :-1]), where(few, examples, edges[..., 1:])
+    return first, last, where(few, 1.0 / replicas, 1.0)
+
+
+def shard_indices(indices: Array, batch_size: int, replicas: int) -> tuple[Array, Array, Array]:
+    """Which examples the replicas read in each step of a call, by `shard_edges`.
+
+    This is computed here for all steps, since a dozen small operations in each cost more than a small model.
+
+    Args:
+        indices: of the examples of all steps, int64, 1-D; the last batch may be short.
+        batch_size: examples in a batch.
+        replicas: two or more.
+
+    Returns:
+        `(order, offsets, shards)`: the indices in the order of steps and replicas; for each step, where its
+        part of that begins and ends and how many each replica reads, int64, (steps, 2 + replicas); for each
+        step, the numbers of a `Shard`, float32, (steps, 2).
+    """
+    steps = -(-len(indices) // batch_size)
+    examples = np.full((steps, 1), batch_size)
+    examples[-1] = short = len(indices) - (steps - 1) * batch_size
+    first, last, weights = shard_edges(examples, replicas)
+    if short < replicas:
+        indices = np.concatenate([indices[:-short], np.tile(indices[-short:], replicas)])
+    sizes = last - first
+    ends = np.cumsum(sizes.sum(1))
+    shards = np.column_stack([examples, weights]).astype(np.float32)
+    return indices, np.column_stack([ends - sizes.sum(1), ends, sizes]), shards
+
+
+def examples_in(batch: Tensors) -> tf.Tensor:
+    """Returns the number of examples of a batch, int32 scalar."""
+    first = tf.nest.flatten(batch)[0]
+    return tf.size(first) if first.shape.rank == 1 else tf.shape(first)[0]
+
+
+def on_replicas(
+    strategy: tf.distribute.Strategy | None,
+    function: Callable[[Batch, Shard | None], Result],
+    batch: Batch | LazyBatch,
+) -> Result:
+    """Runs `function(part, shard)` on each replica, with its part of the examples of a batch.
+
+    Args:
         strategy: whose replicas; None to run the function once, with the whole batch and None.
-        function: of tensors and a `Shard`.
-        batch: a nest of tensors whose first dimension is the examples, or an `LazyBatch`.
+        function: of tensors and a `Shard`, None for a single replica.
+        batch: a nest of tensors whose first dimension is the examples, or a `LazyBatch`.
 
     Returns:
         What the first replica of this process returned.
     """
     if strategy is None:
         return function(batch, None)
-    replicas = strategy.num_replicas_in_sync
-    # Every value that goes to a replica costs a transfer: both numbers are one vector.
-    share = batch.share if isinstance(batch, LazyBatch) else None
-    if replicas > 1 and share is None:
-        examples = examples_in(batch)
-        weight = tf.where(examples < replicas, 1.0 / replicas, 1.0)
-        share = tf.stack([tf.cast(examples, tf.float32), weight])
 
-    def own(part: Any, share: tf.Tensor | None) -> Any:
+    def run(part: Any, shard: tf.Tensor | None) -> Result:
         # Each replica reads its own examples.
         part = batch.take(part) if isinstance(batch, LazyBatch) else part
-        return function(part, None if share is None else Shard(*tf.unstack(share)))
+        return function(part, None if shard is None else Shard(*tf.unstack(shard)))
 
     # Keras' losses divide by the number of replicas, which is right for equal parts alone.
     with undivided_losses():
-        results = strategy.run(own, args=(split(strategy, batch), share))
+        results = strategy.run(run, args=split(strategy, batch))
     return tf.nest.map_structure(lambda result: strategy.experimental_local_results(result)[0], results)
 
 
-def split(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns a nest of tensors as values of which each replica has its part; see `on_replicas`.
+def split(strategy: tf.distribute.Strategy, batch: Tensors | LazyBatch) -> tuple[Tensors, tf.Tensor | None]:
+    """Splits a batch over replicas, by `shard_edges`.
 
-    Of an `LazyBatch`, the indices.
+    Args:
+        strategy: whose replicas.
+        batch: a nest of tensors whose first dimension is the examples, or a `LazyBatch`.
+
+    Returns:
+        `(parts, shard)`: a nest of values of which each replica has its part, for a `LazyBatch` the indices;
+        and the numbers of the `Shard`, (2,), None for one replica. (They are one vector because each value
+        that goes to a replica costs a transfer.)
     """
     replicas = strategy.num_replicas_in_sync
+    distribute = strategy.experimental_distribute_values_from_function
     if replicas == 1:
-        return batch.indices if isinstance(batch, LazyBatch) else batch
+        return batch.indices if isinstance(batch, LazyBatch) else batch, None
     if isinstance(batch, LazyBatch):
         indices = tf.split(batch.indices, batch.sizes, num=replicas)
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: indices[context.replica_id_in_sync_group]
-        )
+        return distribute(lambda context: indices[context.replica_id_in_sync_group]), batch.shard
     examples = examples_in(batch)
-    few = examples < replicas
-    edges = tf.range(replicas + 1) * examples // replicas
-    first, last = tf.where(few, 0, edges[:-1]), tf.where(few, examples, edges[1:])
+    first, last, weight = shard_edges(examples, replicas)
 
-    def part(context: Any) -> Any:
+    def part(context: tf.distribute.ValueContext) -> Tensors:
         number = context.replica_id_in_sync_group
         rows = slice(number, number + 1)
         return tf.nest.map_structure(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
 
-    return strategy.experimental_distribute_values_from_function(part)
+    return distribute(part), tf.stack([tf.cast(examples, tf.float32), weight])
 
 
 def total_over_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -153,13 +170,13 @@ def total_over_replicas(value: tf.Tensor) -> tf.Tensor:
 def mean_over_workers_of(strategy: tf.distribute.Strategy | None) -> Callable[[float], float] | None:
     """Returns a function that gives each worker the mean of the numbers that all call it with.
 
-    None where there is one process alone, or where workers need not agree.
+    None for one process, and for workers that each make their own steps.
     """
     if strategy is None or not has_other_workers(strategy):
         return None
 
     def on_all(value: tf.Tensor) -> tf.Tensor:
-        # Made by an operation of the replica, as TensorFlow reduces to the device of what it is given.
+        # TensorFlow reduces to the device of what it is given: an operation of the replica makes the value.
         totals = strategy.run(lambda number: total_over_replicas(tf.identity(number)), args=(value,))
         return strategy.experimental_local_results(totals)[0]
 
@@ -172,8 +189,8 @@ def mean_over_workers_of(strategy: tf.distribute.Strategy | None) -> Callable[[f
     return mean
 
 
-def check_divides(strategy: tf.distribute.Strategy | None, iterator: Any) -> None:
-    """Raises ValueError if batches cannot be split over the replicas of a strategy.
+def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterator) -> None:
+    """Raises ValueError if batches cannot be split over a strategy's replicas.
 
     Args:
         strategy: None for one device.

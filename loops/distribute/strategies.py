@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import tensorflow as tf
 
@@ -13,13 +13,13 @@ from ...optim.common.messages import did_you_mean
 from .cluster import Cluster
 
 _SPECS = ("auto", "one", "mirrored", "mirrored:2", "mirrored:cpu:2", "multiworker", "parameter_server", "tpu")
-# What others call them.
+# What others call these strategies.
 _ALIASES = {"cpu": "one", "default": "one", "gpu": "mirrored", "gpus": "mirrored", "ps": "parameter_server"}
 _RESOLVERS = {
     "slurm": "SlurmClusterResolver",
     "kubernetes": "KubernetesClusterResolver",
 }
-# The strategy of several devices that this process has, with the name that it was asked for by.
+# The strategy of several devices that this process has, and the name it was requested by.
 _made: list[tuple[str, tf.distribute.Strategy]] = []
 
 
@@ -159,7 +159,7 @@ def _multiworker(spec: str, source: str, timeout: float) -> tf.distribute.Strate
     cluster, resolver = _cluster(spec, source)
     if "ps" in cluster.tasks:
         raise ValueError(f"`spec` {spec!r}, but the cluster has parameter servers: use 'parameter_server'.")
-    with cluster.port_held():
+    with cluster.listening():
         cluster.wait_for_others(timeout)
     return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
@@ -174,13 +174,13 @@ def _parameter_server(spec: str, source: str, timeout: float) -> tf.distribute.S
         )
     if cluster.kind != "chief":
         _serve(cluster, resolver)
-    with cluster.port_held():
+    with cluster.listening():
         cluster.wait_for_others(timeout)
     return tf.distribute.ParameterServerStrategy(resolver)
 
 
-def _serve(cluster: Cluster, resolver: Any) -> NoReturn:
-    with cluster.port_held():
+def _serve(cluster: Cluster, resolver: tf.distribute.cluster_resolver.ClusterResolver) -> NoReturn:
+    with cluster.listening():
         pass
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = tf.distribute.Server(
@@ -203,8 +203,8 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
-def _cluster(spec: str, source: str) -> tuple[Cluster, Any]:
-    """The cluster that this process belongs to, which it joins, and TensorFlow's word for it."""
+def _cluster(spec: str, source: str) -> tuple[Cluster, tf.distribute.cluster_resolver.ClusterResolver]:
+    """The cluster that this process belongs to, which it joins, and TensorFlow's resolver for it."""
     if source:
         resolver = getattr(tf.distribute.cluster_resolver, _RESOLVERS[source])()
         cluster = Cluster.from_resolver(resolver)

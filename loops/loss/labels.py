@@ -1,4 +1,4 @@
-"""Labels and targets that do not fit the network's outputs, told before they reach a kernel.
+"""Errors for labels and targets that do not fit the network's outputs, before they reach a kernel.
 
 On a label out of range TensorFlow fails deep inside a CPU kernel and gives NaN on a GPU; Keras rounds a float
 label down in silence, and stretches targets of another shape over the outputs.
@@ -6,12 +6,12 @@ label down in silence, and stretches targets of another shape over the outputs.
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
+
+from ...optim.common.types import Array, Tensors
+from ..support.tensorflow_private import label_out_of_range
 
 # Keras' losses whose targets have the shape of the predictions.
 _ELEMENTWISE = {
@@ -28,15 +28,13 @@ class LabelError(ValueError):
     """The labels do not fit the loss or the number of classes."""
 
 
-def takes_class_indices(loss: Any) -> bool:
+def takes_class_indices(loss: keras.losses.Loss) -> bool:
     """Whether a loss wants integer class indices, any of which is a class (no ignored class)."""
     sparse = keras.losses.SparseCategoricalCrossentropy
-    if isinstance(loss, sparse):
-        return getattr(loss, "ignore_class", None) is None
-    return loss is keras.losses.sparse_categorical_crossentropy
+    return isinstance(loss, sparse) and getattr(loss, "ignore_class", None) is None
 
 
-def check_label_spec(labels: Any, predictions: Any) -> None:
+def check_label_spec(labels: tf.Tensor, predictions: tf.Tensor) -> None:
     """Checks dtype and rank of class indices against the predictions, while tracing.
 
     Args:
@@ -60,10 +58,10 @@ def check_label_spec(labels: Any, predictions: Any) -> None:
         )
 
 
-def check_target_shape(loss: Any, targets: Any, predictions: Any) -> None:
+def check_target_shape(loss: keras.losses.Loss, targets: Tensors, predictions: Tensors) -> None:
     """Checks that targets have the shape of the predictions, for a loss that compares them one by one.
 
-    A missing or an additional last dimension of 1 is left to Keras, which takes it out. Targets of length 1
+    A missing or an additional last dimension of 1 is left to Keras, which squeezes it. Targets of length 1
     along an axis between the first and the last are for all positions there.
 
     Args:
@@ -96,7 +94,7 @@ def check_target_shape(loss: Any, targets: Any, predictions: Any) -> None:
         )
 
 
-def check_label_values(labels: Any, classes: int) -> None:
+def check_label_values(labels: Array | tf.Tensor, classes: int) -> None:
     """Checks that every label is in 0 to `classes - 1`.
 
     Args:
@@ -121,23 +119,23 @@ def check_label_values(labels: Any, classes: int) -> None:
 
 def label_error(error: Exception, classes: int | None) -> LabelError | None:
     """Returns a `LabelError` for TensorFlow's own error about a label out of range; None for any other."""
-    found = re.search(r"Received a label value of (-?\d+)", str(error))
-    if found is None:
+    label = label_out_of_range(error)
+    if label is None:
         return None
-    # A loss function of the caller's does not tell how many there are.
+    # With a user's loss function, the number of classes is not known.
     outputs = "no output for it" if classes is None else f"{classes} outputs, for 0 to {classes - 1}"
     return LabelError(
-        f"`y` holds the label {found.group(1)}, but the network has {outputs}. The step was not made. "
+        f"`y` holds the label {label}, but the network has {outputs}. The step was not made. "
         "Renumber the labels, or give the network more outputs."
     )
 
 
-def on_host(value: Any) -> bool:
+def on_host(value: Tensors) -> bool:
     """Whether reading `value` costs no transfer from an accelerator."""
     if isinstance(value, np.ndarray):
         return True
     return tf.is_tensor(value) and hasattr(value, "numpy") and "CPU" in (value.device or "")
 
 
-def _shape(labels: Any) -> str:
+def _shape(labels: tf.Tensor) -> str:
     return str(tuple(labels.shape)).replace("None", "batch")

@@ -1,21 +1,22 @@
-"""The mean of a loss, on one device or as a replica's share."""
+"""The mean of a loss over a batch, on one device or on replicas."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Scalar
 from ...optim.gradients.replicas import in_replica, replica_count
-from ..distribute.sharding import STEP_TAKES_SHARD, total_over_replicas
+from ..distribute.sharding import STEP_SCALES_LOSS, total_over_replicas
 
 
-def mean_loss(per_example: Any, model: keras.Model | None = None, sample_weight: Any = None) -> tf.Tensor:
+def mean_loss(
+    per_example: tf.Tensor, model: keras.Model | None = None, sample_weight: tf.Tensor | None = None
+) -> Scalar:
     """Returns the mean of per-example losses over the batch, plus the model's regularisation.
 
-    On replicas it is this replica's share of that mean: the shares add up to the mean over the examples of
-    all, however many each has, and so do their gradients, which `Update` sums.
+    On replicas it is this replica's part of that mean: the parts add up to the mean over the examples of all
+    replicas, however many each has, and so do their gradients, which `Update` sums.
 
     Args:
         per_example: losses, (batch, ...), for example of a Keras loss with `reduction="none"`.
@@ -41,17 +42,21 @@ def mean_loss(per_example: Any, model: keras.Model | None = None, sample_weight:
         )
     if sample_weight is not None:
         weight = tf.cast(sample_weight, tf.float32)
-        missing = (losses.shape.rank or 0) - (weight.shape.rank or 0)
-        if missing < 0:
+        if (weight.shape.rank or 0) > (losses.shape.rank or 0):
             raise ValueError(
                 f"`sample_weight` has shape {weight.shape}, more dimensions than the losses' {losses.shape}: "
                 "pass one weight per example, `tf.squeeze(sample_weight, -1)`."
             )
-        shape = tf.concat([tf.shape(weight), [1] * missing], 0)
-        losses *= tf.reshape(weight, shape)
+        losses *= expand_to_rank(weight, losses.shape.rank)
     penalties = [] if model is None else [tf.cast(loss, tf.float32) for loss in model.losses]
-    if not in_replica() or replica_count() == 1 or STEP_TAKES_SHARD.get():
+    if not in_replica() or replica_count() == 1 or STEP_SCALES_LOSS.get():
         return tf.add_n([tf.reduce_mean(losses), *penalties])
-    own = tf.cast(tf.size(losses), tf.float32)
-    of_all = total_over_replicas(own)
-    return tf.add_n([tf.reduce_sum(losses) / of_all, *(penalty * (own / of_all) for penalty in penalties)])
+    here = tf.cast(tf.size(losses), tf.float32)
+    total = total_over_replicas(here)
+    return tf.add_n([tf.reduce_sum(losses) / total, *(penalty * (here / total) for penalty in penalties)])
+
+
+def expand_to_rank(weight: tf.Tensor, rank: int | None) -> tf.Tensor:
+    """Appends dimensions of 1 to sample weights, up to the rank of the values that they weigh."""
+    missing = max((rank or 0) - (weight.shape.rank or 0), 0)
+    return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * missing], 0))

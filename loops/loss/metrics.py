@@ -1,22 +1,33 @@
 """Metrics as two numbers a batch.
 
-A Keras metric keeps its running total in variables, and writing and reading them costs more than a small
-model's step. Most metrics are means over examples, for which a batch's sum and weight say everything: they
-are recorded with the loss, and averages over any stretch of steps are exact afterwards. Metrics that are
-no means (AUC, say) keep their variables and record what they hold after each step.
+A Keras metric has its running total in variables, and writing and reading them costs more than a small
+model's step. Most metrics are means over examples, for which a batch's sum and weight are enough: they are
+recorded with the loss, and means over any steps are exact afterwards. Metrics that are no means (AUC, say)
+have their variables, and their value after each step is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from ...optim.common.messages import did_you_mean
+from ...optim.common.types import Scalar, Tensors
+from .mean_loss import expand_to_rank
 
 _ACCURACIES = ("accuracy", "acc")
+
+
+class MetricFunction(Protocol):
+    """A user's metric: targets and predictions, (batch, ...), to values, (batch, ...) or a scalar."""
+
+    def __call__(self, y: Tensors, predictions: Tensors, /) -> tf.Tensor: ...
+
+
+Metric: TypeAlias = str | MetricFunction | keras.metrics.Metric
 
 
 class StepMetric:
@@ -25,13 +36,13 @@ class StepMetric:
     Args:
         name: its key in the logs.
         function: per-example values of `(y, predictions)`, for a mean over examples.
-        stateful: a Keras metric that keeps its own state, instead of `function`.
+        stateful: a Keras metric that has a state, instead of `function`.
     """
 
     def __init__(
         self,
         name: str,
-        function: Callable[[Any, Any], Any] | None = None,
+        function: MetricFunction | None = None,
         stateful: keras.metrics.Metric | None = None,
     ) -> None:
         self.name = name
@@ -39,8 +50,8 @@ class StepMetric:
         self._function = function
 
     def __call__(
-        self, y: Any, predictions: Any, weight: Any, examples: Any, counts: tf.Tensor | None = None
-    ) -> tuple[Any, Any]:
+        self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar, counts: Tensors = None
+    ) -> tuple[Scalar, Scalar]:
         """Returns the batch's weighted sum and weight; for a metric with state, its value and 1.
 
         Args:
@@ -50,7 +61,7 @@ class StepMetric:
             examples: how many there are, float32 scalar.
             counts: on replicas, what each example counts; see `Shard`.
 
-        On replicas, a metric with state has seen the replica's share: ask for `result` outside of them.
+        On replicas, a metric with state has seen this replica's examples: call `result` outside of them.
         """
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))
@@ -63,7 +74,9 @@ class StepMetric:
         total, count = self._sums(y, predictions, weight, examples)
         return (total, count) if counts is None else (total * counts, count * counts)
 
-    def _sums(self, y: Any, predictions: Any, weight: Any, examples: Any) -> tuple[Any, Any]:
+    def _sums(
+        self, y: Tensors, predictions: Tensors, weight: tf.Tensor | None, examples: Scalar
+    ) -> tuple[Scalar, Scalar]:
         """The weighted sum and the weight of a mean over examples."""
         assert self._function is not None
         values = tf.cast(self._function(y, predictions), tf.float32)
@@ -76,29 +89,25 @@ class StepMetric:
         weight = tf.cast(weight, tf.float32)
         if weight.shape.rank == (values.shape.rank or 0) + 1 and weight.shape[-1] == 1:
             weight = tf.squeeze(weight, -1)  # a column, as Keras takes it
-        missing = (values.shape.rank or 0) - (weight.shape.rank or 0)
-        weight = tf.reshape(weight, tf.concat([tf.shape(weight), [1] * max(missing, 0)], 0))
-        weight = tf.broadcast_to(weight, tf.shape(values))
+        weight = tf.broadcast_to(expand_to_rank(weight, values.shape.rank), tf.shape(values))
         return tf.reduce_sum(values * weight), tf.reduce_sum(weight)
 
-    def result(self) -> tuple[Any, Any]:
+    def result(self) -> tuple[Scalar, Scalar]:
         """Returns the value of a metric with state, and 1."""
         assert self.stateful is not None
         value = self.stateful.result()
         if getattr(value, "shape", None) is None or len(value.shape):
-            raise ValueError(
-                f"`metrics`: the result of {self.name!r} is no scalar, so it has no place in the logs."
-            )
+            raise ValueError(f"`metrics`: the result of {self.name!r} is no scalar: logs hold scalars.")
         return tf.cast(value, tf.float32), tf.constant(1.0)
 
 
-def _single(value: Any) -> Any:
+def _single(value: tf.Tensor) -> tf.Tensor:
     """A half-precision tensor in float32, anything else as it is."""
     half = getattr(value, "dtype", None) in (tf.float16, tf.bfloat16)
     return tf.cast(value, tf.float32) if half else value
 
 
-def resolve_metrics(metrics: Sequence[Any]) -> list[StepMetric]:
+def resolve_metrics(metrics: Sequence[Metric]) -> list[StepMetric]:
     """Returns a `StepMetric` for each name, function or Keras metric.
 
     "accuracy" is the sparse, one-hot or binary kind, by the shapes of labels and predictions.
@@ -117,7 +126,7 @@ def resolve_metrics(metrics: Sequence[Any]) -> list[StepMetric]:
     return found
 
 
-def _resolve(metric: Any) -> StepMetric:
+def _resolve(metric: Metric) -> StepMetric:
     if isinstance(metric, keras.metrics.Metric):
         return StepMetric(metric.name, stateful=metric)
     if isinstance(metric, str):
@@ -147,7 +156,7 @@ def _resolve(metric: Any) -> StepMetric:
     raise TypeError(f"`metrics` takes names, functions and Keras metrics, not {metric!r}.")
 
 
-def _named_function(name: str) -> Callable[[Any, Any], Any] | None:
+def _named_function(name: str) -> MetricFunction | None:
     """The function of `keras.metrics` of that name, if it is one of labels and predictions."""
     if name.startswith("_") or name in ("get", "serialize", "deserialize"):
         return None
@@ -155,10 +164,10 @@ def _named_function(name: str) -> Callable[[Any, Any], Any] | None:
     return function if callable(function) and not isinstance(function, type) else None
 
 
-def _per_example(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _per_example(function: MetricFunction) -> MetricFunction:
     """Lets a function that averages over the last axis take predictions of shape (batch,)."""
 
-    def call(y: Any, predictions: Any) -> Any:
+    def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
         if predictions.shape.rank == 1:
             predictions = predictions[:, None]
             y = y[:, None] if y.shape.rank == 1 else y

@@ -8,25 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from ...optim.common.types import Array, Json
 from .metrics import StepMetric
 
 
 class Records:
-    """What the steps of a call recorded: one row a step, columns as `LossAndMetrics` lays them out.
+    """What the steps of a call recorded: a row for each, which is the `Record` of `LossAndMetrics`.
 
     Args:
         rows: float32 array, (steps, 2 + 2 * metrics).
         metrics: what their columns are of.
     """
 
-    def __init__(self, rows: np.ndarray[Any, Any], metrics: Sequence[StepMetric]) -> None:
+    def __init__(self, rows: Array, metrics: Sequence[StepMetric]) -> None:
         self._rows = rows
         self._metrics = list(metrics)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def values(self) -> dict[str, np.ndarray[Any, Any]]:
+    def values(self) -> dict[str, Array]:
         """Each step's own values: name -> float32 array, (steps,)."""
         values = {"loss": self._rows[:, 0]}
         for column, metric in enumerate(self._metrics):
@@ -39,7 +40,7 @@ class RunningMeans:
     """Running means over the examples of all records added, in float64.
 
     The loss is weighted by the number of examples, a metric by its own weights, so a short last batch
-    counts for what it holds, and a step that was skipped for nothing. A metric with state is its last value.
+    counts for what it holds, and a step that was skipped not at all. A metric with state has its last value.
     """
 
     def __init__(self, metrics: Iterable[StepMetric]) -> None:
@@ -49,7 +50,7 @@ class RunningMeans:
         self._weights = np.zeros(1 + len(self._metrics))
 
     def add(self, records: Records) -> None:
-        """Takes the steps of `records` in."""
+        """Adds the steps of `records`."""
         rows = records._rows.astype(np.float64)
         self._any = self._any or len(rows) > 0
         rows = rows[rows[:, 1] > 0]
@@ -65,12 +66,12 @@ class RunningMeans:
                 self._totals[1 + column] += total.sum()
                 self._weights[1 + column] += weight.sum()
 
-    def state(self) -> dict[str, Any]:
-        """What was added up, as JSON can hold it; for `set_state`."""
+    def state(self) -> dict[str, Json]:
+        """Returns the sums as JSON, for `set_state`."""
         return {"any": self._any, "totals": self._totals.tolist(), "weights": self._weights.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, of the same metrics."""
+        """Sets the sums to what `state` returned for the same metrics."""
         self._any = state["any"]
         self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
 

@@ -1,19 +1,21 @@
-"""What training and evaluation steps share: calls on one batch or on many, and their checks."""
+"""What training and evaluation steps have in common: calls on one batch or on many, and their checks."""
 
 from __future__ import annotations
 
 import abc
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ...optim import named_variables
+from ...optim.common.arguments import whole_number
+from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import check_dense, common_length, to_tensors
-from ..data.batches import Batches, BatchIterator
+from ..data.batches import Batches, BatchIterator, DataIterator, check_iterator
 from ..device.device_loop import CAPACITY
 from ..device.make_loop import Loop
 from ..device.steps_per_call import StepsPerCall
@@ -21,13 +23,22 @@ from ..distribute.scope import check_scope, has_other_workers, scope_of, strateg
 from ..distribute.sharding import check_divides, mean_over_workers_of
 from ..loss.labels import check_label_values, label_error, on_host
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
+from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..update.nonfinite import NonFiniteError
 from .named_state import metric_state, model_state, unique
 
+Result = TypeVar("Result")
+
 
 class BaseStep(abc.ABC):
-    """A loss and metrics over batches; what is done with them is the subclass's.
+    """Runs a loss and metrics over batches; what a step does with them is the subclass's.
+
+        step(x, y)                  step.run(iterator, steps)
+        check the arrays            check the iterator
+        loop.one(batch)             loop.many(iterator, steps), `CAPACITY` steps at a time
+        explain TensorFlow's errors about labels and non-finite numbers
+        name -> scalar              name -> an array of one value for each step
 
     Args:
         model: a built model.
@@ -37,11 +48,11 @@ class BaseStep(abc.ABC):
     Attributes:
         strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
-        mean_over_workers: gives several workers the mean of a number, see `mean_over_workers_of`; None for
-            one process.
+        loss_and_metrics: computes a batch's loss and metrics.
+        steps_per_call: how many steps `train` runs in a call.
     """
 
-    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any]) -> None:
+    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric]) -> None:
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model, not {model!r}.")
         named_variables(model)  # raises for a model that is not built
@@ -57,18 +68,18 @@ class BaseStep(abc.ABC):
         self.metrics = tuple(metrics)
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
-        self._labels_fit: weakref.ref[Batches] | None = None
+        self._checked_labels: weakref.ref[Batches] | None = None
 
     @property
     def traces(self) -> int:
         """How often the step was traced: once for calls on one batch, once for each kind of iterator.
 
-        A short batch is no trace; a `Batches` of another batch size is one. Another shape of an example, a
-        longer sequence say, is one more, from which on the dimensions that differed may be of any size.
+        A short batch causes no retrace; a `Batches` of another batch size does. So does another shape of an
+        example, a longer sequence say: from then on, the dimensions that differed may have any size.
         """
         return sum(loop.traces for loop in self._all_loops())
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, tf.Tensor]:
+    def __call__(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> dict[str, Scalar]:
         """Runs one batch.
 
         Args:
@@ -78,7 +89,7 @@ class BaseStep(abc.ABC):
 
         Returns:
             Name -> scalar tensor: this batch's loss and metrics. (A metric that is no mean over examples,
-            such as AUC, gives what it holds since `reset_metrics`.)
+            such as AUC, gives its value since `reset_metrics`.)
 
         Raises:
             TypeError: an array that is no dense array of numbers.
@@ -100,7 +111,7 @@ class BaseStep(abc.ABC):
         )
         return self.loss_and_metrics.batch_values(self._run_one(batch))
 
-    def run(self, iterator: Any, steps: int) -> dict[str, np.ndarray[Any, Any]]:
+    def run(self, iterator: DataIterator, steps: int) -> dict[str, Array]:
         """Runs up to `steps` batches without a return to Python.
 
         Args:
@@ -113,22 +124,22 @@ class BaseStep(abc.ABC):
 
         Raises:
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
-            NonFiniteError: a NaN or infinity; the steps before it were made, and its `records` hold them.
-            KeyboardInterrupt: `Ctrl-C`, when the call has returned; its `records` hold the steps that were
-                made. (Not on parameter servers: nothing tells then which were.)
+            NonFiniteError: a NaN or infinity; the steps before it were made, and are in its `records`.
+            KeyboardInterrupt: `Ctrl-C`, when the call has returned; the steps that were made are in its
+                `records`. (Not on parameter servers, where it is not known which were.)
         """
         records = self.run_records(iterator, steps)
         if not len(records):
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
         return records.values()
 
-    def run_batch(self, batch: Any, spec: Any = None) -> Records:
+    def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
         """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
 
         Args:
             batch: dense tensors.
-            spec: the `element_spec` of the dataset that the batch is of, if it is of one: where that leaves
-                dimensions open, batches of other shapes do not trace again.
+            spec: the `element_spec` of the dataset that the batch is from, if any: dimensions that it leaves
+                open do not cause a retrace.
 
         Raises:
             TypeError: a ragged or sparse tensor.
@@ -137,17 +148,16 @@ class BaseStep(abc.ABC):
             check_dense(value, name)
         return Records(self._run_one(batch, spec).numpy()[None], self.loss_and_metrics.metrics)
 
-    def run_records(self, iterator: Any, steps: int) -> Records:
-        """Like `run`, but returns what can be averaged exactly, and nothing if no batch was left."""
+    def run_records(self, iterator: DataIterator, steps: int) -> Records:
+        """Like `run`, but returns `Records`, which average exactly; none at the data's end."""
         check_iterator(iterator)
         check_divides(self.strategy, iterator)
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-            raise ValueError(f"`steps` must be a whole number of at least 1, not {steps!r}.")
+        steps = whole_number("steps", steps, at_least=1)
         rows = []
-        while steps > 0:
-            part = min(steps, CAPACITY)
+        for done in range(0, steps, CAPACITY):
+            wanted = min(steps - done, CAPACITY)
             try:
-                ran = self._run_part(iterator, part)
+                rows.append(self._run_part(iterator, wanted))
             except (NonFiniteError, KeyboardInterrupt) as error:
                 loop = self._loop()
                 if isinstance(error, NonFiniteError) or getattr(error, "rows_of", None) is loop:
@@ -155,23 +165,21 @@ class BaseStep(abc.ABC):
                 records = Records(np.concatenate(rows), self.loss_and_metrics.metrics) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
-            rows.append(ran)
-            steps -= part
-            if len(ran) < part:
+            if len(rows[-1]) < wanted:
                 break
         return Records(np.concatenate(rows), self.loss_and_metrics.metrics)
 
     def reset_metrics(self) -> None:
-        """Forgets the state of metrics that are no means over examples."""
+        """Resets the metrics that have a state: those that are no means over examples."""
         for metric in self.loss_and_metrics.stateful_metrics:
             metric.reset_state()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, keras.Variable | tf.Variable]:
         """Returns every variable that a step may write and a later one reads.
 
-        A copy of their values, assigned back later, is an exact rewind: the same batches give the same
-        numbers again. What the model or a function of yours writes without holding it (the global generator
-        of `keras.random` without a seed, say) is not among them.
+        To assign back a copy of their values is an exact rewind: the same batches give the same numbers
+        again. State that belongs to no object of the step (the global generator of `keras.random`, say) is
+        not included.
 
         Returns:
             Names, which are the same in every process, to variables with `.numpy()` and `.assign()`: the
@@ -203,37 +211,33 @@ class BaseStep(abc.ABC):
             ]
         )
 
-    def _run_one(self, batch: Any, spec: Any = None) -> tf.Tensor:
+    def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
         labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
         with scope_of(self.strategy):
             loop = self._loop()
             return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
 
-    def _run_part(self, iterator: Any, steps: int) -> np.ndarray[Any, Any]:
-
+    def _run_part(self, iterator: DataIterator, steps: int) -> Array:
         def check() -> None:
-            if isinstance(iterator, BatchIterator) and iterator.batches.reader.transform is None:
-                known = self._labels_fit is not None and self._labels_fit() is iterator.batches
-                if not known and self.loss_and_metrics.classes is not None:
-                    self._check_labels(keras.utils.unpack_x_y_sample_weight(iterator.batches.arrays)[1])
-                    self._labels_fit = weakref.ref(iterator.batches)
+            if not isinstance(iterator, BatchIterator) or iterator.batches.reader.transform is not None:
+                return
+            data = iterator.batches
+            done = self._checked_labels is not None and self._checked_labels() is data
+            if not done and self.loss_and_metrics.classes is not None:
+                self._check_labels(keras.utils.unpack_x_y_sample_weight(data.arrays)[1])
+                self._checked_labels = weakref.ref(data)
 
         with scope_of(self.strategy):
             loop = self._loop()
             return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
 
-    def _check_labels(self, labels: Any) -> None:
+    def _check_labels(self, labels: Tensors) -> None:
         classes = self.loss_and_metrics.classes
         if classes is not None and labels is not None and on_host(labels):
             check_label_values(labels, classes)
 
-    def _guarded(self, run: Callable[[], Any], source: Any) -> Any:
-        """Runs a call; a failure that TensorFlow tells in its own terms is explained.
-
-        Args:
-            run: the call.
-            source: the iterator, or the one batch, that it reads.
-        """
+    def _guarded(self, run: Callable[[], Result], source: DataIterator | Batch) -> Result:
+        """Runs a call that reads `source`, an iterator or one batch, and explains TensorFlow's errors."""
         try:
             return run()
         except tf.errors.InvalidArgumentError as error:
@@ -242,8 +246,8 @@ class BaseStep(abc.ABC):
                 raise
             raise explained from error
 
-    def _explain(self, error: Exception, source: Any) -> Exception | None:
-        """The error to raise instead of one of TensorFlow's; None to let that one pass."""
+    def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
+        """The error to raise instead of one of TensorFlow's; None to raise that one."""
         return label_error(error, self.loss_and_metrics.classes)
 
     @abc.abstractmethod
@@ -253,11 +257,3 @@ class BaseStep(abc.ABC):
     @abc.abstractmethod
     def _all_loops(self) -> list[Loop]:
         """All loops made so far."""
-
-
-def check_iterator(iterator: Any) -> None:
-    """Raises ValueError if it is no iterator that a step can read."""
-    if not isinstance(iterator, (BatchIterator, tf.data.Iterator)):
-        raise ValueError(
-            f"`iterator` is {iterator!r}: pass `iter(data)` of a `Batches` or a `tf.data.Dataset`."
-        )

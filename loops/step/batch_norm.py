@@ -1,37 +1,36 @@
-"""BatchNorm follows what trains, and forward-pass state survives a failed step."""
+"""BatchNorm layers that do not train run in inference mode."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import keras
 
 from ...optim import variable_infos
+from ...optim.common.messages import first_few
 
 
 def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer], replicas: int) -> None:
-    """Warns of BatchNorm layers that train by the statistics of one replica's examples each.
+    """Warns of BatchNorm layers that train with each replica's own statistics.
 
     Args:
         model: a built model.
         frozen: its BatchNorm layers that run in inference mode.
         replicas: how many train together.
     """
-    still = {id(layer) for layer in frozen}
-    apart = {
+    in_inference = {id(layer) for layer in frozen}
+    names = {
         info.layer.name: None
         for info in variable_infos(model)
         if isinstance(info.layer, keras.layers.BatchNormalization)
         and not info.layer.synchronized
-        and id(info.layer) not in still
+        and id(info.layer) not in in_inference
     }
-    if apart and replicas > 1:
-        names = list(apart)
+    if names and replicas > 1:
         warnings.warn(
-            f"BatchNormalization {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}: each of the "
+            f"BatchNormalization {first_few(list(names), 3)}: each of the "
             f"{replicas} replicas normalises its own part of the batch, so the numbers differ from those of "
             "one device; moving statistics are averaged over replicas after each step. Make the layers with "
             "`synchronized=True` for the numbers of one device.",
@@ -39,39 +38,39 @@ def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer],
         )
 
 
-def frozen_batch_norms(model: keras.Model, variables: Iterable[Any]) -> list[keras.layers.Layer]:
+def frozen_batch_norms(model: keras.Model, variables: Iterable[keras.Variable]) -> list[keras.layers.Layer]:
     """Returns the BatchNorm layers of `model` that must run in inference mode.
 
-    A BatchNorm runs in training mode if one of its own variables trains. One without any (no scale, no
-    center) has nothing that says so; it trains only if everything else in the model does.
+    A BatchNorm runs in training mode if one of its variables trains. One without trainable variables (no
+    scale, no center) does so only if everything else in the model trains.
 
     Args:
         model: a built model.
         variables: the variables that train.
     """
     chosen = {id(variable) for variable in variables}
-    owned: dict[int, tuple[keras.layers.Layer, list[Any]]] = {}
+    norms: dict[int, tuple[keras.layers.Layer, list[keras.Variable]]] = {}
     everything = True
     for info in variable_infos(model):
         trainable = info.variable.trainable
         everything = everything and (not trainable or id(info.variable) in chosen)
         if isinstance(info.layer, keras.layers.BatchNormalization):
-            own = owned.setdefault(id(info.layer), (info.layer, []))[1]
+            weights = norms.setdefault(id(info.layer), (info.layer, []))[1]
             if trainable:
-                own.append(info.variable)
+                weights.append(info.variable)
     return [
         layer
-        for layer, own in owned.values()
-        if not (any(id(variable) in chosen for variable in own) if own else everything)
+        for layer, weights in norms.values()
+        if not (any(id(weight) in chosen for weight in weights) if weights else everything)
     ]
 
 
 @contextlib.contextmanager
 def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
-    """Runs `layers` as if frozen while the body is traced, then puts `trainable` back as it was.
+    """Sets `trainable = False` on `layers` while the body is traced.
 
-    Keras reads `layer.trainable` while tracing and offers no other switch that an outer call with
-    `training=True` does not override (https://github.com/keras-team/keras/issues/20285).
+    Keras reads `layer.trainable` while tracing, and an outer call with `training=True` overrides any other
+    switch (https://github.com/keras-team/keras/issues/20285).
     """
     weights = [(weight, weight.trainable) for layer in layers for weight in layer.weights]
     flags = [layer.trainable for layer in layers]
@@ -82,6 +81,6 @@ def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
     finally:
         for layer, flag in zip(layers, flags):
             layer.trainable = flag
-        # The layer's setter writes all its variables alike: put each back on its own.
+        # The layer's setter sets all its variables alike.
         for weight, trainable in weights:
             weight.trainable = trainable

@@ -1,17 +1,16 @@
-"""The training step for one choice of variables."""
+"""The training step for one set of trained variables."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Batch, Gradient
 from ...optim.gradients.replicas import replica_count
-from ..device.executor import runs_inline
+from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
-from ..loss.loss_and_metrics import LossAndMetrics, Scalars
+from ..loss.loss_and_metrics import LossAndMetrics, Record
 from ..update.nonfinite import has_nan, hides_nan, nan_of
 from ..update.update import Update
 from .batch_norm import check_synchronised, frozen_batch_norms, inference_mode
@@ -21,6 +20,14 @@ from .rollback import ForwardState
 
 class CompiledStep:
     """What a `TrainStep` runs as long as the same variables train.
+
+    On each replica:
+        copy the state that the forward pass writes
+        loss, record, gradients = forward and backward pass, through XLA if asked for
+        sum them over replicas; average the moving statistics
+        taken = update(gradients)            # false if the step was skipped
+        where not taken: put the state back
+
 
     Args:
         model: a built model.
@@ -32,7 +39,7 @@ class CompiledStep:
 
     Attributes:
         update: as given.
-        state: what the forward pass writes, to be put back after a step that failed.
+        state: of the forward pass, to be restored after a step that failed.
         loop: runs the steps.
     """
 
@@ -54,11 +61,9 @@ class CompiledStep:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
         self._checks_inputs = update.on_nonfinite != "ignore" and hides_nan(model)
-        self._forward_backward = (
-            tf.function(self._gradients, jit_compile=True, autograph=False)
-            if jit_compile
-            else self._gradients
-        )
+        self._forward_backward = self._gradients
+        if jit_compile:
+            self._forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
         self.state = ForwardState(model, self._frozen, loss_and_metrics.stateful_metrics)
         # With a condition in the update there are functions in the step: see `nests_calls`.
         flat = not (jit_compile or update.may_skip or update.accumulate > 1)
@@ -66,60 +71,61 @@ class CompiledStep:
             strategy,
             self._body,
             loss_and_metrics.width,
-            flat and runs_inline(model),
+            flat and suits_one_thread(model),
             forward=lambda batch: loss_and_metrics(batch, training=True)[1],
             count=count,
         )
 
-    def _body(self, batch: Any) -> Scalars:
+    def _body(self, batch: Batch) -> Record:
         with inference_mode(self._frozen), replica_seeds(self._model, self._strategy):
             record = on_replicas(self._strategy, self._one, batch)
         return record if self._strategy is None else self._loss_and_metrics.completed(record)
 
-    def _one(self, batch: Any, share: Shard | None) -> Scalars:
+    def _one(self, batch: Batch, shard: Shard | None) -> Record:
         """The step on one replica, or on the only device."""
-        # The forward pass starts after the copy: whatever fails in it, the copy is of this step.
+        # The forward pass starts after the copy, so the copy is of this step wherever the step fails.
         saved = self.state.save()
         if saved:
             with tf.control_dependencies(saved):
                 batch = tf.nest.map_structure(tf.identity, batch)
         try:
-            record, gradients = self._forward_backward(batch, share)
-        except Exception:  # of the model's or of the loss, of any type; it is raised again
-            if tf.executing_eagerly():  # in a trace nothing has run yet
+            record, gradients = self._forward_backward(batch, shard)
+        except Exception:  # the user's model or loss may raise anything
+            if tf.executing_eagerly():  # while tracing, nothing has run yet
                 self.state.restore()
             raise
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
         record, gradients, bad = self._summed(record, gradients, bad)
         value, count, *metrics = record
-        # A model may fill gaps itself, and overflow as any other: its loss is finite.
+        # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
         taken = self.update.apply(gradients, value, not_overflow)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
-            # A step that was skipped counts for no examples, so it is in no mean.
+            # A skipped step counts for no examples, so it is in no mean.
             count = tf.where(taken, count, 0.0)
-        # Nothing is recorded of a step that fails its check.
+        # A step that fails its check records nothing.
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *metrics]
 
     def _summed(
-        self, record: Scalars, gradients: list[Any], bad: list[tf.Tensor]
-    ) -> tuple[Scalars, list[Any], list[tf.Tensor]]:
-        """Sums what replicas have over them; averages moving statistics."""
+        self, record: Record, gradients: list[Gradient], bad: list[tf.Tensor]
+    ) -> tuple[Record, list[Gradient], list[tf.Tensor]]:
+        """Sums over replicas, all in one reduction; averages moving statistics."""
         if replica_count() == 1:
             return record, self.update.all_reduce(gradients, [])[0], bad
-        own, width = self.state.statistics(), len(record)
-        gradients, (numbers, *totals) = self.update.all_reduce(gradients, [tf.stack([*record, *bad]), *own])
+        statistics, width = self.state.statistics(), len(record)
+        others = [tf.stack([*record, *bad]), *statistics]
+        gradients, (numbers, *totals) = self.update.all_reduce(gradients, others)
         self.state.set_statistics(total / replica_count() for total in totals)
         numbers = tf.unstack(numbers)
         return numbers[:width], gradients, numbers[width:]
 
-    def _gradients(self, batch: Any, share: Shard | None) -> tuple[Scalars, list[Any]]:
-        # Watching nothing but the chosen variables is what ends the backward pass at them.
+    def _gradients(self, batch: Batch, shard: Shard | None) -> tuple[Record, list[Gradient]]:
+        # Only the chosen variables are watched, so the backward pass ends at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
-            loss, record = self._loss_and_metrics(batch, training=True, share=share)
+            loss, record = self._loss_and_metrics(batch, training=True, shard=shard)
             if self._checks_inputs:
                 loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Batch
 from ...optim.gradients.replicas import sum_over_replicas
-from ..device.executor import runs_inline
+from ..device.executor import suits_one_thread
 from ..device.make_loop import Loop, make_loop
 from ..distribute.sharding import Shard, on_replicas
-from ..loss.loss_and_metrics import Loss, Scalars
+from ..loss.loss_and_metrics import Loss, Record
+from ..loss.metrics import Metric
 from .base_step import BaseStep
 
 
@@ -38,28 +39,25 @@ class EvalStep(BaseStep):
         ['loss', 'mae']
     """
 
-    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Any] = ()) -> None:
+    def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric] = ()) -> None:
         super().__init__(model, loss, metrics)
         self.loss_and_metrics.check_evaluates()
         self._device_loop = make_loop(
             self.strategy,
             self._body,
             self.loss_and_metrics.width,
-            runs_inline(model),
-            forward=self._forward,
+            suits_one_thread(model),
+            forward=lambda batch: self.loss_and_metrics(batch, training=False)[1],
             count=self.batches_done,
         )
 
-    def _forward(self, batch: Any) -> Scalars:
-        return self.loss_and_metrics(batch, training=False)[1]
-
-    def _body(self, batch: Any) -> Scalars:
+    def _body(self, batch: Batch) -> Record:
         record = on_replicas(self.strategy, self._one, batch)
         return record if self.strategy is None else self.loss_and_metrics.completed(record)
 
-    def _one(self, batch: Any, share: Shard | None) -> Scalars:
-        record = self.loss_and_metrics(batch, training=False, share=share)[1]
-        return record if share is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
+    def _one(self, batch: Batch, shard: Shard | None) -> Record:
+        record = self.loss_and_metrics(batch, training=False, shard=shard)[1]
+        return record if shard is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 
     def _loop(self) -> Loop:
         return self._device_loop

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import keras
+import tensorflow as tf
 
 from ...optim import named_variables
 from ...optim.common.optimizers import inner_optimizer
@@ -14,12 +15,13 @@ from ...optim.private.keras_private import has_automatic_variable_name
 from ...optim.updates.slots import slots_of
 from ..support.keras_private import built_variables
 
-Pairs: TypeAlias = list[tuple[str, Any]]
+Variable: TypeAlias = keras.Variable | tf.Variable
+Pairs: TypeAlias = list[tuple[str, Variable]]
 
 
-def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
     """Returns name -> variable: each variable once, a name that was taken with `_1`, `_2`, ... after it."""
-    state: dict[str, Any] = {}
+    state: dict[str, Variable] = {}
     seen: set[int] = set()
     for name, variable in pairs:
         if id(variable) not in seen:
@@ -84,7 +86,7 @@ def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, s
 
 
 def _slot_names(
-    variables: Sequence[keras.Variable], trained: Sequence[keras.Variable], names: Mapping[int, str]
+    variables: Sequence[Variable], trained: Sequence[Variable], names: Mapping[int, str]
 ) -> dict[int, str]:
     """Names such as `head/kernel/momentum` by `id`, where Keras says `sequential_3_head_kernel_momentum`."""
     owners = [names.get(id(variable)) for variable in trained]

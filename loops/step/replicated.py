@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import tensorflow as tf
 
+from ...optim.common.types import Tensors
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import split
 from ..update.nonfinite import raises_nonfinite
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
-def replicated(step: F) -> F:
+def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
     """Decorator: runs a step of your own as one TensorFlow function, on all replicas of a strategy.
 
     The strategy is that in whose scope the step is decorated or, if that is in none, called. Outside of any,
@@ -31,9 +33,9 @@ def replicated(step: F) -> F:
         - arguments are the batch of all replicas: arrays and tensors are split by their first dimension, as
           `TrainStep` splits them; scalars and what is no array go to each replica. Or they are all
           `tf.distribute.DistributedValues`, as a distributed dataset gives them: each replica gets its own;
-        - results that are scalars are summed over replicas, so return shares of a mean, as `mean_loss` gives
-          them (of a scalar bool, the first replica's comes back); other tensors are joined along their first
-          dimension, in the order of the batch (the part of this process, with several workers).
+        - results that are scalars are summed over replicas, so return a replica's part of a mean, as
+          `mean_loss` gives it (a scalar bool is that of the first replica); other tensors are joined along
+          their first dimension, in the order of the batch (the part of this process, with several workers).
 
     Raises:
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
@@ -53,12 +55,12 @@ def replicated(step: F) -> F:
         >>> float(step(tf.constant([1.0]))["loss"]), float(weight)
         (9.0, 1.5)
     """
-    home = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
-    functions: dict[int, Any] = {}
+    decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    functions: dict[int, Callable[P, Result]] = {}
 
     @functools.wraps(step)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        strategy = home
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        strategy = decorated_in
         if strategy is None and tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context():
             strategy = tf.distribute.get_strategy()
         if strategy is not None:
@@ -71,19 +73,21 @@ def replicated(step: F) -> F:
         with scope_of(strategy), raises_nonfinite():
             return functions[id(strategy)](*args, **kwargs)
 
-    return call  # type: ignore[return-value]  # the same signature, which wraps() cannot say
+    return call
 
 
-def _run(strategy: tf.distribute.Strategy, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _run(
+    strategy: tf.distribute.Strategy, step: Callable[..., Tensors], *args: Tensors, **kwargs: Tensors
+) -> Tensors:
     flat = tf.nest.flatten((args, kwargs))
     whole = [value for value in flat if _splits(value)]
     if whole and strategy.num_replicas_in_sync > 1:
-        parts = iter(split(strategy, whole))
+        parts = iter(split(strategy, whole)[0])
         mapped = [next(parts) if _splits(value) else value for value in flat]
         args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
     results = strategy.run(step, args=args, kwargs=kwargs)
 
-    def joined(result: Any) -> Any:
+    def joined(result: tf.distribute.DistributedValues) -> tf.Tensor:
         local = strategy.experimental_local_results(result)
         if not tf.is_tensor(local[0]):
             return local[0]
@@ -96,15 +100,15 @@ def _run(strategy: tf.distribute.Strategy, step: Callable[..., Any], *args: Any,
     return tf.nest.map_structure(joined, results)
 
 
-def _splits(value: Any) -> bool:
+def _splits(value: object) -> bool:
     return not _is_distributed(value) and getattr(getattr(value, "shape", None), "rank", 0) != 0
 
 
-def _is_distributed(value: Any) -> bool:
+def _is_distributed(value: object) -> bool:
     return isinstance(value, tf.distribute.DistributedValues) and not isinstance(value, tf.Variable)
 
 
-def _check_arguments(strategy: tf.distribute.Strategy, arguments: Any) -> None:
+def _check_arguments(strategy: tf.distribute.Strategy, arguments: Tensors) -> None:
     if is_asynchronous(strategy):
         raise ValueError(
             "The step was called under parameter servers, whose workers run steps that a coordinator gives "

@@ -1,25 +1,24 @@
-"""Undoing what the forward pass of a failed step wrote."""
+"""Restoring the state that the forward pass of a failed step wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ...optim import variable_infos
+from ...optim.common.types import Scalar
 
 
 class ForwardState:
     """A copy of the state that a forward pass writes (moving statistics, metrics), taken before each step.
 
-    The forward pass runs before anything can tell that a step is bad. With the copy, a step that failed
-    leaves no trace.
+    The forward pass runs before it is known whether the step is bad; the copy restores what it wrote.
 
     Args:
         model: a built model.
-        frozen: its BatchNorm layers in inference mode, whose statistics nothing writes.
+        frozen: its BatchNorm layers in inference mode, whose statistics do not change.
         metrics: Keras metrics that the step updates.
     """
 
@@ -29,31 +28,26 @@ class ForwardState:
         frozen: Iterable[keras.layers.Layer],
         metrics: Iterable[keras.metrics.Metric] = (),
     ) -> None:
-        still = {id(layer) for layer in frozen}
+        in_inference = {id(layer) for layer in frozen}
         self._variables = [
             info.variable.value
             for info in variable_infos(model)
-            if not info.variable.trainable and info.layer.trainable and id(info.layer) not in still
+            if not info.variable.trainable and info.layer.trainable and id(info.layer) not in in_inference
         ]
         self._statistics = [variable for variable in self._variables if variable.dtype.is_floating]
         self._variables += [v.value for metric in metrics for v in metric.variables]
-        # On replicas, what is one replica's own has a copy that is its own.
+        # Where each replica has its own value, it has its own copy.
         self._copies = [
-            tf.Variable(
-                variable,
-                trainable=False,
-                synchronization=variable.synchronization,
-                aggregation=variable.aggregation,
-            )
-            for variable in self._variables
+            tf.Variable(v, trainable=False, synchronization=v.synchronization, aggregation=v.aggregation)
+            for v in self._variables
         ]
 
     def save(self) -> list[tf.Tensor]:
-        """Takes the copy, at the start of a step in its graph; returns what the step is to wait for."""
+        """Makes the copy; returns the operations that the rest of the step must wait for."""
         return [copy.assign(variable) for variable, copy in zip(self._variables, self._copies)]
 
-    def restore(self, when: Any = True) -> None:
-        """Puts the copy back where `when`, a scalar bool or tensor, is true."""
+    def restore(self, when: bool | Scalar = True) -> None:
+        """Assigns the copy back if `when` is true."""
         for variable, copy in zip(self._variables, self._copies):
             if when is True:
                 variable.assign(copy)
@@ -61,10 +55,10 @@ class ForwardState:
                 variable.assign(tf.where(when, copy, variable))
 
     def statistics(self) -> list[tf.Tensor]:
-        """Returns what the model keeps of all batches, such as moving averages, as this replica has it."""
+        """Returns this replica's values of moving averages and the like."""
         return [tf.convert_to_tensor(variable) for variable in self._statistics]
 
     def set_statistics(self, values: Iterable[tf.Tensor]) -> None:
-        """Sets what `statistics` returned, to the mean over replicas."""
+        """Assigns the variables whose values `statistics` returns."""
         for variable, value in zip(self._statistics, values):
             variable.assign(value)

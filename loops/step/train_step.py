@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ...optim import GroupedOptimizer, Plan, named_variables
+from ...optim import FilterLike, GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.filters.selection import variables_or_filters
+from ...optim.common.types import Batch
+from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
 from ...optim.naming.stable_names import tree_of
-from ..data.batches import BatchIterator
+from ..data.batches import BatchIterator, DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
+from ..loss.metrics import Metric
 from ..update.checks import check_update_options
 from ..update.nonfinite import NonFiniteError, nonfinite_inputs
 from ..update.update import StepUpdate
@@ -28,10 +29,14 @@ from .named_state import optimizer_state, unique
 class TrainStep(BaseStep):
     """Trains chosen variables of a model, a batch at a time or many batches in one call on the device.
 
+        for each batch:
+            gradients of the loss, for the chosen variables    # `CompiledStep`
+            sum over replicas, check, clip, apply              # `Update`
+            record the loss and metrics                        # `LossAndMetrics`
+
     Gradients are computed for the chosen variables alone, so the backward pass stops where they end. A
-    BatchNorm whose variables are not chosen runs in inference mode and keeps its statistics. A step that
-    finds a NaN, an infinity or a label that does not fit leaves the weights, and what the forward pass
-    writes, as they were before it.
+    BatchNorm whose variables are not chosen runs in inference mode. A step that finds a NaN, an infinity or
+    a label that does not fit leaves the weights, and what the forward pass writes, as they were before it.
 
     Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
     variables of the model, so another choice later finds its state in place. One that you have built over
@@ -62,6 +67,7 @@ class TrainStep(BaseStep):
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
+        inner_optimizer: the optimizer without the loss scale around it, if there is one.
         chosen: what is to train, in the model's order.
         variables: what trains now: what is chosen, less what an optimizer's plan freezes.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
@@ -89,8 +95,8 @@ class TrainStep(BaseStep):
         loss: Loss,
         optimizer: keras.optimizers.Optimizer | str,
         *,
-        variables: Any = None,
-        metrics: Sequence[Any] = (),
+        variables: VariablesOrFilters | None = None,
+        metrics: Sequence[Metric] = (),
         clip_norm: float | None = None,
         accumulate: int = 1,
         jit_compile: bool | str = "auto",
@@ -103,28 +109,28 @@ class TrainStep(BaseStep):
         with scope_of(self.strategy):
             self.optimizer = _resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
+        self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = accumulate
-        self._update_options: dict[str, Any] = {
-            "clip_norm": clip_norm,
-            "accumulate": accumulate,
-            "on_nonfinite": on_nonfinite,
-        }
+        self._clip_norm = clip_norm
+        self._on_nonfinite = on_nonfinite
         self._jit_compile = jit_compile
-        self._selections: dict[tuple[int, ...], CompiledStep] = {}
+        # By the ids of what trains: going back to an earlier choice is no trace.
+        self._compiled: dict[tuple[int, ...], CompiledStep] = {}
         self._last: tuple[int, ...] = ()
         self.chosen = self._choose(variables)
-        self._follows: tuple[Plan | None, list[Any]] = (None, self.chosen)
+        # The plan that `variables` was last worked out for, and the result.
+        self._unfrozen: tuple[Plan | None, list[keras.Variable]] = (None, self.chosen)
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
-        inner = inner_optimizer(self.optimizer)
+        inner = self.inner_optimizer
         if not isinstance(inner, GroupedOptimizer):
             return self.chosen
-        if not inner.built:  # it comes from a file, and knows its plan by names
+        if not inner.built:  # it was loaded from a file, and has its plan by names
             inner.build(self.model.trainable_variables)
-        # A plan never changes: another one is in force after `freeze` and its like.
-        plan, training = self._follows
+        # A plan never changes: `freeze` and `unfreeze` make another one.
+        plan, training = self._unfrozen
         if plan is not inner.plan:
             frozen = {id(variable) for variable in inner.plan.frozen}
             training = [variable for variable in self.chosen if id(variable) not in frozen]
@@ -133,14 +139,14 @@ class TrainStep(BaseStep):
                     "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
                     "of it, with `optimizer.unfreeze(name)`, or choose other variables."
                 )
-            self._follows = (inner.plan, training)
+            self._unfrozen = (inner.plan, training)
         return training
 
-    def train_only(self, *filters: Any) -> None:
+    def train_only(self, *filters: FilterLike | keras.Variable) -> None:
         """Changes what trains, from the next step on; the optimizer keeps all its state.
 
         The step is traced once for a choice that it has not seen. Gradients that were accumulated but not
-        applied yet are dropped: they belong to the choice before.
+        applied yet are dropped: they belong to the previous choice.
 
         Args:
             filters: as `optim.select` takes them, or variables; `"*"` for all.
@@ -150,58 +156,62 @@ class TrainStep(BaseStep):
             ValueError: a variable that is not one of the model's trainable ones.
         """
         self.chosen = self._choose(list(filters))
-        self._follows = (None, self.chosen)
+        self._unfrozen = (None, self.chosen)
         self._last = ()
 
-    def _choose(self, variables: Any) -> list[Any]:
-        if variables is None:
-            chosen = list(self.model.trainable_variables)
-            if not chosen:
-                raise ValueError(
-                    "`model` has no trainable variables: set `trainable = True` on the layers to train."
-                )
-            return chosen
-        return variables_or_filters("variables", self.model, variables)
+    def _choose(self, variables: VariablesOrFilters | None) -> list[keras.Variable]:
+        if variables is not None:
+            return variables_or_filters("variables", self.model, variables)
+        if not self.model.trainable_variables:
+            raise ValueError(
+                "`model` has no trainable variables: set `trainable = True` on the layers to train."
+            )
+        return list(self.model.trainable_variables)
 
     def _loop(self) -> Loop:
-        return self._selection().loop
+        return self._current().loop
 
     def _all_loops(self) -> list[Loop]:
-        return [selection.loop for selection in self._selections.values()]
+        return [compiled.loop for compiled in self._compiled.values()]
 
-    def state(self) -> dict[str, Any]:
-        update, names = self._selection().update, self._names()
-        parts = [*super().state().items(), *optimizer_state(self.optimizer, names)]
+    def state(self) -> dict[str, keras.Variable | tf.Variable]:
+        update, names = self._current().update, self._names()
+        pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
         of = [*update.names, "calls"]
-        parts += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
-        return unique(parts)
+        pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
+        return unique(pairs)
 
     def _names(self) -> dict[int, str]:
         return {id(variable): name for name, variable in named_variables(self.model).items()}
 
-    def _selection(self) -> CompiledStep:
+    def _current(self) -> CompiledStep:
+        """The step for what trains now, made where it was not yet."""
         with scope_of(self.strategy):
-            return self._selected()
+            variables = self.variables
+            key = tuple(id(variable) for variable in variables)
+            if key != self._last:
+                # Accumulated gradients belong to the previous choice.
+                for compiled in self._compiled.values():
+                    compiled.update.reset_accumulators()
+                self._last = key
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(variables)
+            return self._compiled[key]
 
-    def _selected(self) -> CompiledStep:
-        variables = self.variables
-        key = tuple(id(variable) for variable in variables)
-        if key != self._last:
-            # Gradients that wait to be applied are of the choice before.
-            for selection in self._selections.values():
-                selection.update.reset_accumulators()
-            self._last = key
-        if key not in self._selections:
-            if not self.optimizer.built:
-                self.optimizer.build(self.model.trainable_variables)
-            names = self._names()
-            update = StepUpdate(
-                self.optimizer, {names[id(v)]: v for v in variables}, **self._update_options
-            )
-            self._selections[key] = CompiledStep(
-                self.model, self.loss_and_metrics, update, self._uses_jit(), self.batches_done, self.strategy
-            )
-        return self._selections[key]
+    def _compile(self, variables: list[keras.Variable]) -> CompiledStep:
+        if not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
+        names = self._names()
+        update = StepUpdate(
+            self.optimizer,
+            {names[id(variable)]: variable for variable in variables},
+            clip_norm=self._clip_norm,
+            accumulate=self.accumulate,
+            on_nonfinite=self._on_nonfinite,
+        )
+        return CompiledStep(
+            self.model, self.loss_and_metrics, update, self._uses_jit(), self.batches_done, self.strategy
+        )
 
     def _uses_jit(self) -> bool:
         if self._jit_compile != "auto":
@@ -210,19 +220,19 @@ class TrainStep(BaseStep):
             return False  # XLA compiles for one device, and knows no reduction over others
         return bool(tf.config.list_logical_devices("GPU")) and _supports_jit(self.model)
 
-    def _explain(self, error: Exception, source: Any) -> Exception | None:
-        # Everything that the forward pass wrote in the step that failed is put back.
-        selection = self._selection()
+    def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         explained = super()._explain(error, source)
         if explained is None:
             step = int(self.optimizer.iterations.numpy()) + 1
             explained = NonFiniteError.from_tensorflow(error, step, lambda: _input_hint(source))
         if explained is not None:
-            selection.state.restore()
+            self._current().state.restore()
         return explained
 
 
-def _resolve_optimizer(optimizer: Any, model: keras.Model) -> keras.optimizers.Optimizer:
+def _resolve_optimizer(
+    optimizer: keras.optimizers.Optimizer | str, model: keras.Model
+) -> keras.optimizers.Optimizer:
     if isinstance(optimizer, str):
         try:
             optimizer = keras.optimizers.get(optimizer)
@@ -250,8 +260,8 @@ def _supports_jit(model: keras.Model) -> bool:
     return all(getattr(layer, "supports_jit", True) for layer in layers)
 
 
-def _input_hint(source: Any) -> str:
-    """Says so if the batch that failed held NaN or infinity, where it can be read again."""
+def _input_hint(source: DataIterator | Batch) -> str:
+    """A sentence if the batch that failed holds NaN or infinity and can be read again, else ''."""
     if isinstance(source, tf.data.Iterator):
         return ""
     if isinstance(source, BatchIterator):

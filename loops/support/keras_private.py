@@ -1,15 +1,20 @@
-"""The one place in `loops` that reads what Keras keeps private; tests hold each access on every version."""
+"""The one place in `loops` that relies on Keras' private names or patches its objects.
+
+Tests hold each of them on every version.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import tensorflow as tf
+
+from ...optim.common.types import Tensors
 
 
-def knows_variable(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool:
+def knows_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Whether a built optimizer has state for `variable`.
 
     Keras tells only by raising from `apply`, which would be in the middle of a step.
@@ -21,18 +26,18 @@ def knows_variable(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool
     return True
 
 
-def built_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables that a built optimizer was built over, in order."""
     return list(optimizer._trainable_variables)
 
 
-def keras_mask(predictions: Any) -> Any:
-    """The mask that Keras hung on a model's output, which its losses heed; None for none."""
+def keras_mask(predictions: Tensors) -> tf.Tensor | None:
+    """The mask that Keras attached to a model's output, which its losses apply; None for none."""
     return getattr(predictions, "_keras_mask", None)
 
 
 def take_initial_epoch(model: keras.Model) -> int:
-    """The epoch that `BackupAndRestore` wants to go on from, which it leaves on the model; 0 without one."""
+    """The epoch from which `BackupAndRestore` resumes, which it sets on the model; 0 without one."""
     epoch = getattr(model, "_initial_epoch", None)
     if epoch is not None:
         model._initial_epoch = None
@@ -43,10 +48,10 @@ def take_initial_epoch(model: keras.Model) -> int:
 def undivided_losses() -> Iterator[None]:
     """Traces the body with Keras' losses as they are on one device: not divided by the number of replicas.
 
-    Keras divides in a function of its own, for which it has no switch.
+    Keras divides in a function, without a switch.
 
     Raises:
-        ImportError: Keras has this function no longer; with the losses divided, numbers would be wrong.
+        ImportError: Keras no longer has this function; with the losses divided, numbers would be wrong.
     """
     from keras.src.losses import loss as module
 
@@ -56,3 +61,22 @@ def undivided_losses() -> Iterator[None]:
         yield
     finally:
         module.scale_loss_for_distribution = divide
+
+
+@contextlib.contextmanager
+def changed_seeds(
+    generators: Sequence[keras.random.SeedGenerator], change: Callable[[tf.Tensor], tf.Tensor]
+) -> Iterator[None]:
+    """Runs the body with `change` applied to each seed, (2,), that `generators` give."""
+
+    def patched(draw: Callable[..., Tensors]) -> Callable[..., tf.Tensor]:
+        return lambda ordered=True: change(tf.convert_to_tensor(draw(ordered=ordered)))
+
+    for generator in generators:
+        # The instance's attribute hides the method of the class.
+        vars(generator)["next"] = patched(generator.next)
+    try:
+        yield
+    finally:
+        for generator in generators:
+            del vars(generator)["next"]

@@ -22,7 +22,6 @@ from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
 from ..step.train_step import TrainStep
-from ..step.trainable import inner_optimizer
 from ..support.keras_private import take_initial_epoch
 from ..update.nonfinite import NonFiniteError
 from .epoch_reader import EpochReader
@@ -141,7 +140,7 @@ def train(
             raise
         swap_averages_out(hooks)
         # Before the first update there are no averages.
-        if inner_optimizer(step).use_ema and int(step.optimizer.iterations.numpy()) > 0:
+        if step.inner_optimizer.use_ema and int(step.optimizer.iterations.numpy()) > 0:
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(run.progress.logs)
     return step.model.history

@@ -187,7 +187,7 @@ def test_data_of_another_kind_or_order_is_refused(tmp_path):
             checkpoint.restore(trained, other)
     assert_same(values(trained), before)
     checkpoint.save(trained, iter(dataset()))
-    with pytest.raises(ValueError, match="`data` cannot be taken up where .* Make the dataset as it was"):
+    with pytest.raises(ValueError, match="`data` cannot resume where .* Make the dataset as it was"):
         checkpoint.restore(trained, tf.data.Dataset.from_tensor_slices((X, X)).batch(2))
     checkpoint.save(trained)
     with pytest.raises(ValueError, match="`data` has no position in the checkpoint .* restore it without"):

@@ -105,9 +105,10 @@ def test_iterator_at_the_end_is_empty():
 
 
 @pytest.mark.parametrize("epoch, position", [(-1, 0), (0, -1), (0, 4)])
-def test_places_that_are_none(epoch, position):
+def test_positions_outside_of_the_data(epoch, position):
     data = loops.Batches(np.arange(6), np.arange(6), 2)
-    with pytest.raises(ValueError, match=f"`epoch` {epoch} and `position` {position} are no place"):
+    match = f"`epoch` {epoch} and `position` {position} are outside of the data"
+    with pytest.raises(ValueError, match=match):
         data.iterator(epoch, position)
     assert isinstance(data.iterator(0, 3), loops.BatchIterator)
 

@@ -1,4 +1,4 @@
-"""The place in the data, written down and found again."""
+"""The position in the data, saved and restored."""
 
 import json
 
@@ -53,16 +53,16 @@ def test_an_iterator_goes_on_where_it_was_written(tmp_path):
 def test_an_iterator_of_another_dataset_is_refused(tmp_path):
     path = str(tmp_path / "iterator")
     write_iterator(path, iter(dataset()))
-    with pytest.raises(ValueError, match="`data` cannot be taken up .* Make the dataset as it was"):
+    with pytest.raises(ValueError, match="`data` cannot resume .* Make the dataset as it was"):
         read_iterator(path, iter(tf.data.Dataset.range(8).batch(2)))
 
 
-def test_tensorflow_s_reason_is_told_where_there_is_no_place(tmp_path):
+def test_why_tensorflow_cannot_save_an_iterator(tmp_path):
     generated = tf.data.Dataset.from_generator(lambda: iter(range(3)), output_signature=tf.TensorSpec([]))
     assert write_iterator(str(tmp_path / "iterator"), iter(generated)) == "PyFunc is stateful."
 
 
 def test_an_iterator_that_cannot_be_written_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="The place in the data cannot be written"):
+    with pytest.raises(OSError, match="The position in the data cannot be written"):
         write_iterator(str(tmp_path / "file" / "iterator"), iter(dataset()))

@@ -6,17 +6,17 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.device.device_loop import CAPACITY, DeviceLoop
+from gradloop.loops.device.device_loop import CAPACITY, LAST_CALL, DeviceLoop
 
 
 class Adder:
     """A step that adds the batch's sum to a variable and counts draws of a state of its own."""
 
-    def __init__(self, inline=False):
+    def __init__(self, one_thread=False):
         self.total = tf.Variable(0.0)
         self.draws = tf.Variable(0)
         self.count = tf.Variable(0, dtype=tf.int64)
-        self.loop = DeviceLoop(self.body, 2, inline, self.forward, self.count)
+        self.loop = DeviceLoop(self.body, 2, one_thread, self.forward, self.count)
 
     def body(self, batch):
         batch = tf.cast(batch, tf.float32)
@@ -29,7 +29,7 @@ class Adder:
         return batch
 
 
-@pytest.fixture(params=[False, True], ids=["default", "inline"])
+@pytest.fixture(params=[False, True], ids=["default", "one thread"])
 def adder(request):
     return Adder(request.param)
 
@@ -91,8 +91,8 @@ def test_the_check_comes_before_anything_runs(adder):
 class Draws(Adder):
     """A step that reads an iterator of its own, as one over unlabelled data does."""
 
-    def __init__(self, inline, batches):
-        super().__init__(inline)
+    def __init__(self, one_thread, batches):
+        super().__init__(one_thread)
         self.other = iter(tf.data.Dataset.range(batches))
 
     def body(self, batch):
@@ -100,11 +100,11 @@ class Draws(Adder):
             return super().body(batch + next(self.other))
 
 
-@pytest.mark.parametrize("inline", [False, True], ids=["default", "inline"])
+@pytest.mark.parametrize("one_thread", [False, True], ids=["default", "one thread"])
 @pytest.mark.parametrize("arrays", [False, True], ids=["dataset", "arrays"])
 @pytest.mark.parametrize("left", [0, 1, 2])
-def test_data_that_ends_inside_of_the_step_is_an_error(left, arrays, inline):
-    loop, data = Draws(inline, left).loop, tf.data.Dataset.range(3).batch(1)
+def test_data_that_ends_inside_of_the_step_is_an_error(left, arrays, one_thread):
+    loop, data = Draws(one_thread, left).loop, tf.data.Dataset.range(3).batch(1)
     iterator = iter(loops.Batches(np.arange(3), None, 1) if arrays else data)
     with pytest.raises(tf.errors.OutOfRangeError, match="End of sequence"):
         loop.many(iterator, 3, nothing)
@@ -131,22 +131,22 @@ def test_a_call_that_fails_at_once_moves_nothing(adder, error, monkeypatch):
     iterator = iter(loops.Batches(np.arange(10), None, 2, shuffle=False))
     adder.loop.many(iterator, 3, nothing)
 
-    def fail(*arguments):
+    def fail(one_thread):
         raise error(None, None, "at once") if error is not KeyboardInterrupt else error
 
-    monkeypatch.setattr(adder.loop._tracer, "get", lambda *arguments, **options: fail)
+    monkeypatch.setattr("gradloop.loops.device.device_loop.executor", fail)
     with pytest.raises(error):
         adder.loop.many(iterator, 2, nothing)
     assert iterator.position == 3 and int(adder.count) == 3
     assert adder.loop.rows.shape == (0, 2)
 
 
-def test_calls_are_numbered_past_what_float32_counts(adder):
+def test_calls_are_numbered_past_what_float32_counts(adder, monkeypatch):
+    assert np.float32(LAST_CALL) != np.float32(LAST_CALL - 1)
+    monkeypatch.setattr("gradloop.loops.device.device_loop.LAST_CALL", 2)
     data = tf.data.Dataset.range(3).batch(1)
-    adder.loop._call = 2**24 - 1
-    for _ in range(3):
-        assert len(adder.loop.many(iter(data), 3, nothing)) == 3
-    assert adder.loop._call == 2
+    for steps in (3, 2, 3, 2, 3):
+        assert len(adder.loop.many(iter(data), steps, nothing)) == steps
 
 
 def test_steps_are_counted(adder):

@@ -22,29 +22,18 @@ def dense(width=8):
     )
 
 
-def test_small_dense_models_alone_run_inline():
+def test_small_dense_models_alone_suit_one_thread():
     one_device = len(tf.config.list_logical_devices()) == 1
-    assert module.runs_inline(dense()) is one_device
-    assert not module.runs_inline(dense(100_000))
+    assert module.suits_one_thread(dense()) is one_device
+    assert not module.suits_one_thread(dense(100_000))
     convolution = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
-    assert not module.runs_inline(convolution)
-
-
-def test_tensorflow_still_offers_the_choice():
-    """`function_executor_type` has no public name: this fails when TensorFlow moves it."""
-    assert module._function_executor_type() is not None
-
-
-def test_without_the_choice_the_default_runs(monkeypatch):
-    monkeypatch.setattr(module, "_function_executor_type", lambda: None)
-    with module.executor(True):
-        assert float(tf.function(lambda x: x + 1.0)(1.0)) == 2.0
+    assert not module.suits_one_thread(convolution)
 
 
 @pytest.mark.parametrize("recurrent", [False, True], ids=["dense", "recurrent"])
 def test_same_weights_with_either_executor(monkeypatch, recurrent):
-    def train(inline):
-        monkeypatch.setattr("gradloop.loops.step.compiled_step.runs_inline", lambda model: inline)
+    def train(one_thread):
+        monkeypatch.setattr("gradloop.loops.step.compiled_step.suits_one_thread", lambda model: one_thread)
         keras.utils.set_random_seed(0)
         layers = [keras.layers.Reshape((4, 1)), keras.layers.GRU(5)] if recurrent else []
         model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(3, "softmax")])

@@ -23,8 +23,8 @@ class Body:
         batch = batch.take(batch.indices) if isinstance(batch, LazyBatch) else batch
         return [tf.cast(tf.reduce_sum(batch), tf.float32)]
 
-    def loop(self, strategy, inline=False):
-        return make_loop(strategy, self, 1, inline, lambda batch: batch, self.count)
+    def loop(self, strategy, one_thread=False):
+        return make_loop(strategy, self, 1, one_thread, lambda batch: batch, self.count)
 
 
 def nothing():
@@ -61,13 +61,13 @@ def test_a_transformed_batch_is_read_before_it_is_split():
     assert not any(issubclass(kind, LazyBatch) for kind in body.kinds)
 
 
-def test_two_replicas_are_dealt_their_examples():
-    kept = []
+def test_two_replicas_read_their_examples():
+    batches = []
 
     def body(batch):
-        kept.append(batch)
-        own = [batch.take(part) for part in tf.split(batch.indices, batch.sizes, num=2)]
-        return [tf.cast(tf.reduce_sum(part), tf.float32) for part in own] + [*tf.unstack(batch.share)]
+        batches.append(batch)
+        parts = [batch.take(part) for part in tf.split(batch.indices, batch.sizes, num=2)]
+        return [tf.cast(tf.reduce_sum(part), tf.float32) for part in parts] + [*tf.unstack(batch.shard)]
 
     loop = DeviceLoop(body, 4, False, lambda batch: batch, tf.Variable(0, dtype=tf.int64), replicas=2)
     rows = loop.many(iter(loops.Batches(np.arange(8), None, 3, shuffle=False)), 2, nothing)
@@ -75,7 +75,7 @@ def test_two_replicas_are_dealt_their_examples():
     iterator = loops.Batches(np.arange(7), None, 3, shuffle=False).iterator(0, 1)
     # The rest is a single example: both replicas have it, and it counts half for each.
     assert loop.many(iterator, 9, nothing).tolist() == [[3, 9, 3, 1], [6, 6, 1, 0.5]]
-    assert len(kept) == 1 and loop.traces == 1
+    assert len(batches) == 1 and loop.traces == 1
 
 
 def test_replicas_get_a_transformed_batch_whole():
@@ -86,23 +86,23 @@ def test_replicas_get_a_transformed_batch_whole():
     assert not any(issubclass(kind, LazyBatch) for kind in body.kinds)
 
 
-@pytest.mark.parametrize("inline", [False, True])
-def test_one_thread_is_passed_on(inline, monkeypatch):
+@pytest.mark.parametrize("one_thread", [False, True])
+def test_one_thread_is_passed_on(one_thread, monkeypatch):
     asked = []
 
-    def executor(inline):
-        asked.append(inline)
+    def executor(one_thread):
+        asked.append(one_thread)
         return tf.name_scope("")
 
     monkeypatch.setattr("gradloop.loops.device.device_loop.executor", executor)
-    Body().loop(None, inline).one(tf.constant([1, 2]), nothing)
-    assert asked == [inline]
+    Body().loop(None, one_thread).one(tf.constant([1, 2]), nothing)
+    assert asked == [one_thread]
 
 
 def test_the_loop_of_parameter_servers():
     servers = object.__new__(tf.distribute.ParameterServerStrategy)  # which would need a cluster
     body = Body()
-    loop = body.loop(servers, inline=True)
+    loop = body.loop(servers, one_thread=True)
     assert isinstance(loop, ParameterServerLoop)
     assert loop.rows.shape == (0, 1) and loop.traces == 0
     with pytest.raises(ValueError, match="`iterator` is .*Iterator: on parameter servers.*`loops.Batches`"):

@@ -117,9 +117,9 @@ def test_a_port_that_is_taken():
         here = Cluster({"worker": [f"127.0.0.1:{port}"]}, "worker", 0)
         message = rf"port {port}, which TF_CONFIG gives this task \(worker 0.*taken by another process"
         with pytest.raises(ValueError, match=message):
-            with here.port_held():
+            with here.listening():
                 pass
-    with here.port_held():
+    with here.listening():
         pass
 
 
@@ -132,12 +132,12 @@ def test_waits_for_a_late_one_and_names_one_that_never_comes():
 
     def late():
         time.sleep(0.3)
-        with there.port_held():
+        with there.listening():
             there.wait_for_others(20)
             time.sleep(0.5)
 
     thread = threading.Thread(target=late)
     thread.start()
-    with here.port_held():
+    with here.listening():
         here.wait_for_others(20)
         thread.join()

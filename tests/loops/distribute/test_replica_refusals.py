@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.distribute import sharding as share
+from gradloop.loops.distribute import sharding
 from gradloop.loops.distribute.scope import check_scope, scope_of, strategy_of
 from gradloop.loops.step.replica_seeds import replica_seeds
 
@@ -143,12 +143,12 @@ def test_a_strategy_of_one_replica_trains(one):
 
 
 def test_parts_of_a_batch_that_is_not_read_yet():
-    batch = share.LazyBatch(tf.range(3, 8), lambda indices: indices * 10)
+    batch = sharding.LazyBatch(tf.range(3, 8), lambda indices: indices * 10)
     one = tf.distribute.MirroredStrategy(["/cpu:0"])
 
     @tf.function
     def run():
-        return share.on_replicas(one, lambda part, share: part, batch)
+        return sharding.on_replicas(one, lambda part, share: part, batch)
 
     assert run().numpy().tolist() == [30, 40, 50, 60, 70]
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.distribute import sharding as share
+from gradloop.loops.distribute import sharding
 
 
 class InTurn:
@@ -45,7 +45,7 @@ PARTS = [
 def test_split(examples, replicas, expected):
     rows = np.arange(examples * 2.0).reshape(examples, 2)
     batch = {"x": tf.constant(rows), "y": (tf.range(examples),)}
-    parts = share.split(InTurn(replicas), batch).parts
+    parts = sharding.split(InTurn(replicas), batch)[0].parts
     assert [part["y"][0].numpy().tolist() for part in parts] == expected
     for part, numbers in zip(parts, expected):
         np.testing.assert_array_equal(part["x"], rows[numbers])
@@ -61,13 +61,13 @@ def test_each_replica_reads_its_own_examples_alone(examples, replicas, expected)
 
     # After two whole batches of 12, whose parts are as `split` has them.
     indices = np.random.default_rng(0).permutation(24 + examples)
-    order, places, shares = share.shard_indices(indices, 12, replicas)
-    for step, (first, last, *sizes) in enumerate(places):
-        counts = tf.constant(sizes), tf.constant(shares[step])
-        batch = share.LazyBatch(tf.constant(order[first:last]), take, *counts)
-        part = share.on_replicas(InTurn(replicas), lambda part, _: part, batch)
+    order, offsets, shards = sharding.shard_indices(indices, 12, replicas)
+    for step, (first, last, *sizes) in enumerate(offsets):
+        counts = tf.constant(sizes), tf.constant(shards[step])
+        batch = sharding.LazyBatch(tf.constant(order[first:last]), take, *counts)
+        part = sharding.on_replicas(InTurn(replicas), lambda part, _: part, batch)
         assert part.numpy().tolist() == read[-replicas]
-    whole = share.split(InTurn(replicas), tf.constant(indices[:12])).parts
+    whole = sharding.split(InTurn(replicas), tf.constant(indices[:12]))[0].parts
     assert read[:replicas] == [part.numpy().tolist() for part in whole]
     assert read[-replicas:] == [[indices[24 + number] for number in numbers] for numbers in expected]
     assert sorted(sum(read[: 2 * replicas], [])) == sorted(indices[:24])
@@ -77,39 +77,39 @@ def test_each_replica_reads_its_own_examples_alone(examples, replicas, expected)
 def test_what_examples_count_adds_up_to_the_batch(examples, replicas, expected):
     counted = []
 
-    def function(part, own):
-        counted.append(float(own.weight) * len(part))
-        return own.examples
+    def function(part, shard):
+        counted.append(float(shard.weight) * len(part))
+        return shard.examples
 
-    assert float(share.on_replicas(InTurn(replicas), function, tf.zeros([examples, 3]))) == examples
+    assert float(sharding.on_replicas(InTurn(replicas), function, tf.zeros([examples, 3]))) == examples
     assert len(counted) == replicas and sum(counted) == pytest.approx(examples)
     weight = 1.0 if examples >= replicas else 1 / replicas
-    shares = share.shard_indices(np.arange(12 + examples), 12, replicas)[-1]
-    np.testing.assert_array_equal(shares, np.array([[12, 1], [examples, weight]], "float32"))
+    shards = sharding.shard_indices(np.arange(12 + examples), 12, replicas)[-1]
+    np.testing.assert_array_equal(shards, np.array([[12, 1], [examples, weight]], "float32"))
     np.testing.assert_allclose(counted, [weight * len(numbers) for numbers in expected])
 
 
 @pytest.mark.parametrize("strategy", [None, tf.distribute.OneDeviceStrategy("/cpu:0")], ids=["none", "one"])
-def test_one_device_has_the_whole_batch_and_no_share(strategy):
+def test_one_device_has_the_whole_batch_and_no_shard(strategy):
     batch = {"x": tf.range(3)}
-    part, own = share.on_replicas(strategy, lambda part, share: (part, share), batch)
-    assert part["x"].numpy().tolist() == [0, 1, 2] and own is None
+    part, shard = sharding.on_replicas(strategy, lambda part, shard: (part, shard), batch)
+    assert part["x"].numpy().tolist() == [0, 1, 2] and shard is None
 
 
 def test_batches_that_divide():
     two, data = InTurn(2), loops.Batches(np.arange(5), None, 2)
     for strategy in (None, two):
-        assert share.check_divides(strategy, data.iterator()) is None
+        assert sharding.check_divides(strategy, data.iterator()) is None
     # A size that nobody knows before it is read is not refused.
-    assert share.check_divides(two, iter(tf.data.Dataset.range(9).batch(1))) is None
+    assert sharding.check_divides(two, iter(tf.data.Dataset.range(9).batch(1))) is None
 
 
 def test_batches_that_do_not_divide():
     with pytest.raises(ValueError, match="batches of 2 examples are too small for 3 replicas.*make it 3 or"):
-        share.check_divides(InTurn(3), loops.Batches(np.arange(5), None, 2).iterator())
+        sharding.check_divides(InTurn(3), loops.Batches(np.arange(5), None, 2).iterator())
     ragged = tf.data.Dataset.from_tensors((tf.zeros([4]), tf.ragged.constant([[1], [2, 3], [], [4]])))
     with pytest.raises(ValueError, match="elements hold RaggedTensorSpec.*no examples to split over 2 repl"):
-        share.check_divides(InTurn(2), iter(ragged))
+        sharding.check_divides(InTurn(2), iter(ragged))
 
 
 def test_data_in_no_fixed_order_cannot_be_sharded():
@@ -118,11 +118,11 @@ def test_data_in_no_fixed_order_cannot_be_sharded():
     ordered = tf.data.Dataset.range(3)
     unordered = ordered.with_options(options)
     for strategy, data in ((None, unordered), (InTurn(2), unordered), (InTurn(2, here=1), ordered)):
-        assert share.check_same_order(strategy, data, "data") is None
+        assert sharding.check_same_order(strategy, data, "data") is None
     with pytest.raises(ValueError, match="`validation` cannot be sharded.*Leave that option out"):
-        share.check_same_order(InTurn(2, here=1), unordered, "validation")
+        sharding.check_same_order(InTurn(2, here=1), unordered, "validation")
 
 
-def test_one_process_has_nobody_to_agree_with():
-    assert share.mean_over_workers_of(None) is None
-    assert share.mean_over_workers_of(InTurn(2)) is None
+def test_one_process_has_no_mean_over_workers():
+    assert sharding.mean_over_workers_of(None) is None
+    assert sharding.mean_over_workers_of(InTurn(2)) is None

@@ -24,13 +24,13 @@ from .harness import (
     dense,
     equal,
     one_step,
+    per_replica_count,
     run,
     same,
-    shared,
 )
 
 
-@shared
+@per_replica_count
 def plain(strategy):
     equal(strategy, metrics=("accuracy",), evaluated=True)
 
@@ -43,7 +43,7 @@ def a_transform_that_draws_at_random(strategy):
     equal(strategy, transform=noisy)
 
 
-@shared
+@per_replica_count
 def a_bad_gradient_is_named(strategy):
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return  # an error on several workers ends their reductions for good
@@ -65,7 +65,7 @@ def a_bad_gradient_is_named(strategy):
             np.testing.assert_array_equal(now, then)
 
 
-@shared
+@per_replica_count
 def L1_and_L2(strategy):
     equal(strategy, make=lambda: dense(kernel_regularizer=keras.regularizers.L1L2(1e-3, 1e-2)))
 
@@ -75,13 +75,13 @@ def normalised(synchronized):
     return keras.Sequential([keras.Input((6,)), L.Dense(8, use_bias=False, name="first"), layer, L.Dense(3)])
 
 
-@shared
+@per_replica_count
 def BatchNorm_synchronised(strategy):
     # Keras takes the variance as E[x^2] - E[x]^2 where one device takes E[(x - E[x])^2].
     equal(strategy, 1e-5, make=lambda: normalised(True), evaluated=True)
 
 
-@shared
+@per_replica_count
 def BatchNorm_not_synchronised(strategy):
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
@@ -100,8 +100,8 @@ def BatchNorm_not_synchronised(strategy):
             means, variances = zip(*((part.mean(0), part.var(0)) for part in parts))
             mean = momentum * mean + (1 - momentum) * np.mean(means, 0)
             variance = momentum * variance + (1 - momentum) * np.mean(variances, 0)
-    said = [str(one.message) for one in caught if "synchronized=True" in str(one.message)]
-    assert len(said) == (replicas > 1), said
+    warned = [str(one.message) for one in caught if "synchronized=True" in str(one.message)]
+    assert len(warned) == (replicas > 1), warned
     for variable, expected in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
         for local in strategy.experimental_local_results(variable.value):
             np.testing.assert_allclose(local.numpy(), expected, rtol=1e-5, atol=1e-6)
@@ -114,7 +114,7 @@ def BatchNorm_not_synchronised(strategy):
     np.testing.assert_allclose(loss, alone, rtol=1e-6)
 
 
-@shared
+@per_replica_count
 def dropout(strategy):
     def make():
         return keras.Sequential([keras.Input((6,)), L.Dense(64, "relu"), L.Dropout(0.5), L.Dense(3)])
@@ -142,7 +142,7 @@ def loss_of(seen):
     return loss
 
 
-@shared
+@per_replica_count
 def a_last_batch_smaller_than_the_replicas(strategy):
     equal(strategy, batch=20, weight=WEIGHT, evaluated=True)  # 41 = 20 + 20 + 1
     entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -150,7 +150,7 @@ def a_last_batch_smaller_than_the_replicas(strategy):
     equal(strategy, batch=38, y=np.eye(3, dtype="float32")[Y], loss=entropy, **penalised)
 
 
-@shared
+@per_replica_count
 def mixed_float16_with_an_infinity_on_one_replica(strategy):
     found = []
     for where in (None, strategy):
@@ -189,7 +189,7 @@ def metrics(strategy):
     equal(strategy, make=make, y=y, loss="binary_crossentropy", metrics=wanted, evaluated=True)
 
 
-@shared
+@per_replica_count
 def sample_weights(strategy):
     equal(strategy, weight=WEIGHT, metrics=("accuracy",), evaluated=True)
     for reduction in ("mean_with_sample_weight", "sum"):
@@ -210,7 +210,7 @@ def a_masked_sequence(strategy):
 
 
 @cell
-def another_choice_on_the_way(strategy):
+def train_only_between_epochs(strategy):
     equal(strategy, between=lambda step: step.train_only("last"), epochs=10)
 
 
@@ -237,7 +237,7 @@ def loss_functions(strategy):
 
 
 @cell
-def a_loop_of_ones_own(strategy):
+def a_hand_written_loop(strategy):
     def train(where):
         keras.utils.set_random_seed(0)
         with where.scope() if where else tf.name_scope(""):

@@ -1,4 +1,4 @@
-"""What the cells of the grid share: data, a network, and running the same on one device and on replicas."""
+"""What the cells of the grid have in common: data, a network, and a run on one device or on replicas."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WORDS = RNG.integers(0, 5, (41, 4))
 IMAGES = RNG.standard_normal((41, 6, 6, 1)).astype("float32")
 DIGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 CELLS: dict[str, Any] = {}
-# Those in which many replicas are another case than two: what is shared out, and what is summed.
-SHARED: list[str] = []
+# Those that are worth running on several numbers of replicas: what is sharded, and what is summed.
+PER_REPLICA_COUNT: list[str] = []
 
 
 def cell(function):
@@ -29,8 +29,8 @@ def cell(function):
     return function
 
 
-def shared(function):
-    SHARED.append(name_of(function))
+def per_replica_count(function):
+    PER_REPLICA_COUNT.append(name_of(function))
     return cell(function)
 
 
@@ -57,8 +57,8 @@ def run(
 ):  # fmt: skip
     """Trains about 100 steps; returns everything that is to be the same everywhere.
 
-    Metrics, and an evaluation after each epoch, are for the cells whose matter they are: each is traced once
-    more for every replica.
+    Metrics, and an evaluation after each epoch, are for the cells that test them: each is one more trace for
+    every replica.
     """
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else tf.name_scope(""):
@@ -94,5 +94,5 @@ def same(one, other, tolerance=1e-6, least=1e-3):
 
 
 def equal(strategy, tolerance=1e-6, least=0.1, **options):
-    # A bias is the sum of 100 gradients, which float32 rounds at their own size, however small it ends.
+    # A bias is the sum of 100 gradients, which float32 rounds at their size, however small it ends.
     same(run(None, **options), run(strategy, **options), tolerance, least)

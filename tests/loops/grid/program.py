@@ -1,7 +1,8 @@
 """`python program.py REPLICAS` runs all cells of the grid, in a process that may make logical devices.
 
 It prints JSON: the name of each cell and, for a cell that fails, why. `python program.py workers` runs them
-on the workers that TF_CONFIG lists. With a second argument, `shared`, it runs those of `SHARED` alone.
+on the workers that TF_CONFIG lists. With a second argument, `per-replica-count`, it runs those of
+`PER_REPLICA_COUNT` alone.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 # Each adds its own to CELLS.
 from tests.loops.grid import cells, resume_cells, update_cells  # noqa: E402, F401
-from tests.loops.grid.harness import CELLS, SHARED, mirrored  # noqa: E402
+from tests.loops.grid.harness import CELLS, PER_REPLICA_COUNT, mirrored  # noqa: E402
 
 
 def main(where, which="all"):
     found = {}
     workers = tf.distribute.MultiWorkerMirroredStrategy() if where == "workers" else None
     for name, function in CELLS.items():
-        if which == "shared" and name not in SHARED:
+        if which == "per-replica-count" and name not in PER_REPLICA_COUNT:
             continue
         try:
             with warnings.catch_warnings():

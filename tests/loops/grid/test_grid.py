@@ -20,8 +20,8 @@ def results(program, *arguments):
 
 CASES = [
     pytest.param(2, "all", 30, marks=pytest.mark.slow),
-    pytest.param(4, "shared", 12, marks=pytest.mark.slow),
-    (1, "shared", 12),
+    pytest.param(4, "per-replica-count", 12, marks=pytest.mark.slow),
+    (1, "per-replica-count", 12),
     *(pytest.param(replicas, "all", 30, marks=pytest.mark.long) for replicas in (1, 4, 8)),
 ]
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
-from .harness import DIGITS, WORDS, K, L, X, Y, cell, dense, equal, shared
+from .harness import DIGITS, WORDS, K, L, X, Y, cell, dense, equal, per_replica_count
 
 
-@shared
+@per_replica_count
 def clip_by_the_norm_of_the_step(strategy):
     equal(strategy, clip_norm=0.05)
 
@@ -24,7 +24,7 @@ def clip_by_the_optimizers_own_settings(strategy):
         equal(strategy, optimizer=lambda model, setting=setting: K.SGD(0.1, momentum=0.5, **setting))
 
 
-@shared
+@per_replica_count
 def accumulate_3(strategy):
     equal(strategy, optimizer=lambda model: K.SGD(0.1, momentum=0.9), accumulate=3)
 
@@ -137,7 +137,7 @@ def rows_of_a_table(strategy):
     equal(strategy, make=make, x=WORDS, optimizer=lambda model: K.Adamax(1e-4), epochs=10)
 
 
-@shared
+@per_replica_count
 def one_reduction_an_update(strategy):
     counted = {name: getattr(tf.distribute.CrossDeviceOps, name) for name in ("batch_reduce", "reduce")}
     calls = []

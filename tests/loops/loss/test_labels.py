@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.loss.keras_loss import resolve_loss
 from gradloop.loops.loss.labels import (
     check_label_spec,
     check_label_values,
@@ -34,7 +35,7 @@ def _step(loss="sparse_categorical_crossentropy", cls=loops.TrainStep, **options
         (keras.losses.SparseCategoricalCrossentropy(), True),
         (keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
         (keras.losses.SparseCategoricalCrossentropy(ignore_class=-1), False),
-        (keras.losses.sparse_categorical_crossentropy, True),
+        (resolve_loss("sparse_categorical_crossentropy"), True),
         (keras.losses.CategoricalCrossentropy(), False),
         (keras.losses.MeanSquaredError(), False),
         (lambda model, batch: 0.0, False),

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.loss.loss_and_metrics import LossAndMetrics, resolve_loss
+from gradloop.loops.loss.keras_loss import resolve_loss
+from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 W = np.random.default_rng(2).uniform(size=12).astype("float32")

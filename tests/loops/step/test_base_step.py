@@ -81,8 +81,8 @@ def test_bad_runs():
     step, data = make(), loops.Batches(X, Y, 10)
     with pytest.raises(ValueError, match=r"`iterator` is .*pass `iter\(data\)`"):
         step.run(data, 1)
-    for steps in (0, 1.5, True):
-        with pytest.raises(ValueError, match="`steps` must be a whole number of at least 1"):
+    for steps, error in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match=f"`steps` must be .*at least 1, got {steps}"):
             step.run(iter(data), steps)
     iterator = iter(data)
     assert len(step.run(iterator, 99)["loss"]) == 2

@@ -110,7 +110,7 @@ def test_nothing_is_recorded_of_a_step_that_fails_and_its_state_can_be_put_back(
 )
 def test_steps_with_functions_inside_run_on_no_single_thread(monkeypatch, options):
     asked = []
-    monkeypatch.setattr("gradloop.loops.step.compiled_step.runs_inline", lambda network: True)
+    monkeypatch.setattr("gradloop.loops.step.compiled_step.suits_one_thread", lambda network: True)
     monkeypatch.setattr(
         "gradloop.loops.step.compiled_step.make_loop", lambda *args, **rest: asked.append(args[3])
     )

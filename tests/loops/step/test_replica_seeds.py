@@ -63,7 +63,7 @@ PROGRAM = """
 import keras
 import numpy as np
 import tensorflow as tf
-from gradloop.loops.step.replica_seeds import own_masks
+from gradloop.loops.step.replica_seeds import replica_seeds
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
@@ -81,7 +81,7 @@ def drawn(strategy, name="Dropout", own=True, calls=2):
     def call():
         if strategy is None:
             return [run()]
-        with own_masks(model, strategy if own else None):
+        with replica_seeds(model, strategy if own else None):
             return strategy.experimental_local_results(strategy.run(run))
 
     return np.array([[part.numpy() for part in call()] for _ in range(calls)])

@@ -3,8 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from gradloop.loops.support.keras_private import built_variables, knows_variable, take_initial_epoch
+from gradloop.loops.support.keras_private import (
+    built_variables,
+    changed_seeds,
+    knows_variable,
+    take_initial_epoch,
+)
 
 pytestmark = pytest.mark.versions
 
@@ -45,3 +51,18 @@ def test_backup_and_restore_leaves_its_epoch_where_it_is_read(tmp_path):
     again.on_train_begin()
     assert take_initial_epoch(model) == 2
     assert take_initial_epoch(model) == 0
+
+
+def test_seeds_are_changed_for_a_while():
+    layer, generator = keras.layers.Dropout(0.5, seed=1), keras.random.SeedGenerator(1)
+    seen = []
+
+    def change(seed):
+        seen.append(seed.numpy().tolist())
+        return seed + 1
+
+    with changed_seeds([layer.seed_generator, generator], change):
+        changed = keras.random.uniform([2], seed=generator)
+        layer(tf.ones([2]), training=True)
+    assert seen == [[1, 0], [1, 0]] and generator.next().numpy().tolist() == [1, 1]
+    assert not np.array_equal(changed, keras.random.uniform([2], seed=keras.random.SeedGenerator(1)))

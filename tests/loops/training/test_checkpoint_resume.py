@@ -362,9 +362,9 @@ def test_an_interrupt_in_a_call_of_the_device(case, tmp_path, monkeypatch):
     calls = []
 
     @contextlib.contextmanager
-    def around_a_call(inline):
+    def around_a_call(one_thread):
         yield
-        calls.append(inline)
+        calls.append(one_thread)
         if left and len(calls) == left[0]:
             raise KeyboardInterrupt  # as Python does when the call returns
 

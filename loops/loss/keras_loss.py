@@ -1,0 +1,117 @@
+"""A Keras loss by its name, and its value over a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.messages import did_you_mean
+from ...optim.common.types import Scalar, Tensors
+from ..support.keras_private import keras_mask
+
+
+def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
+    """Returns the Keras loss object that a name stands for.
+
+    Raises:
+        ValueError: no loss of that name; the message suggests one.
+    """
+    if not isinstance(loss, str):
+        return loss
+    try:
+        found = keras.losses.get(loss)
+    except ValueError:
+        names = [name for name in dir(keras.losses) if name[0].islower()]
+        raise ValueError(f"`loss` {loss!r} is no Keras loss.{did_you_mean(loss, names)}") from None
+    if isinstance(found, keras.losses.Loss):
+        return found
+    # A name gives a function of single examples; its class adds sample weights and the mean.
+    squashed = found.__name__.replace("_", "")
+    for name in dir(keras.losses):
+        if name[0].isupper() and name.lower() == squashed:
+            return getattr(keras.losses, name)()
+    return _FunctionLoss(found)
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A loss function without a class of its own, with Keras' sample weights and mean."""
+
+    def __init__(self, function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
+        super().__init__(name=function.__name__)
+        self.call = function
+
+
+def loss_value(loss: keras.losses.Loss, y: Tensors, predictions: Tensors, weight: tf.Tensor | None) -> Scalar:
+    """Returns the value of a Keras loss over a batch.
+
+    Raises:
+        ValueError: it is no scalar.
+    """
+    value = loss(y, predictions, sample_weight=weight)
+    if value.shape.rank != 0:
+        raise ValueError(
+            f"`loss` {loss.name!r} has reduction {loss.reduction!r} and gives shape {value.shape}, not a "
+            "scalar: use the reduction 'sum_over_batch_size'."
+        )
+    return value
+
+
+def mean_of_class_indices(
+    loss: keras.losses.Loss, y: tf.Tensor, predictions: tf.Tensor, examples: Scalar
+) -> Scalar | None:
+    """Returns the mean of a class-index loss by fewer operations than Keras; None where it must be Keras'.
+
+    Keras converts the labels to floats and back and divides with a guard against empty batches, which makes
+    a quarter of a small model's operations: the benchmark's step of the 784-10 softmax needs this.
+
+    Args:
+        loss: one whose `y` holds class indices.
+        y: labels, (batch, ...) or (batch, ..., 1).
+        predictions: (batch, ..., classes).
+        examples: how many there are, float32.
+    """
+    plain = type(loss) is keras.losses.SparseCategoricalCrossentropy
+    masked = keras_mask(predictions) is not None
+    if not plain or masked or loss.reduction != "sum_over_batch_size" or predictions.dtype != loss.dtype:
+        return None
+    losses = loss.call(y, predictions)
+    # `loss.from_logits` does not tell whether Keras takes the predictions for logits: it skips a softmax that
+    # the model ends in, whichever way that was written. Only the operation that it has made tells.
+    operation = getattr(losses, "op", None)  # None outside of a graph
+    if operation is None or operation.type != "SparseSoftmaxCrossEntropyWithLogits":
+        return _mean(losses)
+    logits, labels = operation.inputs
+    if logits.name != predictions.name:  # also where TensorFlow casts half precision
+        return _mean(losses)
+    # `losses` is not used, so TensorFlow removes its operation.
+    return _mean_cross_entropy(predictions, labels, tf.cast(examples, predictions.dtype))
+
+
+def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, examples: Scalar) -> Scalar:
+    """The mean cross-entropy of class indices, (examples,), whose gradient is scaled once, by a number."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
+    def mean(features: tf.Tensor) -> tuple[Scalar, Callable[[Scalar], tf.Tensor]]:
+        losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=features, labels=labels)
+
+        def gradient(upstream: Scalar) -> tf.Tensor:
+            # One operation less where the loss is all that is differentiated, as it mostly is.
+            alone = tf.get_static_value(upstream) == 1.0
+            return slopes / examples if alone else slopes * (upstream / examples)
+
+        return tf.reduce_mean(losses), gradient
+
+    return mean(logits)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
+def _mean(values: tf.Tensor) -> tuple[Scalar, Callable[[Scalar], tf.Tensor]]:
+    """`tf.reduce_mean`, whose own gradient takes 14 operations to find what each value is divided by."""
+    mean = tf.reduce_mean(values)
+
+    def gradient(upstream: Scalar) -> tf.Tensor:
+        return tf.fill(tf.shape(values), upstream / tf.cast(tf.size(values), values.dtype))
+
+    return mean, gradient

@@ -1,0 +1,61 @@
+"""TensorFlow's private names and error texts that `loops` relies on are still as it expects them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from gradloop.loops.support import tensorflow_private
+
+pytestmark = pytest.mark.versions
+
+
+def add_one():
+    return float(tf.function(lambda x: x + 1.0)(1.0))
+
+
+def test_tensorflow_offers_one_thread():
+    with tensorflow_private.single_threaded():
+        assert context.context().function_call_options.executor_type == "SINGLE_THREADED_EXECUTOR"
+        assert add_one() == 2.0
+
+
+def test_where_it_does_not_the_default_runs(monkeypatch):
+    monkeypatch.delattr(context, "function_executor_type")
+    with tensorflow_private.single_threaded():
+        assert add_one() == 2.0
+
+
+def caught(function):
+    with pytest.raises(tf.errors.OpError) as error:
+        function()
+    return error.value
+
+
+def test_a_missing_batch_is_told_from_other_errors():
+    iterator = iter(tf.data.Dataset.range(0))
+    error = caught(tf.function(lambda: iterator.get_next_as_optional().get_value()))
+    assert tensorflow_private.is_missing_batch(error)
+    assert not tensorflow_private.is_missing_batch(caught(lambda: tf.debugging.check_numerics(np.nan, "x")))
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_out_of_range(label):
+    def loss(labels):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.zeros([1, 2]))
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("on a GPU the loss is NaN")
+    error = caught(lambda: loss([label]))
+    assert tensorflow_private.label_out_of_range(error) == str(label)
+    assert tensorflow_private.label_out_of_range(ValueError("another")) is None
+
+
+def test_why_an_iterator_is_not_saved(tmp_path):
+    data = tf.data.Dataset.from_generator(lambda: range(3), output_signature=tf.TensorSpec([], tf.int64))
+    saved = tf.train.Checkpoint(iterator=iter(data))
+    reason = tensorflow_private.iterator_not_saved(caught(lambda: saved.write(str(tmp_path / "iterator"))))
+    assert reason is not None and "stateful" in reason and "{{" not in reason and "[Op:" not in reason
+    assert (
+        tensorflow_private.iterator_not_saved(tf.errors.FailedPreconditionError(None, None, "full")) is None
+    )
