@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from ...optim.common.types import Batch, Gradient
+from ...optim.common.types import Batch, Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
 from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
@@ -61,6 +61,7 @@ class CompiledStep:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
         self._checks_inputs = update.on_nonfinite != "ignore" and hides_nan(model)
+        self._jit_compile = jit_compile
         self._forward_backward = self._gradients
         if jit_compile:
             self._forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
@@ -89,7 +90,7 @@ class CompiledStep:
             with tf.control_dependencies(saved):
                 batch = tf.nest.map_structure(tf.identity, batch)
         try:
-            record, gradients = self._forward_backward(batch, shard)
+            record, gradients, finite = self._forward_backward(batch, shard)
         except Exception:  # the user's model or loss may raise anything
             if tf.executing_eagerly():  # while tracing, nothing has run yet
                 self.state.restore()
@@ -99,7 +100,7 @@ class CompiledStep:
         value, count, *metrics = record
         # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
-        taken = self.update.apply(gradients, value, not_overflow)
+        taken = self.update.apply(gradients, value, not_overflow, finite)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A skipped step counts for no examples, so it is in no mean.
@@ -121,7 +122,7 @@ class CompiledStep:
         numbers = tf.unstack(numbers)
         return numbers[:width], gradients, numbers[width:]
 
-    def _gradients(self, batch: Batch, shard: Shard | None) -> tuple[Record, list[Gradient]]:
+    def _gradients(self, batch: Batch, shard: Shard | None) -> tuple[Record, list[Gradient], Scalar | None]:
         # Only the chosen variables are watched, so the backward pass ends at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
@@ -130,4 +131,9 @@ class CompiledStep:
                 loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss
             scaled = self.update.scale_loss(loss)
-        return record, tape.gradient(scaled, self._watched)
+        gradients = tape.gradient(scaled, self._watched)
+        # XLA makes the check part of the kernels that make the gradients. By itself it is a kernel for each
+        # variable, and starting one takes a GPU longer than the sum: LeNet-5 on an H200 spent a quarter of
+        # its step there. Over replicas it is the sum that has to be finite, which is not known yet.
+        checks = self._jit_compile and replica_count() == 1 and self.update.on_nonfinite != "ignore"
+        return record, gradients, self.update.finite(gradients, loss) if checks else None

@@ -106,6 +106,10 @@ class TrainStep(BaseStep):
         check_update_options(clip_norm, accumulate, on_nonfinite)
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
+        if jit_compile is True and (reason := _not_for_xla(model, self.strategy)):
+            raise ValueError(
+                f"`jit_compile` is True, and XLA cannot compile the layer {reason}. Pass 'auto' or False."
+            )
         with scope_of(self.strategy):
             self.optimizer = _resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
@@ -216,9 +220,8 @@ class TrainStep(BaseStep):
     def _uses_jit(self) -> bool:
         if self._jit_compile != "auto":
             return bool(self._jit_compile)
-        if self.strategy is not None and _synchronises(self.model):
-            return False  # XLA compiles for one device, and knows no reduction over others
-        return bool(tf.config.list_logical_devices("GPU")) and _supports_jit(self.model)
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        return on_gpu and not _not_for_xla(self.model, self.strategy)
 
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         explained = super()._explain(error, source)
@@ -251,13 +254,15 @@ def _resolve_optimizer(
     return optimizer
 
 
-def _synchronises(model: keras.Model) -> bool:
-    return any(getattr(node.layer, "synchronized", False) for node in tree_of(model).nodes)
-
-
-def _supports_jit(model: keras.Model) -> bool:
-    layers = [model, *(node.layer for node in tree_of(model).nodes)]
-    return all(getattr(layer, "supports_jit", True) for layer in layers)
+def _not_for_xla(model: keras.Model, strategy: tf.distribute.Strategy | None) -> str:
+    """The first layer that XLA cannot compile, and why; '' if there is none."""
+    for layer in [model, *(node.layer for node in tree_of(model).nodes)]:
+        name = f"{type(layer).__name__} {layer.name!r}"
+        if strategy is not None and getattr(layer, "synchronized", False):
+            return f"{name}, which reduces over replicas: XLA compiles for one device"
+        if not getattr(layer, "supports_jit", True):
+            return f"{name}, which says so (an LSTM or GRU can do without cuDNN: `use_cudnn=False`)"
+    return ""
 
 
 def _input_hint(source: DataIterator | Batch) -> str:

@@ -85,6 +85,18 @@ def check_finite(gradients: Sequence[Gradient], names: Sequence[str], loss: Scal
     return done[0]
 
 
+def check_finite_unless(
+    fine: Scalar, gradients: Sequence[Gradient], names: Sequence[str], loss: Scalar | None = None
+) -> Scalar:
+    """`check_finite` where `fine` is false; where it is true, no gradient costs an operation."""
+
+    def check() -> Scalar:
+        with tf.control_dependencies([check_finite(gradients, names, loss)]):
+            return tf.constant(True)
+
+    return tf.cond(fine, lambda: tf.constant(True), check)
+
+
 def all_finite(values: Sequence[Gradient]) -> Scalar:
     """Returns a scalar bool tensor: every element of every tensor is finite."""
     return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_judged(value))) for value in values]))

@@ -19,7 +19,7 @@ from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from .checks import check_gradients, check_known, check_update_options
 from .loss_scale import LossScale
-from .nonfinite import all_finite, check_finite, raises_nonfinite
+from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
 
 
 class Update:
@@ -177,8 +177,17 @@ class Update:
         sums = sum_over_replicas([*gradients, *others])
         return sums[: len(gradients)], sums[len(gradients) :]
 
+    def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
+        """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
+        there = [gradient for gradient in gradients if gradient is not None]
+        return all_finite([*(there if self._scale is None else self._scale.unscaled(there)), loss])
+
     def apply(
-        self, gradients: list[Gradient], loss: Scalar | None = None, not_overflow: Scalar | None = None
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None = None,
+        not_overflow: Scalar | None = None,
+        finite: Scalar | None = None,
     ) -> Scalar:
         """The stages of a call after the first.
 
@@ -187,13 +196,14 @@ class Update:
             loss: as for a call, summed.
             not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
                 is no overflow, so a lower loss scale would not help. None for false.
+            finite: what the method `finite` said, if the caller has asked; None to find out here.
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
             # What does not train is neither checked nor in the norm.
             gradients = self._inner.without_frozen(gradients, self.variables)
         pipeline = GradientPipeline(
             unscale=None if self._scale is None else self._scale.unscaled,
-            check=partial(self._check, loss, not_overflow),
+            check=partial(self._check, loss, not_overflow, finite),
             accumulate=None if self._accumulator is None else self._accumulator.add,
             clip=None if self.clip_norm is None else partial(clip_by_global_norm, limit=self.clip_norm),
             apply=self._apply,
@@ -211,12 +221,20 @@ class Update:
             self._accumulator.reset()
 
     def _check(
-        self, loss: Scalar | None, not_overflow: Scalar | None, gradients: list[Gradient], proceed: Consumer
+        self,
+        loss: Scalar | None,
+        not_overflow: Scalar | None,
+        finite: Scalar | None,
+        gradients: list[Gradient],
+        proceed: Consumer,
     ) -> Scalar:
         """Goes on with gradients that are finite; returns whether they are."""
         if not self.may_skip:
-            checks = self.on_nonfinite == "raise"
-            checked = [once(check_finite, gradients, self.names, loss)] if checks else []
+            checked = []
+            if self.on_nonfinite == "raise" and finite is not None:
+                checked = [check_finite_unless(finite, gradients, self.names, loss)]
+            elif self.on_nonfinite == "raise":
+                checked = [once(check_finite, gradients, self.names, loss)]
             with tf.control_dependencies(checked):
                 proceed(gradients)
                 return tf.constant(True)
@@ -226,7 +244,8 @@ class Update:
                 self._scale.grow()
             proceed(gradients)
 
-        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        if finite is None:
+            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         overflow = None if self._scale is None else self._overflow
         given = [[] if value is None else [value] for value in (loss, not_overflow)]
         done = when(finite, use, gradients, *given, otherwise=overflow)
@@ -238,14 +257,9 @@ class Update:
         assert self._scale is not None
         waits = []
         if self.on_nonfinite == "raise":
-            loss = losses[0] if losses else None
-
-            def fail() -> Scalar:
-                with tf.control_dependencies([check_finite(gradients, self.names, loss)]):
-                    return tf.constant(True)
-
             fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
-            waits = [tf.cond(fails, fail, lambda: tf.constant(True))]
+            loss = losses[0] if losses else None
+            waits = [check_finite_unless(~fails, gradients, self.names, loss)]
         with tf.control_dependencies(waits):
             self._scale.halve()
 

@@ -77,10 +77,11 @@ def test_only_the_chosen_variables_train():
     assert_same(network, reference)
 
 
-def test_a_skipped_step_leaves_no_trace_and_counts_for_no_examples():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_skipped_step_leaves_no_trace_and_counts_for_no_examples(jit_compile):
     network, reference = model(), model()
     metric = keras.metrics.MeanAbsoluteError()
-    chosen = select(network, metrics=[metric], on_nonfinite="skip")
+    chosen = select(network, metrics=[metric], on_nonfinite="skip", jit_compile=jit_compile)
     rows = chosen.loop.many(batches(X_BAD), 3, nothing)
     assert np.isnan(rows[:, 0]).tolist() == [False, True, False]
     assert rows[:, 1].tolist() == [4, 0, 4]
@@ -89,11 +90,12 @@ def test_a_skipped_step_leaves_no_trace_and_counts_for_no_examples():
     assert np.isfinite(float(metric.result())) and float(metric.count) == 8
 
 
-def test_nothing_is_recorded_of_a_step_that_fails_and_its_state_can_be_put_back():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nothing_is_recorded_of_a_step_that_fails_and_its_state_can_be_put_back(jit_compile):
     network, reference = model(), model()
     metric = keras.metrics.MeanAbsoluteError()
-    chosen = select(network, metrics=[metric])
-    with pytest.raises(tf.errors.InvalidArgumentError):
+    chosen = select(network, metrics=[metric], jit_compile=jit_compile)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="gradient of <.*body/kernel>"):
         chosen.loop.many(batches(X_BAD), 3, nothing)
     losses = by_hand(reference, reference.trainable_variables, [0])
     np.testing.assert_allclose(chosen.loop.rows[:, 0], losses, rtol=1e-5)

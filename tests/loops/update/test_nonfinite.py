@@ -160,12 +160,14 @@ def test_large_numbers_in_small_tensors_are_finite(elements, finite):
         check_finite([large], ["large"])
 
 
-@pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
-def test_bad_inputs_are_no_overflow(run_all, source):
+@pytest.mark.parametrize(
+    ("source", "jit_compile"), [("call", False), ("arrays", False), ("arrays", True), ("dataset", False)]
+)
+def test_bad_inputs_are_no_overflow(run_all, source, jit_compile):
     """A loss scale may be what makes gradients infinite; of NaN in the inputs it is innocent."""
     keras.config.set_dtype_policy("mixed_float16")
     model, good = norm_model(), norm_model()
-    step, reference = make(model), make(good)
+    step, reference = make(model, jit_compile=jit_compile), make(good, jit_compile=jit_compile)
     for start in (0, 8, 16):
         reference(X[start : start + 8], Y[start : start + 8])
     with pytest.raises(loops.NonFiniteError, match="step 4: .*'hidden/kernel'") as caught:
@@ -175,11 +177,13 @@ def test_bad_inputs_are_no_overflow(run_all, source):
     assert float(step.optimizer.dynamic_scale) == float(reference.optimizer.dynamic_scale)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(("bad", "on_nonfinite"), [(np.inf, "raise"), (1e30, "raise"), (np.nan, "skip")])
-def test_what_may_be_an_overflow_is_skipped(run_all, bad, on_nonfinite):
+def test_what_may_be_an_overflow_is_skipped(run_all, bad, on_nonfinite, jit_compile):
     keras.config.set_dtype_policy("mixed_float16")
     model, good = norm_model(), norm_model()
-    step, reference = make(model, on_nonfinite=on_nonfinite), make(good)
+    step = make(model, on_nonfinite=on_nonfinite, jit_compile=jit_compile)
+    reference = make(good, jit_compile=jit_compile)
     x = np.nan_to_num(BAD, nan=bad)
     run_all(step, "arrays", x, Y)
     for start in (0, 8, 16):

@@ -112,6 +112,23 @@ def test_weight_decay_touches_what_trains_alone():
     np.testing.assert_array_equal(everything["b"].numpy(), [[3.0]])
 
 
+def test_a_check_that_the_caller_has_made_costs_no_operation_a_variable():
+    """On a GPU each takes longer to start than to run."""
+    update = loops.Update(keras.optimizers.SGD(1.0), variables())
+
+    call = tf.function(lambda gradients, finite=None: update.apply(gradients, finite=finite))
+
+    def checks(*arguments):
+        operations = call.get_concrete_function(GRADIENTS, *arguments).graph.get_operations()
+        return sum(operation.type == "CheckNumerics" for operation in operations)
+
+    assert checks() == 2
+    assert checks(tf.TensorSpec((), tf.bool)) == 0
+    bad = [tf.constant([1.0, 2.0]), tf.constant([[np.nan]])]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="gradient of <b>"):
+        call(bad, tf.constant(False))
+
+
 def test_bad_arguments_raise_at_the_door():
     chosen = variables()
     sgd = keras.optimizers.SGD
