@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Lint, types and tests, in an environment of their own.
 #
-#   ./scripts/test.sh                      everything
+#   ./scripts/test.sh                      what a change needs: all of it in 8 minutes on two cores
+#   ./scripts/test.sh --all                and what a release needs: the tests marked `release`, as in .ci/run
+#   ./scripts/test.sh -m long              those on request alone: every network, every number of replicas
 #   ./scripts/test.sh tests/optim -k glob  what comes after the options goes to pytest
 #   ./scripts/test.sh --no-lint            tests alone
+#
+# Other kernels and threads: TF_ENABLE_ONEDNN_OPTS=1 TF_NUM_INTRAOP_THREADS=8 ./scripts/test.sh -m numbers
+# for the tests that compare the numbers of two computations; the programs that they start follow.
 #
 # VENV, PYTHON and GRADLOOP_CONSTRAINTS choose the environment: see environment.sh.
 set -euo pipefail
@@ -11,10 +16,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 
 lint=yes
-if [[ ${1:-} = --no-lint ]]; then
-    lint=no
+selected=() # setup.cfg's: neither `release` nor `long`
+while [[ ${1:-} = --no-lint || ${1:-} = --all ]]; do
+    case $1 in
+        --no-lint) lint=no ;;
+        --all) selected=(-m "not long") ;;
+    esac
     shift
-fi
+done
 
 make_environment dev
 cd "$root"
@@ -40,7 +49,7 @@ if [[ $lint = yes ]]; then
     stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests
 fi
 # Two processes: TensorFlow's own threads leave a core half idle while Python traces.
-stage "tests" "$VENV/bin/python" -m pytest --numprocesses 2 --dist worksteal "$@"
+stage "tests" "$VENV/bin/python" -m pytest --numprocesses 2 --dist worksteal "${selected[@]}" "$@"
 
 if ((${#failed[@]})); then
     printf 'FAILED: %s\n' "${failed[@]}" >&2

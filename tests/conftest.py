@@ -1,4 +1,4 @@
-"""What every test starts from: a quiet TensorFlow, the same seeds, float32; and `--one-of-each`."""
+"""What every test starts from: a quiet TensorFlow, the same seeds, a dtype; and `--one-of-each`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def same_start() -> Iterator[None]:
-    """Seeds before each test; float32 again afterwards."""
+def same_start(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seeds before each test, and float32; float64 for those marked `numbers`, see `tolerance.py`."""
+    numbers = request.node.get_closest_marker("numbers")
+    use(numbers.args[0] if numbers and numbers.args else "float64" if numbers else "float32")
     keras.utils.set_random_seed(0)
     yield
-    keras.config.set_dtype_policy("float32")
+    use("float32")
+
+
+def use(dtype: str) -> None:
+    """The dtype of layers, and that of losses, metrics and learning rates."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

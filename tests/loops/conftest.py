@@ -11,6 +11,9 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from tests.tolerance import rounding
+
+CLOSE = rounding()  # of what is logged, whatever the dtype of the model
 
 
 class Problem:
@@ -181,7 +184,7 @@ def layered() -> Layered:
 def assert_same_weights() -> Callable[..., None]:
     """Compares two models: `assert_same_weights(one, other, atol=0.0)`."""
 
-    def assert_same(one: keras.Model, other: keras.Model, atol: float = 1e-6, rtol: float = 0.0) -> None:
+    def assert_same(one: keras.Model, other: keras.Model, atol: float = CLOSE, rtol: float = 0.0) -> None:
         for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
@@ -192,10 +195,10 @@ def assert_same_weights() -> Callable[..., None]:
 def assert_same_logs() -> Callable[..., None]:
     """Compares two histories, value by value."""
 
-    def assert_same(ours: Any, theirs: Any, rel: float = 2e-6) -> None:
+    def assert_same(ours: Any, theirs: Any, rel: float = 2 * CLOSE) -> None:
         assert set(ours.history) == set(theirs.history)
         for name, values in theirs.history.items():
-            np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(ours.history[name], values, rtol=rel, atol=2 * CLOSE, err_msg=name)
 
     return assert_same
 

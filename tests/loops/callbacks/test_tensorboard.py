@@ -11,6 +11,8 @@ import tensorflow as tf
 from gradloop import loops
 from gradloop.loops.callbacks.event_writer import EventWriter
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.RandomState(0).rand(22, 3).astype("float32")
 Y = np.random.RandomState(1).rand(22, 2).astype("float32")
 RATES = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9)

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
+pytestmark = pytest.mark.numbers
+
 ALL = {"stem", "norm", "body", "head"}
 
 
@@ -134,10 +136,11 @@ def test_the_first_steps_of_what_is_unfrozen_late(layered, grouped):
                 sizes.append(np.abs(kernel.numpy() - before))
 
     loops.train(step, data, epochs=late + 1, callbacks=[loops.Unfreeze({0: "head", late: "stem"}), Sizes()])
-    # Adam's first step is the rate in each weight, if the bias is that of its own first step.
+    # Adam's first step is the rate in each weight, if the bias is that of its own first step; those aside
+    # whose gradient is as small as its epsilon.
     count = 1 if grouped else late + 1
     size = 0.01 * np.sqrt(1 - 0.999**count) / (1 - 0.9**count) * 0.1 / np.sqrt(0.001)
-    np.testing.assert_allclose(sizes[0], size, rtol=1e-2)
+    np.testing.assert_allclose(np.median(sizes[0]), size, rtol=1e-2)
     assert grouped or size > 0.015
 
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
+pytestmark = pytest.mark.numbers
+
 ALL = {"stem", "norm", "body", "head"}
 
 

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 
 def _numbers(data, **place):
     """The first column of x of each batch, as lists."""

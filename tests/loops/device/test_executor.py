@@ -11,6 +11,8 @@ import tensorflow as tf
 from gradloop import loops
 from gradloop.loops.device import executor as module
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=32)
 

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 LENGTHS = (4, 7, 5, 9, 4)
 
 

@@ -19,13 +19,13 @@ def results(program, *arguments):
 
 
 CASES = [
-    pytest.param(2, "all", 30, marks=pytest.mark.slow),
-    pytest.param(4, "per-replica-count", 12, marks=pytest.mark.slow),
-    (1, "per-replica-count", 12),
+    (2, "per-replica-count", 12),
+    pytest.param(2, "all", 30, marks=pytest.mark.release),
     *(pytest.param(replicas, "all", 30, marks=pytest.mark.long) for replicas in (1, 4, 8)),
 ]
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize(("replicas", "which", "cells"), CASES)
 def test_replicas_give_the_numbers_of_one_device(replicas, which, cells):
     found = results("program.py", str(replicas), which)

@@ -9,6 +9,8 @@ from gradloop import loops
 from gradloop.loops.loss.keras_loss import resolve_loss
 from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 W = np.random.default_rng(2).uniform(size=12).astype("float32")
 ONE_HOT = np.eye(3, dtype="float32")[np.random.default_rng(1).integers(0, 3, size=12)]

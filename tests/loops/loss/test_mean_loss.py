@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 
 def _model():
     keras.utils.set_random_seed(3)

@@ -9,6 +9,8 @@ from gradloop import loops
 from gradloop.loops.loss.metrics import StepMetric, resolve_metrics
 from gradloop.loops.loss.records import Records, RunningMeans
 
+pytestmark = pytest.mark.numbers
+
 SIZES = (8, 8, 3)
 
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=20)
 

@@ -8,6 +8,8 @@ from gradloop import loops
 from gradloop.loops.step.batch_norm import frozen_batch_norms, inference_mode
 from gradloop.loops.step.rollback import ForwardState
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.default_rng(0).normal(3.0, 2.0, size=(32, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 2, size=32)
 

@@ -9,6 +9,8 @@ from gradloop import loops
 from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 from gradloop.loops.step.compiled_step import CompiledStep
 
+pytestmark = pytest.mark.numbers
+
 RANDOM = np.random.RandomState(0)
 X = RANDOM.rand(12, 3).astype("float32")
 Y = RANDOM.rand(12, 2).astype("float32")

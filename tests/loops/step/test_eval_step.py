@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 RANDOM = np.random.RandomState(0)
 X = RANDOM.rand(21, 6).astype("float32")
 Y = RANDOM.randint(0, 4, 21)

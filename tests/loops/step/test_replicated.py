@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 # `gradloop.loops.step.replicated` is the function.
 MODULE = importlib.import_module("gradloop.loops.step.replicated")
 

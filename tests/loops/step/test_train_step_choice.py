@@ -2,10 +2,13 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
 from gradloop.loops.device.trace_cache import TraceCache
+
+pytestmark = pytest.mark.numbers
 
 
 def test_chosen_variables_alone_move(logits):

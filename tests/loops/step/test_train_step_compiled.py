@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 
 def test_one_trace_for_short_batches_and_changing_rates(logits):
     step = loops.TrainStep(logits.dense_model(), logits.crossentropy(), keras.optimizers.SGD(0.1))

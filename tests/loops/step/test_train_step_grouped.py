@@ -6,6 +6,8 @@ import pytest
 
 from gradloop import loops, optim
 
+pytestmark = pytest.mark.numbers
+
 L = keras.layers
 
 

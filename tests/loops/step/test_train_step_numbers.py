@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 X = np.random.RandomState(0).rand(22, 4).astype("float32")
 Y = np.random.RandomState(1).rand(22, 2).astype("float32")
 BROKEN = X.copy()

@@ -9,6 +9,8 @@ import pytest
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 
 class Hooks(keras.callbacks.Callback):
     """Writes down every hook that is called; with batch hooks or without."""

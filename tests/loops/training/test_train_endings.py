@@ -9,6 +9,8 @@ import pytest
 
 from gradloop import loops
 
+pytestmark = pytest.mark.numbers
+
 
 class Reader(loops.StepsCallback):
     def __init__(self):

@@ -34,6 +34,9 @@ import tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 from gradloop import loops, models, optim
 
+# In float64 the rounding of sums in another order stays out of sight, on any processor.
+keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
 rng = np.random.default_rng(0)
 x = rng.random((50, 28, 28, 1), dtype=np.float32)
 y = rng.integers(0, 10, 50)
@@ -41,7 +44,7 @@ weight = rng.random(50).astype("float32")
 digits = "sparse_categorical_crossentropy"
 
 
-def compare(name, make, options=None, batch=16, weights=None, epochs=8, tolerance=1e-6, layers=None):
+def compare(name, make, options=None, batch=16, weights=None, epochs=4, layers=None):
     found = []
     for where in (None, strategy):
         keras.utils.set_random_seed(1)
@@ -56,21 +59,20 @@ def compare(name, make, options=None, batch=16, weights=None, epochs=8, toleranc
     for key, values in history.items():
         np.testing.assert_allclose(other[key], values, rtol=5e-6, err_msg=f"{name}: {key}")
     for a, b in zip(weights, others):
-        np.testing.assert_allclose(b, a, rtol=0, atol=tolerance * abs(a).max(), err_msg=name)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * abs(a).max(), err_msg=name)
 
 
 K = keras.optimizers
 SGD = lambda model: K.SGD(0.05)
-# Sums over 50 steps of a network with 400 terms a unit: rounding alone reaches a few 1e-6.
-long = 5e-6
-compare("plain", SGD, tolerance=long)
-compare("clip, L1 and L2", SGD, {"clip_norm": 0.1}, tolerance=long, layers={"l1": 1e-4, "l2": 1e-3})
-compare("accumulate", lambda m: K.SGD(0.05, momentum=0.9), {"accumulate": 3}, tolerance=long)
-compare("last batch of one", SGD, batch=49, weights=weight, tolerance=long)
-compare("EMA", lambda m: K.SGD(0.05, use_ema=True, ema_momentum=0.9), tolerance=long)
+compare("accumulate", lambda m: K.SGD(0.05, momentum=0.9), {"accumulate": 3})
+compare("clip, L1 and L2", SGD, {"clip_norm": 0.1}, layers={"l1": 1e-4, "l2": 1e-3})
 groups = {"conv": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc", frozen=False)}
-compare("groups", lambda m: optim.GroupedOptimizer(K.SGD(0.05), optim.partition(m, groups)), tolerance=long)
-compare("clipnorm", lambda m: K.SGD(0.05, clipnorm=0.1), tolerance=long)
+if sys.argv[2] == "all":
+    compare("plain", SGD)
+    compare("last batch of one", SGD, batch=49, weights=weight)
+    compare("EMA", lambda m: K.SGD(0.05, use_ema=True, ema_momentum=0.9))
+    compare("groups", lambda m: optim.GroupedOptimizer(K.SGD(0.05), optim.partition(m, groups)))
+    compare("clipnorm", lambda m: K.SGD(0.05, clipnorm=0.1))
 
 """
     + CUT
@@ -81,8 +83,8 @@ def kept(folder, *callbacks):
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = models.LeNet5(batch_norm=True)
-        top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
-        step = loops.TrainStep(model, digits, K.SGD(0.05, momentum=0.9), metrics=[top2], accumulate=2)
+        entropy = keras.metrics.SparseCategoricalCrossentropy(name="entropy")
+        step = loops.TrainStep(model, digits, K.SGD(0.05, momentum=0.9), metrics=[entropy], accumulate=2)
     checkpoint = loops.Checkpoint(folder, every_steps=3, every_minutes=60.0)
     data = loops.Batches(x, y, 16)
     history = loops.train(step, data, epochs=3, callbacks=callbacks, checkpoint=checkpoint).history
@@ -99,6 +101,7 @@ assert resumed[0] == straight[0], (resumed[0], straight[0])
 for name, value in straight[1].items():
     np.testing.assert_array_equal(resumed[1][name], value, err_msg=name)
 # An overflow on the second worker alone: nobody moves, the scale halves, the next step goes on.
+keras.config.set_floatx("float32")
 keras.config.set_dtype_policy("mixed_float16")
 with strategy.scope():
     model = models.LeNet5()
@@ -285,9 +288,10 @@ def tasks(program, cluster, *arguments):
             process.communicate()
 
 
-@pytest.mark.slow
-def test_two_workers_are_one_device(tmp_path):
-    with tasks(WORKER, {"worker": ports(2)}, tmp_path) as started:
+@pytest.mark.numbers
+@pytest.mark.parametrize("which", ["two", pytest.param("all", marks=pytest.mark.release)])
+def test_two_workers_are_one_device(which, tmp_path):
+    with tasks(WORKER, {"worker": ports(2)}, tmp_path, which) as started:
         ends = [process.communicate(timeout=400) for process in started.values()]
     for process, (out, err) in zip(started.values(), ends):
         assert process.returncode == 0, err[-3000:]
@@ -296,7 +300,7 @@ def test_two_workers_are_one_device(tmp_path):
     assert list(map(len, goes_on)) == [1, 0], "one worker tells"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_parameter_servers(tmp_path):
     cluster = {"chief": ports(1), "ps": ports(1), "worker": ports(2)}
     with tasks(SERVED, cluster, tmp_path) as started:

@@ -38,6 +38,7 @@ def assert_same(model, weights):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
 def test_raise_names_step_and_variable_and_keeps_the_weights(run_all, source):
     model, good = norm_model(), norm_model()
@@ -64,6 +65,7 @@ def test_the_iterator_stands_at_the_bad_batch():
     assert iterator.position == 3
 
 
+@pytest.mark.numbers
 def test_skip_passes_over_the_step_statistics_included():
     model, good = norm_model(), norm_model()
     step, reference = make(model, on_nonfinite="skip"), make(good)
@@ -160,6 +162,7 @@ def test_large_numbers_in_small_tensors_are_finite(elements, finite):
         check_finite([large], ["large"])
 
 
+@pytest.mark.numbers("float32")  # around layers of float16: twice the same kernels
 @pytest.mark.parametrize(
     ("source", "jit_compile"), [("call", False), ("arrays", False), ("arrays", True), ("dataset", False)]
 )
@@ -177,6 +180,7 @@ def test_bad_inputs_are_no_overflow(run_all, source, jit_compile):
     assert float(step.optimizer.dynamic_scale) == float(reference.optimizer.dynamic_scale)
 
 
+@pytest.mark.numbers("float32")  # around layers of float16: twice the same kernels
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(("bad", "on_nonfinite"), [(np.inf, "raise"), (1e30, "raise"), (np.nan, "skip")])
 def test_what_may_be_an_overflow_is_skipped(run_all, bad, on_nonfinite, jit_compile):
@@ -209,6 +213,7 @@ class Filled(keras.layers.Layer):
         return tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)
 
 
+@pytest.mark.numbers("float32")  # around layers of float16: twice the same kernels
 @pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
 def test_an_overflow_in_a_model_that_fills_gaps(on_nonfinite, run_all):
     """NaN in a batch is not to blame where the loss is finite."""

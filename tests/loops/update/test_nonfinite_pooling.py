@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops, models
 
+pytestmark = pytest.mark.numbers
+
 
 def make(model, **options):
     return loops.TrainStep(model, "sparse_categorical_crossentropy", keras.optimizers.SGD(0.1), **options)
@@ -62,7 +64,7 @@ def test_bad_inputs_before_a_pooling_are_skipped_when_asked_for(assert_same_weig
 
 class Filled(keras.layers.Layer):
     def call(self, x):
-        return tf.where(tf.math.is_nan(x), 0.5, x)
+        return tf.where(tf.math.is_nan(x), tf.cast(0.5, x.dtype), x)
 
 
 def test_a_model_that_fills_gaps_before_its_pooling(assert_same_weights):
@@ -79,7 +81,7 @@ def test_a_model_that_fills_gaps_before_its_pooling(assert_same_weights):
         make(model).run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
 
     def fill(x, y):
-        return tf.where(tf.math.is_nan(x), 0.5, x), y
+        return tf.where(tf.math.is_nan(x), tf.cast(0.5, x.dtype), x), y
 
     make(model).run(iter(loops.Batches(x, y, 8, shuffle=False, transform=fill)), 6)
 

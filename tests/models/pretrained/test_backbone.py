@@ -33,12 +33,12 @@ def test_every_constructor_of_keras_is_known():
     [
         ("MobileNetV2", MODULES.mobilenet_v2),
         ("VGG16", MODULES.vgg16),
-        pytest.param("ResNet50", MODULES.resnet50, marks=pytest.mark.slow),
-        pytest.param("ResNet50V2", MODULES.resnet_v2, marks=pytest.mark.slow),
+        pytest.param("ResNet50", MODULES.resnet50, marks=pytest.mark.release),
+        pytest.param("ResNet50V2", MODULES.resnet_v2, marks=pytest.mark.release),
         ("DenseNet121", MODULES.densenet),
-        pytest.param("EfficientNetB0", MODULES.efficientnet, marks=pytest.mark.slow),
+        pytest.param("EfficientNetB0", MODULES.efficientnet, marks=pytest.mark.release),
         ("MobileNetV3Small", MODULES.mobilenet_v3),
-        pytest.param("ConvNeXtTiny", MODULES.convnext, marks=pytest.mark.slow),
+        pytest.param("ConvNeXtTiny", MODULES.convnext, marks=pytest.mark.release),
     ],
 )
 def test_takes_pixels_as_keras_takes_preprocessed_ones(name, module, tmp_path):

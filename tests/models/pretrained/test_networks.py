@@ -23,7 +23,7 @@ SCALES = {"EfficientNetV2L": 0.9}
 
 def _networks(slow, quick=()):
     """All networks: those of `quick` in every run, those of `slow` in most, the others on request."""
-    marks = {**dict.fromkeys(models.networks(), pytest.mark.long), **dict.fromkeys(slow, pytest.mark.slow)}
+    marks = {**dict.fromkeys(models.networks(), pytest.mark.long), **dict.fromkeys(slow, pytest.mark.release)}
     return [pytest.param(name, marks=() if name in quick else mark) for name, mark in marks.items()]
 
 

@@ -50,7 +50,7 @@ def run_here(python, case, rounds, settings):
 
 
 CASES = [
-    pytest.param(case, marks=pytest.mark.long if case == "peak memory" else pytest.mark.slow)
+    pytest.param(case, marks=pytest.mark.long if case == "peak memory" else pytest.mark.release)
     for case in frozen.CASES
 ]
 
