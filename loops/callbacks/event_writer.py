@@ -16,11 +16,7 @@ import tensorflow as tf
 
 
 class EventWriter:
-    """Appends scalars to a new event file, which TensorBoard shows with the others in its folder.
-
-    Args:
-        folder: the run's folder.
-    """
+    """Appends scalars to a new event file, which TensorBoard shows with the others in the run's folder."""
 
     def __init__(self, folder: str) -> None:
         tf.io.gfile.makedirs(folder)
@@ -33,12 +29,7 @@ class EventWriter:
         self._values: list[MutableSequence[float]] = []
 
     def write(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> None:
-        """Writes one event a step.
-
-        Args:
-            steps: their numbers.
-            columns: tag -> a value for each step, written as float32.
-        """
+        """Writes one event a step; `columns` maps tags to a value for each, written as float32."""
         if [*columns] != self._tags:
             self._make_message([*columns])
         event, write = self._event, self._file.write

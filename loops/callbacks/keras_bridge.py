@@ -26,11 +26,9 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     for saver in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore):
         if isinstance(callback, saver) and callback.save_freq == "epoch":
             base = saver  # its own batch hooks look at `save_freq` and do nothing
-    for hook in hooks:
-        own = getattr(callback, hook)
-        if getattr(own, "__func__", own) is not getattr(base, hook):
-            return True
-    return False
+    return any(
+        getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook) for hook in hooks
+    )
 
 
 def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:

@@ -24,18 +24,7 @@ class PlateauState(TypedDict):
 class Plateau:
     """Counts the times that a value in the epochs' logs did not get better for some epochs in a row.
 
-    Args:
-        monitor: its name in the logs.
-        mode: `"min"` or `"max"`; None to tell by the name.
-        patience: epochs in a row.
-        min_delta: a change that is not larger is no improvement.
-
-    Attributes:
-        count: plateaus so far.
-
-    Raises:
-        TypeError: no number where one is wanted.
-        ValueError: a mode that is unknown, or that the name does not tell; a number out of range.
+    Args are as for `Unfreeze`, which says what it raises. `count` is the number of plateaus so far.
 
     Example:
         >>> plateau = Plateau("val_loss", None, patience=2, min_delta=0.0)
@@ -57,11 +46,7 @@ class Plateau:
         self._waited = 0
 
     def add(self, logs: Mapping[str, float]) -> None:
-        """Counts an epoch by its logs.
-
-        Raises:
-            ValueError: they do not hold the value.
-        """
+        """Counts an epoch by its logs; raises ValueError if they do not hold the value."""
         if self._monitor not in logs:
             raise ValueError(
                 f"`monitor` {self._monitor!r} is not in the epoch's logs, which hold {', '.join(logs)}: name "
@@ -81,11 +66,7 @@ class Plateau:
         return {"count": self.count, "best": self._best, "waited": self._waited}
 
     def set_state(self, state: PlateauState | None) -> None:
-        """Resumes from what `state` returned; None to begin anew.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """Resumes from what `state` returned, else raises ValueError; None to begin anew."""
         values: PlateauState = {"count": 0, "best": None, "waited": 0} if state is None else state
         if not _is_state(values):
             raise ValueError(

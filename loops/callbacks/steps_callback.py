@@ -59,12 +59,8 @@ def batches_trained(step: TrainStep, first_epoch: int = 0, steps: int | None = N
     """The batches in all of a step's training before a run.
 
     An optimizer that was restored has made updates of which the step does not know, and the step has skipped
-    some of which the optimizer does not know.
-
-    Args:
-        step: that will train.
-        first_epoch: with which the run begins; if it is not 0, what the step has run since does not count.
-        steps: batches in an epoch, if known.
+    some of which the optimizer does not know. If the run's first epoch is not 0, the step's own count is not
+    used, but that of so many epochs of `steps` batches, if known.
     """
     updated = int(step.optimizer.iterations.numpy()) * step.accumulate
     ran = first_epoch * (steps or 0) if first_epoch else int(step.batches_done.numpy())

@@ -47,8 +47,7 @@ class Unfreeze(StepsCallback):
 
     - with `by="plateau"`, since plateaus are counted here;
     - from the top down with `by="step"`, if the backup was made within an epoch, or the step had trained
-    before
-      this run;
+      before this run;
     - without a stage at time 0, if the step has trained in this process already, or its state was restored.
 
     In another run with the same step, the same object continues where it stopped; what `train_only` chose in
@@ -185,11 +184,7 @@ class Unfreeze(StepsCallback):
         }
 
     def set_state(self, state: UnfreezeState) -> None:
-        """Resumes in the next run from what `state` returned.
-
-        Raises:
-            ValueError: it is the state of something else.
-        """
+        """Resumes in the next run from what `state` returned; raises ValueError for anything else."""
         by_steps_down = self._by == "step" and self._stages is None
         if not is_unfreeze_state(state, by_steps_down, self._plateau is not None):
             raise ValueError(

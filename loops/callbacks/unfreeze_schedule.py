@@ -40,11 +40,7 @@ class UnfreezeState(TypedDict):
 
 
 def checked_stages(stages: Stages) -> dict[int, StageFilters]:
-    """Stages of which each has a time and filters.
-
-    Raises:
-        TypeError, ValueError: one has not; the message says which.
-    """
+    """Stages of which each has a time and filters; TypeError or ValueError for others, saying which."""
     if not isinstance(stages, Mapping):
         raise TypeError(
             "`stages` must map times to filters, such as {0: 'head', 2: 'block5*', 4: all}, not "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import count, takewhile
 
 import keras
 
@@ -27,9 +28,6 @@ class CallbackStates:
     which is called with that before `on_train_begin`; and of Keras' own `EarlyStopping`, its best weights
     included, `ReduceLROnPlateau` and `ModelCheckpoint`. A state is found again by the callback's class and,
     if there are several of one class, by their order.
-
-    Args:
-        callbacks: those of a run.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -67,7 +65,8 @@ class CallbackStates:
             for attribute in _attributes(callback):
                 if attribute in stock:
                     setattr(callback, attribute, stock[attribute])
-            weights = list(_weights(name, file))
+            names = takewhile(file.values.__contains__, (_weight(name, number) for number in count()))
+            weights = [file.values[weight] for weight in names]
             if weights:
                 callback.best_weights = weights
 
@@ -82,10 +81,3 @@ def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:
 
 def _weight(name: str, number: int) -> str:
     return f"{OWN}callbacks/{name}/best_weights/{number}"
-
-
-def _weights(name: str, file: TensorFile) -> Iterator[Array]:
-    number = 0
-    while _weight(name, number) in file.values:
-        yield file.values[_weight(name, number)]
-        number += 1

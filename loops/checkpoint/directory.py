@@ -15,12 +15,9 @@ _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a 
 
 
 class CheckpointFolder:
-    """Folders `checkpoint-1`, `checkpoint-2`, ... in one folder.
+    """Folders `checkpoint-1`, `checkpoint-2`, ... in the folder `path`, which need not be there.
 
     One is complete once its file `state.index` is there, which is written last and removed first.
-
-    Args:
-        path: of the folder; it need not be there.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,11 +29,7 @@ class CheckpointFolder:
         return complete[-1] if complete else None
 
     def make_next(self) -> str:
-        """Makes the folder for the next one, above all numbers that are taken, and returns its path.
-
-        Raises:
-            OSError: it cannot be made.
-        """
+        """Makes the folder for the next one, above all numbers that are taken, and returns its path."""
         try:
             numbers = self._numbers()
             path = self.checkpoint(numbers[-1] + 1 if numbers else 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -17,7 +18,10 @@ from .directory import CheckpointFolder, iterator_in, state_in
 from .notes import Note
 from .tensor_file import TensorFile, write_state
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
-from .workers import raise_on_all, same_on_all
+
+# `TrainStep.mean_over_workers`: each worker gets the mean of the numbers that all call it with, so all must
+# call it, and none goes on before the others do. None for one process.
+Mean: TypeAlias = Callable[[float], float] | None
 
 
 class CheckpointStore:
@@ -27,9 +31,7 @@ class CheckpointStore:
         file = store.load(step)      # the newest, read as a whole and checked; changes nothing
         assign(step, file)           # what trains, then every value
 
-    Args:
-        folder: path; it need not be there.
-        keep: how many of the newest to keep.
+    The folder need not exist; `keep` is how many of the newest to keep.
     """
 
     def __init__(self, folder: str, keep: int) -> None:
@@ -117,3 +119,18 @@ def assign(step: TrainStep, file: TensorFile) -> None:
     train_as_saved(step, file.note["choice"])
     with scope_of(step.strategy):
         file.assign(step.state())
+
+
+def same_on_all(number: int, mean: Mean) -> bool:
+    """Whether all workers pass the same number; each gets the same answer."""
+    if mean is None:
+        return True
+    own = float(number % 4096)  # float32 holds this exactly, and its differences from a mean
+    return mean(abs(own - mean(own))) < 1e-3
+
+
+def raise_on_all(error: Exception | None, mean: Mean, for_others: str) -> None:
+    """Raises a worker's error; if any worker passes one, those that have none raise `OSError(for_others)`."""
+    failed = error is not None if mean is None else mean(float(error is not None)) > 0
+    if failed:
+        raise error or OSError(for_others)

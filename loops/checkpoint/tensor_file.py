@@ -32,11 +32,10 @@ def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
     Args:
         path: of the file, in a folder that exists; TensorFlow adds endings to it.
         values: name -> array.
-        note: what JSON can hold; numbers may be NumPy's.
+        note: what JSON can hold, else TypeError; numbers may be NumPy's.
 
     Raises:
         OSError: it cannot be written.
-        TypeError: the note holds something else.
     """
     text = json.dumps({"format": _FORMAT, **note}, default=_number)
     tensors = {_NOTE: text, **values}
@@ -59,9 +58,6 @@ def is_written(path: str) -> bool:
 
 class TensorFile:
     """What `write_state` wrote, read as a whole: damage shows before anything is assigned.
-
-    Args:
-        path: as given to `write_state`.
 
     Attributes:
         path, note, values: as given to `write_state`.
@@ -96,21 +92,17 @@ class TensorFile:
     def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: str = OWN) -> None:
         """Raises ValueError unless the file holds a value of the right shape and dtype for each variable.
 
-        Args:
-            variables: name -> variable.
-            but: values whose name begins with this need no variable.
+        Values whose name begins with `but` need no variable.
         """
-        faults = []
+        faults, lacks = [], []
         for name, variable in variables.items():
-            if name in self.values:
-                there, here = _kind(self.values[name]), _kind(variable)
-                if there != here:
-                    faults.append(f"{name} is {there} there and {here} here")
-        lacks = [name for name in variables if name not in self.values]
+            if name not in self.values:
+                lacks.append(name)
+            elif (there := _kind(self.values[name])) != (here := _kind(variable)):
+                faults.append(f"{name} is {there} there and {here} here")
         if lacks:
             faults.append(f"it has no {first_few(lacks)}")
-        strange = [name for name in self.values if name not in variables]
-        strange = [name for name in strange if not name.startswith((OWN, but))]
+        strange = [name for name in self.values if name not in variables and not name.startswith((OWN, but))]
         if strange:
             faults.append(f"it has {first_few(strange)}, which are not there now")
         if faults:
@@ -120,11 +112,7 @@ class TensorFile:
             )
 
     def assign(self, variables: Mapping[str, keras.Variable | tf.Variable]) -> None:
-        """Gives variables their values.
-
-        Args:
-            variables: name -> variable, as they passed `check`.
-        """
+        """Gives variables that passed `check` their values."""
         for name, variable in variables.items():
             variable.assign(self.values[name])
 

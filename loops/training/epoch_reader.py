@@ -30,8 +30,7 @@ class EpochReader:
     Args:
         data: a `Batches` or a `tf.data.Dataset`.
         steps: batches in an epoch, or None.
-        name: what the caller calls `data`, for errors.
-        steps_name: what it calls `steps`; None if it has no such argument.
+        name, steps_name: of the caller's arguments for these, for errors; None if it has no `steps`.
         evaluates: the data is only evaluated on: a `Batches` is read in the order of its first epoch, and its
             `epoch` is left as it is.
 
@@ -93,8 +92,7 @@ class EpochReader:
 
         Args:
             number: of the epoch in the run, from 0.
-            step: runs the batches.
-            steps_per_call: chooses how many a call, and is told how long each took.
+            step: runs the batches, as many a call as `steps_per_call` says, which is told how long it took.
             before: called before each batch, once it is known that there is one; a call must be one step.
             steps_allowed: how many the next call may run at most; None for any number.
             done: how many of the epoch's batches ran before a checkpoint.

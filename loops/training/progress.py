@@ -12,10 +12,6 @@ from ..step.train_step import TrainStep
 class RunProgress:
     """Counts a run's batches, averages what they recorded, and tells each `StepsCallback`.
 
-    Args:
-        step: runs the batches.
-        hooks: the run's callbacks.
-
     Attributes:
         done: batches in all of the step's training, as far as callbacks have been told.
         epoch: the one that is running, from 0.
@@ -39,12 +35,7 @@ class RunProgress:
             callback.set_train_step(self._step)
 
     def start_run(self, first_epoch: int, steps: int | None) -> None:
-        """Counts the batches before this run's; called when the callbacks have begun.
-
-        Args:
-            first_epoch: with which it begins: not 0 if `BackupAndRestore` resumes it.
-            steps: batches in an epoch, if known.
-        """
+        """Counts the batches before the first epoch, which is not 0 if `BackupAndRestore` resumes it."""
         self.done = batches_trained(self._step, first_epoch, steps)
         if self.done != int(self._step.batches_done.numpy()):
             self._step.batches_done.assign(self.done)

@@ -32,10 +32,6 @@ class RunCheckpointer:
         after_epoch_begin      the same, if the epoch had begun
         after_call, after_epoch, after_interrupt       write, if it is time
 
-    Args:
-        checkpoint: the settings; None for no checkpoints.
-        step, reader, hooks: the run's.
-
     Attributes:
         resumed: where the run stood that resumes; None for one that begins.
     """
@@ -63,8 +59,7 @@ class RunCheckpointer:
     def before_train_begin(self, epochs: int) -> None:
         """Resumes from the newest checkpoint, if there is one, a run that is to have so many epochs.
 
-        Raises:
-            ValueError: it is damaged or of another model, optimizer, step or data; the step is unchanged.
+        If it is damaged or of something else, it raises ValueError, and the step is unchanged.
         """
         file = None if self._store is None else self._store.load(self._step)
         if file is None or self._checkpoint is None:

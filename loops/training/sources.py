@@ -20,16 +20,12 @@ class DatasetSource:
     order.)
 
     Args:
-        data: the dataset.
+        data: the dataset, which the user calls `name`.
         steps: batches in an epoch where that is not one pass; None where it is.
         length: of a pass; None if unknown.
-        name: what the user calls `data`, for errors.
-
-    Attributes:
-        iterator: what is being read.
     """
 
-    iterator: Any = None
+    iterator: Any = None  # what is being read
 
     def __init__(self, data: tf.data.Dataset, steps: int | None, length: int | None, name: str) -> None:
         self._data = data
@@ -77,13 +73,8 @@ class DatasetSource:
     def resume(self, position: dict[str, Any], done: int, path: str, iterator_path: str | None) -> None:
         """Goes to what `position` returned; the next epoch continues at its batch `done`.
 
-        Args:
-            position, done: from the checkpoint.
-            path: of the checkpoint, for errors.
-            iterator_path: where `iterator_to_save` was saved; None if it was not.
-
-        Raises:
-            ValueError: the data is not the same.
+        `iterator_path` is where `iterator_to_save` was saved; None if it was not. Raises ValueError, with the
+        `path` of the checkpoint, if the data is not the same.
         """
         check_same_data(position, self._data, path)
         passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)
@@ -93,12 +84,11 @@ class DatasetSource:
             self.next_pass()
         if iterator_path is not None:
             read_iterator(iterator_path, self.iterator)
-        elif in_a_pass:
-            if sum(1 for _ in itertools.islice(self.iterator, ran)) < ran:
-                raise ValueError(
-                    f"`{self._name}` ends before the {ran} batches that the run of the checkpoint {path!r} "
-                    "had read of it: pass the same data, or name another folder."
-                )
+        elif in_a_pass and sum(1 for _ in itertools.islice(self.iterator, ran)) < ran:
+            raise ValueError(
+                f"`{self._name}` ends before the {ran} batches that the run of the checkpoint {path!r} had "
+                "read of it: pass the same data, or name another folder."
+            )
         self._passes, self._ran = passes, ran
 
     def _in_a_pass(self, done: int) -> bool:

@@ -25,9 +25,9 @@ from ..step.train_step import TrainStep
 from ..support.keras_private import take_initial_epoch
 from ..update.nonfinite import NonFiniteError
 from .epoch_reader import EpochReader
+from .evaluate import Validation
 from .progress import RunProgress
 from .resume import RunCheckpointer
-from .validation import Validation
 
 
 def train(
@@ -79,9 +79,8 @@ def train(
         callbacks: Keras callbacks of any kind. They find the model, with `model.optimizer`, and may set
             `model.stop_training`.
         checkpoint: a folder or a `Checkpoint`, which may also be among `callbacks`, to save the run after
-        each
-            epoch, after `Ctrl-C` within an epoch (in a single process: several workers may be at different
-            steps), and as the `Checkpoint` says. None to save nothing.
+            each epoch, after `Ctrl-C` within an epoch (in a single process: several workers may be at
+            different steps), and as the `Checkpoint` says. None to save nothing.
         resume: whether to resume a run that the folder holds. False begins a new one, whose checkpoints
             replace the older ones as there come to be more than `Checkpoint(keep=)`.
 

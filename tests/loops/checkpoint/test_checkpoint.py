@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.checkpoint.store import same_on_all
 from gradloop.loops.checkpoint.tensor_file import TensorFile
-from gradloop.loops.checkpoint.workers import same_on_all
 
 
 def model(units=2):
