@@ -17,12 +17,7 @@ def real_number(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> float:
-    """`value` as a float.
-
-    Args:
-        name: of the argument, for the message.
-        value: what was passed. NumPy's numbers are allowed, bools and tensors are not.
-        at_least, above, at_most, below: the bounds.
+    """The argument of this name as a float. NumPy's numbers are allowed, bools and tensors are not.
 
     Raises:
         TypeError: not a number.
@@ -39,12 +34,7 @@ def real_number(
 
 
 def whole_number(name: str, value: object, *, at_least: int) -> int:
-    """`value` as an int.
-
-    Raises:
-        TypeError: not a whole number.
-        ValueError: below `at_least`.
-    """
+    """The argument of this name as an int; TypeError for no whole number, ValueError below `at_least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {short_repr(value)}")
     number = int(value)

@@ -21,10 +21,7 @@ def short_repr(value: object) -> str:
 def did_you_mean(value: object, options: Iterable[str], most: int = 1) -> str:
     """` Did you mean 'adam'?`, of the options that resemble `value` whatever the case; '' if none does.
 
-    Args:
-        value: what was passed.
-        options: what could have been.
-        most: how many to name, the closest first.
+    It names at most `most` of them, the closest first.
 
     Example:
         >>> did_you_mean("cnov", ["Conv", "fc"])

@@ -8,11 +8,6 @@ from collections.abc import Mapping
 
 
 def keep_old_paths(package: str, moved: Mapping[str, str]) -> None:
-    """Makes `import package.OLD` find the module that is now `package.NEW`.
-
-    Args:
-        package: such as `"gradloop.optim"`.
-        moved: old path -> new path of each module, both within the package.
-    """
+    """Makes `import package.OLD` find what is now `package.NEW`; `moved` maps old paths to new ones."""
     for old, new in moved.items():
         sys.modules.setdefault(f"{package}.{old}", importlib.import_module(f"{package}.{new}"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Union
 
@@ -105,26 +105,26 @@ def as_filter(spec: FilterLike) -> Filter:
 
 
 @dataclass(frozen=True, repr=False)
-class _Either(Filter):
+class _Two(Filter):
     left: Filter
     right: Filter
 
+    def pairs(self, tree: ModelTree) -> Iterator[tuple[bool, bool]]:
+        """Both answers for each variable; each side must match something."""
+        return zip(nonempty_mask(self.left, tree), nonempty_mask(self.right, tree))
+
+
+class _Either(_Two):
     def mask(self, tree: ModelTree) -> list[bool]:
-        masks = [nonempty_mask(side, tree) for side in (self.left, self.right)]
-        return [left or right for left, right in zip(*masks)]
+        return [left or right for left, right in self.pairs(tree)]
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
 
 
-@dataclass(frozen=True, repr=False)
-class _Both(Filter):
-    left: Filter
-    right: Filter
-
+class _Both(_Two):
     def mask(self, tree: ModelTree) -> list[bool]:
-        masks = [nonempty_mask(side, tree) for side in (self.left, self.right)]
-        return [left and right for left, right in zip(*masks)]
+        return [left and right for left, right in self.pairs(tree)]
 
     def hint(self, tree: ModelTree) -> str:
         left, right = sum(self.left.mask(tree)), sum(self.right.mask(tree))

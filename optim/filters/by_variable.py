@@ -169,16 +169,14 @@ class Predicate(Filter):
     function: Callable[[VariableInfo], object]
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        hits = []
-        for info in tree.infos:
-            hit = self.function(info)
+        hits = [self.function(info) for info in tree.infos]
+        for info, hit in zip(tree.infos, hits):
             if not isinstance(hit, (bool, np.bool_)):
                 raise TypeError(
                     f"a callable filter must return a bool, but {self!r} returned {hit!r} of type "
                     f"{type(hit).__name__} for {info.name!r}"
                 )
-            hits.append(bool(hit))
-        return hits
+        return list(map(bool, hits))
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))

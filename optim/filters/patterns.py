@@ -65,14 +65,8 @@ def unambiguous_mask(
 ) -> list[bool]:
     """The mask of a text in a model whose layers have other names in Keras than the stable ones.
 
-    Args:
-        tree: of the model.
-        asked: the filter, for the message.
-        by_stable_names: the variables that it matches by their stable names.
-        by_keras_names: those that it matches by the names that Keras shows.
-
-    Raises:
-        SelectionError: both match something, and not the same.
+    It is the one of the two masks that matches something; SelectionError, which names the filter as `asked`,
+    if both do, and not the same.
     """
     if not any(by_keras_names) or by_stable_names == by_keras_names:
         return by_stable_names

@@ -74,15 +74,7 @@ VariablesOrFilters = Union[keras.Variable, FilterLike, Sequence[Union[keras.Vari
 def variables_or_filters(
     argument: str, model: keras.layers.Layer, chosen: VariablesOrFilters
 ) -> list[keras.Variable]:
-    """The trainable variables that an argument names.
-
-    Args:
-        argument: its name, for messages.
-        model: a built model or layer.
-        chosen: what was passed.
-
-    Returns:
-        Variables in `model.trainable_variables` order, each once.
+    """The trainable variables that an argument of this name chose, in the model's order, each once.
 
     Raises:
         ValueError: a variable that is not a trainable one of the model.
@@ -105,13 +97,7 @@ def variables_or_filters(
 def matches(spec: Filter, tree: ModelTree, trainable: Sequence[bool]) -> tuple[list[int], list[int]]:
     """What a filter matches: the indices of trainable variables in `tree.infos`, and those of all others.
 
-    Args:
-        spec: the filter.
-        tree: of the model.
-        trainable: the tree's `trainable_mask()`.
-
-    Raises:
-        SelectionError: it matches nothing.
+    `trainable` is the tree's `trainable_mask()`. A filter that matches nothing is a SelectionError.
     """
     found = list(compress(range(len(tree.infos)), nonempty_mask(spec, tree)))
     return [i for i in found if trainable[i]], [i for i in found if not trainable[i]]

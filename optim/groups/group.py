@@ -68,7 +68,7 @@ class Group:
         TypeError: `where` cannot be a filter, `frozen` is no bool, `optimizer` is no Keras optimizer, or a
             number is of another type.
         ValueError: a negative or non-finite number, `lr_scale` beside `learning_rate`, or an `optimizer` that
-            that is built or has settings which belong to the common one.
+            is built or has settings which belong to the common one.
 
     Example:
         >>> group = Group("conv", lr_scale=0.1, weight_decay=KernelDecay(1e-4))
@@ -101,9 +101,15 @@ class Group:
         if self.weight_decay is not None and not isinstance(self.weight_decay, KernelDecay):
             decay = real_number("weight_decay", self.weight_decay, at_least=0)
             object.__setattr__(self, "weight_decay", decay)
-        if self.optimizer is not None:
-            check_optimizer("optimizer", self.optimizer)
-            _check_plain(self.optimizer)
+        if self.optimizer is None:
+            return
+        check_optimizer("optimizer", self.optimizer)
+        for setting in SHARED_SETTINGS:
+            if getattr(self.optimizer, setting):
+                raise ValueError(
+                    f"`optimizer` of a group has `{setting}={getattr(self.optimizer, setting)!r}`: it holds "
+                    "for all groups together, so give it to the optimizer that GroupedOptimizer wraps"
+                )
 
     @property
     def rate_text(self) -> str:
@@ -154,12 +160,3 @@ def check_optimizer(name: str, optimizer: keras.optimizers.Optimizer) -> None:
             f"`{name}` {optimizer.name!r} is already built over variables: pass a fresh one, such as "
             "`type(optimizer).from_config(optimizer.get_config())`"
         )
-
-
-def _check_plain(optimizer: keras.optimizers.Optimizer) -> None:
-    for setting in SHARED_SETTINGS:
-        if getattr(optimizer, setting):
-            raise ValueError(
-                f"`optimizer` of a group has `{setting}={getattr(optimizer, setting)!r}`: it holds for all "
-                "groups together, so give it to the optimizer that GroupedOptimizer wraps"
-            )

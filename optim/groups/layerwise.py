@@ -146,24 +146,18 @@ def discriminative(
             f"trainable variables: ask for {len(levels)} or fewer"
         )
     rates = np.geomspace(lowest, highest, groups) if groups > 1 else [highest]
-    shorter, longer = divmod(len(levels), groups)
-    starts = [run * shorter + min(run, longer) for run in range(groups + 1)]
+    runs = np.array_split(np.arange(len(levels)), groups)
     return {
-        f"depth_{run}": Group(_merged(levels[starts[run] : starts[run + 1]]), learning_rate=float(rate))
-        for run, rate in enumerate(rates)
+        f"depth_{number}": Group(_merged([levels[index] for index in run]), learning_rate=float(rate))
+        for number, (run, rate) in enumerate(zip(runs, rates))
     }
 
 
 @dataclass(frozen=True, repr=False)
 class _Depth(Filter):
-    """Trainable variables by their stable names.
+    """Trainable variables by their stable names."""
 
-    Attributes:
-        shown: the paths of their layers, for `repr`.
-        names: the stable names.
-    """
-
-    shown: tuple[str, ...]
+    shown: tuple[str, ...]  # the paths of their layers, for `repr`
     names: frozenset[str]
 
     def mask(self, tree: ModelTree) -> list[bool]:

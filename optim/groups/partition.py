@@ -64,7 +64,11 @@ def partition(
                 overlaps.setdefault((other, name), []).append(tree.infos[index].name)
             group_of[index] = name
     if overlaps:
-        raise SelectionError(_overlap_message(overlaps))
+        parts = [f"{one!r} and {two!r} share {first_few(names)}" for (one, two), names in overlaps.items()]
+        raise SelectionError(
+            f"`groups` overlap: {'; '.join(parts[:5])}. Each variable belongs to one group: narrow one of "
+            "them, for instance with `&` and `~`"
+        )
     _assign_rest(rest, settings, group_of, tree, trainable)
     # Loops and `fit` have their gradients in the order of `trainable_variables`.
     names = {id(info.variable): (info.name, group) for info, group in zip(tree.infos, group_of)}
@@ -140,11 +144,3 @@ def _assign_rest(
     settings["rest"] = Group(lambda info: id(info.variable) in variables, frozen=rest == "freeze")
     for index in left:
         group_of[index] = "rest"
-
-
-def _overlap_message(overlaps: Mapping[tuple[str, str], Sequence[str]]) -> str:
-    parts = [f"{one!r} and {other!r} share {first_few(names)}" for (one, other), names in overlaps.items()]
-    return (
-        f"`groups` overlap: {'; '.join(parts[:5])}. Each variable belongs to one group: narrow one of them, "
-        "for instance with `&` and `~`"
-    )

@@ -59,8 +59,8 @@ class Plan:
     @property
     def frozen(self) -> list[keras.Variable]:
         """The variables of all frozen groups, in `model.trainable_variables` order."""
-        trained = {id(variable) for variable in self.trained}
-        return [variable for variable in self.variables.values() if id(variable) not in trained]
+        group_of = self.group_of
+        return [v for name, v in self.variables.items() if self.groups[group_of[name]].frozen]
 
     def freeze(self, *names: str) -> Plan:
         """The same plan with these groups frozen."""
@@ -128,16 +128,9 @@ class Plan:
             count += parameters
             trains += parameters * (not group.frozen)
             optimizer = f" ({type(group.optimizer).__name__})" if group.optimizer is not None else ""
-            rows.append(
-                [
-                    name,
-                    f"{len(self.members[name]):,}",
-                    f"{parameters:,}",
-                    group.rate_text + optimizer,
-                    group.decay_text,
-                    "frozen" if group.frozen else "trains",
-                ]
-            )
+            counts = [f"{len(self.members[name]):,}", f"{parameters:,}"]
+            settings = [group.rate_text + optimizer, group.decay_text]
+            rows.append([name, *counts, *settings, "frozen" if group.frozen else "trains"])
         totals = (
             f"{len(self.groups):,} groups, {len(self.order):,} variables, {count:,} parameters, "
             f"{trains:,} train"

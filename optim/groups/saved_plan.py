@@ -19,14 +19,10 @@ CustomObjects: TypeAlias = Mapping[str, object] | None
 
 @dataclass(frozen=True, eq=False)
 class SavedPlan:
-    """Settings of groups, and the names, shapes and Keras paths of their variables.
+    """Settings of groups, and the names, shapes and Keras paths of their variables."""
 
-    Attributes:
-        groups: the settings of each group, by name.
-        variables: (stable name, group, shape, Keras path) of each, in `model.trainable_variables` order.
-    """
-
-    groups: Mapping[str, Group]
+    groups: Mapping[str, Group]  # by name
+    # (stable name, group, shape, Keras path) of each, in `model.trainable_variables` order
     variables: Sequence[tuple[str, str, tuple[int, ...], str]]
 
     @classmethod
@@ -44,13 +40,10 @@ class SavedPlan:
         Raises:
             ValueError: other variables than the plan's.
         """
-        paths = [variable.path for variable in variables]
-        known = {path for _, _, _, path in self.variables}
-        if len(known) == len(self.variables) and set(paths) == known and len(paths) == len(known):
-            by_path = dict(zip(paths, variables))
-            ordered = [by_path[path] for _, _, _, path in self.variables]
-        else:
-            ordered = list(variables)
+        by_path, paths = {v.path: v for v in variables}, [path for _, _, _, path in self.variables]
+        ordered = list(variables)
+        if set(paths) == set(by_path) and len(by_path) == len(paths) == len(ordered):
+            ordered = [by_path[path] for path in paths]
         saved = [(name, shape) for name, _, shape, _ in self.variables]
         shapes = [tuple(variable.shape) for variable in ordered]
         if shapes != [shape for _, shape in saved]:

@@ -22,13 +22,9 @@ _DIVERGED = 4.0  # the test ends when the average exceeds so many times its lowe
 
 
 class RangeTestStep(Protocol):
-    """What the test asks of a training step; `loops.TrainStep` has it.
+    """What the test asks of a training step; `loops.TrainStep` has it."""
 
-    Attributes:
-        optimizer: its `learning_rate` can be set, and counts from the next step on.
-    """
-
-    optimizer: keras.optimizers.Optimizer
+    optimizer: keras.optimizers.Optimizer  # its `learning_rate` can be set, and counts from the next step on
 
     def run(self, iterator: Iterator[Batch], steps: int) -> Mapping[str, Array]:
         """Trains on the next `steps` batches; `"loss"` is an array (steps,)."""

@@ -10,17 +10,15 @@ import tensorflow as tf
 
 from ..common.arguments import real_number, whole_number
 
-_ANNEALS = ("cos", "linear")
-
 
 @keras.saving.register_keras_serializable(package="gradloop")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     r"""Rises to `max_rate`, then falls far below where it began.
 
-    With $T$ = `total_steps` and $w$ = `warmup_fraction`, the rate goes from `max_rate / div_factor`
-    at step 0 to `max_rate` at step $wT - 1$ and to `max_rate / div_factor / final_div_factor` at
-    step $T - 1$, where it stays. In three phases it first returns to its start, as slowly as it
-    rose, at step $2wT - 2$. These are the numbers of PyTorch's `OneCycleLR`; momentum is not cycled.
+    With $T$ = `total_steps` and $w$ = `warmup_fraction`, the rate goes from `max_rate / div_factor` at step 0
+    to `max_rate` at step $wT - 1$ and to `max_rate / div_factor / final_div_factor` at step $T - 1$, where it
+    stays. In three phases it first returns to its start, as slowly as it rose, at step $2wT - 2$. These are
+    the numbers of PyTorch's `OneCycleLR`; momentum is not cycled.
 
     Args:
         max_rate: highest rate, above 0.
@@ -32,12 +30,10 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         three_phase: whether to fall in two phases.
 
     Attributes:
-        max_rate: as given.
-        total_steps: as given.
+        max_rate, total_steps: as given.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: an argument out of range.
+        TypeError, ValueError: an argument of another type, or out of range.
 
     Example:
         >>> schedule = OneCycle(0.1, total_steps=10)
@@ -61,7 +57,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     ) -> None:
         if not isinstance(three_phase, bool):
             raise TypeError(f"`three_phase` must be True or False, got {three_phase!r}")
-        if anneal not in _ANNEALS:
+        if anneal not in ("cos", "linear"):
             raise ValueError(f"`anneal` must be 'cos' or 'linear', got {anneal!r}")
         self.max_rate = real_number("max_rate", max_rate, above=0)
         self.total_steps = whole_number("total_steps", total_steps, at_least=1)
@@ -122,12 +118,10 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
         ratio: the highest rate over the lowest, at least 1.
 
     Attributes:
-        max_rate: as given.
-        total_steps: as given.
+        max_rate, total_steps: as given.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: an argument out of range.
+        TypeError, ValueError: an argument of another type, or out of range.
 
     Example:
         >>> schedule = SlantedTriangular(0.32, total_steps=100)
@@ -164,8 +158,7 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as plain values."""
-        names = ("max_rate", "total_steps", "cut_fraction", "ratio")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("max_rate", "total_steps", "cut_fraction", "ratio")}
 
 
 def _clamped(step: tf.Tensor | int, last: int) -> tf.Tensor:

@@ -33,40 +33,24 @@ class VariableInfo:
 
 @dataclass(frozen=True)
 class LayerNode:
-    """A layer and where it was found.
-
-    Attributes:
-        layer: the layer.
-        path: its stable path, e.g. `"vgg16/block5_conv2"`; the model itself has `""`.
-        keras_path: the same path by the names that the layers have in this process.
-        position: a sort key for the model's order. It starts with the position of the layer around it.
-        ancestors: the layers it lies in, outermost first, without the model.
-    """
+    """A layer and where it was found."""
 
     layer: keras.layers.Layer
-    path: str
-    keras_path: str
-    position: tuple[int, ...]
-    ancestors: tuple[keras.layers.Layer, ...]
+    path: str  # stable, e.g. `"vgg16/block5_conv2"`; the model itself has `""`
+    keras_path: str  # the same by the names that the layers have in this process
+    position: tuple[int, ...]  # a sort key for the model's order, which starts with that of the layer around
+    ancestors: tuple[keras.layers.Layer, ...]  # the layers it lies in, outermost first, without the model
 
 
 @dataclass(frozen=True)
 class ModelTree:
-    """A model's variables and layers. `stable_names.tree_of` makes it.
+    """A model's variables and layers. `stable_names.tree_of` makes it."""
 
-    Attributes:
-        model: the model or layer itself.
-        infos: one for each variable, in `model.weights` order.
-        keras_names: the names of the variables by the layer names that Keras shows, in the order of `infos`.
-        owner_nodes: the layer that owns each variable, in the order of `infos`.
-        nodes: all layers inside the model, in the model's order.
-    """
-
-    model: keras.layers.Layer
-    infos: tuple[VariableInfo, ...]
-    keras_names: tuple[str, ...]
-    owner_nodes: tuple[LayerNode, ...]
-    nodes: tuple[LayerNode, ...]
+    model: keras.layers.Layer  # or a model
+    infos: tuple[VariableInfo, ...]  # one for each variable, in `model.weights` order, as in the next two
+    keras_names: tuple[str, ...]  # of the variables, by the layer names that Keras shows
+    owner_nodes: tuple[LayerNode, ...]  # the layer that owns each variable
+    nodes: tuple[LayerNode, ...]  # all layers inside the model, in the model's order
 
     @property
     def names(self) -> list[str]:

@@ -88,15 +88,9 @@ class _Walk:
         position: tuple[int, ...],
     ) -> None:
         self._visited.add(id(layer))
-        self._visit(
-            LayerNode(
-                layer,
-                path=_join(node.path, name),
-                keras_path=_join(node.keras_path, keras_name),
-                position=node.position + position,
-                ancestors=node.ancestors + (node.layer,) if node.path else (),
-            )
-        )
+        path, keras_path = _join(node.path, name), _join(node.keras_path, keras_name)
+        ancestors = (*node.ancestors, node.layer) if node.path else ()
+        self._visit(LayerNode(layer, path, keras_path, node.position + position, ancestors))
 
     def _claim(self, variable: keras.Variable) -> bool:
         """Whether the variable is a weight of the model that no layer has claimed before."""
@@ -121,14 +115,11 @@ class _Walk:
 
 def _attributes(layer: keras.layers.Layer) -> list[tuple[int, str, object]]:
     """(order of assignment, name, value) of attributes, public ones first."""
-    found = [
-        (order, attribute, value)
-        for order, (attribute, value) in enumerate(vars(layer).items())
-        if isinstance(value, _HOLDERS) and not keras_private.is_book_keeping(attribute)
-    ]
+    attributes = sorted(enumerate(vars(layer).items()), key=lambda item: item[1][0].startswith("_"))
     return [
         (order, attribute.lstrip("_") or attribute, value)
-        for order, attribute, value in sorted(found, key=lambda item: item[1].startswith("_"))
+        for order, (attribute, value) in attributes
+        if isinstance(value, _HOLDERS) and not keras_private.is_book_keeping(attribute)
     ]
 
 

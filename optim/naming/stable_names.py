@@ -16,16 +16,15 @@ class NotBuiltError(ValueError):
 def named_variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     """Every variable of `model.weights`, in that order, under a unique and stable name.
 
-    Subclassed models and layers are named by attribute path (`conv1/kernel`,
-    `blocks/0/conv/kernel`, `towers/left/kernel`), Functional and Sequential ones by layer names,
-    with nested models as prefixes (`vgg16/block5_conv2/kernel`). A shared layer is named once, by
-    the first path that leads to it.
+    Subclassed models and layers are named by attribute path (`conv1/kernel`, `blocks/0/conv/kernel`,
+    `towers/left/kernel`), Functional and Sequential ones by layer names, with nested models as prefixes
+    (`vgg16/block5_conv2/kernel`). A shared layer is named once, by the first path that leads to it.
 
-    Keras numbers layers that were given no name (`conv2d`, `conv2d_1`, ...) with one counter for
-    the whole process, so its names depend on what was built before. In Functional and Sequential
-    models, names of that form are counted anew for each model, in the order of `model.layers`.
-    Keras keeps no record of who wrote a name: layers that you call `dense_1` and `dense_2` yourself
-    come out as `dense` and `dense_1`, here and after loading; other names are yours to the letter.
+    Keras numbers layers that were given no name (`conv2d`, `conv2d_1`, ...) with one counter for the whole
+    process, so its names depend on what was built before. In Functional and Sequential models, names of that
+    form are counted anew for each model, in the order of `model.layers`. Keras keeps no record of who wrote a
+    name: layers that you call `dense_1` and `dense_2` yourself come out as `dense` and `dense_1`, here and
+    after loading; other names are yours to the letter.
 
     Args:
         model: a built `keras.Model` or `keras.layers.Layer`.
