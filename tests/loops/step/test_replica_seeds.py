@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from gradloop.loops.step.replica_seeds import replica_seeds
+
+PROGRAM = Path(__file__).parent / "programs" / "replica_seeds.py"
 
 
 class Three:
@@ -58,53 +61,6 @@ def test_a_model_that_draws_nothing():
         assert model(np.zeros((1, 4))).shape == (1, 2)
 
 
-# Logical devices must be made before TensorFlow starts, so in a process of its own.
-PROGRAM = """
-import keras
-import numpy as np
-import tensorflow as tf
-from gradloop.loops.step.replica_seeds import replica_seeds
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
-ones = tf.ones([4, 16])
-
-
-def drawn(strategy, name="Dropout", own=True, calls=2):
-    '''What each replica drew in each call: (calls, replicas, 4, 16).'''
-    with strategy.scope() if strategy else tf.name_scope(""):
-        layer = getattr(keras.layers, name)(0.5, seed=7)
-        model = keras.Sequential([keras.Input((16,)), layer])
-    run = lambda: model(ones, training=True)
-
-    @tf.function
-    def call():
-        if strategy is None:
-            return [run()]
-        with replica_seeds(model, strategy if own else None):
-            return strategy.experimental_local_results(strategy.run(run))
-
-    return np.array([[part.numpy() for part in call()] for _ in range(calls)])
-
-
-def mirrored(count):
-    devices = [f"/cpu:{index}" for index in range(count)]
-    return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
-
-
-three = mirrored(3)
-for name in ("Dropout", "GaussianNoise"):
-    alone, found = drawn(None, name), drawn(three, name)
-    np.testing.assert_array_equal(found[:, 0], alone[:, 0], "the first replica is one device")
-    np.testing.assert_array_equal(found, drawn(three, name), "the same seed")
-    assert len(np.unique(found.reshape(6, -1), axis=0)) == 6, "every call and replica has numbers of its own"
-    # The number of replicas changes nothing for those that there are.
-    np.testing.assert_array_equal(drawn(mirrored(2), name), found[:, :2])
-    theirs = drawn(three, name, own=False)
-    assert (theirs == theirs[:, :1]).all(), "Keras has its own way: see whether the module is needed"
-"""
-
-
 def test_three_replicas():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

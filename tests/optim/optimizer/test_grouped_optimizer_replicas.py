@@ -2,91 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
-# Logical devices must be made before TensorFlow starts, so in a process of its own.
-PROGRAM = """
-import keras
-import numpy as np
-import tensorflow as tf
-
-cpus = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from gradloop.optim import Group, GroupedOptimizer, partition
-
-# Adam magnifies the rounding of sums in another order: in float64 it stays out of sight on any processor.
-keras.config.set_floatx("float64")
-keras.config.set_dtype_policy("float64")
-K = keras.optimizers
-one = tf.distribute.get_strategy()
-two = tf.distribute.MirroredStrategy(
-    ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
-)
-x = np.random.RandomState(0).randint(0, 6, (16, 2))
-y = np.random.RandomState(1).standard_normal((16, 3)).astype("float32")
-
-
-def fit(strategy, make, phases=(None, "head")):
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        model = keras.Sequential([
-            keras.Input((2,), dtype="int32"), keras.layers.Embedding(6, 3, name="table"),
-            keras.layers.Flatten(), keras.layers.Dense(3, name="head"),
-        ])
-        groups = {"table": Group("table", lr_scale=0.5), "head": "head"}
-        optimizer = GroupedOptimizer(make(), partition(model, groups))
-        model.compile(optimizer, "mse")
-    for frozen in phases:
-        if frozen:
-            optimizer.freeze(frozen)
-            before = model.get_layer(frozen).kernel.numpy()
-        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
-        if frozen:
-            np.testing.assert_array_equal(model.get_layer(frozen).kernel.numpy(), before)
-            optimizer.unfreeze(frozen)
-    state = {name: v.numpy() for name, v in optimizer.grouped_update.state.items()}
-    weights = {v.path.split("/", 1)[1]: v.numpy() for v in model.trainable_variables}
-    counts = optimizer.grouped_update.counts.by_name()
-    return {**state, **weights, "iterations": optimizer.iterations.numpy()}, counts
-
-
-def assert_same(found, expected):
-    assert found[1] == expected[1]
-    for name, value in expected[0].items():
-        np.testing.assert_allclose(found[0][name], value, rtol=0, atol=1e-9, err_msg=name)
-
-
-for make in (
-    lambda: K.Adam(0.05, use_ema=True, ema_overwrite_frequency=3, global_clipnorm=0.1),
-    lambda: K.SGD(0.05, momentum=0.9, weight_decay=0.1),
-    lambda: K.Lion(0.05, weight_decay=0.1),
-    lambda: K.Nadam(0.05),
-):
-    assert_same(fit(two, make), fit(one, make))
-
-# Outside of a replica, where gradients are those of the whole batch.
-for make in (lambda: K.SGD(0.5), lambda: K.Ftrl(0.5)):
-    found = []
-    for strategy in (one, two):
-        with strategy.scope():
-            layer = keras.layers.Dense(1, kernel_initializer="ones", bias_initializer="ones")
-            layer.build((None, 2))
-            optimizer = GroupedOptimizer(make(), partition(layer, {"all": "*"}))
-            tf.function(lambda: optimizer.apply([tf.ones(v.shape) for v in layer.trainable_variables]))()
-        found.append([v.numpy() for v in layer.trainable_variables])
-    for a, b in zip(*found):
-        np.testing.assert_allclose(a, b, rtol=1e-9)
-
-try:
-    fit(two, lambda: K.SGD(0.1, gradient_accumulation_steps=2))
-except ValueError as error:
-    assert "`gradient_accumulation_steps=2` does not work on 2 replicas: accumulate outside" in str(error)
-else:
-    raise AssertionError("accumulation on two replicas")
-print("done")
-"""
+PROGRAM = Path(__file__).parent / "programs" / "grouped_replicas.py"
 
 
 def test_two_replicas_are_one_device():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("done\n")

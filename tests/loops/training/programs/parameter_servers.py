@@ -1,0 +1,103 @@
+"""Parameter servers learn and lose no update: run by the chief, the workers and the servers."""
+
+import os
+import sys
+
+import tensorflow as tf
+
+resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+if resolver.task_type != "chief":
+    tf.distribute.Server(
+        resolver.cluster_spec(), job_name=resolver.task_type, task_index=resolver.task_id, protocol="grpc"
+    ).join()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from cut import Cut  # type: ignore[import-not-found]  # noqa: E402  # the file beside this one
+
+from gradloop import loops  # noqa: E402
+
+strategy = tf.distribute.ParameterServerStrategy(resolver)
+rng = np.random.default_rng(0)
+x = rng.standard_normal((512, 8)).astype("float32")
+y = (x @ rng.standard_normal((8, 3))).argmax(1)
+
+
+def make():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(3)])
+
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 3:
+            print("kill worker 1", flush=True)
+            sys.stdin.readline()
+
+
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+data = loops.Batches(x, y, 8)
+alone = make()
+expected = loops.train(loops.TrainStep(alone, loss, "adam", metrics=["accuracy"]), data, epochs=8).history
+data.epoch = 0
+for name in ("adam", "lion"):  # by a kernel, and by Keras
+    with strategy.scope():
+        model = make()
+        optimizer = keras.optimizers.get(name)
+        step = loops.TrainStep(model, loss, optimizer, metrics=["accuracy"], clip_norm=5.0)
+        history = loops.train(step, data, epochs=8, validation=data).history
+        assert int(optimizer.iterations.numpy()) == 8 * 64, optimizer.iterations.numpy()
+        assert int(step.batches_done.numpy()) == 8 * 64
+        assert step.traces == 1
+        if name == "adam":
+            assert abs(history["loss"][-1] - expected["loss"][-1]) < 0.1, (history["loss"], expected["loss"])
+        assert history["loss"][-1] < 0.6 * history["loss"][0]
+        one = step(x[:8], y[:8])
+        assert np.isfinite(float(one["loss"]))
+
+
+# A run that is cut goes on: the servers' values are written by the chief, and given back to them.
+def kept(*callbacks):
+    with strategy.scope():
+        step = loops.TrainStep(make(), loss, keras.optimizers.Adam(), metrics=["accuracy"])
+        checkpoint = loops.Checkpoint(sys.argv[1], every_steps=5, verbose=0)
+        history = loops.train(step, data, epochs=4, callbacks=callbacks, checkpoint=checkpoint)
+    return step, history.history
+
+
+data.epoch = 0
+try:
+    kept(Cut())
+except OSError:
+    pass
+resumed, history = kept()
+assert len(history["loss"]) == 4 and history["loss"][-1] < history["loss"][0]
+assert int(resumed.batches_done.numpy()) == int(resumed.optimizer.iterations.numpy()) == 4 * 64
+again, same = kept()
+assert same == history
+for name, value in resumed.state().items():
+    np.testing.assert_array_equal(again.state()[name].numpy(), value.numpy(), err_msg=name)
+
+whole = tf.data.Dataset.from_tensors((x, y))
+for call, part in (
+    (lambda: loops.TrainStep(model, loss, "adam"), "on a parameter server, and this was called outside"),
+    (lambda: loops.train(step, whole, epochs=1), "only a `loops.Batches` allows"),
+):
+    try:
+        call()
+    except ValueError as error:
+        assert part in str(error), error
+    else:
+        raise AssertionError(part)
+
+with strategy.scope():
+    model = make()
+    optimizer = keras.optimizers.Adam()
+    step = loops.TrainStep(model, loss, optimizer)
+    history = loops.train(step, data, epochs=8, callbacks=[Kill()]).history
+# What a dead worker had begun is made again by another: never fewer updates than batches.
+assert int(optimizer.iterations.numpy()) >= 8 * 64
+assert history["loss"][-1] < 0.6 * history["loss"][0]
+print("done", flush=True)
+# TensorFlow waits a long time at exit for the worker that is gone.
+os._exit(0)

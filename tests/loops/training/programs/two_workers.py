@@ -1,0 +1,129 @@
+"""Two workers give one device's numbers: run by each of them."""
+
+import shutil
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before anything that makes a tensor
+
+from cut import Cut  # type: ignore[import-not-found]  # noqa: E402  # the file beside this one
+
+from gradloop import loops, models, optim  # noqa: E402
+
+# In float64 the rounding of sums in another order stays out of sight, on any processor.
+keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
+rng = np.random.default_rng(0)
+x = rng.random((50, 28, 28, 1), dtype=np.float32)
+y = rng.integers(0, 10, 50)
+weight = rng.random(50).astype("float32")
+digits = "sparse_categorical_crossentropy"
+
+
+def compare(name, make, options=None, batch=16, weights=None, epochs=4, layers=None):
+    found = []
+    for where in (None, strategy):
+        keras.utils.set_random_seed(1)
+        with where.scope() if where else tf.name_scope(""):
+            model = models.LeNet5(**(layers or {}))
+            step = loops.TrainStep(model, digits, make(model), metrics=["accuracy"], **(options or {}))
+        data = loops.Batches(x, y, batch, sample_weight=weights)
+        history = loops.train(step, data, epochs=epochs, validation=loops.Batches(x, y, 33)).history
+        assert step.traces == 1, step.traces
+        found.append((history, [v.numpy() for v in model.trainable_variables]))
+    (history, weights), (other, others) = found
+    for key, values in history.items():
+        np.testing.assert_allclose(other[key], values, rtol=5e-6, err_msg=f"{name}: {key}")
+    for a, b in zip(weights, others):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * abs(a).max(), err_msg=name)
+
+
+K = keras.optimizers
+
+
+def SGD(model):
+    return K.SGD(0.05)
+
+
+compare("accumulate", lambda m: K.SGD(0.05, momentum=0.9), {"accumulate": 3})
+compare("clip, L1 and L2", SGD, {"clip_norm": 0.1}, layers={"l1": 1e-4, "l2": 1e-3})
+groups = {"conv": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc", frozen=False)}
+if sys.argv[2] == "all":
+    compare("plain", SGD)
+    compare("last batch of one", SGD, batch=49, weights=weight)
+    compare("EMA", lambda m: K.SGD(0.05, use_ema=True, ema_momentum=0.9))
+    compare("groups", lambda m: optim.GroupedOptimizer(K.SGD(0.05), optim.partition(m, groups)))
+    compare("clipnorm", lambda m: K.SGD(0.05, clipnorm=0.1))
+
+
+# A run that is cut goes on: one worker writes, both read.
+def kept(folder, *callbacks):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = models.LeNet5(batch_norm=True)
+        entropy = keras.metrics.SparseCategoricalCrossentropy(name="entropy")
+        step = loops.TrainStep(model, digits, K.SGD(0.05, momentum=0.9), metrics=[entropy], accumulate=2)
+    checkpoint = loops.Checkpoint(folder, every_steps=3, every_minutes=60.0)
+    data = loops.Batches(x, y, 16)
+    history = loops.train(step, data, epochs=3, callbacks=callbacks, checkpoint=checkpoint).history
+    return history, {name: variable.numpy() for name, variable in step.state().items()}
+
+
+straight = kept(sys.argv[1] + "/straight")
+try:
+    kept(sys.argv[1] + "/cut", Cut())
+except OSError:
+    pass
+resumed = kept(sys.argv[1] + "/cut")
+assert resumed[0] == straight[0], (resumed[0], straight[0])
+for name, value in straight[1].items():
+    np.testing.assert_array_equal(resumed[1][name], value, err_msg=name)
+# An overflow on the second worker alone: nobody moves, the scale halves, the next step goes on.
+keras.config.set_floatx("float32")
+keras.config.set_dtype_policy("mixed_float16")
+with strategy.scope():
+    model = models.LeNet5()
+    step = loops.TrainStep(model, digits, K.SGD(0.05))
+keras.config.set_dtype_policy("float32")
+bad = x[:16].copy()
+bad[15] = 1e30  # the last example of a batch is the last replica's
+step.run(iter(loops.Batches(x[:16], y[:16], 16)), 1)
+before = [v.numpy() for v in model.trainable_variables]
+scale = float(step.optimizer.dynamic_scale.numpy())
+step.run(iter(loops.Batches(bad, y[:16], 16, shuffle=False)), 1)
+assert float(step.optimizer.dynamic_scale.numpy()) == scale / 2
+assert int(step.optimizer.inner_optimizer.iterations.numpy()) == 1
+for a, b in zip(before, model.trainable_variables):
+    np.testing.assert_array_equal(a, b.numpy())
+step.run(iter(loops.Batches(x[:16], y[:16], 16)), 1)
+assert int(step.optimizer.inner_optimizer.iterations.numpy()) == 2
+
+
+# Doors.
+def refuses(call, part):
+    try:
+        call()
+    except ValueError as error:
+        assert part in str(error), error
+    else:
+        raise AssertionError(part)
+
+
+refuses(lambda: step(x[:16], y[:16]), "called with arrays on several workers, each of which")
+unordered = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+options = tf.data.Options()
+options.deterministic = False
+refuses(lambda: loops.train(step, unordered.with_options(options), epochs=1), "`data` cannot be sharded")
+own = f"{sys.argv[1]}/of {strategy.cluster_resolver.task_id}"  # a folder that the other does not see
+if own.endswith("0"):
+    shutil.copytree(sys.argv[1] + "/cut", own)
+refuses(lambda: kept(own), "does not hold the same checkpoints for each worker")
+with strategy.scope():
+    plain = loops.replicated(lambda x: x)
+refuses(lambda: plain(x), "called with plain arrays on several workers")
+history = loops.train(step, unordered, epochs=1).history
+assert np.isfinite(history["loss"][0])
+print("done")
