@@ -19,6 +19,7 @@ SCRIPTS = Path(finetune.__file__).parent
 # A script, and something that its help says.
 SAYS = {
     "benchmark": "x_train, y_train for the part steps; the others make their own",
+    "check_devices": "weights that never move are 1 away",
     "compare_finetuning": "--ways",
     "compare_optimizers": "adadelta=1, rmsprop=0.001",
     "find_lr": "--lowest",

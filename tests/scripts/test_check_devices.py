@@ -1,0 +1,122 @@
+"""check_devices.py: right on the CPU as one device and as two; what is wrong, late or not here is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import check_devices
+
+
+def check(*arguments: str) -> tuple[int, str, dict[str, list[str]]]:
+    """The exit status, all that is printed, and the table: check -> error, bound, seconds, result."""
+    command = [sys.executable, check_devices.__file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    lines = [line.rsplit(maxsplit=4) for line in done.stdout.splitlines()]
+    table = {
+        cells[0]: cells[1:] for cells in lines if len(cells) == 5 and cells[3].replace(".", "").isdigit()
+    }
+    return done.returncode, done.stdout + done.stderr[-3000:], table
+
+
+def test_devices_are_right_and_one_that_is_not_here_fails_alone() -> None:
+    code, text, table = check("--device", "mirrored:63", "--device", "mirrored:cpu:2", "--only", "tokens")
+    assert {name: cells[-1] for name, cells in table.items()} == {
+        "cpu tokens float32": "right",
+        "cpu tokens xla": "right",
+        "mirrored:63 process status 1": "FAILED",
+        "mirrored:cpu:2 tokens float32": "right",
+    }, text
+    assert code == 1 and "3 of 4 checks are right" in text and "`spec` asks for 63 GPUs" in text
+    assert 0 < float(table["mirrored:cpu:2 tokens float32"][0]) < 1e-5
+
+
+@pytest.mark.release
+def test_all_checks_are_right_and_none_is_allowed_much() -> None:
+    code, text, table = check("--device", "mirrored:cpu:2")
+    assert code == 0, text
+    assert len(table) > 40 and {cells[-1] for cells in table.values()} == {"right"}
+    bounds = {name: float(cells[1]) for name, cells in table.items()}
+    assert max(bounds.values()) < 0.4, bounds
+
+
+def test_what_does_not_end_in_time_is_ended() -> None:
+    rows = list(check_devices.results("cpu", ["nan"], seconds=0.01))
+    assert [row["what"] for row in rows] == ["process"]
+    assert rows[0]["how"] == "status -9" and "--seconds 0.01" in rows[0]["problem"]
+
+
+START, RIGHT = np.zeros(4), np.array([3.0, 0.0, 4.0, 0.0])  # a way of 5
+
+
+def ended(kind: str, how: str, error: float) -> check_devices.Row:
+    """A training whose weights are off by `error`."""
+    weights = np.stack([START, RIGHT + np.array([error, 0, 0, 0])])
+    return {"kind": kind, "what": "conv", "how": how, "weights": weights}
+
+
+def judged(*rows: check_devices.Row) -> list[check_devices.Row]:
+    check_devices.judge(list(rows))
+    return list(rows)
+
+
+CPU = ("float64", 0.0), ("float32", 5e-7), ("mixed_float16", 5e-3), ("mixed_bfloat16", 0.5)
+
+
+@pytest.mark.parametrize(
+    "kind, how, allowed",
+    [
+        ("gpu", "float32", 8e-7),  # eight times the CPU's own 1e-7
+        ("gpu", "xla", 8e-7),
+        ("mirrored:2", "float32", 8e-7),
+        ("gpu", "tf32", 8e-3),  # as float16
+        ("gpu", "mixed_float16", 8e-3),
+        ("gpu", "mixed_bfloat16", 0.5),  # and not 0.8
+    ],
+)
+def test_weights_are_judged_by_the_cpus_own_error(kind: str, how: str, allowed: float) -> None:
+    cpu = [ended("cpu", *one) for one in CPU]
+    for share, problem in ((0.99, None), (1.01, "the numbers are wrong"), (np.nan, "the numbers are wrong")):
+        *_, row = judged(*(dict(one) for one in cpu), ended(kind, how, share * allowed * 5))
+        assert row["error"] == pytest.approx(share * allowed, rel=1e-6, nan_ok=True)
+        assert row["bound"] == pytest.approx(allowed, rel=1e-6)
+        assert row.get("problem") == problem
+
+
+def test_the_cpus_half_precision_is_judged_by_how_coarse_it_is() -> None:
+    rows = judged(*(ended("cpu", *one) for one in CPU))
+    assert [row.get("bound") for row in rows] == [
+        None,
+        *map(pytest.approx, (8e-7, 8e-7 * 2**13, 8e-7 * 2**16)),
+    ]
+    assert [row.get("problem") for row in rows] == [None, None, None, "the numbers are wrong"]
+
+
+def test_an_exact_cpu_does_not_ask_for_exact_numbers() -> None:
+    *_, row = judged(ended("cpu", "float64", 0.0), ended("cpu", "float32", 0.0), ended("gpu", "float32", 0.0))
+    assert row["bound"] == 8 * 2.0**-24
+
+
+@pytest.mark.parametrize("there", [[], [("float64", 0.0)], [("float32", 0.0)]])
+def test_without_the_cpus_numbers_nothing_is_right(there: list[tuple[str, float]]) -> None:
+    *_, row = judged(*(ended("cpu", *one) for one in there), ended("gpu", "float32", 0.0))
+    assert row["problem"] == "the CPU has no numbers to compare with"
+
+
+@pytest.mark.parametrize("error, fails", [(0.0, False), (1.0, True), (float("nan"), True)])
+def test_what_a_device_judges_by_itself(error: float, fails: bool) -> None:
+    row: dict[str, Any] = {"kind": "gpu", "what": "nan", "how": "found", "error": error, "bound": 0.0}
+    assert ("problem" in judged(row)[0]) is fails
+
+
+@pytest.mark.parametrize("kind", ["tpu", "mirrored", "mirrored:0", "mirrored:gpu:2", "cpu:2"])
+def test_unknown_devices_are_refused(kind: str, refusal: Any) -> None:
+    assert f"--device {kind}" in refusal(check_devices, "--device", kind)
+
+
+def test_unknown_checks_are_refused(refusal: Any) -> None:
+    assert "did you mean batchnorm" in refusal(check_devices, "--only", "batch_norm")
