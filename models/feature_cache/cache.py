@@ -175,13 +175,8 @@ def _in_folder(
 ) -> list[Array]:
     """The features in a folder, where they are computed first if they are missing or not the right ones.
 
-    Args:
-        files: of the folder.
-        key: the fingerprint that they must have.
-        sample: features of a few examples, computed now; those in the folder must be the same.
-        within: the difference that counts as the same, as a share of the features' size.
-        examples: how many there are in all.
-        batches: computes the features of all examples.
+    The right ones have the fingerprint `key`, and for a few examples the same values as `sample`, which was
+    computed now; `within` such a share of their size, values count as the same.
     """
     if files.exists:
         fault = "of other weights, data or layers, or not whole"

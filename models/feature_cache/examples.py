@@ -17,9 +17,6 @@ _SAMPLE = 16  # examples on which saved features are tried
 def all_examples(data: object) -> tuple[Tensors, Tensors, Tensors]:
     """`(x, y, sample_weight)` of all examples, as arrays (examples, ...); None for what is not given.
 
-    Args:
-        data: as `cache_frozen` takes it.
-
     Raises:
         ValueError: a `Batches` with a transform; endless or empty data; arrays of different lengths.
     """

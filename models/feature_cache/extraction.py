@@ -16,13 +16,7 @@ from ..graph.split import split_graph
 def features(
     front: keras.Model, augmenting: Sequence[str], batches: Iterable[Tensors]
 ) -> Iterator[list[Array]]:
-    """Runs the frozen part over batches: in inference mode, except for its layers that augment.
-
-    Args:
-        front: the frozen part.
-        augmenting: names of its layers that augment.
-        batches: inputs of the front, (batch, ...), all of one structure.
-    """
+    """Runs the frozen part over batches: in inference mode, except for its layers named in `augmenting`."""
     network, augmentation = front, None
     if augmenting:
         up_to_last: set[int] = set()  # ids of the tensors up to the last augmentation

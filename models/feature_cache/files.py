@@ -20,10 +20,7 @@ class FeatureFiles:
 
     `features-0.npy`, `features-1.npy`, ... hold the features, one file for each tensor of the cut;
     `sample-0.npy`, ... those of a few examples; `cache.json`, written last, the fingerprint and the sizes of
-    the files.
-
-    Args:
-        path: their folder, which `writing` creates.
+    the files. `writing` creates their folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -37,10 +34,7 @@ class FeatureFiles:
 
     @property
     def key(self) -> str | None:
-        """The fingerprint of the features.
-
-        None if they are incomplete: writing was interrupted, or a file is missing or of another size.
-        """
+        """The fingerprint of the features; None if they are incomplete, or a file is of another size."""
         try:
             with open(self._index, encoding="utf-8") as file:
                 index = json.load(file)
@@ -61,22 +55,15 @@ class FeatureFiles:
     def writing(
         self, key: str, examples: int, sample: Sequence[Array]
     ) -> Iterator[Callable[[Sequence[Array]], None]]:
-        """Yields a function that writes the next batch of features.
+        """Yields a function that writes the next batch of features, of `examples` in all.
 
-        Args:
-            key: their fingerprint.
-            examples: how many there will be.
-            sample: features of a few examples, which are written too. They tell shapes and dtypes.
-
-        Raises:
-            OSError: they do not fit on the disk, or the folder cannot be written to.
+        `sample` are the features of a few examples, which are written too; they tell shapes and dtypes.
+        OSError if all does not fit on the disk, or the folder cannot be written to.
         """
         os.makedirs(self.folder, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._index)
-        for number in range(len(sample)):
+        for old in (self._index, *map(self._file, range(len(sample)))):
             with contextlib.suppress(FileNotFoundError):
-                os.remove(self._file(number))
+                os.remove(old)
         needed = sum((examples + len(array)) * array[0].nbytes for array in sample)
         free = shutil.disk_usage(self.folder).free
         if needed + _RESERVE > free:

@@ -23,15 +23,10 @@ _REFERENCES = ("input_layers", "output_layers", "keras_history")  # keys of conf
 
 
 def fingerprint(front: keras.Model, x: Tensors, copies: int) -> str:
-    """A checksum of layers, weights and data.
+    """A checksum of layers, weights and data, and of how many augmented copies are made.
 
     Names of layers are left out, as Keras numbers them by what the process has built before. Of a layer only
     its `get_config` counts, not its code; `comparison` finds features that differ for other reasons.
-
-    Args:
-        front: the frozen part.
-        x: its inputs, arrays (examples, ...).
-        copies: how many augmented copies are made.
 
     Raises:
         ValueError: a layer or operation without a `get_config`.
@@ -79,12 +74,9 @@ def _config(call: Call) -> Config:
 def _stable(config: Any, indices: Mapping[str, int] | None = None) -> Any:
     """The config without what differs between two layers made alike.
 
-    These are the names of layers inside it, as in a `TimeDistributed`, and what `marshal` writes of
-    a lambda beside its code: its line in the file, and how often a constant is referred to.
-
-    Args:
-        config: of a layer, or a part of that.
-        indices: layer name -> index, of the layers in the model around.
+    These are the names of layers inside it, as in a `TimeDistributed`, and what `marshal` writes of a lambda
+    beside its code: its line in the file, and how often a constant is referred to. `indices` maps names to
+    indices, of the layers in the model around.
     """
     if isinstance(config, (list, tuple)):
         return [_stable(item, indices) for item in config]

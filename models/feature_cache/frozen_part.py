@@ -13,12 +13,7 @@ from ..graph.split import SplitModel, split_graph, without_nested_models
 
 
 def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) -> list[keras.Variable]:
-    """The variables that a plan, filters or a list of variables name, in the model's order.
-
-    Raises:
-        ValueError: a variable of another model, or a plan that trains none.
-        SelectionError: a filter that matches nothing.
-    """
+    """The variables that a plan, filters or a list of variables name, in the model's order."""
     if isinstance(trained, Plan):
         if not trained.trained:
             raise ValueError("`trained` is a plan whose groups are all frozen: unfreeze one of them.")
@@ -39,7 +34,7 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
     graph = calls(model)
 
     def trains(call: Call) -> bool:
-        return any(id(variable) in ids for variable in getattr(call.operation, "weights", ()))
+        return any(id(variable) in ids for variable in _weights(call))
 
     # Tensors that depend on weights that train.
     trained_tensors: set[int] = set()
@@ -51,7 +46,7 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
     for call in reversed(graph):
         if id(call.outputs[0]) in trained_tensors:
             continue
-        if has_weights(call) or any(id(tensor) in read_by_frozen for tensor in call.outputs):
+        if _weights(call) or any(id(tensor) in read_by_frozen for tensor in call.outputs):
             read_by_frozen.update(map(id, call.inputs))
 
     def in_rest(call: Call) -> bool:
@@ -67,15 +62,13 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
     return split_graph(model, in_rest)
 
 
-def has_weights(call: Call) -> bool:
-    """Whether a call uses weights."""
-    return bool(getattr(call.operation, "weights", ()))
+def _weights(call: Call) -> Sequence[keras.Variable]:
+    return getattr(call.operation, "weights", ())  # operations of `keras.ops` have none
 
 
 def is_random(call: Call) -> bool:
     """Whether a call draws random numbers: its layer has a seed generator, a variable that is no weight."""
-    operation = call.operation
-    return len(getattr(operation, "variables", ())) > len(getattr(operation, "weights", ()))
+    return len(getattr(call.operation, "variables", ())) > len(_weights(call))
 
 
 def augmentations(model: keras.Model) -> list[str]:

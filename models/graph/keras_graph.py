@@ -11,28 +11,20 @@ from ...optim.private.keras_private import is_graph_model
 
 
 class Call(NamedTuple):
-    """One call of a layer or operation in a model's graph.
+    """One call of a layer or operation in a model's graph."""
 
-    Attributes:
-        operation: a layer, or an operation of `keras.ops`.
-        inputs: the symbolic tensors that it reads; none for an input of the model.
-        outputs: the symbolic tensors that it computes.
-        arguments: a function that returns `(args, kwargs)` of the call with other values for its inputs:
-            it takes them as a dict, the `id` of an input -> its value.
-    """
-
-    operation: keras.Operation
-    inputs: Sequence[keras.KerasTensor]
-    outputs: Sequence[keras.KerasTensor]
-    # Arguments of a layer's call are whatever its author allows.
+    operation: keras.Operation  # a layer, or an operation of `keras.ops`
+    inputs: Sequence[keras.KerasTensor]  # what it reads; none for an input of the model
+    outputs: Sequence[keras.KerasTensor]  # what it computes
+    # Returns `(args, kwargs)` of the call, which are whatever the layer's author allows, with other values
+    # for its inputs: it takes them as a dict, the `id` of an input -> its value.
     arguments: Callable[[Mapping[int, object]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def functional(model: keras.Model) -> keras.Model:
     """The model itself if it is Functional, or the Functional model that a Sequential one keeps inside.
 
-    Raises:
-        ValueError: a subclassed model, or one whose graph is not known yet.
+    ValueError for a subclassed model, or one whose graph is not known yet.
     """
     if not is_graph_model(model):
         raise ValueError(
@@ -54,12 +46,9 @@ def has_mask(tensor: keras.KerasTensor) -> bool:
 
 
 def calls(model: keras.Model) -> list[Call]:
-    """The calls of a Functional or Sequential model, each after those whose outputs it reads.
+    """The calls of a model, as `functional` takes it, each after those whose outputs it reads.
 
     (`layer.output` is the output of a layer's first call, which may have been in another model.)
-
-    Raises:
-        ValueError: a subclassed model, or one whose graph is not known yet.
     """
     levels = functional(model)._nodes_by_depth
     return [

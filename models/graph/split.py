@@ -13,34 +13,21 @@ from .keras_graph import Call, calls, functional, has_mask
 
 
 class SplitModel(NamedTuple):
-    """A model cut in two. The tensors of the cut are outputs of the front, or inputs of the whole model.
+    """A model cut in two. The tensors of the cut are outputs of the front, or inputs of the whole model."""
 
-    Attributes:
-        front: from the model's inputs to a list of its outputs; None if the cut has only inputs of the model.
-        rest: from the tensors of the cut, in their order, to the model's outputs.
-        front_indices: for each tensor of the cut, its index among the front's outputs, or None.
-        input_indices: for each tensor of the cut, its index among the model's inputs, or None.
-    """
-
+    # From the model's inputs to a list of its outputs; None if the cut has only inputs of the model.
     front: keras.Model | None
-    rest: keras.Model
-    front_indices: Sequence[int | None]
-    input_indices: Sequence[int | None]
+    rest: keras.Model  # from the tensors of the cut, in their order, to the model's outputs
+    # For each tensor of the cut: whether it is an input of the model; its index there or in front's outputs.
+    sources: Sequence[tuple[bool, int]]
 
     def rest_inputs(self, front_outputs: Sequence[Tensors], x: Tensors) -> Tensors:
-        """What the rest reads: one value, or a tuple of them in the order of the cut.
+        """What the rest reads of the model's inputs `x` and what the front made of them, in the cut's order.
 
-        Args:
-            front_outputs: what the front computed from `x`, tensors or arrays.
-            x: the model's inputs.
+        It is one tensor or array, or a tuple of them.
         """
         inputs = keras.tree.flatten(x)
-        values = []
-        for front_index, input_index in zip(self.front_indices, self.input_indices):
-            if front_index is not None:
-                values.append(front_outputs[front_index])
-            elif input_index is not None:
-                values.append(inputs[input_index])
+        values = [(inputs if is_input else front_outputs)[index] for is_input, index in self.sources]
         return tuple(values) if len(values) > 1 else values[0]
 
 
@@ -75,7 +62,8 @@ def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitMod
     inputs = {id(tensor): index for index, tensor in enumerate(keras.tree.flatten(whole.input))}
     cut = list(crossing.values())
     computed = [tensor for tensor in cut if id(tensor) not in inputs]
-    front_indices = {id(tensor): index for index, tensor in enumerate(computed)}
+    sources = {id(tensor): (False, index) for index, tensor in enumerate(computed)}
+    sources |= {tensor: (True, index) for tensor, index in inputs.items()}
     masked = [tensor for tensor in computed if has_mask(tensor)]
     if masked:
         raise ValueError(
@@ -89,8 +77,7 @@ def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitMod
     return SplitModel(
         keras.Model(whole.input, computed, name=f"{model.name}_front") if computed else None,
         keras.Model(fresh if len(fresh) > 1 else fresh[0], outputs, name=f"{model.name}_rest"),
-        [front_indices.get(id(tensor)) for tensor in cut],
-        [inputs.get(id(tensor)) for tensor in cut],
+        [sources[id(tensor)] for tensor in cut],
     )
 
 

@@ -113,12 +113,12 @@ def networks() -> list[str]:
 
 def _networks() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
     """Name -> its constructor and the module of its `preprocess_input`."""
-    found: dict[str, tuple[Callable[..., keras.Model], ModuleType]] = {}
-    for name, member in vars(keras.applications).items():
-        if name[0].isupper() and inspect.isfunction(member):
-            # The public module with the same name as the one that defines the function.
-            found[name] = (member, getattr(keras.applications, member.__module__.rpartition(".")[2]))
-    return found
+    return {
+        # The public module with the same name as the one that defines the function.
+        name: (member, getattr(keras.applications, member.__module__.rpartition(".")[2]))
+        for name, member in vars(keras.applications).items()
+        if name[0].isupper() and inspect.isfunction(member)
+    }
 
 
 def _found(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:

@@ -17,14 +17,8 @@ def preprocessed(pixels: keras.KerasTensor, preprocess: Preprocess) -> keras.Ker
     """Applies a `preprocess_input` function of keras.applications as layers that are saved with the model.
 
     Every such function scales and shifts each channel, and some reverse the channels first. Calling one shows
-    its numbers, so none of Keras' tables is repeated here.
-
-    Args:
-        pixels: symbolic images, (batch, height, width, 3), RGB, 0 to 255.
-        preprocess: takes and returns NumPy images of that shape.
-
-    Returns:
-        Symbolic images, as the network's weights expect them; `pixels` itself if there is nothing to do.
+    its numbers, so none of Keras' tables is repeated here. `pixels` are symbolic RGB images, (batch, height,
+    width, 3), 0 to 255; they are returned as they are if there is nothing to do.
     """
     order, scale, offset = affine(preprocess)
     if order == [2, 1, 0]:

@@ -36,8 +36,8 @@ def whole(parts, x):
 def test_front_and_rest_are_the_whole(rest, tensors):
     model = net()
     parts = split_graph(model, lambda call: call.operation.name in rest)
-    assert len(parts.front_indices) == len(parts.input_indices) == tensors
-    assert parts.input_indices.count(0) == 1  # `a` goes past the cut, or is the cut
+    assert len(parts.sources) == tensors
+    assert list(parts.sources).count((True, 0)) == 1  # `a` goes past the cut, or is the cut
     assert (parts.front is None) == (rest == {"sum"})
     one, other = model(inputs()), whole(parts, inputs())
     assert one.keys() == other.keys()
