@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import coordinator, figures, frozen, replicas, startup, tables, updates
+from bench import coordinator, figures, frozen, replicas, startup, updates
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.child import Json
 from bench.peers import BASE, INSTALL, PEERS, Peer, choose, interpreters
@@ -170,7 +170,7 @@ def _measure_steps(
         )
         left_out.update(missing)
         if results:
-            print(f"\n{tables.results_table(case, results)}", flush=True)
+            print(f"\n{figures.results_table(case, results)}", flush=True)
         ratios = figures.to_base(results)
         found = figures.verdicts(case.network, case.batch_size, results)
         verdicts += [(case, verdict) for verdict in found]
@@ -188,7 +188,7 @@ def _measure_steps(
                 "wanted": [{**dataclasses.asdict(v), "result": v.word} for v in found],
             }
         )
-    print(f"\n{tables.verdict_table(verdicts)}")
+    print(f"\n{figures.verdict_table(verdicts)}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
 

@@ -21,7 +21,7 @@ import numpy as np
 import shared.command_line as cli
 from shared import photos, plots
 from shared.digit_images import DataError
-from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
+from shared.recipe import Recipe, add_network_options, backbone, evaluate, fine_tune
 from shared.tables import table
 
 # For each way: what trains, whether rates differ, whether it unfreezes gradually.
@@ -32,7 +32,6 @@ WAYS = {
     "unfreezing": ("*", False, True),
     "both": ("*", True, True),
 }
-COLUMNS = ("way", "seed", "validation", "test", "best_epoch", "seconds")
 EXAMPLES = """examples:
   compare_finetuning.py --data photos/
   compare_finetuning.py --data my.npz --weights mobilenet.weights.h5 --preprocessing torch --seeds 3
@@ -105,8 +104,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
         transform=augmentation.photos(augmentation.PHOTOS, args.size), best=best,
         callbacks=[loops.TensorBoard(str(best.parent))],
     )
-    test = loops.Batches(*data.test, 128, shuffle=False)
-    accuracy = loops.evaluate(loops.EvalStep(model, LOSS, ["accuracy"]), test)["accuracy"]
+    accuracy = evaluate(model, data.test)["accuracy"]
     epoch = int(np.argmax(history["val_accuracy"]))
     seconds = time.perf_counter() - started
     return Result(way, seed, history["val_accuracy"][epoch], accuracy, epoch + 1, round(seconds, 1))
@@ -128,7 +126,7 @@ def summary(results: Sequence[Result]) -> str:
 def write_csv(results: Sequence[Result], path: Path) -> None:
     """Every run, a row each."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Result)])
         writer.writeheader()
         for result in results:
             row = dataclasses.asdict(result)

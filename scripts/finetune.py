@@ -17,7 +17,7 @@ import shared.command_line as cli
 from shared import digits_transfer, photos
 from shared.augmentation import PHOTOS
 from shared.digit_images import DataError
-from shared.recipe import LOSS, Recipe, add_network_options, backbone, fine_tune
+from shared.recipe import Recipe, add_network_options, backbone, evaluate, fine_tune
 from shared.what_trains import settle_unfreeze, stages, what_trains
 
 DIGITS = "digits"
@@ -178,9 +178,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
             best=log_dir / "best.weights.h5",
             callbacks=[loops.ProgressBar(), loops.TensorBoard(str(log_dir))], log=print,
         )
-        result = loops.evaluate(
-            loops.EvalStep(model, LOSS, ["accuracy"]), loops.Batches(*data.test, 128, shuffle=False)
-        )
+        result = evaluate(model, data.test)
     model_file.parent.mkdir(parents=True, exist_ok=True)
     model.save(model_file)
     model_card.write(model_file, data.class_names, 255)

@@ -64,13 +64,9 @@ def cluster(workers: int, parameter_servers: int) -> dict[str, list[str]]:
 
 
 class Task:
-    """A running task.
+    """A running task, whose name stands before each line of its output.
 
-    Args:
-        name: before each line of its output.
-        command: to run.
-        config: its TF_CONFIG.
-        shows_bars: whether lines that are written over, as progress bars are, pass; else their last does.
+    Lines that are written over, as progress bars are, pass where it `shows_bars`; else their last does.
     """
 
     def __init__(self, name: str, command: list[str], config: dict[str, object], shows_bars: bool) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from shared import image_files, model_card, saved_classifier
 from shared.array_files import DataError
-from shared.command_line import Parser, check_writable, number, quiet_import, refuse, refusing
+from shared.command_line import Parser, check_writable, complain, number, quiet_import, refuse, refusing
 
 EXAMPLES = """examples:
   predict.py cats.keras holiday/                 every image file in the folder, not in folders below
@@ -115,11 +115,6 @@ def note(text: str) -> None:
     print("note:", text, file=sys.stderr)
 
 
-def skip(problem: object) -> None:
-    """Names a file that is left out, in one line."""
-    print("error:", " ".join(str(problem).split()), file=sys.stderr)
-
-
 def check_grid(path: Path) -> None:
     """Refuses a picture that could not be drawn or written."""
     if path.suffix.lower() != ".png" or path.is_dir():
@@ -144,7 +139,7 @@ def image_list(given: Sequence[Path]) -> tuple[list[Path], int]:
                 )
             files += found
         except DataError as error:
-            skip(error)
+            complain(error)
             failed += 1
     if not files:
         refuse("no image to predict; name files, or a folder of them")
@@ -161,7 +156,7 @@ def batches(
         try:
             picture = image_files.read(file, *shape[1:])
         except DataError as error:
-            skip(error)
+            complain(error)
             continue
         pixels[len(chosen)] = 255 - picture if invert else picture
         chosen.append(file)

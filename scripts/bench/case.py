@@ -18,21 +18,13 @@ EXAMPLES_IN_BLOCK = {"softmax": 60_000, "lenet5": 16_000}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One network at one batch size.
+    """One network at one batch size."""
 
-    Args:
-        network: a key of `NETWORKS`.
-        batch_size: examples a step.
-        steps: steps a block; at most one epoch.
-        examples: number of synthetic examples; ignored where `data` is given.
-        data: path of an `.npz` file with `x_train` and `y_train`, or None for synthetic images.
-    """
-
-    network: str
+    network: str  # a key of `NETWORKS`
     batch_size: int
-    steps: int
-    examples: int = 60_000
-    data: str | None = None
+    steps: int  # of a block; at most one epoch
+    examples: int = 60_000  # synthetic ones; ignored where there is `data`
+    data: str | None = None  # path of an `.npz` file with `x_train` and `y_train`
 
     @property
     def title(self) -> str:
@@ -42,9 +34,6 @@ class Case:
 
 def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: int) -> int:
     """Steps of a block: at most one epoch, in whole device calls unless a number was asked for.
-
-    Raises:
-        ValueError: if the data does not fill one batch.
 
     Example:
         >>> steps_in_block("softmax", None, examples=60_000, batch_size=128)

@@ -1,15 +1,18 @@
-"""A process of the benchmark's own, which prints what it found as JSON in its last line."""
+"""A process of the benchmark's own, which prints what it found as JSON in its last line, and its memory."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]  # an object, as the `json` module reads it
 SCRIPTS = Path(__file__).resolve().parents[1]
+STATUS = Path("/proc/self/status")
 
 
 def last_line(text: str) -> str:
@@ -52,3 +55,18 @@ def answer(process: subprocess.Popen[str], timeout: float = 3600) -> Any:
     if process.returncode:
         raise RuntimeError(how_it_ended(process, errors))
     return json.loads(last_line(out))
+
+
+def peak_memory() -> int:
+    """Bytes that this process held in memory at its peak, so far.
+
+    On Linux this is VmHWM of proc(5). `getrusage` would tell no less than what the process that started this
+    one held: its count outlives `exec`.
+    """
+    if STATUS.exists():
+        for line in STATUS.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
+    # macOS counts in bytes, others in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -42,12 +42,7 @@ class LeftOut(RuntimeError):
 class Worker:
     """The coordinator's end of one worker process.
 
-    Args:
-        peer: the contender.
-        case: what it trains.
-        python: its interpreter.
-        scratch: a folder for its temporary files and its standard error.
-        timeout: seconds to wait for an answer.
+    Its temporary files and standard error go to `scratch`; it has `timeout` seconds for an answer.
     """
 
     def __init__(self, peer: Peer, case: Case, python: str, scratch: Path, timeout: float = 300.0) -> None:
@@ -127,18 +122,10 @@ def run(
     seconds: float,
     log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> tuple[list[Result], dict[str, str]]:
-    """Measures all contenders on one case, in turns.
+    """Measures all contenders on one case, in turns: `rounds` for each, of so many `seconds` at the least.
 
-    Args:
-        case: network and batch.
-        peers: the contenders, in the order of their turns.
-        pythons: interpreter by group.
-        rounds: turns for each.
-        seconds: least length of a turn.
-        log: takes lines of progress.
-
-    Returns:
-        The results in the order of `peers`, and why each missing one is left out.
+    Takes interpreters by group, and gives the results in the order of `peers`, and why each missing one is
+    left out.
     """
     workers: dict[str, Worker] = {}
     results: dict[str, Result] = {}

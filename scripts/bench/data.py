@@ -13,15 +13,10 @@ SIDE = 28
 
 
 def load(network: str, examples: int, path: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in the layout that the network takes.
-
-    Args:
-        network: `"softmax"` (flat images) or `"lenet5"` (images with a channel axis).
-        examples: how many synthetic examples to draw; ignored where `path` is given.
-        path: an `.npz` file with `x_train` and `y_train`, or None.
+    """Images and labels from the file at `path`, or synthetic ones, in the layout that the network takes.
 
     Returns:
-        float32 images `[n, 784]` or `[n, 28, 28, 1]` in 0 to 1, and int64 labels `[n]`.
+        float32 images `[n, 784]` (softmax) or `[n, 28, 28, 1]` (lenet5) in 0 to 1, and int64 labels `[n]`.
     """
     images, labels = synthetic(examples) if path is None else from_file(path)
     shape = (-1, SIDE * SIDE) if network == "softmax" else (-1, SIDE, SIDE, 1)
@@ -32,11 +27,7 @@ def synthetic(examples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Ten fixed random shapes, each pixel flipped with a chance of 5% and of random brightness.
 
     About as bright as handwritten digits, so that the same learning rate trains, and learnable, so that a
-    contender that does not train is found out.
-
-    Args:
-        examples: number of examples.
-        seed: the same seed gives the same data on every machine.
+    contender that does not train is found out. The same seed gives the same data on every machine.
 
     Returns:
         float32 images `[examples, 28, 28]` in 0 to 1 and int64 labels `[examples]`.

@@ -1,12 +1,15 @@
-"""What is made of the measured blocks: medians, ratios by round, and the figures wanted."""
+"""What is made of the measured blocks: medians, ratios by round, the figures wanted, and tables of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from .case import Case
 from .peers import BASE
+from shared.tables import table
 
 # network, batch, peer, at least, reach for: how many times as long the peer takes as gradloop with
 # accuracy, bar, TensorBoard scalars and callbacks on (two CPU cores).
@@ -28,36 +31,24 @@ TARGETS: tuple[tuple[str, int, str, float, float], ...] = (
 )
 # gradloop may take at most so many times as long as these, whatever the network and the batch.
 LIMITS: Mapping[str, float] = {"bare": 1.05, "gradloop-plain": 1.05}
+BUSY_SHARE = 0.05
+LEARNED_AFTER_STEPS = 300
 
 
 @dataclasses.dataclass
 class Result:
-    """What one contender showed on one case.
-
-    Args:
-        name: the contender.
-        us_per_step: microseconds a step, one value a round.
-        first_step_s: seconds from the start of building network and data to the end of the first
-            step; imports not counted.
-        peak_mb: most memory its process ever held, in MB (10^6 bytes).
-        steps: steps a block.
-        loss: mean cross-entropy at the end, on 1,000 training examples.
-        note: what it decided.
-        versions: its Python and packages.
-        turn_s: seconds that all its turns took.
-        idle_cpu_s: processor seconds that the waiting workers used during these.
-    """
+    """What one contender showed on one case."""
 
     name: str
-    us_per_step: list[float] = dataclasses.field(default_factory=list)
-    first_step_s: float = 0.0
-    peak_mb: float = 0.0
-    steps: int = 0
-    loss: float = 0.0
-    note: str = ""
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-    turn_s: float = 0.0
-    idle_cpu_s: float = 0.0
+    us_per_step: list[float] = dataclasses.field(default_factory=list)  # one value a round
+    first_step_s: float = 0.0  # from the start of building network and data to its end; imports not counted
+    peak_mb: float = 0.0  # most memory that its process ever held, in MB (10^6 bytes)
+    steps: int = 0  # of a block
+    loss: float = 0.0  # mean cross-entropy at the end, on 1,000 training examples
+    note: str = ""  # what it decided
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of Python and packages
+    turn_s: float = 0.0  # seconds that all its turns took
+    idle_cpu_s: float = 0.0  # processor seconds that the waiting workers used during these
 
     @property
     def median_us(self) -> float:
@@ -68,11 +59,7 @@ class Result:
 def verdict(value: float, wanted: float, hoped: float | None = None, *, most: bool = False) -> str:
     """What became of a wanted figure: `"missed"`, `"met"`, or `"reached"` (what was hoped for).
 
-    Args:
-        value: as it is shown, so rounded where that is.
-        wanted: the least that is wanted.
-        hoped: more than that.
-        most: whether `wanted` and `hoped` are the most that is wanted instead.
+    `value` is as it is shown, so rounded where that is; with `most`, no more than `wanted` is wanted.
 
     Example:
         >>> verdict(2.6, 2.5, hoped=3.0), verdict(1.06, 1.05, most=True)
@@ -92,20 +79,12 @@ def wanted_text(wanted: float, most: bool = False) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A ratio of times that was wanted, and what became of it.
+    """A ratio of times that was wanted, and what became of it."""
 
-    Args:
-        against: the peer.
-        ratio: the peer's time over gradloop's.
-        at_least: the least (or, for a limit, the most) that is wanted.
-        reach_for: what is hoped for; None for a limit.
-        limit: whether `ratio` is gradloop's time over the peer's and must not exceed `at_least`.
-    """
-
-    against: str
-    ratio: float
-    at_least: float
-    reach_for: float | None
+    against: str  # the peer
+    ratio: float  # the peer's time over gradloop's; for a limit, gradloop's over the peer's
+    at_least: float  # that is wanted; for a limit, the most
+    reach_for: float | None  # what is hoped for; None for a limit
     limit: bool = False
 
     @property
@@ -158,3 +137,50 @@ def verdicts(network: str, batch_size: int, results: Iterable[Result]) -> list[V
         if peer in by_name
     ]
     return found
+
+
+def results_table(case: Case, results: Sequence[Result]) -> str:
+    """A title line and a table of all contenders of one case."""
+    ratios = to_base(results)
+    rows = [
+        [
+            result.name,
+            f"{result.median_us:.0f}",
+            f"{min(result.us_per_step):.0f}..{max(result.us_per_step):.0f}",
+            f"{ratios[result.name]:.2f}x" if result.name in ratios else "-",
+            f"{result.first_step_s:.2f}",
+            f"{result.peak_mb:.0f}",
+            f"{result.loss:.3f}",
+            ", ".join(filter(None, [result.note, *warnings(result)])),
+        ]
+        for result in results
+    ]
+    rounds = len(results[0].us_per_step) if results else 0
+    head = ["contender", "us/step", "min..max", "time", "1st step s", "peak MB", "loss", "note"]
+    title = f"{case.title} ({rounds} rounds, blocks of {case.steps} steps)"
+    return f"{title}\n{table(head, rows)}"
+
+
+def warnings(result: Result) -> list[str]:
+    """What makes a result doubtful: others at work during its turns, or a loss of mere guessing."""
+    found = []
+    if result.idle_cpu_s > BUSY_SHARE * result.turn_s:
+        share = result.idle_cpu_s / result.turn_s
+        found.append(f"waiting workers used {share:.0%} of a core")
+    trained = result.steps * len(result.us_per_step)
+    if not math.isfinite(result.loss) or (trained >= LEARNED_AFTER_STEPS and result.loss > math.log(10)):
+        found.append("DID NOT LEARN")
+    return found
+
+
+def verdict_table(verdicts: Sequence[tuple[Case, Verdict]]) -> str:
+    """The figures wanted and whether they were met, in the order given, or a line that there are none."""
+    if not verdicts:
+        return "No wanted figure was measured in this run."
+    rows = []
+    for case, one in verdicts:
+        what = f"gradloop / {one.against}" if one.limit else f"{one.against} / gradloop"
+        hoped = "" if one.reach_for is None else f"{one.reach_for:g}"
+        wanted = wanted_text(one.at_least, most=one.limit)
+        rows.append([case.title, what, f"{one.ratio:.2f}", wanted, hoped, one.word])
+    return table(["network", "ratio of times", "measured", "wanted", "reach for", "result"], rows)

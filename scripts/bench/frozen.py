@@ -52,15 +52,11 @@ USUAL = Settings()
 
 @dataclasses.dataclass
 class Case:
-    """What one case showed.
+    """What one case showed."""
 
-    Args:
-        name: of `CASES`.
-        values: by contender, one value a round: seconds of an epoch or of a pass over the data, or MB (10^6
-            bytes) that a process held more at its peak than with model and data alone.
-    """
-
-    name: str
+    name: str  # of `CASES`
+    # By contender, one value a round: seconds of an epoch or of a pass over the data, or MB (10^6 bytes) that
+    # a process held more at its peak than with model and data alone.
     values: dict[str, list[float]]
 
 
@@ -84,11 +80,9 @@ def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
             continue
         values = by_name[case]
         times = round(ratio(values[over], values[under]), 2)
-        result = ["", ""]
-        if value is not None:
-            result = [wanted_text(value, most), verdict(times, value, most=most)]
+        shown = None if value is None else [wanted_text(value, most), verdict(times, value, most=most)]
         medians = [f"{statistics.median(values[name]):.4g}" for name in (over, under)]
-        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *result])
+        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *(shown or ["", ""])])
     rounds = min(len(values) for case in cases for values in case.values.values())
     title = (
         f"frozen networks, {settings.side}x{settings.side}, batch {settings.batch_size} ({rounds} rounds): "

@@ -13,9 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from . import memory
+from .child import peak_memory
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from gradloop.loops import Batches, TrainStep
 
-Logs: TypeAlias = "dict[str, float] | None"  # of Keras' callbacks
 # The first layer that trains.
 FIRST = {"head only": "head", "top block": "block_16_expand"}
 OPTIMIZERS = {
@@ -36,15 +35,9 @@ OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained on what.
+    """What is trained on what."""
 
-    Args:
-        side: height and width of images.
-        examples: how many.
-        batch_size: examples a step.
-    """
-
-    side: int = 96
+    side: int = 96  # height and width of images
     examples: int = 2_000
     batch_size: int = 32
 
@@ -86,17 +79,13 @@ def _clock() -> keras.callbacks.Callback:
     class Clock(keras.callbacks.Callback):
         seconds = start = 0.0
 
-        def on_epoch_begin(self, epoch: int = 0, logs: Logs = None) -> None:
+        def on_epoch_begin(self, *_: object, **__: object) -> None:
             self.start = time.perf_counter()
 
-        def on_epoch_end(self, epoch: int = 0, logs: Logs = None) -> None:
+        def on_epoch_end(self, *_: object, **__: object) -> None:
             self.seconds = time.perf_counter() - self.start
 
-        def on_predict_begin(self, logs: Logs = None) -> None:
-            self.on_epoch_begin()
-
-        def on_predict_end(self, logs: Logs = None) -> None:
-            self.on_epoch_end()
+        on_predict_begin, on_predict_end = on_epoch_begin, on_epoch_end
 
     return Clock()
 
@@ -178,7 +167,7 @@ def _peak(contender: str, settings: Settings) -> float:
     batch = load(dataclasses.replace(settings, examples=settings.batch_size))
     x, y = (tf.constant(array) for array in batch)
     model = network("VGG16", settings.side)
-    before = memory.peak()
+    before = peak_memory()
     run: Callable[..., object] = tf.function(lambda images, labels: model(images, training=False))
     if OPTIMIZERS[contender] is not None:
         optimizer = keras.optimizers.get(OPTIMIZERS[contender])
@@ -188,7 +177,7 @@ def _peak(contender: str, settings: Settings) -> float:
         run = loops.TrainStep(model, loss, optimizer, variables="head", metrics=["accuracy"])
     for _ in range(3):
         run(x, y)
-    return (memory.peak() - before) / 1e6
+    return (peak_memory() - before) / 1e6
 
 
 def _turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

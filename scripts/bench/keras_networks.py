@@ -1,4 +1,4 @@
-"""The two networks as Keras layers that end in logits, for Keras 3 and for tf-keras alike."""
+"""The two networks as Keras layers that end in logits, for Keras 3 and for tf-keras alike, and their data."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+import tensorflow as tf
 
 from .case import Contender
 
 Model: TypeAlias = Any  # of `keras` or of `tf_keras`
+SHUFFLE_BUFFER = 10_000
+
+
+def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """An endless shuffled `tf.data` pipeline over arrays, as TensorFlow's tutorials write it."""
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
+    return data.repeat().batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def build(keras: ModuleType, network: str) -> Model:
-    """A built Sequential model without a final softmax.
-
-    Args:
-        keras: the module `keras` or `tf_keras`.
-        network: `"softmax"` (784-10) or `"lenet5"`.
-
-    Returns:
-        The model; its loss is cross-entropy from logits.
-    """
+    """A built Sequential model of `keras` or `tf_keras` without a final softmax."""
     layers = keras.layers
     if network == "softmax":
         return keras.Sequential([keras.Input((784,)), layers.Dense(10)])

@@ -14,8 +14,6 @@ import tf_keras
 from . import keras_networks
 from .case import LEARNING_RATE, STEPS_PER_CALL, Case, Contender
 
-SHUFFLE_BUFFER = 10_000
-
 
 class _Trainer(orbit.StandardTrainer):
     def __init__(self, model: keras_networks.Model, data: tf.data.Dataset) -> None:
@@ -39,11 +37,10 @@ class Orbit(keras_networks.KerasContender):
     def __init__(
         self, case: Case, images: np.ndarray, labels: np.ndarray, steps_per_loop: int | None
     ) -> None:
-        data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
-        data = data.repeat().batch(case.batch_size, drop_remainder=True)
         self.keras = tf_keras
         self.model = keras_networks.build(tf_keras, case.network)
-        self.trainer = _Trainer(self.model, data.prefetch(tf.data.AUTOTUNE))
+        data = keras_networks.batches(images, labels, case.batch_size)
+        self.trainer = _Trainer(self.model, data)
         self.steps_per_loop = steps_per_loop
 
     def block(self, steps: int) -> None:

@@ -19,21 +19,13 @@ ENVIRONMENT = {"orbit": {"TF_USE_LEGACY_KERAS": "1"}}
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """One contender.
+    """One contender."""
 
-    Args:
-        name: as on the command line and in the tables.
-        group: which `--python GROUP=PATH` names its interpreter.
-        module: the module of this package that builds it.
-        about: one line for the help text.
-        default: whether it runs when `--only` is not given.
-    """
-
-    name: str
-    group: str
-    module: str
-    about: str
-    default: bool = True
+    name: str  # as on the command line and in the tables
+    group: str  # which `--python GROUP=PATH` names its interpreter
+    module: str  # of this package, which builds it
+    about: str  # one line for the help text
+    default: bool = True  # whether it runs when `--only` is not given
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -87,9 +79,6 @@ def choose(names: Iterable[str] | None) -> list[Peer]:
 
 def interpreters(settings: Iterable[str], default: str) -> dict[str, str]:
     """The interpreter of each group, from `GROUP=PATH` settings and the default of the others.
-
-    Raises:
-        ValueError: if a setting has no `=` or names an unknown group.
 
     Example:
         >>> interpreters(["jax=/j/python"], default="/d/python")["jax"]

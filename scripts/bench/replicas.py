@@ -37,30 +37,20 @@ _STEPS = {"softmax": 400, "lenet5": 50}
 
 @dataclasses.dataclass
 class Case:
-    """What one network on so many replicas showed.
+    """What one network on so many replicas showed."""
 
-    Args:
-        network: "softmax" or "lenet5".
-        where: "4 replicas", "2 workers".
-        ours: microseconds a step of `TrainStep.run`, one value a round.
-        bare: of the loop by hand.
-        reductions: calls of an all-reduce in one of our steps; None where they were not counted.
-        traces: how often our step was traced in all.
-    """
-
-    network: str
-    where: str
-    ours: list[float]
-    bare: list[float]
-    reductions: int | None
-    traces: int
+    network: str  # of `NETWORKS`
+    where: str  # "4 replicas", "2 workers"
+    ours: list[float]  # microseconds a step of `TrainStep.run`, one value a round
+    bare: list[float]  # of the loop by hand
+    reductions: int | None  # calls of an all-reduce in one of our steps; None where they were not counted
+    traces: int  # how often our step was traced in all
 
 
 def measure(python: str, network: str, replicas: int, rounds: int) -> Case:
     """Runs one case on logical devices, in a fresh process; see `child.answer` for what it raises."""
-    return Case(
-        **child.answer(child.start(python, "-m", "bench.replicas", network, str(replicas), str(rounds)))
-    )
+    process = child.start(python, "-m", "bench.replicas", network, str(replicas), str(rounds))
+    return Case(**child.answer(process))
 
 
 def measure_workers(python: str, network: str, rounds: int) -> Case:
@@ -89,16 +79,8 @@ def report(cases: list[Case]) -> str:
         word = verdict(times, MOST, most=True)
         figures = [f"{ours:.0f}", f"{bare:.0f}", f"{times:.2f}", word]
         rows.append([case.network, case.where, *figures, counted, str(case.traces)])
-    head = [
-        "network",
-        "on",
-        "gradloop us",
-        "bare us",
-        "ratio",
-        wanted_text(MOST, most=True),
-        "all-reduces",
-        "traces",
-    ]
+    wanted = wanted_text(MOST, most=True)
+    head = ["network", "on", "gradloop us", "bare us", "ratio", wanted, "all-reduces", "traces"]
     return f"steps on replicas, {BATCH} examples a batch ({len(cases[0].ours)} rounds)\n{table(head, rows)}"
 
 
@@ -135,12 +117,9 @@ def _run(network: str, replicas: int, rounds: int) -> Case:
         step.run(iter(data), steps)
 
     bare = _bare(strategy, network, x, y, steps)
-    reductions = None
-    if counter is not None:
-        counter.calls = 0
+    before = counter.calls if counter else 0
     ours()
-    if counter is not None:
-        reductions = counter.calls
+    reductions = counter.calls - before if counter else None
     bare()
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     for _ in range(rounds + 1):

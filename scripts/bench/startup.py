@@ -40,19 +40,12 @@ print(json.dumps({"help_s": taken, "imports_tensorflow": "tensorflow" in sys.mod
 
 @dataclasses.dataclass(frozen=True)
 class Startup:
-    """Times before anything runs.
+    """Median seconds before anything runs."""
 
-    Args:
-        tensorflow_s: median seconds of `import tensorflow`.
-        optim_s: median seconds that `import gradloop.optim` takes after it.
-        help_s: median seconds to the help text, by script; the interpreter's own start not counted.
-        help_imports_tensorflow: whether the help text needed TensorFlow, by script.
-    """
-
-    tensorflow_s: float
-    optim_s: float
-    help_s: dict[str, float]
-    help_imports_tensorflow: dict[str, bool]
+    tensorflow_s: float  # of `import tensorflow`
+    optim_s: float  # that `import gradloop.optim` takes after it
+    help_s: dict[str, float]  # to the help text, by script; the interpreter's own start not counted
+    help_imports_tensorflow: dict[str, bool]  # by script
 
     def lines(self) -> list[str]:
         """The findings, one a line, with met or missed."""

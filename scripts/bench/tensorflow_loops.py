@@ -12,14 +12,6 @@ import tensorflow as tf
 from . import keras_networks
 from .case import LEARNING_RATE, Case, Contender
 
-SHUFFLE_BUFFER = 10_000
-
-
-def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """An endless shuffled `tf.data` pipeline over arrays, as TensorFlow's tutorials write it."""
-    data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SHUFFLE_BUFFER, seed=0)
-    return data.repeat().batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-
 
 class PerStep(keras_networks.KerasContender):
     """The textbook custom loop: `for x, y in dataset: step(x, y)` with `step` a `tf.function`."""
@@ -30,7 +22,7 @@ class PerStep(keras_networks.KerasContender):
         self.optimizer = optimizer = keras.optimizers.SGD(LEARNING_RATE)
         optimizer.build(model.trainable_variables)
         loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.iterator = iter(batches(images, labels, case.batch_size))
+        self.iterator = iter(keras_networks.batches(images, labels, case.batch_size))
 
         def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:

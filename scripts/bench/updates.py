@@ -42,22 +42,14 @@ MOST_PLAN_S = 0.5
 
 @dataclasses.dataclass
 class Contender:
-    """What one optimizer showed.
-
-    Args:
-        name: in the table.
-        ms: milliseconds an update, one value a round.
-        trace_s: seconds to trace the update in a function of one's own, median of 3.
-        step_trace_s: the same as a `TrainStep` traces it: without the conditions that let a group be frozen
-            without a retrace.
-        state_mb: the optimizer's variables, MB (10^6 bytes).
-    """
+    """What one optimizer showed."""
 
     name: str
-    trace_s: float
+    trace_s: float  # seconds to trace the update in a function of one's own, median of 3
+    # The same as a `TrainStep` traces it: without conditions that let a group be frozen without a retrace.
     step_trace_s: float
-    state_mb: float
-    ms: list[float] = dataclasses.field(default_factory=list)
+    state_mb: float  # the optimizer's variables, MB (10^6 bytes)
+    ms: list[float] = dataclasses.field(default_factory=list)  # milliseconds an update, one value a round
 
 
 def measure(python: str, network: str, optimizer: str, rounds: int) -> list[Contender]:

@@ -19,8 +19,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from . import memory
-from .child import Json
+from .child import Json, peak_memory
 from .peers import INSTALL, PEERS
 
 if TYPE_CHECKING:  # an interpreter may lack NumPy, which is then what it answers
@@ -72,21 +71,14 @@ def _serve(name: str, case_values: Json, answers: TextIO) -> int:
             del images, labels
             steps = warm_up(contender, case.steps)
             gc.collect()
-            _say(
-                answers,
-                {
-                    "first_step_s": first,
-                    "steps": steps,
-                    "parameters": contender.parameters,
-                    "note": contender.note,
-                },
-            )
+            built = {"first_step_s": first, "steps": steps, "parameters": contender.parameters}
+            _say(answers, {**built, "note": contender.note})
         elif order["do"] == "measure" and contender is not None:
             us_per_step, taken = measure(contender, steps, order["seconds"])
             _say(answers, {"us_per_step": us_per_step, "seconds": taken})
         elif order["do"] == "finish" and contender is not None and loss_examples is not None:
             # Read first: computing the loss takes memory too.
-            peak = memory.peak()
+            peak = peak_memory()
             _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*loss_examples)})
             break
     return 0

@@ -119,12 +119,7 @@ def check_labels(where: str, y: Array, examples: int) -> None:
 
 
 def count_classes(name: str, labels: Mapping[str, Array]) -> int:
-    """The number of classes in the training part; refuses other parts that have more.
-
-    Args:
-      name: What the data is called in errors.
-      labels: Checked labels by key, ``y_train`` among them.
-    """
+    """The number of classes in the training part of checked labels; refuses other parts that have more."""
     y_train = labels["y_train"]
     classes = int(y_train.max()) + 1
     if classes < 2 or classes > len(y_train):
@@ -183,9 +178,8 @@ def hold_out(
 ) -> NDArray[np.int64]:
     """Sets a fifth of every class apart for each of ``parts``, always the same one.
 
-    Returns:
-      For each example 0 where it stays, as at least one of every class does, else 1 for the first of
-      ``parts``, 2 for the second.
+    For each example it gives 0 where it stays, as at least one of every class does, else 1 for the first of
+    ``parts``, 2 for the second.
     """
     order = np.random.default_rng(0).permutation(len(y))
     part_of = np.zeros(len(y), np.int64)

@@ -26,8 +26,7 @@ def shift(pixels: int, edge: str = "CONSTANT") -> Transform:
       pixels: The longest way up, down, left or right; each image gets its own, at random.
       edge: What comes in there, as `tf.pad` calls it: black, or `"REFLECT"` for a mirror image.
 
-    Reference:
-      LeCun et al. 1998, section III-A, where translations are among the distortions used.
+    Reference: LeCun et al. 1998, section III-A, where translations are among the distortions used.
     """
     import tensorflow as tf
 
@@ -55,11 +54,9 @@ def flip() -> Transform:
 
 
 def photos(names: Sequence[str], side: int) -> Transform | None:
-    """What `finetune.py --augment` names, as one transform; None for nothing.
+    """What `finetune.py --augment` names, as one transform of images of this side; None for nothing.
 
-    Args:
-      names: `"flip"`, `"shift"` (up to a twelfth of the side, a mirror image at the edge), or both.
-      side: Of the images, in pixels.
+    A shift goes up to a twelfth of the side, with a mirror image at the edge.
     """
     steps = [flip()] if "flip" in names else []
     if "shift" in names:

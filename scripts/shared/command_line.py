@@ -18,9 +18,14 @@ from pathlib import Path
 from typing import NoReturn
 
 
-def refuse(message: object) -> NoReturn:
-    """Ends the program with one line, ``error: ...``, and exit status 2."""
+def complain(message: object) -> None:
+    """Prints one line, ``error: ...``, on standard error."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
+
+
+def refuse(message: object) -> NoReturn:
+    """Ends the program with such a line and exit status 2."""
+    complain(message)
     raise SystemExit(2)
 
 
@@ -28,10 +33,8 @@ def refuse(message: object) -> NoReturn:
 def refusing(*errors: type[Exception], option: str = "", parameter: str = "") -> Iterator[None]:
     """Turns the given errors of the block, whose messages are meant for users, into `refuse`.
 
-    Args:
-        errors: their types.
-        option: of the command line, which is to blame; named in front of the message.
-        parameter: of a function, by which the messages call the option's value, if they do.
+    The option that is to blame is named in front of the message, and in place of the function's `parameter`
+    by which the message calls its value.
     """
     try:
         yield
@@ -73,11 +76,8 @@ def number(
             value = math.nan
         if not math.isfinite(value) or value < at_least or not above < value < below:
             wanted = "a whole number" if kind is int else "a number"
-            bounds = [
-                f"{words} {bound:g}"
-                for words, bound in (("at least", at_least), ("above", above), ("below", below))
-                if math.isfinite(bound)
-            ]
+            limits = {"at least": at_least, "above": above, "below": below}
+            bounds = [f"{words} {bound:g}" for words, bound in limits.items() if math.isfinite(bound)]
             raise argparse.ArgumentTypeError(f"wanted {wanted} {' and '.join(bounds)}, got {text}")
         return value
 
@@ -163,8 +163,8 @@ def shown(path: Path) -> str:
 def quiet_import() -> Iterator[None]:
     """Hides what TensorFlow's C++ side prints on import, unless TF_CPP_MIN_LOG_LEVEL is set.
 
-    It announces CPU features and missing GPUs before any logging level applies, so the file
-    descriptor itself is turned away. Python's exceptions are not affected.
+    It announces CPU features and missing GPUs before any logging level applies, so the file descriptor itself
+    is turned away. Python's exceptions are not affected.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield

@@ -1,8 +1,7 @@
 """Images with labels, from a package, a file or a folder, checked before anything trains.
 
-`load` takes what the scripts' `--data` takes and gives 28x28 grey images as float32 from 0 to 1.
-Whatever is wrong with the data is a `DataError` that names the file, what was found and the way
-out.
+`load` takes what the scripts' `--data` takes and gives 28x28 grey images as float32 from 0 to 1. Whatever is
+wrong with the data is a `DataError` that names the file, what was found and the way out.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ def _mnist() -> Images:
             f"mnist: Keras could not fetch the file ({one_line(error)}); without a network give a "
             f"copy of it: --data FILE.npz with the arrays {', '.join(KEYS)}, or take --data digits"
         ) from error
-    arrays = dict(zip(KEYS, (x_train, y_train, x_test, y_test), strict=True))
-    return _from_arrays("mnist", arrays)
+    return _from_arrays("mnist", dict(zip(KEYS, (x_train, y_train, x_test, y_test), strict=True)))
 
 
 def _from_arrays(name: str, arrays: dict[str, Array]) -> Images:

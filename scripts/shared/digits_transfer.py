@@ -31,13 +31,8 @@ History = dict[str, list[float]]
 def run(examples: int, epochs: int, batch_size: int, seed: int, log_dir: Path) -> None:
     """Trains on 0 to 4, then both ways on a few of 5 to 9, five times each, and prints the accuracies.
 
-    Args:
-        examples: images of 5 to 9 to learn from, of each digit as many.
-        epochs: passes over them.
-        batch_size: images a step.
-        seed: of the first network, and of the first of the five runs (which examples, their order, the new
-            layers); the others count up.
-        log_dir: for TensorBoard's files and the picture.
+    The seed is that of the first network, and of the first of the five runs (which examples, their order, the
+    new layers); the others count up.
     """
     with quiet_import():
         import keras

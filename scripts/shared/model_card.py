@@ -29,13 +29,9 @@ def path_of(model_file: Path) -> Path:
 
 
 def write(model_file: Path, class_names: Sequence[str], highest: float) -> Path:
-    """Writes the card of a model, all of it or nothing, and returns where.
+    """Writes the card of a model, whose file need not be there yet: all of it or nothing; returns where.
 
-    Args:
-      model_file: The file of the model, which need not be there yet.
-      class_names: A name for each output, in order.
-      highest: The pixel value of white that the model expects: 255 for networks that hold their
-        preprocessing, 1 for LeNet-5.
+    For `highest`, networks that hold their preprocessing take 255, LeNet-5 takes 1.
     """
     path = path_of(model_file)
     white = int(highest) if float(highest).is_integer() else float(highest)

@@ -31,8 +31,7 @@ Part: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Photos:
     """Labelled colour images, split in three.
 
-    Each part is uint8 images (n, side, side, 3), RGB, and int64 labels (n,), which are indices of
-    ``class_names``.
+    Each part is uint8 images (n, side, side, 3), RGB, and int64 labels (n,), indices of ``class_names``.
     """
 
     name: str
@@ -83,13 +82,11 @@ def _folder(path: Path, side: int) -> Photos:
         pairs = [(file, label) for label, (_, each) in enumerate(classes) for file in each]
         files[part] = np.array([file for file, _ in pairs], object)
         labels[part] = np.array([label for _, label in pairs], np.int64)
-    parts = _three_parts(str(path), files, labels, class_names)
-
-    def pixels(part: str) -> Part:
-        chosen, y = parts[part]
-        return _stacked((image_files.read(file, side, side, 3) for file in chosen), y, side)
-
-    return Photos(str(path), tuple(class_names), *(pixels(part) for part in PARTS))
+    pixels = [
+        _stacked((image_files.read(file, side, side, 3) for file in chosen), y, side)
+        for chosen, y in _three_parts(str(path), files, labels, class_names).values()
+    ]
+    return Photos(str(path), tuple(class_names), *pixels)
 
 
 def _part_folders(path: Path) -> dict[str, Path]:
@@ -97,11 +94,8 @@ def _part_folders(path: Path) -> dict[str, Path]:
     inside = [p for p in image_files.entries(path) if p.is_dir()]
     part_of = {name: part for part, names in PARTS.items() for name in names}
     # A class may be called `test`; a part's folder holds folders.
-    split = [
-        folder
-        for folder in inside
-        if folder.name.lower() in part_of and any(p.is_dir() for p in image_files.entries(folder))
-    ]
+    named = [folder for folder in inside if folder.name.lower() in part_of]
+    split = [folder for folder in named if any(p.is_dir() for p in image_files.entries(folder))]
     if not split:
         return {"train": path}
     found: dict[str, Path] = {}
@@ -146,12 +140,11 @@ def _file(path: Path, side: int) -> Photos:
     rows: dict[str, Array] = {part: np.arange(len(y[part])) for part in parts}
     split = _three_parts(str(path), rows, y, class_names)
 
-    def pixels(part: str) -> Part:
-        chosen, labels = split[part]
-        images = x.get(part, x["train"])
-        return _stacked((_coloured(images[row], white, side) for row in chosen), labels, side)
-
-    return Photos(str(path), tuple(class_names), *(pixels(part) for part in PARTS))
+    pixels = []
+    for part, (chosen, labels) in split.items():
+        images = (_coloured(x.get(part, x["train"])[row], white, side) for row in chosen)
+        pixels.append(_stacked(images, labels, side))
+    return Photos(str(path), tuple(class_names), *pixels)
 
 
 def _coloured(image: Array, white: float, side: int) -> NDArray[np.uint8]:
@@ -200,7 +193,7 @@ def _tfds(spec: str, side: int) -> Photos:
             "network, or give a FOLDER or FILE.npz"
         ) from error
     parts = _three_parts(spec, images, labels, class_names)
-    return Photos(spec, tuple(class_names), *(parts[part] for part in PARTS))
+    return Photos(spec, tuple(class_names), *parts.values())
 
 
 def _splits(spec: str, names: list[str]) -> dict[str, str]:
@@ -236,7 +229,7 @@ def _three_parts(
     result = {part: (rows[part], labels[part].astype(np.int64)) for part in rows}
     for number, part in enumerate(["train", *missing]):
         result[part] = (rows["train"][part_of == number], y[part_of == number].astype(np.int64))
-    return result
+    return {part: result[part] for part in PARTS}
 
 
 def _stacked(images: Iterable[NDArray[np.uint8]], labels: NDArray[np.int64], side: int) -> Part:

@@ -40,14 +40,8 @@ def draw(history: Mapping[str, Sequence[float]], path: Path, title: str, held_ou
     figure = _figure((10, 4.2), title)
     loss, accuracy = figure.subplots(1, 2)
     _panel(loss, "Loss (cross-entropy)", history["loss"], history["val_loss"], "{:.3f}", held_out)
-    _panel(
-        accuracy,
-        "Accuracy (%)",
-        [100 * value for value in history["accuracy"]],
-        [100 * value for value in history["val_accuracy"]],
-        "{:.1f} %",
-        held_out,
-    )
+    train, test = ([100 * value for value in history[name]] for name in ("accuracy", "val_accuracy"))
+    _panel(accuracy, "Accuracy (%)", train, test, "{:.1f} %", held_out)
     loss.set_ylim(bottom=0)
     figure.savefig(path)
 
@@ -57,11 +51,7 @@ def compare(
 ) -> None:
     """Writes a PNG with a panel each for loss and accuracy, in training and in validation.
 
-    Args:
-      histories: For each run's name, shown in the legend, what `draw` takes; one may have ended early.
-      colours: One a run.
-      path: The file to write.
-      title: What stands above the panels.
+    Each run, by its name in the legend, has what `draw` takes, and a colour; one may have ended early.
     """
     from matplotlib.ticker import LogLocator
 
@@ -103,10 +93,7 @@ def compare(
 def ranges(runs: Mapping[str, Sequence[Sequence[float]]], path: Path, title: str) -> None:
     """Writes a PNG of accuracies over the epochs: for each name the mean of its runs, and their range.
 
-    Args:
-      runs: For each name, shown at its line's end, one list of test accuracies by epoch a run; all as long.
-      path: The file to write.
-      title: What stands above.
+    Each name, shown in the legend, has a list of test accuracies by epoch for each run; all are as long.
     """
     import numpy as np
 
@@ -125,13 +112,7 @@ def ranges(runs: Mapping[str, Sequence[Sequence[float]]], path: Path, title: str
 
 
 def dots(groups: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
-    """Writes a PNG with a column for each name: a dot each run, a bar at the mean.
-
-    Args:
-      groups: For each name, one accuracy a run.
-      path: The file to write.
-      title: What stands above.
-    """
+    """Writes a PNG with a column for each name: a dot for the accuracy of each run, a bar at the mean."""
     import numpy as np
 
     figure = _figure((8, 4.5), title)
@@ -141,13 +122,8 @@ def dots(groups: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
         across = column + np.linspace(-0.12, 0.12, len(percent)) * (len(percent) > 1)
         axes.plot(across, percent, "o", color=colour, markersize=6, alpha=0.7)
         axes.hlines(percent.mean(), column - 0.25, column + 0.25, color=colour, linewidth=2.5)
-        axes.annotate(
-            f"{percent.mean():.1f}",
-            (column + 0.28, percent.mean()),
-            va="center",
-            color=colour,
-            fontweight="bold",
-        )
+        at = (column + 0.28, percent.mean())
+        axes.annotate(f"{percent.mean():.1f}", at, va="center", color=colour, fontweight="bold")
     _finish(axes, "")
     axes.set_xticks(range(len(groups)), list(groups))
     figure.savefig(path)

@@ -31,36 +31,23 @@ _EVALUATION_BATCH = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is fine-tuned once its head has been put on.
+    """How a network is fine-tuned once its head has been put on."""
 
-    Args:
-        epochs: passes over the images in the main stage.
-        head_epochs: passes of the head alone before it, on features computed once; 0 for none. A head that
-            starts at random would first pull the features under it apart (Kumar et al. 2022,
-            arXiv:2202.10054).
-        batch_size: images a step.
-        highest: learning rate of the head after the warm-up.
-        lowest: that of the first layers that train; the rates between are a geometric series.
-        runs: into how many runs of layers, each with a rate of its own, what trains below the head is split.
-        warmup: share of all steps in which the rates rise from 0; then they fall down a cosine.
-        weight_decay: decoupled, of kernels alone.
-        ema: momentum of the average of the weights, which is what is evaluated and saved; 0 for none.
-        unfreeze: stages as `loops.Unfreeze` takes them, which then say what trains; `"top-down"` for one run
-            of layers more each epoch, from the head down; None for all from the start.
-        seed: of the order, the augmentation and dropout.
-    """
-
-    epochs: int = 6
+    epochs: int = 6  # passes over the images in the main stage
+    # Passes of the head alone before it, on features computed once; 0 for none. A head that starts at random
+    # would first pull the features under it apart (Kumar et al. 2022, arXiv:2202.10054).
     head_epochs: int = 10
     batch_size: int = 32
-    highest: float = 3e-4
-    lowest: float = 3e-5
-    runs: int = 4
-    warmup: float = 0.2
-    weight_decay: float = 0.0
-    ema: float = 0.99
+    highest: float = 3e-4  # learning rate of the head after the warm-up
+    lowest: float = 3e-5  # that of the first layers that train; the rates between are a geometric series
+    runs: int = 4  # of layers, each with a rate of its own, into which what trains below the head is split
+    warmup: float = 0.2  # share of all steps in which the rates rise from 0; then they fall down a cosine
+    weight_decay: float = 0.0  # decoupled, of kernels alone
+    ema: float = 0.99  # momentum of the averaged weights, which are evaluated and saved; 0 for none
+    # Stages as `loops.Unfreeze` takes them, which then say what trains; `"top-down"` for one run of layers
+    # more each epoch, from the head down; None for all from the start.
     unfreeze: Stages | str | None = None
-    seed: int = 0
+    seed: int = 0  # of the order, the augmentation and dropout
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -96,12 +83,8 @@ def backbone(args: argparse.Namespace) -> keras.Model:
 def plan_of(model: keras.Model, trained: Sequence[keras.Variable], recipe: Recipe) -> optim.Plan:
     """Groups with geometric rates for what trains, from its first layers to the head.
 
-    BatchNorm is frozen, statistics and all: a few thousand images are too few to learn other ones.
-
-    Args:
-        model: the network, or the part of it that `models.cache_frozen` gives.
-        trained: variables of it.
-        recipe: whose rates the groups get.
+    BatchNorm is frozen, statistics and all: a few thousand images are too few to learn other ones. The model
+    is the network, or the part of it that `models.cache_frozen` gives.
     """
     import keras
 
@@ -133,6 +116,14 @@ def plan_of(model: keras.Model, trained: Sequence[keras.Variable], recipe: Recip
     return optim.partition(model, groups, rest="freeze")
 
 
+def evaluate(model: keras.Model, images: Part) -> dict[str, float]:
+    """Loss and accuracy on images that chose nothing."""
+    from gradloop import loops
+
+    step = loops.EvalStep(model, LOSS, ["accuracy"])
+    return loops.evaluate(step, loops.Batches(*images, _EVALUATION_BATCH, shuffle=False))
+
+
 def train_head(model: keras.Model, images: loops.Batches, recipe: Recipe) -> None:
     """Trains the head alone, on features of the network below it that are computed once."""
     import keras
@@ -162,14 +153,11 @@ def fine_tune(
     Args:
         model: made by `models.classifier`, within the strategy's scope that this is called in.
         trained: the variables that train in the main stage, the head among them.
-        train: images (n, height, width, 3) and labels (n,).
-        validation: likewise; says which epoch was best.
-        recipe: how.
+        train, validation: images (n, height, width, 3) and labels (n,); the latter say which epoch was best.
         transform: of the training images, as `loops.Batches` takes it; not with `cache`.
         cache: `"memory"` or a folder, to compute what is frozen once; None to compute it at each step.
         best: a `.weights.h5` file for the weights of the epoch with the best validation accuracy, while the
             others run; None to end with those of the last epoch.
-        callbacks: more of them.
         log: takes what was decided, such as the plan.
 
     Returns:

@@ -57,12 +57,9 @@ def check_file(path: Path) -> None:
 
 
 def load(path: Path, size: int | None, batch: int) -> Network:
-    """Loads a model and traces it once, on full batches alone.
+    """Loads a model from a file that `check_file` found in order, and traces it once, on full batches alone.
 
-    Args:
-      path: A file that `check_file` found in order.
-      size: Height and width for a model that takes any; None for others.
-      batch: Images a call.
+    `size` is height and width for a model that takes any; None for others.
     """
     import keras
     import tensorflow as tf

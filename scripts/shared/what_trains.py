@@ -55,14 +55,9 @@ def what_trains(
 ) -> tuple[Sequence[keras.Variable], str]:
     """The variables that the options say to train, the head among them, and why these.
 
-    Args:
-        args: the options.
-        model: the network with a head.
-        images: how many there are to train on, which `--strategy auto` goes by; None if that is not known
-            yet, where it stands for any number: what is refused is refused for all of them.
-
-    Raises:
-        ValueError, SelectionError: options that name nothing, or contradict each other on this network.
+    `images` is how many there are to train on, which `--strategy auto` goes by; None if that is not known
+    yet, where it stands for any number: what is refused is refused for all of them. ValueError or
+    SelectionError for options that name nothing, or contradict each other on this network.
     """
     import keras
 

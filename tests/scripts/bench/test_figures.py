@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench import figures, peers, tables
+from bench import figures, peers
 from bench.case import NETWORKS, Case
 from bench.figures import Result, Verdict
 
@@ -80,21 +80,21 @@ def test_targets_name_what_exists() -> None:
 def test_tables() -> None:
     found = results(gradloop=[1000.0, 1100.0, 1050.0], fit=[2600.0, 2900.0, 2700.0])
     found[1].note = "said so"
-    shown = tables.results_table(Case("lenet5", 32, 500), found)
+    shown = figures.results_table(Case("lenet5", 32, 500), found)
     assert shown.startswith("LeNet-5, batch 32 (3 rounds, blocks of 500 steps)\n")
     assert shown.splitlines()[-1].split() == (
         ["fit", "2700", "2600..2900", "2.60x", "0.50", "900", "1.000", "said", "so"]
     )
     case = Case("lenet5", 32, 500)
-    wanted = tables.verdict_table([(case, v) for v in figures.verdicts("lenet5", 32, found)])
+    wanted = figures.verdict_table([(case, v) for v in figures.verdicts("lenet5", 32, found)])
     assert wanted.splitlines()[-1].split() == (
         ["LeNet-5,", "batch", "32", "fit", "/", "gradloop", "2.60", ">=", "2.5", "3", "met"]
     )
-    assert "No wanted figure" in tables.verdict_table([])
+    assert "No wanted figure" in figures.verdict_table([])
 
 
 def test_table_warns_of_what_makes_a_figure_doubtful() -> None:
     guessing = Result("x", [1.0] * 3, steps=100, loss=2.4, turn_s=10.0, idle_cpu_s=1.0)
-    assert tables.warnings(guessing) == ["waiting workers used 10% of a core", "DID NOT LEARN"]
-    assert tables.warnings(Result("x", [1.0], steps=100, loss=2.4)) == []
-    assert tables.warnings(Result("x", [1.0], steps=1, loss=float("nan"))) == ["DID NOT LEARN"]
+    assert figures.warnings(guessing) == ["waiting workers used 10% of a core", "DID NOT LEARN"]
+    assert figures.warnings(Result("x", [1.0], steps=100, loss=2.4)) == []
+    assert figures.warnings(Result("x", [1.0], steps=1, loss=float("nan"))) == ["DID NOT LEARN"]

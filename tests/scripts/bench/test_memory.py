@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import memory
+from bench import child
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 MB = 1_000_000
 HOLDS_AND_GIVES_BACK = """
-from bench import memory
+from bench import child
 block = bytes(range(256)) * (200_000_000 // 256)
-held = memory.peak()
+held = child.peak_memory()
 del block
-print(held, memory.peak())
+print(held, child.peak_memory())
 """
 
 
@@ -31,15 +31,15 @@ def test_counts_what_was_given_back():
     assert held > 199 * MB and 199 * MB < afterwards < 300 * MB
 
 
-@pytest.mark.skipif(not memory.STATUS.exists(), reason="other systems count per process anyway")
+@pytest.mark.skipif(not child.STATUS.exists(), reason="other systems count per process anyway")
 def test_leaves_out_what_the_process_that_started_this_one_held():
     block = bytes(range(256)) * (200 * MB // 256)
-    (told,) = run("from bench import memory; print(memory.peak())")
+    (told,) = run("from bench import child; print(child.peak_memory())")
     assert MB < told < len(block) / 2
 
 
 def test_counts_without_proc(monkeypatch, tmp_path):
-    proper = memory.peak()
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    proper = child.peak_memory()
+    monkeypatch.setattr(child, "STATUS", tmp_path / "none")
     # The same unit: it may count more, not a thousand times less or more.
-    assert proper * 0.9 < memory.peak() < proper * 100
+    assert proper * 0.9 < child.peak_memory() < proper * 100
