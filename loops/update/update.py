@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import keras
 import tensorflow as tf
@@ -13,8 +12,8 @@ from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.accumulator import GradientAccumulator
 from ...optim.gradients.clipping import clip_by_global_norm
-from ...optim.gradients.pipeline import Consumer, GradientPipeline
 from ...optim.gradients.replicas import apply_sums, once, sum_over_replicas, when
+from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from .checks import check_gradients, check_known, check_update_options
@@ -200,15 +199,13 @@ class Update:
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
             # What does not train is neither checked nor in the norm.
-            gradients = self._inner.without_frozen(gradients, self.variables)
-        pipeline = GradientPipeline(
-            unscale=None if self._scale is None else self._scale.unscaled,
-            check=partial(self._check, loss, not_overflow, finite),
-            accumulate=None if self._accumulator is None else self._accumulator.add,
-            clip=None if self.clip_norm is None else partial(clip_by_global_norm, limit=self.clip_norm),
-            apply=self._apply,
-        )
-        return pipeline.from_sums(gradients)
+            gradients = self._inner.grouped_update.without_frozen(gradients, self.variables)
+        # Do not change this order: replicas clip the sum and not each its own share; a limit is for gradients
+        # that are not scaled any more and belong to the whole batch; one that is not finite would spoil the
+        # running sums.
+        if self._scale is not None:
+            gradients = self._scale.unscaled(gradients)
+        return self._check(gradients, loss, not_overflow, finite)
 
     @property
     def accumulators(self) -> list[tf.Variable]:
@@ -222,11 +219,10 @@ class Update:
 
     def _check(
         self,
+        gradients: list[Gradient],
         loss: Scalar | None,
         not_overflow: Scalar | None,
         finite: Scalar | None,
-        gradients: list[Gradient],
-        proceed: Consumer,
     ) -> Scalar:
         """Goes on with gradients that are finite; returns whether they are."""
         if not self.may_skip:
@@ -236,13 +232,13 @@ class Update:
             elif self.on_nonfinite == "raise":
                 checked = [once(check_finite, gradients, self.names, loss)]
             with tf.control_dependencies(checked):
-                proceed(gradients)
+                self._accumulate(gradients)
                 return tf.constant(True)
 
         def use(gradients: list[Gradient], *_: list[Scalar]) -> None:
             if self._scale is not None:
                 self._scale.grow()
-            proceed(gradients)
+            self._accumulate(gradients)
 
         if finite is None:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
@@ -263,11 +259,22 @@ class Update:
         with tf.control_dependencies(waits):
             self._scale.halve()
 
-    def _apply(self, gradients: list[Gradient]) -> None:
+    def _accumulate(self, gradients: list[Gradient]) -> None:
+        if self._accumulator is None:
+            self._clip_and_apply(gradients)
+        else:
+            self._accumulator.add(gradients, self._clip_and_apply)
+
+    def _clip_and_apply(self, gradients: list[Gradient]) -> None:
+        gradients = [without_repeats(gradient) for gradient in gradients]
+        if self.clip_norm is not None:
+            gradients = clip_by_global_norm(gradients, self.clip_norm)
         if self._plain is not None:
             self._plain(gradients)
         elif isinstance(self._inner, GroupedOptimizer):
-            self._inner.grouped_update.apply_sums(self._inner, gradients, self.variables, self._retraces)
+            update = self._inner.grouped_update
+            pairs = list(zip(update.members_of(self.variables), gradients))
+            update.apply(self._inner, pairs, summed=True, retraces=self._retraces)
         else:
             apply_sums(self._inner, gradients, self.variables)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import tensorflow as tf
 
@@ -33,21 +32,17 @@ class GradientAccumulator:
     ) -> None:
         """Adds gradients to the sums; each `every`-th call passes their means to `update` and starts anew.
 
-        Args:
-            gradients: of one micro-batch.
-            update: what is done with the means.
-            positions: which of the sums the gradients belong to; None for all, in order.
+        `positions` tells which of the sums the gradients belong to; None for all, in order.
         """
         sums = self.sums if positions is None else [self.sums[position] for position in positions]
         for total, gradient in zip(sums, gradients):
             total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
-        calls = self.calls.assign_add(1)
-        when(tf.equal(calls % self.every, 0), partial(self._update, sums, update))
 
-    def _update(self, sums: Sequence[tf.Variable], update: Callable[[list[Gradient]], None]) -> None:
-        update([total / self.every for total in sums])
-        # Those of variables frozen meanwhile too: they must not come up when the variable trains again.
-        self._set_to_zero()
+        def update_and_reset() -> None:
+            update([total / self.every for total in sums])
+            self._set_to_zero()
+
+        when(tf.equal(self.calls.assign_add(1) % self.every, 0), update_and_reset)
 
     def reset(self) -> None:
         """Drops gradients that were added but not applied yet."""
@@ -55,5 +50,6 @@ class GradientAccumulator:
         self._set_to_zero()
 
     def _set_to_zero(self) -> None:
+        # Those of variables frozen meanwhile too: they must not come up when the variable trains again.
         for total in self.sums:
             total.assign(tf.zeros_like(total))

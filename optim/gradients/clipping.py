@@ -20,7 +20,7 @@ def clip_by_global_norm(
 
     Args:
         gradients: sums over all replicas; sparse ones with each row once.
-        limit: the largest norm.
+        limit: of the norm.
         counted: scalar bool for each: whether it counts for the norm; None for all.
     """
     wide = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
@@ -39,13 +39,7 @@ def clip_as_set(
     gradients: Sequence[Gradient],
     counted: Sequence[Scalar] | None = None,
 ) -> list[Gradient]:
-    """Clips by an optimizer's `clipnorm`, `clipvalue` or `global_clipnorm`; without one, changes nothing.
-
-    Args:
-        optimizer: a Keras optimizer.
-        gradients: as for `clip_by_global_norm`.
-        counted: as for `clip_by_global_norm`.
-    """
+    """Clips by an optimizer's `clipnorm`, `clipvalue` or `global_clipnorm`, for which `counted` is."""
     if optimizer.clipnorm:
         return [tf.clip_by_norm(gradient, optimizer.clipnorm) for gradient in gradients]
     if optimizer.clipvalue:

@@ -34,45 +34,34 @@ def sum_over_replicas(values: Sequence[Gradient]) -> list[Gradient]:
 
     TensorFlow's reductions over workers and GPUs join what they are given, and cannot join two dtypes.
 
-    Outside of a replica, and with one alone, values are returned as they are.
-
-    Args:
-        values: tensors, the same shapes on each replica, or `tf.IndexedSlices`.
-
-    Returns:
-        The sums, the same on each replica. A sparse one may hold a row several times: see `without_repeats`.
+    Outside of a replica, and with one alone, values are returned as they are. In a sparse sum a row may come
+    several times: see `without_repeats`.
     """
     values = list(values)
     if replica_count() == 1 or not in_replica():
         return values
-    small: dict[tf.DType, list[int]] = {}
+    by_dtype: dict[tf.DType, list[int]] = {}
     for index, value in enumerate(values):
-        elements = None if isinstance(value, tf.IndexedSlices) else value.shape.num_elements()
-        if elements is not None and elements <= _PACKED:
-            small.setdefault(value.dtype, []).append(index)
-    packs = {dtype: indices for dtype, indices in small.items() if len(indices) > 1}
-    packed = {index for indices in packs.values() for index in indices}
-    alone = [index for index in range(len(values)) if index not in packed]
-    vectors = [tf.concat([tf.reshape(values[i], [-1]) for i in indices], 0) for indices in packs.values()]
-    sums = _reduced([*vectors, *(values[i] for i in alone)])
-    for indices, vector in zip(packs.values(), sums):
-        pieces = tf.split(vector, [values[i].shape.num_elements() for i in indices])
-        for index, piece in zip(indices, pieces):
-            values[index] = tf.reshape(piece, values[index].shape)
-    for index, total in zip(alone, sums[len(packs) :]):
-        values[index] = total
+        by_dtype.setdefault(value.dtype, []).append(index)
+    for indices in by_dtype.values():
+        packed = [index for index in indices if _is_small(values[index])]
+        if len(packed) == 1:
+            packed = []
+        alone = [index for index in indices if index not in packed]
+        vectors = [tf.concat([tf.reshape(values[i], [-1]) for i in packed], 0)] if packed else []
+        given = [*vectors, *(values[i] for i in alone)]
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, given)
+        if packed:
+            pieces = tf.split(sums.pop(0), [values[i].shape.num_elements() for i in packed])
+            sums += [tf.reshape(piece, values[i].shape) for i, piece in zip(packed, pieces)]
+        for index, total in zip([*alone, *packed], sums):
+            values[index] = total
     return values
 
 
-def _reduced(values: Sequence[Gradient]) -> list[Gradient]:
-    context = tf.distribute.get_replica_context()
-    sums = list(values)
-    for dtype in dict.fromkeys(value.dtype for value in values):
-        indices = [index for index, value in enumerate(values) if value.dtype == dtype]
-        totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[index] for index in indices])
-        for index, total in zip(indices, totals):
-            sums[index] = total
-    return sums
+def _is_small(value: Gradient) -> bool:
+    elements = None if isinstance(value, tf.IndexedSlices) else value.shape.num_elements()
+    return elements is not None and elements <= _PACKED
 
 
 def when(condition: Scalar, action: Action, *tensors: Tensors, otherwise: Action | None = None) -> Scalar:
@@ -118,9 +107,7 @@ def _if(condition: Scalar, action: Action, otherwise: Action | None) -> Scalar:
 def once(function: Callable[..., Scalar], *tensors: Tensors) -> Scalar:
     """Returns `function(*tensors)`, computed by one replica of this process for all.
 
-    Args:
-        function: of tensors.
-        tensors: the same on each replica, or other values that all replicas share.
+    The tensors are the same on each replica, or other values that all replicas share.
     """
     if not in_replica() or replica_count() == 1:
         return function(*tensors)

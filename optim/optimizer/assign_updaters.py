@@ -12,8 +12,7 @@ from ..private.keras_private import uses_weight_decay
 from ..updates.base import Averaging, GroupedVariable, Updater
 from ..updates.fused_updater import FusedUpdater
 from ..updates.keras_updater import KerasUpdater
-from ..updates.tensorflow_ops import update_op_for
-from ..updates.update_op import UpdateOp
+from ..updates.tensorflow_ops import UpdateOp, update_op_for
 
 
 def grouped_variables(plan: Plan, optimizer: keras.optimizers.Optimizer) -> dict[str, GroupedVariable]:
@@ -35,10 +34,7 @@ def grouped_variables(plan: Plan, optimizer: keras.optimizers.Optimizer) -> dict
 
 
 def assign_updaters(
-    plan: Plan,
-    optimizer: keras.optimizers.Optimizer,
-    members: Sequence[GroupedVariable],
-    averaging: Averaging | None,
+    plan: Plan, optimizer: keras.optimizers.Optimizer, members: Sequence[GroupedVariable]
 ) -> list[Updater]:
     """One updater for each optimizer and dtype with a fused operation; for others, one for each group.
 
@@ -56,6 +52,9 @@ def assign_updaters(
             others.setdefault(member.group, []).append(member)
         else:
             fused.setdefault(key, (op, []))[1].append(member)
+    averaging = None
+    if optimizer.use_ema:
+        averaging = Averaging(optimizer.ema_momentum, optimizer.ema_overwrite_frequency)
     updaters: list[Updater] = [FusedUpdater(op, mine, averaging) for op, mine in fused.values()]
     for index, mine in others.items():
         template, decay = groups[index].optimizer or optimizer, groups[index].weight_decay

@@ -25,11 +25,7 @@ def setting(values: Sequence[float | bool], dtype: tf.DType) -> tf.Variable:
 
 
 class Rates:
-    """The rate of each group: its scale times the optimizer's rate, or times a rate of its own.
-
-    Args:
-        groups: in the plan's order.
-    """
+    """The rate of each group: its scale times the optimizer's rate, or times a rate of its own."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._sources: list[RateSource] = []
@@ -52,12 +48,7 @@ class Rates:
         return [source if isinstance(source, float) else 0.0 for source in self._sources]
 
     def now(self, base: float | Scalar, iterations: Scalar) -> list[Scalar]:
-        """The rates of the next update: float32 scalars, in the plan's order.
-
-        Args:
-            base: the optimizer's own rate.
-            iterations: how many updates there were, for schedules.
-        """
+        """The rates of the next update, float32 scalars, from the optimizer's rate and number of updates."""
         common = tf.cast(tf.convert_to_tensor(base), tf.float32)
         if self._own:
             follows = [source is None for source in self._sources]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -68,10 +68,7 @@ class GroupedOptimizer(GroupedState):
     """
 
     def __init__(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        plan: Plan | SavedPlan,
-        name: str | None = None,
+        self, optimizer: keras.optimizers.Optimizer, plan: Plan | SavedPlan, name: str | None = None
     ) -> None:
         if isinstance(optimizer, GroupedOptimizer):
             raise ValueError(
@@ -88,8 +85,6 @@ class GroupedOptimizer(GroupedState):
         self._internals = Internals(optimizer, None if isinstance(plan, Plan) else plan)
         if isinstance(plan, Plan):
             self._bind(plan)
-
-    # -- the plan ------------------------------------------------------------------------------------------
 
     @property
     def plan(self) -> Plan:
@@ -124,8 +119,6 @@ class GroupedOptimizer(GroupedState):
         """Sets the rate of a group that has a number of its own; nothing is traced again."""
         self.grouped_update.change(self.plan.set_learning_rate(group, learning_rate))
 
-    # -- building ------------------------------------------------------------------------------------------
-
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Checks that `variables` are the plan's; state was made with the optimizer.
 
@@ -159,22 +152,19 @@ class GroupedOptimizer(GroupedState):
         super().build(variables)
 
     @property
-    def _model_variables_moving_average(self) -> list[keras.Variable]:
+    def _model_variables_moving_average(self) -> Iterator[keras.Variable]:
         """The averages in the plan's order, where `keras.callbacks.SwapEMAWeights` looks for them.
 
-        It swaps all of them with the weights: that of a variable which has not been updated is its value.
+        An iterator, because Keras reads this attribute when it saves, too, and no average may change by that.
         """
-        self.grouped_update.initialize_averages()
-        return [self.grouped_update.state[f"{name}/average"] for name in self.plan.order]
-
-    # -- updating ------------------------------------------------------------------------------------------
+        if not self.use_ema:
+            raise AttributeError("only with `use_ema=True`")
+        return self.grouped_update.averages()
 
     # AutoGraph would take this apart, slowly, in a loop of the user's.
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it has no types
     def apply(
-        self,
-        grads: Sequence[Gradient | None],
-        trainable_variables: Sequence[keras.Variable] | None = None,
+        self, grads: Sequence[Gradient | None], trainable_variables: Sequence[keras.Variable] | None = None
     ) -> None:
         """Updates the variables.
 
@@ -209,16 +199,6 @@ class GroupedOptimizer(GroupedState):
             )
         self.grouped_update.apply(self, pairs)
 
-    def without_frozen(
-        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
-    ) -> list[Gradient]:
-        """The gradients, zero for variables of frozen groups whatever they were.
-
-        For what looks at all gradients before `apply`, such as a norm or a check for NaN: in a graph, each
-        group's state is asked for whenever it runs.
-        """
-        return self.grouped_update.without_frozen(gradients, variables)
-
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[Gradient | None, keras.Variable]]
     ) -> keras.Variable:
@@ -235,8 +215,6 @@ class GroupedOptimizer(GroupedState):
         """With `use_ema`, sets the variables to their averages, those without an update excepted."""
         if self.use_ema:
             self.grouped_update.overwrite_by_averages(var_list)
-
-    # -- configuration --------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Json]:
         """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""

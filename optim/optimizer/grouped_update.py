@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -12,19 +11,19 @@ from ..common.messages import first_few
 from ..common.types import Gradient, Scalar
 from ..gradients.accumulator import GradientAccumulator
 from ..gradients.clipping import clip_as_set
-from ..gradients.pipeline import GradientPipeline
-from ..gradients.replicas import add_one, in_replica, replica_count
-from ..gradients.sparse import times, where
+from ..gradients.replicas import add_one, in_replica, replica_count, sum_over_replicas
+from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
-from ..updates.base import Averaging, GroupedVariable, Pairs, UpdateContext, merged_state, new_slot
+from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
 from .assign_updaters import assign_updaters, grouped_variables
 from .group_rates import Rates, setting
 from .update_counts import UpdateCounts
 
 
 class GroupedUpdate:
-    """Updates the variables of a plan, by a `GradientPipeline` whose last stage is this:
+    """Updates the variables of a plan:
 
+        gradients = sum, unscale, accumulate, clip, as `loops.Update`
         rates = each group's learning rate now
         counts = which update this is for each variable
         for updater in updaters:                # one for each optimizer and dtype, see `assign_updaters`
@@ -32,7 +31,6 @@ class GroupedUpdate:
         optimizer.iterations += 1
 
     Args:
-        plan: the plan.
         optimizer: the optimizer to update like; read, not changed.
 
     Attributes:
@@ -47,27 +45,26 @@ class GroupedUpdate:
         self.plan = plan
         self.members = grouped_variables(plan, optimizer)
         members = list(self.members.values())
-        self.updaters = assign_updaters(plan, optimizer, members, Averaging.of(optimizer))
+        self.updaters = assign_updaters(plan, optimizer, members)
         self._by_id = {id(member.variable): member for member in members}
         self._updater_of = {m.name: updater for updater in self.updaters for m in updater.members}
         self._rates = Rates(list(plan.groups.values()))
         self._active = setting([not group.frozen for group in plan.groups.values()], tf.bool)
         self.counts = UpdateCounts(plan, members, self.updaters)
-        self.state = merged_state(self.updaters)
+        state = {name: slot for updater in self.updaters for name, slot in updater.state().items()}
         self._accumulator: GradientAccumulator | None = None
         if optimizer.gradient_accumulation_steps:
-            self._accumulator = self._make_accumulator(optimizer.gradient_accumulation_steps)
+            sums = [new_slot(member, "gradient_accumulator") for member in members]
+            calls = keras.Variable(0, dtype="int64", trainable=False, name="calls")
+            state |= {f"{m.name}/gradient_accumulator": total for m, total in zip(members, sums)}
+            state["calls"] = calls
+            self._accumulator = GradientAccumulator(
+                optimizer.gradient_accumulation_steps, [total.value for total in sums], calls.value
+            )
         # Which updaters there are depends on groups that share an optimizer object, which no file tells.
         order = {name: index for index, name in enumerate(plan.order)}
-        ordered = sorted(self.state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
-        self.state = {name: self.state[name] for name in ordered}
-
-    def _make_accumulator(self, steps: int) -> GradientAccumulator:
-        sums = {m.name: new_slot(m, "gradient_accumulator") for m in self.members.values()}
-        calls = keras.Variable(0, dtype="int64", trainable=False, name="calls")
-        self.state |= {f"{name}/gradient_accumulator": total for name, total in sums.items()}
-        self.state["calls"] = calls
-        return GradientAccumulator(steps, [total.value for total in sums.values()], calls.value)
+        ordered = sorted(state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
+        self.state = {name: state[name] for name in ordered}
 
     def members_of(self, variables: Sequence[keras.Variable]) -> list[GroupedVariable]:
         """The plan's entries for variables of the model.
@@ -99,41 +96,27 @@ class GroupedUpdate:
         """State and counters by name."""
         return self.state | self.counts.variables()
 
-    # -- updating ------------------------------------------------------------------------------------------
+    def apply(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        pairs: Pairs,
+        *,
+        summed: bool = False,
+        retraces: bool = False,
+    ) -> None:
+        """One call of `optimizer.apply`.
 
-    def apply(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
-        """One call of `optimizer.apply`, with the gradients of this replica.
-
-        In a graph, whether a group is frozen is asked for whenever the graph runs.
+        In a graph, whether a group is frozen is asked for whenever it runs, unless the caller retraces.
 
         Args:
             optimizer: whose base rate, counter, clipping and loss scale hold now.
-            pairs: variables and their gradients.
-        """
-        self._run(optimizer, pairs, not tf.executing_eagerly(), summed=False)
-
-    def apply_sums(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        gradients: Sequence[Gradient],
-        variables: Sequence[keras.Variable],
-        retraces: bool,
-    ) -> None:
-        """The same from within another pipeline, that of `loops.Update`.
-
-        Args:
-            optimizer: as for `apply`.
-            gradients: sums over replicas, sparse ones with each row once.
-            variables: one for each gradient.
+            pairs: variables and their gradients on this replica.
+            summed: whether the gradients come from `loops.Update`: they are sums over
+                replicas, sparse ones with each row once.
             retraces: whether the caller traces its function again whenever other groups are frozen, as
                 `loops.TrainStep` does. Frozen ones are then no part of the graph.
         """
         conditional = not (retraces or tf.executing_eagerly())
-        self._run(optimizer, list(zip(self.members_of(variables), gradients)), conditional, summed=True)
-
-    def _run(
-        self, optimizer: keras.optimizers.Optimizer, pairs: Pairs, conditional: bool, summed: bool
-    ) -> None:
         groups = list(self.plan.groups.values())
         pairs = [(m, g) for m, g in pairs if conditional or not groups[m.group].frozen]
         for member, gradient in pairs:
@@ -145,43 +128,30 @@ class GroupedUpdate:
             add_one(optimizer.iterations)
             return
         members, gradients = [m for m, _ in pairs], [g for _, g in pairs]
-        pipeline = GradientPipeline(
-            unscale=None if optimizer.loss_scale_factor is None else partial(_unscaled, optimizer),
-            accumulate=None if self._accumulator is None else partial(self._accumulate, members),
-            clip=partial(self._clip, optimizer, members, conditional),
-            apply=partial(self._update, optimizer, members, conditional),
-            rows_repeat=not summed,
-        )
-        with tf.name_scope(optimizer.name):
-            pipeline.from_sums(gradients) if summed else pipeline(gradients)
-
-    def _accumulate(
-        self,
-        members: Sequence[GroupedVariable],
-        gradients: list[Gradient],
-        update: Callable[[list[Gradient]], None],
-    ) -> None:
-        assert self._accumulator is not None
-        if replica_count() > 1:
+        if self._accumulator is not None and replica_count() > 1:
             raise ValueError(
                 f"`gradient_accumulation_steps={self._accumulator.every}` does not work on "
                 f"{replica_count()} replicas: accumulate outside the optimizer, with "
                 "`loops.Update(accumulate=...)`"
             )
-        self._accumulator.add(gradients, update, [member.index for member in members])
 
-    def _clip(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        members: Sequence[GroupedVariable],
-        conditional: bool,
-        gradients: list[Gradient],
-    ) -> list[Gradient]:
-        counted = None
-        if conditional and optimizer.global_clipnorm:
-            active = self._unstacked(tf.convert_to_tensor(self._active))
-            counted = [active[member.group] for member in members]
-        return clip_as_set(optimizer, gradients, counted)
+        def clip_and_update(gradients: list[Gradient]) -> None:
+            if not summed:
+                gradients = [without_repeats(gradient) for gradient in gradients]
+            counted = self._active_now(members) if conditional and optimizer.global_clipnorm else None
+            gradients = clip_as_set(optimizer, gradients, counted)
+            self._update(optimizer, members, conditional, gradients)
+
+        with tf.name_scope(optimizer.name):
+            # In the order of `loops.Update`, which says why it is that one.
+            if not summed:
+                gradients = sum_over_replicas(gradients)
+            if optimizer.loss_scale_factor is not None:
+                gradients = [times(gradient, 1.0 / optimizer.loss_scale_factor) for gradient in gradients]
+            if self._accumulator is None:
+                clip_and_update(gradients)
+            else:
+                self._accumulator.add(gradients, clip_and_update, [member.index for member in members])
 
     def _update(
         self,
@@ -193,14 +163,12 @@ class GroupedUpdate:
         def on_all_replicas(gradients: Sequence[Gradient]) -> None:
             active = tf.convert_to_tensor(self._active) if conditional else None
             counts = self.counts.after(members, active)
-            by_group = None if active is None else self._unstacked(active)
+            by_group = None if active is None else tf.unstack(active, len(self.plan.groups))
             context = UpdateContext(self.rates(optimizer), by_group, counts, optimizer.iterations)
-            by_updater: dict[int, list[tuple[GroupedVariable, Gradient]]] = {}
-            for member, gradient in zip(members, gradients):
-                by_updater.setdefault(id(self._updater_of[member.name]), []).append((member, gradient))
             for updater in self.updaters:
-                if id(updater) in by_updater:
-                    updater.apply(by_updater[id(updater)], context)
+                mine = [(m, g) for m, g in zip(members, gradients) if self._updater_of[m.name] is updater]
+                if mine:
+                    updater.apply(mine, context)
             self.counts.assign(counts)
             add_one(optimizer.iterations)
 
@@ -213,22 +181,27 @@ class GroupedUpdate:
     def without_frozen(
         self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
     ) -> list[Gradient]:
-        """The gradients of variables, zero where a group is frozen now."""
-        active = self._unstacked(tf.convert_to_tensor(self._active))
-        members = self.members_of(variables)
-        return [where(active[m.group], gradient) for m, gradient in zip(members, gradients)]
+        """The gradients, zero for variables of frozen groups whatever they were.
 
-    def _unstacked(self, active: tf.Tensor) -> list[Scalar]:
-        return tf.unstack(active, len(self.plan.groups))
+        For what looks at all gradients before `apply`, such as a norm or a check for NaN: in a graph, each
+        group's state is asked for whenever it runs.
+        """
+        active = self._active_now(self.members_of(variables))
+        return [where(trains, gradient) for trains, gradient in zip(active, gradients)]
 
-    # -- averages ------------------------------------------------------------------------------------------
+    def _active_now(self, members: Sequence[GroupedVariable]) -> list[Scalar]:
+        """For each variable, whether its group trains when this runs."""
+        active = tf.unstack(tf.convert_to_tensor(self._active), len(self.plan.groups))
+        return [active[member.group] for member in members]
 
-    def initialize_averages(self) -> None:
-        """Sets averages of variables that have not been updated, which hold nothing yet, to their values."""
+    def averages(self) -> Iterator[keras.Variable]:
+        """The average of each variable, set to its value before its first update: it holds nothing yet."""
         counts = self.counts.by_name()
         for name, member in self.members.items():
+            average = self.state[f"{name}/average"]
             if not counts[name]:
-                self.state[f"{name}/average"].assign(member.variable)
+                average.assign(member.variable)
+            yield average
 
     def overwrite_by_averages(self, variables: Sequence[keras.Variable]) -> None:
         """Sets variables to their averages, if they have been updated."""
@@ -236,7 +209,3 @@ class GroupedUpdate:
         for member in self.members_of(variables):
             if counts[member.name]:
                 member.variable.assign(self.state[f"{member.name}/average"])
-
-
-def _unscaled(optimizer: keras.optimizers.Optimizer, gradients: list[Gradient]) -> list[Gradient]:
-    return [times(gradient, 1.0 / optimizer.loss_scale_factor) for gradient in gradients]

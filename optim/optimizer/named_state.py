@@ -16,8 +16,6 @@ from ..common.types import Array
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 Restore: TypeAlias = Callable[[dict[str, int], Shapes], None]
-
-
 # What Keras hands to `save_own_variables`: a group of an HDF5 file, arrays by name.
 Store: TypeAlias = MutableMapping[str, Array]
 
@@ -27,12 +25,7 @@ class StateError(ValueError):
 
 
 def check_state(saved: Shapes, wanted: Shapes) -> None:
-    """Raises StateError unless both have the same names and shapes.
-
-    Args:
-        saved: name -> shape, of a checkpoint.
-        wanted: name -> shape, of the optimizer that loads it.
-    """
+    """Raises StateError unless a checkpoint has the names and shapes of the optimizer that loads it."""
     missing = [name for name in wanted if name not in saved]
     extra = [name for name in saved if name not in wanted]
     other = [
@@ -56,17 +49,18 @@ def assign_all(variables: Mapping[str, keras.Variable], values: Sequence[Array])
     Raises:
         StateError: another number of values, or other shapes.
     """
+    problems = [
+        f"has shape {value.shape} for {name!r}, whose shape is {tuple(variable.shape)}"
+        for (name, variable), value in zip(variables.items(), values)
+        if value.shape != tuple(variable.shape)
+    ]
     if len(values) != len(variables):
+        problems.insert(0, f"holds {len(values)} arrays for {len(variables)} variables")
+    if problems:
         raise StateError(
-            f"`weights` holds {len(values)} arrays for {len(variables)} variables: it is of another model or "
-            "another plan. Pass the values of `optimizer.variables`"
+            f"`weights` {problems[0]}: it is of another model or another plan. Pass the values of "
+            "`optimizer.variables`"
         )
-    for (name, variable), value in zip(variables.items(), values):
-        if value.shape != tuple(variable.shape):
-            raise StateError(
-                f"`weights` has shape {value.shape} for {name!r}, whose shape is {tuple(variable.shape)}: it "
-                "is of another model or another plan. Pass the values of `optimizer.variables`"
-            )
     for variable, value in zip(variables.values(), values):
         variable.assign(value)
 
@@ -86,23 +80,19 @@ class TrackedState(tf.Module):
     """What `tf.train.Checkpoint` sees: variables under their names, and a check before they are read.
 
     Args:
-        variables: name -> variable.
-        update_counts: returns counts by name, which are saved beside them.
+        variables: by name.
+        counts: returns the update counts, which are saved beside them.
         restore: is called with the counts and shapes that a checkpoint holds; raises if they do not fit.
     """
 
     def __init__(
-        self,
-        variables: Mapping[str, keras.Variable],
-        update_counts: Callable[[], dict[str, int]],
-        restore: Restore,
+        self, variables: Mapping[str, keras.Variable], counts: Callable[[], dict[str, int]], restore: Restore
     ) -> None:
         super().__init__()
         # These attributes' names are in every checkpoint.
         self.state = {name: variable.value for name, variable in variables.items()}
-        self.numbers = _CountsAndShapes(
-            update_counts, {name: tuple(v.shape) for name, v in variables.items()}, restore
-        )
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        self.numbers = _CountsAndShapes(counts, shapes, restore)
 
 
 class _CountsAndShapes(tf.train.experimental.PythonState):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from .grouped_update import GroupedUpdate
 from .named_state import Shapes, Store, assign_all, check_state, read_store, write_store
 
 
+@dataclass
 class Internals:
     """What Keras and TensorFlow must not find by walking the optimizer's attributes.
 
@@ -29,13 +31,12 @@ class Internals:
         partial: whether `partial_load` is entered.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, config: SavedPlan | None) -> None:
-        self.optimizer = optimizer
-        self.config = config
-        self.update: GroupedUpdate | None = None
-        self.loaded: list[keras.Variable] = []
-        self.expects_state = False
-        self.partial = False
+    optimizer: keras.optimizers.Optimizer
+    config: SavedPlan | None
+    update: GroupedUpdate | None = None
+    loaded: Sequence[keras.Variable] = ()
+    expects_state: bool = False
+    partial: bool = False
 
 
 class GroupedState(keras.optimizers.Optimizer):
@@ -105,7 +106,7 @@ class GroupedState(keras.optimizers.Optimizer):
                 "what is within a loss scale): moments start anew. `.keras` files hold them.",
                 stacklevel=4,
             )
-        self._internals.loaded = []
+        self._internals.loaded = ()
 
     def save_own_variables(self, store: Store) -> None:
         """Writes the state, keyed by stable names, to a Keras file's store.

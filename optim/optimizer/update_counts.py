@@ -16,13 +16,8 @@ from .named_state import StateError
 class UpdateCounts:
     """The counts of all variables: on the device, and by stable name for files.
 
-    Fused updaters share a vector with a count for each variable. A Keras optimizer counts for all of its
-    variables together.
-
-    Args:
-        plan: whose groups the variables are in.
-        members: all variables of the plan, in order.
-        updaters: that update them.
+    Fused updaters share a vector with a count for each variable of the plan, in its order. A Keras optimizer
+    counts for all of its variables together.
     """
 
     def __init__(self, plan: Plan, members: Sequence[GroupedVariable], updaters: Sequence[Updater]) -> None:
@@ -31,11 +26,9 @@ class UpdateCounts:
         self._counting = [(u, u.own_count) for u in updaters if u.own_count is not None]
         self._vector: keras.Variable | None = None
         if any(updater.needs_update_counts for updater in updaters):
+            zeros = np.zeros(len(members), "int64")
             self._vector = keras.Variable(
-                np.zeros(len(members), "int64"),
-                trainable=False,
-                aggregation="only_first_replica",
-                name="updates",
+                zeros, trainable=False, aggregation="only_first_replica", name="updates"
             )
 
     def variables(self) -> dict[str, keras.Variable]:
@@ -59,7 +52,7 @@ class UpdateCounts:
             StateError: variables that are counted together have had different numbers of updates, and
                 `partial` is false.
         """
-        largest: list[tuple[keras.Variable, int]] = []
+        largest = []
         for updater, count in self._counting:
             counts = {saved[member.name] for member in updater.members if member.name in saved}
             if len(counts) > 1 and not partial:
@@ -80,9 +73,7 @@ class UpdateCounts:
     def after(self, updated: Sequence[GroupedVariable], active: tf.Tensor | None) -> tf.Tensor | None:
         """The vector after an update of some variables: (variables of the plan,) int64; None without one.
 
-        Args:
-            updated: the variables.
-            active: (groups,) bool, which of them train; None if all of `updated` do.
+        `active` is (groups,) bool, which of them train; None if all of `updated` do.
         """
         if self._vector is None:
             return None

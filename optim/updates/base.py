@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from ..common.types import Gradient, Scalar
-from ..gradients.replicas import on_each_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +19,7 @@ class GroupedVariable:
 
     Attributes:
         name: stable name.
-        variable: the variable.
-        index: of it among all variables of the plan.
+        index: of the variable among all variables of the plan.
         group: the index of its group.
         decay: its decoupled weight decay.
     """
@@ -62,13 +60,6 @@ class Averaging:
     momentum: float
     overwrite_every: int | None
 
-    @classmethod
-    def of(cls, optimizer: keras.optimizers.Optimizer) -> Averaging | None:
-        """The averages that an optimizer is set to keep; None for none."""
-        if not optimizer.use_ema:
-            return None
-        return cls(optimizer.ema_momentum, optimizer.ema_overwrite_frequency)
-
 
 class Updater(abc.ABC):
     """Variables that are updated in one way, and their state.
@@ -108,13 +99,3 @@ def new_slot(member: GroupedVariable, slot: str, initial: float = 0.0) -> keras.
             trainable=False,
             name=f"{member.name}/{slot}".replace("/", "."),
         )
-
-
-def constrain(variable: keras.Variable) -> None:
-    """Applies a variable's constraint."""
-    on_each_device(variable, lambda v: v.assign(variable.constraint(v)), ())
-
-
-def merged_state(updaters: Sequence[Updater]) -> dict[str, keras.Variable]:
-    """The state of all updaters together."""
-    return {name: variable for updater in updaters for name, variable in updater.state().items()}

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from ..common.types import Gradient, Scalar
 from ..gradients.replicas import on_each_device, when
-from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater, constrain, new_slot
-from .update_op import UpdateOp
+from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater, new_slot
+from .tensorflow_ops import UpdateOp
 
 
 class FusedUpdater(Updater):
@@ -26,8 +26,7 @@ class FusedUpdater(Updater):
         op: how one variable is updated.
         members: the variables.
         averaging: averages to keep; None for none.
-        slots: state variables that exist already, stable name -> one for each of `op.slots`; None to make
-            them.
+        slots: state that exists already, stable name -> one for each of `op.slots`; None to make it.
     """
 
     fused = True
@@ -102,8 +101,9 @@ class FusedUpdater(Updater):
         if self._averaging is not None:
             self._average(self._averaging, [member for member, _, _ in inputs], context)
         for member, _, _ in inputs:
-            if member.variable.constraint is not None:
-                constrain(member.variable)
+            constraint = member.variable.constraint
+            if constraint is not None:
+                on_each_device(member.variable, lambda v, constrain=constraint: v.assign(constrain(v)), ())
 
     def _update_one(
         self,
@@ -129,17 +129,15 @@ class FusedUpdater(Updater):
         for member in members:
             inputs = (self._averages[member.name].value, started[member.index])
             on_each_device(member.variable, _move_average, inputs)
+
+        def overwrite() -> None:
+            for member in members:
+                average = self._averages[member.name].value
+                on_each_device(member.variable, lambda variable, value: variable.assign(value), (average,))
+
         if averaging.overwrite_every:
             due = tf.equal((tf.convert_to_tensor(context.iterations) + 1) % averaging.overwrite_every, 0)
-            when(due, lambda: self._overwrite(members))
-
-    def _overwrite(self, members: Sequence[GroupedVariable]) -> None:
-        for member in members:
-            on_each_device(member.variable, _assign, (self._averages[member.name].value,))
-
-
-def _assign(variable: tf.Variable, value: tf.Variable) -> None:
-    variable.assign(value)
+            when(due, overwrite)
 
 
 def _move_average(variable: tf.Variable, average: tf.Variable, momentum: Scalar) -> None:

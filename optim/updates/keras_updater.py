@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import keras
 import tensorflow as tf
@@ -47,7 +46,7 @@ class KerasUpdater(Updater):
         # Adafactor looks at whether its rate is a number, so a number stays one.
         # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
         with keras.name_scope(f"group_{members[0].group}"):
-            self._optimizer = _copy(optimizer, 0.0 if self._settable else self._current_rate)
+            self._optimizer = _copy(optimizer, 0.0 if self._settable else lambda: self._rate)
         # What holds for all groups together is done once, around all of them.
         settings: dict[str, float | None] = dict.fromkeys(SHARED_SETTINGS) | {"use_ema": False}
         if averaging is not None:
@@ -70,15 +69,8 @@ class KerasUpdater(Updater):
 
     def apply(self, pairs: Pairs, context: UpdateContext) -> None:
         group = pairs[0][0].group
-        apply = partial(self._apply, pairs, context.rates[group])
-        if context.active is None:
-            apply()
-        else:
-            when(context.active[group], apply)
-
-    def _apply(self, pairs: Pairs, rate: Scalar) -> None:
         variables = [member.variable for member, _ in pairs]
-        gradients = [gradient for _, gradient in pairs]
+        given = ([gradient for _, gradient in pairs], context.rates[group])
 
         def on_one(gradients: Sequence[Gradient], rate: Scalar) -> None:
             if self._settable:
@@ -87,13 +79,16 @@ class KerasUpdater(Updater):
                 self._rate = rate
             apply_sums(self._optimizer, gradients, variables)
 
-        if tf.distribute.in_cross_replica_context():
-            tf.distribute.get_strategy().extended.call_for_each_replica(on_one, args=(gradients, rate))
-        else:
-            on_one(gradients, rate)
+        def update() -> None:
+            if tf.distribute.in_cross_replica_context():
+                tf.distribute.get_strategy().extended.call_for_each_replica(on_one, args=given)
+            else:
+                on_one(*given)
 
-    def _current_rate(self) -> float | Scalar:
-        return self._rate
+        if context.active is None:
+            update()
+        else:
+            when(context.active[group], update)
 
 
 def _copy(

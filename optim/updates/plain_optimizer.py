@@ -14,8 +14,7 @@ from ..private.keras_private import uses_weight_decay
 from .base import GroupedVariable, UpdateContext
 from .fused_updater import FusedUpdater
 from .slots import Slot, slots_of
-from .tensorflow_ops import update_op_for
-from .update_op import UpdateOp
+from .tensorflow_ops import UpdateOp, update_op_for
 
 
 class PlainOptimizerUpdate:
@@ -29,14 +28,10 @@ class PlainOptimizerUpdate:
     def find(
         cls, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
     ) -> PlainOptimizerUpdate | None:
-        """The update of `variables`; None where Keras' own is the one to use.
+        """The update of some variables of a built optimizer; None where Keras' own is the one to use.
 
         That is so for an optimizer without a fused operation, for settings that do more than update, for
         variables of other types than float32 and float64, and for state that cannot be told apart.
-
-        Args:
-            optimizer: a built optimizer.
-            variables: some of those it was built over.
         """
         dtypes = {variable.dtype for variable in variables}
         if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
@@ -72,17 +67,14 @@ def _slots(
     optimizer: keras.optimizers.Optimizer, op: UpdateOp, variables: Sequence[keras.Variable]
 ) -> dict[str, list[keras.Variable]] | None:
     """The optimizer's state by the paths of variables; None if names do not tell it apart."""
-    if len({variable.path for variable in variables}) < len(variables):
-        return None
-    by_slot: dict[Slot, list[keras.Variable]] = {}
     slots = slots_of(optimizer.variables, variables)
-    for state in optimizer.variables:
-        if id(state) in slots:
-            by_slot.setdefault(slots[id(state)], []).append(state)
-    found: dict[str, list[keras.Variable]] = {}
+    states = {slots[id(state)]: state for state in optimizer.variables if id(state) in slots}
+    if len({variable.path for variable in variables}) < len(variables) or len(states) < len(slots):
+        return None
+    found = {}
     for index, variable in enumerate(variables):
-        candidates = [by_slot.get(Slot(index, name), []) for name in op.slots]
-        if any(len(states) != 1 or states[0].shape != variable.shape for states in candidates):
+        own = [states[key] for name in op.slots if (key := Slot(index, name)) in states]
+        if len(own) < len(op.slots) or any(state.shape != variable.shape for state in own):
             return None
-        found[variable.path] = [states[0] for states in candidates]
+        found[variable.path] = own
     return found

@@ -16,14 +16,11 @@ class Slot(NamedTuple):
 
 
 def slots_of(state: Sequence[keras.Variable], trained: Sequence[keras.Variable]) -> dict[int, Slot]:
-    """The slots among an optimizer's state variables, by `id`; counters and the like have none.
+    """The slots among the state of an optimizer that was built over `trained`, by `id`; counters have none.
 
     Keras keeps no other trace of it than names: the momentum of `head/kernel` is `head_kernel_momentum`.
-    Variables of one path have slots of one name, in the variables' order.
-
-    Args:
-        state: the optimizer's variables.
-        trained: variables that it was built over.
+    Variables of one path have slots of one name, in the variables' order. (Several unnamed slots for each of
+    them are dealt out in turn, which is right only if the optimizer makes one kind after the other.)
     """
     owners: dict[str, list[int]] = {}
     for index, variable in enumerate(trained):

@@ -8,7 +8,9 @@ those, and every optimizer that is not here, to Keras' own `update_step`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -16,17 +18,84 @@ import tensorflow as tf
 
 from ..common.types import Scalar
 from ..private.tensorflow_private import inside_xla, scratch
-from .update_op import Scalars, Slots, UpdateOp
 
-DTYPES = ("float32", "float64")
+Scalars: TypeAlias = list[Scalar]
+Slots: TypeAlias = Sequence[tf.Variable]
+
+
+class UpdateOp:
+    """An optimizer's update of one variable by one TensorFlow operation.
+
+    Args:
+        operation: of `tf.raw_ops`, whose inputs for the rate and the gradient are `lr` and `grad`.
+        slots: the state variables that each variable has, of its shape: name -> input of the operation.
+        settings: the numbers that all variables share: input of the operation -> number.
+        initial: what the slots start with.
+
+    Attributes:
+        corrects_bias: whether the rate depends on how many updates a variable has had (`corrected`).
+    """
+
+    corrects_bias = False
+
+    def __init__(
+        self,
+        operation: Callable[..., object],
+        slots: Mapping[str, str],
+        settings: Mapping[str, float],
+        initial: float = 0.0,
+    ) -> None:
+        self.slots = tuple(slots)
+        self.initial = initial
+        self._operation = operation
+        self._slots = slots.values()
+        self._settings = settings
+
+    def scaled(self, rate: Scalar) -> Scalar:
+        """A group's rate, in the variables' dtype, as the operation wants it."""
+        return rate
+
+    def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
+        """The rates with bias correction.
+
+        Args:
+            rates: (variables,) learning rates, in the variables' dtype.
+            update_counts: (variables,) int64: which update this is, from 1.
+        """
+        return rates
+
+    def scalars(self, dtype: str) -> Scalars:
+        """The settings as tensors, made once for all variables of a group."""
+        return [tf.constant(value, dtype) for value in self._settings.values()]
+
+    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
+        """Updates one variable and its slots by a dense gradient."""
+        self._operation(grad=grad, **self._inputs(var, rate, slots, scalars))
+
+    def update_rows(
+        self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
+    ) -> None:
+        """The same by a sparse gradient with each row once.
+
+        Most optimizers move rows without a gradient too (by momentum), as Keras does, so this is the dense
+        update unless a subclass knows better.
+        """
+        rows = tf.shape(var, out_type=grad.indices.dtype)[0]
+        dense = tf.math.unsorted_segment_sum(grad.values, grad.indices, rows)
+        self.update(var, tf.ensure_shape(dense, var.shape), rate, slots, scalars)
+
+    def _inputs(self, var: tf.Variable, rate: Scalar, slots: Slots, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """All that the operation takes beside the gradient."""
+        handles = [slot.handle for slot in slots]
+        return dict(zip(("var", "lr", *self._slots, *self._settings), (var.handle, rate, *handles, *scalars)))
 
 
 class _GradientDescent(UpdateOp):
-    def scalars(self, dtype: str) -> Scalars:
-        return []
+    def __init__(self) -> None:
+        super().__init__(tf.raw_ops.ResourceApplyGradientDescent, {}, {})
 
     def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        tf.raw_ops.ResourceApplyGradientDescent(var=var.handle, alpha=rate, delta=grad)
+        self._operation(var=var.handle, alpha=rate, delta=grad)
 
     def update_rows(
         self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
@@ -34,42 +103,13 @@ class _GradientDescent(UpdateOp):
         var.scatter_sub(tf.IndexedSlices(grad.values * rate, grad.indices))
 
 
-class _Momentum(UpdateOp):
-    slots = ("momentum",)
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self._momentum = optimizer.momentum
-        self._nesterov = optimizer.nesterov
-
-    def scalars(self, dtype: str) -> Scalars:
-        return [tf.constant(self._momentum, dtype)]
-
-    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=var.handle,
-            accum=slots[0].handle,
-            lr=rate,
-            grad=grad,
-            momentum=scalars[0],
-            use_nesterov=self._nesterov,
-        )
-
-
 class _Adagrad(UpdateOp):
-    # Keras divides by sqrt(accumulator + epsilon), the kernel by sqrt(accumulator) + epsilon. An accumulator
-    # that starts epsilon higher, and no epsilon, is Keras' formula.
-    slots = ("accumulator",)
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self.initial = optimizer.initial_accumulator_value + optimizer.epsilon
-
-    def scalars(self, dtype: str) -> Scalars:
-        return [tf.constant(0.0, dtype)]
-
-    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        tf.raw_ops.ResourceApplyAdagradV2(
-            var=var.handle, accum=slots[0].handle, lr=rate, epsilon=scalars[0], grad=grad
-        )
+    def __init__(self, optimizer: keras.optimizers.Adagrad) -> None:
+        # Keras divides by sqrt(accumulator + epsilon), the kernel by sqrt(accumulator) + epsilon. An
+        # accumulator that starts epsilon higher, and no epsilon, is Keras' formula.
+        initial = optimizer.initial_accumulator_value + optimizer.epsilon
+        slots = {"accumulator": "accum"}
+        super().__init__(tf.raw_ops.ResourceApplyAdagradV2, slots, {"epsilon": 0.0}, initial)
 
     def update_rows(
         self, var: tf.Variable, grad: tf.IndexedSlices, rate: Scalar, slots: Slots, scalars: Scalars
@@ -77,69 +117,38 @@ class _Adagrad(UpdateOp):
         if inside_xla():  # XLA has the dense kernel alone
             super().update_rows(var, grad, rate, slots, scalars)
             return
-        tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=var.handle,
-            accum=slots[0].handle,
-            lr=rate,
-            epsilon=scalars[0],
-            grad=grad.values,
-            indices=grad.indices,
-        )
-
-
-class _Adadelta(UpdateOp):
-    slots = ("accumulated_grad", "accumulated_delta_var")
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self._rho, self._epsilon = optimizer.rho, optimizer.epsilon
-
-    def scalars(self, dtype: str) -> Scalars:
-        return [tf.constant(self._rho, dtype), tf.constant(self._epsilon, dtype)]
-
-    def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        tf.raw_ops.ResourceApplyAdadelta(
-            var=var.handle,
-            accum=slots[0].handle,
-            accum_update=slots[1].handle,
-            lr=rate,
-            rho=scalars[0],
-            epsilon=scalars[1],
-            grad=grad,
-        )
+        inputs = self._inputs(var, rate, slots, scalars)
+        tf.raw_ops.ResourceSparseApplyAdagradV2(grad=grad.values, indices=grad.indices, **inputs)
 
 
 class _RMSprop(UpdateOp):
     # Keras and the kernel round 1 - rho differently, so that the kernel's averages of squares are larger by a
     # factor that depends on nothing else: 1.0000129 for 0.999. The rate and epsilon make up for it.
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self._rho, self._epsilon = optimizer.rho, optimizer.epsilon
-        self._momentum, self._centered = optimizer.momentum, optimizer.centered
-        self.slots = ("velocity",)
+    def __init__(self, optimizer: keras.optimizers.RMSprop) -> None:
+        self._rho, self._momentum, self._epsilon = optimizer.rho, optimizer.momentum, optimizer.epsilon
+        operation, slots = tf.raw_ops.ResourceApplyRMSProp, {"velocity": "ms"}
         if self._momentum > 0:
-            self.slots += ("momentum",)
-        if self._centered:
-            self.slots += ("average_gradient",)
+            slots["momentum"] = "mom"
+        if optimizer.centered:
+            operation, slots["average_gradient"] = tf.raw_ops.ResourceApplyCenteredRMSProp, "mg"
+        settings = {"rho": self._rho, "momentum": self._momentum, "epsilon": self._epsilon}
+        super().__init__(operation, slots, settings)
 
     def scalars(self, dtype: str) -> Scalars:
         epsilon = self._epsilon * _rounding(self._rho, dtype)
-        constants = [tf.constant(value, dtype) for value in (self._momentum, epsilon)]
-        return [tf.constant(self._rho, dtype), *constants]
+        return [tf.constant(value, dtype) for value in (self._rho, self._momentum, epsilon)]
 
     def scaled(self, rate: Scalar) -> Scalar:
         return rate * math.sqrt(_rounding(self._rho, rate.dtype.name))
 
     def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        if not self._momentum and inside_xla():
-            self._update_unfused(var, grad, rate, slots, scalars)
-            return
-        # The kernels want a momentum; where Keras keeps none, neither do we.
-        momentum = slots[1].handle if self._momentum else scratch(grad)
-        inputs = {"var": var.handle, "ms": slots[0].handle, "mom": momentum}
-        inputs |= zip(("lr", "rho", "momentum", "epsilon", "grad"), (rate, *scalars, grad))
-        if self._centered:
-            tf.raw_ops.ResourceApplyCenteredRMSProp(mg=slots[-1].handle, **inputs)
+        if self._momentum:
+            super().update(var, grad, rate, slots, scalars)
+        elif not inside_xla():
+            # The kernels want a momentum; where Keras keeps none, neither do we.
+            self._operation(grad=grad, mom=scratch(grad), **self._inputs(var, rate, slots, scalars))
         else:
-            tf.raw_ops.ResourceApplyRMSProp(**inputs)
+            self._update_unfused(var, grad, rate, slots, scalars)
 
     def _update_unfused(
         self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars
@@ -148,44 +157,30 @@ class _RMSprop(UpdateOp):
         rho, _, epsilon = scalars
         slots[0].assign_add((tf.square(grad) - slots[0]) * (1 - rho))
         spread = slots[0].read_value()
-        if self._centered:
+        if "average_gradient" in self.slots:
             slots[-1].assign_add((grad - slots[-1]) * (1 - rho))
             spread -= tf.square(slots[-1])
         var.assign_sub(rate * grad * tf.math.rsqrt(spread + epsilon))
 
 
 class _Adam(UpdateOp):
-    slots = ("momentum", "velocity")
     corrects_bias = True
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(self, optimizer: keras.optimizers.Adam) -> None:
         self._betas = (optimizer.beta_1, optimizer.beta_2)
-        self._epsilon = optimizer.epsilon
+        # With powers of 0 the kernel's own bias correction is none: the rate has it.
+        settings = {"beta1_power": 0.0, "beta1": optimizer.beta_1, "beta2": optimizer.beta_2}
+        settings["epsilon"] = optimizer.epsilon
+        super().__init__(tf.raw_ops.ResourceApplyAdam, {"momentum": "m", "velocity": "v"}, settings)
 
     def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
         first, second = (_Powers(beta, rates.dtype, update_counts) for beta in self._betas)
         kernel = tf.cast(tf.sqrt(second.kernel_over_keras) / first.kernel_over_keras, rates.dtype)
         return rates * tf.sqrt(second.remainder) / first.remainder * kernel
 
-    def scalars(self, dtype: str) -> Scalars:
-        betas = [tf.constant(beta, dtype) for beta in self._betas]
-        return [tf.constant(0.0, dtype), *betas, tf.constant(self._epsilon, dtype)]
-
     def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
-        # With powers of 0 the kernel's own bias correction is none: `rate` has it.
-        none, beta_1, beta_2, epsilon = scalars
-        tf.raw_ops.ResourceApplyAdam(
-            var=var.handle,
-            m=slots[0].handle,
-            v=slots[1].handle,
-            beta1_power=none,
-            beta2_power=none,
-            lr=rate,
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=epsilon,
-            grad=grad,
-        )
+        inputs = self._inputs(var, rate, slots, scalars)
+        self._operation(grad=grad, beta2_power=inputs["beta1_power"], **inputs)
 
 
 class _Powers:
@@ -212,18 +207,27 @@ class _Powers:
         self.kernel_over_keras = (1 - kernel_power) / (1 - power)
 
 
-def _sgd(optimizer: keras.optimizers.Optimizer) -> UpdateOp:
-    return _Momentum(optimizer) if optimizer.momentum else _GradientDescent()
+def _sgd(optimizer: keras.optimizers.SGD) -> UpdateOp:
+    if not optimizer.momentum:
+        return _GradientDescent()
+    operation = partial(tf.raw_ops.ResourceApplyKerasMomentum, use_nesterov=optimizer.nesterov)
+    return UpdateOp(operation, {"momentum": "accum"}, {"momentum": optimizer.momentum})
 
 
-def _adam(optimizer: keras.optimizers.Optimizer) -> UpdateOp | None:
+def _adadelta(optimizer: keras.optimizers.Adadelta) -> UpdateOp:
+    slots = {"accumulated_grad": "accum", "accumulated_delta_var": "accum_update"}
+    settings = {"rho": optimizer.rho, "epsilon": optimizer.epsilon}
+    return UpdateOp(tf.raw_ops.ResourceApplyAdadelta, slots, settings)
+
+
+def _adam(optimizer: keras.optimizers.Adam) -> UpdateOp | None:
     return None if optimizer.amsgrad else _Adam(optimizer)  # XLA lacks the AMSGrad kernel
 
 
 _UPDATE_OPS: dict[type, Callable[[keras.optimizers.Optimizer], UpdateOp | None]] = {
     keras.optimizers.SGD: _sgd,
     keras.optimizers.Adagrad: _Adagrad,
-    keras.optimizers.Adadelta: _Adadelta,
+    keras.optimizers.Adadelta: _adadelta,
     keras.optimizers.RMSprop: _RMSprop,
     keras.optimizers.Adam: _adam,
     keras.optimizers.AdamW: _adam,
@@ -236,7 +240,7 @@ def update_op_for(optimizer: keras.optimizers.Optimizer, dtype: str) -> UpdateOp
     A subclass of a stock optimizer has none: it may do anything.
     """
     make = _UPDATE_OPS.get(type(optimizer))
-    return None if make is None or dtype not in DTYPES else make(optimizer)
+    return None if make is None or dtype not in ("float32", "float64") else make(optimizer)
 
 
 def _rounding(decay: float, dtype: str) -> float:

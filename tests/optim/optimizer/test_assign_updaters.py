@@ -21,7 +21,7 @@ def net(dtypes=("float32", "float32", "float32")):
 def divided(optimizer, groups, model=None):
     plan = partition(model or net(), groups)
     members = grouped_variables(plan, optimizer)
-    updaters = assign_updaters(plan, optimizer, list(members.values()), None)
+    updaters = assign_updaters(plan, optimizer, list(members.values()))
     return [(type(updater), sorted(m.name for m in updater.members)) for updater in updaters]
 
 

@@ -130,8 +130,9 @@ def test_a_caller_that_retraces_has_no_frozen_groups_in_its_graph(name):
 
     @tf.function
     def apply(given):
-        variables = weights.trainable_variables
-        optimizer.grouped_update.apply_sums(optimizer, given, variables, retraces=True)
+        update = optimizer.grouped_update
+        members = update.members_of(weights.trainable_variables)
+        update.apply(optimizer, list(zip(members, given)), retraces=True)
 
     given = [tf.constant(gradient) for gradient in gradients(0)]
     operations = {op.type for op in apply.get_concrete_function(given).graph.get_operations()}

@@ -66,8 +66,9 @@ def test_a_frozen_group_is_not_in_the_norm(how):
     apply = optimizer.apply
     if how == "traced again":
         # As in a `TrainStep`, whose graph has no frozen groups.
-        sums, variables = optimizer.grouped_update.apply_sums, weights.trainable_variables
-        apply = tf.function(lambda given: sums(optimizer, given, variables, retraces=True))
+        update = optimizer.grouped_update
+        members = update.members_of(weights.trainable_variables)
+        apply = tf.function(lambda given: update.apply(optimizer, list(zip(members, given)), retraces=True))
     elif how != "eager":
         apply = tf.function(optimizer.apply)
     if how == "traced before":
@@ -120,6 +121,15 @@ def test_other_limits_hold_for_groups_with_an_optimizer_of_their_own(limit, expe
     weights, optimizer = made(K.SGD(1.0, **limit), head={"optimizer": K.SGD(1.0)})
     optimizer.apply(gradients())
     np.testing.assert_allclose(moved(weights), expected, rtol=1e-6)
+
+
+def test_a_limit_is_for_the_mean_of_gradients_that_are_not_scaled():
+    settings = {"loss_scale_factor": 4.0, "gradient_accumulation_steps": 2, "global_clipnorm": 1.0}
+    weights, optimizer = made(K.SGD(1.0, **settings))
+    optimizer.apply(gradients(np.multiply(8, BODY).tolist(), [0.0, 0.0]))
+    np.testing.assert_array_equal(moved(weights), np.zeros((2, 2)))
+    optimizer.apply(gradients([0.0, 0.0], np.multiply(8, HEAD).tolist()))
+    np.testing.assert_allclose(moved(weights), [np.divide(BODY, 13), np.divide(HEAD, 13)], rtol=1e-6)
 
 
 # -- accumulation ------------------------------------------------------------------------------------------
@@ -211,6 +221,23 @@ def test_averages_of_what_has_had_an_update():
     optimizer.finalize_variable_values([body, head])
     np.testing.assert_array_equal(body, [-1, -1])  # of 0 and -2
     np.testing.assert_array_equal(head, [1, 1])
+
+
+def test_reading_the_averages_changes_none_of_them():
+    """Keras' saving reads every attribute; `SwapEMAWeights` goes through the averages."""
+    weights, optimizer = made(K.SGD(1.0, use_ema=True))
+    state = optimizer.grouped_update.state
+    optimizer.apply([tf.constant(BODY)], [weights.body])
+    weights.body.assign([7.0, 7.0])
+    averages = optimizer._model_variables_moving_average
+    np.testing.assert_array_equal(state["head/average"], [0, 0])
+    # What has had no update has its value for an average.
+    np.testing.assert_array_equal(list(averages), [[-2, -3], [1, 1]])
+
+
+def test_no_averages_without_use_ema():
+    _, optimizer = made(K.SGD(1.0))
+    assert not hasattr(optimizer, "_model_variables_moving_average")
 
 
 def test_each_variable_counts_its_own_updates():

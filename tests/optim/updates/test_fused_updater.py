@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.optim.updates.base import Averaging, GroupedVariable, UpdateContext, merged_state, new_slot
+from gradloop.optim.updates.base import Averaging, GroupedVariable, UpdateContext, new_slot
 from gradloop.optim.updates.fused_updater import FusedUpdater
 from gradloop.optim.updates.tensorflow_ops import update_op_for
 
@@ -101,12 +101,6 @@ def test_an_inactive_group_keeps_its_weights_averages_and_breach_of_constraints(
     assert not np.array_equal(updater.state()["v/average"], before["v/average"])
 
 
-def test_averaging_of():
-    assert Averaging.of(K.SGD()) is None
-    assert Averaging.of(K.SGD(use_ema=True, ema_momentum=0.5)) == Averaging(0.5, None)
-    assert Averaging.of(K.SGD(use_ema=True, ema_overwrite_frequency=3)) == Averaging(0.99, 3)
-
-
 def test_new_slot():
     variable = keras.Variable(np.ones((2, 3)), dtype="float64")
     slot = new_slot(GroupedVariable("blocks/0/kernel", variable, 0, 0, 0.0), "momentum", 0.5)
@@ -115,8 +109,3 @@ def test_new_slot():
     np.testing.assert_array_equal(slot, np.full((2, 3), 0.5))
     other = new_slot(GroupedVariable("blocks_0/kernel", variable, 0, 0, 0.0), "momentum")
     assert slot.path != other.path
-
-
-def test_merged_state():
-    one, other = updater_of(K.Adam()), updater_of(K.RMSprop())
-    assert set(merged_state([one, other])) == {*one.state(), *other.state()}
