@@ -75,14 +75,10 @@ def to_tensors(value: Tensors, name: str) -> Tensors:
 
 
 def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
-    """Returns an array as a tensor, doubles as Keras' float type.
-
-    Args:
-        array: anything that NumPy reads as an array of numbers.
-        name: what to call it in an error.
+    """Returns what NumPy reads as an array of numbers as a tensor, doubles as Keras' float type.
 
     Raises:
-        TypeError: an array of objects or strings, or a list of arrays.
+        TypeError: an array of objects or strings, or a list of arrays; the message calls it `name`.
     """
     if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
         raise TypeError(

@@ -121,11 +121,7 @@ class Batches:
         return self._order[1]
 
     def with_arrays(self, x: Tensors, y: Tensors, sample_weight: Tensors = None) -> Batches:
-        """Returns `Batches` of other arrays in the same batch size, order and epoch.
-
-        Args:
-            x, y, sample_weight: as for `Batches`; for the same number of examples, the order is the same.
-        """
+        """Returns `Batches` of as many other examples, in the same batch size, order and epoch."""
         other = Batches(
             x,
             y,
@@ -173,11 +169,7 @@ class BatchIterator:
         return len(self.batches) - self.position
 
     def indices(self, batches: int) -> Array:
-        """Returns which examples the next batches hold, in order: int64, 1-D. The last batch may be short.
-
-        Args:
-            batches: how many batches.
-        """
+        """Returns which examples the next `batches` hold, in order: int64, 1-D. The last may be short."""
         size = self.batches.batch_size
         first = self.position * size
         return self.batches.order(self.epoch)[first : first + batches * size]
@@ -202,14 +194,9 @@ class BatchReader:
     transform: Transform | None
 
     def gather(self, arrays: Batch, indices: tf.Tensor, seed: Whole, epoch: Whole, position: Whole) -> Batch:
-        """Returns the batch of the examples at `indices`, transformed.
+        """Returns the batch of the examples of `Batches.arrays` at `indices`, int64, (batch,), transformed.
 
-        Args:
-            arrays: `Batches.arrays`.
-            indices: int64, (batch,).
-            seed: of the data, which is mixed into the seed of the transform.
-            epoch: number of the epoch.
-            position: number of the batch in it.
+        The data's seed, the epoch and the batch's position in it make the seed of the transform.
         """
         batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
         if self.transform is None:

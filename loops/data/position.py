@@ -18,22 +18,12 @@ def position_of(iterator: DataIterator) -> dict[str, Any]:
     """
     if not isinstance(iterator, BatchIterator):
         return {"kind": "dataset"}
-    return {
-        "kind": "batches",
-        "epoch": iterator.epoch,
-        "position": iterator.position,
-        "order": _order(iterator.batches),
-    }
+    position = {"epoch": iterator.epoch, "position": iterator.position}
+    return {"kind": "batches", **position, "order": _order(iterator.batches)}
 
 
 def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
-    """Raises ValueError if a position is one in other data.
-
-    Args:
-        position: what `position_of` returned.
-        data: a `Batches` or a `tf.data.Dataset`.
-        path: of the checkpoint that holds the position.
-    """
+    """Raises ValueError if what `position_of` returned, saved in the checkpoint `path`, is of other data."""
     kind = "batches" if isinstance(data, Batches) else "dataset"
     if position["kind"] != kind:
         names = {"batches": "a `loops.Batches`", "dataset": "a `tf.data.Dataset`"}
@@ -58,19 +48,13 @@ _WAY_OUT = (
 
 
 def _order(data: Batches) -> dict[str, int]:
-    return {
-        "examples": data.examples,
-        "batch_size": data.batch_size,
-        "shuffle": data.shuffle,
-        "seed": data.seed,
-    }
+    return {name: getattr(data, name) for name in ("examples", "batch_size", "shuffle", "seed")}
 
 
 def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     """Saves the state of a dataset's iterator: its position, its shuffle buffers, what it has prefetched.
 
-    Returns:
-        '' or, if TensorFlow cannot save it, the reason: the examples come from a Python function, say.
+    Returns '' or, if TensorFlow cannot save it, the reason: the examples come from a Python function, say.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,9 +64,8 @@ def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
     except tf.errors.OpError as error:
         reason = iterator_not_saved(error)
         if reason is None:
-            raise OSError(
-                f"The position in the data cannot be written to {path!r}: {error.message}."
-            ) from error
+            message = f"The position in the data cannot be written to {path!r}: {error.message}."
+            raise OSError(message) from error
         return reason
     return ""
 

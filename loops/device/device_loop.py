@@ -40,9 +40,7 @@ class DeviceLoop:
     a retrace. Batches of another shape are one more trace.
 
     Args:
-        body: function from a batch to `width` float32 scalars, built of TensorFlow operations. All it does
-            must depend on the batch.
-        width: how many scalars.
+        body: function from a batch to `width` float32 scalars. All it does must depend on the batch.
         one_thread: see `executor`; only as long as the step calls no functions of its own.
         forward: see `TraceCache`.
         count: int64 variable; the number of steps that ran is added to it.
@@ -77,7 +75,6 @@ class DeviceLoop:
         """Runs one batch of tensors; returns its values: float32, (width,).
 
         Args:
-            batch: a nest of tensors.
             check: called after the step is traced and before it runs.
             spec: of the batch, if its dataset has one with more open dimensions; None for its own.
         """
@@ -91,7 +88,7 @@ class DeviceLoop:
         """Runs up to `steps` batches; fewer only if the data ends.
 
         Args:
-            iterator: a `BatchIterator` (it is moved on) or an iterator of a `tf.data.Dataset`.
+            iterator: it is moved on.
             steps: at most `CAPACITY`.
             check: called after the step is traced and before it runs.
 
@@ -100,8 +97,11 @@ class DeviceLoop:
         """
         self.rows = np.zeros((0, self._width), np.float32)
         if self._buffer is None:
-            # The last column holds the number of the call that wrote the row.
-            self._buffer = _variable_outside_of_strategies(tf.zeros([CAPACITY, self._width + 1]))
+            # The last column holds the number of the call that wrote the row. Another thread is outside of
+            # any strategy's scope, so the variable belongs to none.
+            with ThreadPoolExecutor(1) as thread:
+                zeros = tf.zeros([CAPACITY, self._width + 1])
+                self._buffer = thread.submit(tf.Variable, zeros, trainable=False).result()
         arrays = isinstance(iterator, BatchIterator)
         if arrays:
             steps = min(steps, iterator.remaining)
@@ -139,10 +139,9 @@ class DeviceLoop:
         data, reader, order = iterator.batches, iterator.batches.reader, iterator.indices(steps)
         # A transform's random numbers are for the whole batch, on any number of replicas.
         replicas = (self._replicas or 1) if reader.transform is None else 1
-        loop: Callable[..., None]
-        if replicas == 1:
-            loop, given = self._array_loop, [np.array([data.seed, iterator.epoch, iterator.position]), order]
-        else:
+        loop: Callable[..., None] = self._array_loop
+        given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
+        if replicas > 1:
             loop, given = self._sharded_loop, [*shard_indices(order, data.batch_size, replicas)]
 
         def batch(arrays: Tensors) -> Batch:
@@ -248,9 +247,3 @@ def _between(order: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     """`order[first:last]`, with the ends as vectors of one."""
     # Without the stride as an argument, each step would make one.
     return tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
-
-
-def _variable_outside_of_strategies(value: tf.Tensor) -> tf.Variable:
-    """A variable of no strategy: made in another thread, which is outside of any strategy's scope."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(tf.Variable, value, trainable=False).result()

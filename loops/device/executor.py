@@ -21,10 +21,7 @@ SMALL_MODEL_WEIGHTS = 200_000
 
 
 def suits_one_thread(model: keras.Model) -> bool:
-    """Whether `model`'s steps are faster on one thread: dense, small, and on a machine without accelerators.
-
-    The numbers are the same either way; only the time differs.
-    """
+    """Whether steps of `model` are faster on one thread: dense, small, on a machine without accelerators."""
     if len(tf.config.list_logical_devices()) != 1:
         return False
     infos = variable_infos(model)
@@ -33,19 +30,15 @@ def suits_one_thread(model: keras.Model) -> bool:
 
 
 def executor(one_thread: bool) -> contextlib.AbstractContextManager[object]:
-    """Returns the context in which a device loop is traced and called.
-
-    Args:
-        one_thread: run operations one after another on the calling thread. While functions run eagerly the
-            default executor is used: then nobody has checked what the step calls (see `nests_calls`).
-    """
+    """Returns the context in which a device loop is traced and called."""
+    # While functions run eagerly, nobody has checked what the step calls (see `nests_calls`).
     one_thread = one_thread and not tf.config.functions_run_eagerly()
     return single_threaded() if one_thread else contextlib.nullcontext()
 
 
+_LOOPS = {"While", "StatelessWhile"}
 # Operations that call a function and wait for it.
-_CALLS = {"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"}
-_CALLS |= {"PartitionedCall", "StatefulPartitionedCall"}
+_CALLS = _LOOPS | {"If", "StatelessIf", "Case", "StatelessCase", "PartitionedCall", "StatefulPartitionedCall"}
 
 
 def nests_calls(function: tf.types.experimental.ConcreteFunction) -> bool:
@@ -54,6 +47,6 @@ def nests_calls(function: tf.types.experimental.ConcreteFunction) -> bool:
     On one thread, such an operation may block the thread that the function under it needs, for ever.
     """
     graph = function.graph.as_graph_def()
-    if any(node.op in _CALLS - {"While", "StatelessWhile"} for node in graph.node):
+    if any(node.op in _CALLS - _LOOPS for node in graph.node):
         return True
     return any(node.op in _CALLS for inner in graph.library.function for node in inner.node_def)

@@ -24,10 +24,6 @@ class ParameterServerLoop:
 
     TensorFlow gives the unfinished task of a worker that died to another one.
 
-    Args:
-        body, width, count: see `DeviceLoop`.
-        strategy: whose workers run the steps.
-
     Attributes:
         traces: how often `body` was traced.
         rows: what the last call of `many` returned; none if it failed, since it is not known what was done.

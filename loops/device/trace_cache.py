@@ -58,9 +58,7 @@ class TraceCache:
 
         Args:
             call: the kind of call.
-            function: of the data and of what `rest` describes.
-            specs: of the data.
-            rest: of the other arguments.
+            function: of the data, of `specs`, and of what `rest` describes.
             argument: makes the spec of the function's first argument from the data's, if they differ.
             batch: makes a batch from the data, if it is none itself.
         """

@@ -26,8 +26,7 @@ class Cluster:
 
     Args:
         tasks: kind of task ("chief", "worker", "ps") -> addresses, `host:port` each.
-        kind: of this process' task.
-        index: of this process' task among those of its kind.
+        kind, index: of this process' task.
     """
 
     tasks: dict[str, list[str]]
@@ -36,11 +35,7 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> Cluster | None:
-        """Reads TF_CONFIG; None where it is not set or names no cluster.
-
-        Raises:
-            ValueError: it is malformed; the message says how, and shows a right one.
-        """
+        """Reads TF_CONFIG; None where it is not set or names no cluster, ValueError where it is malformed."""
         text = os.environ.get("TF_CONFIG", "").strip()
         if not text:
             return None
@@ -86,17 +81,10 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """Of this process."""
         return self.tasks[self.kind][self.index]
 
     @property
-    def size(self) -> int:
-        """How many tasks there are."""
-        return sum(map(len, self.tasks.values()))
-
-    @property
     def is_chief(self) -> bool:
-        """Whether this process is the one to write files and to print: the chief, or else worker 0."""
         first = (self.kind, self.index) == ("worker", 0)
         return self.kind == "chief" or (first and "chief" not in self.tasks)
 
@@ -111,7 +99,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens on this task's port during the body, so that others can see that the task has started.
+        """Listens on this task's port in the body, so that others see that the task has started.
 
         Raises:
             ValueError: another process has it.
@@ -134,14 +122,7 @@ class Cluster:
             yield
 
     def wait_for_others(self, timeout: float) -> None:
-        """Waits until every other task has started.
-
-        Args:
-            timeout: seconds.
-
-        Raises:
-            TimeoutError: some have not; it names them.
-        """
+        """Waits until every other task has started; TimeoutError names those that have not in `timeout` s."""
         missing, end = self.others(), time.monotonic() + timeout
         while True:
             missing = {task: address for task, address in missing.items() if not _answers(address)}

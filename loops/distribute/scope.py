@@ -12,11 +12,7 @@ from ...optim.gradients.replicas import in_replica
 
 
 def strategy_of(variables: Sequence[keras.Variable], what: str) -> tf.distribute.Strategy | None:
-    """Returns the strategy in whose scope variables were made; None for none.
-
-    Args:
-        variables: Keras variables.
-        what: they are, for errors.
+    """Returns the strategy in whose scope variables, the argument `what`, were made; None for none.
 
     Raises:
         ValueError: they were made in different scopes, or outside of the scope that is entered now.

@@ -110,13 +110,7 @@ def on_replicas(
 ) -> Result:
     """Runs `function(part, shard)` on each replica, with its part of the examples of a batch.
 
-    Args:
-        strategy: whose replicas; None to run the function once, with the whole batch and None.
-        function: of tensors and a `Shard`, None for a single replica.
-        batch: a nest of tensors whose first dimension is the examples, or a `LazyBatch`.
-
-    Returns:
-        What the first replica of this process returned.
+    Returns what the first replica of this process returned. A single replica has None for `shard`.
     """
     if strategy is None:
         return function(batch, None)
@@ -134,10 +128,6 @@ def on_replicas(
 
 def split(strategy: tf.distribute.Strategy, batch: Tensors | LazyBatch) -> tuple[Tensors, tf.Tensor | None]:
     """Splits a batch over replicas, by `shard_edges`.
-
-    Args:
-        strategy: whose replicas.
-        batch: a nest of tensors whose first dimension is the examples, or a `LazyBatch`.
 
     Returns:
         `(parts, shard)`: a nest of values of which each replica has its part, for a `LazyBatch` the indices;
@@ -190,12 +180,7 @@ def mean_over_workers_of(strategy: tf.distribute.Strategy | None) -> Callable[[f
 
 
 def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterator) -> None:
-    """Raises ValueError if batches cannot be split over a strategy's replicas.
-
-    Args:
-        strategy: None for one device.
-        iterator: a `BatchIterator` or an iterator of a `tf.data.Dataset`.
-    """
+    """Raises ValueError if batches cannot be split over a strategy's replicas."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return
     replicas = strategy.num_replicas_in_sync

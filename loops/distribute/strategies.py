@@ -15,10 +15,7 @@ from .cluster import Cluster
 _SPECS = ("auto", "one", "mirrored", "mirrored:2", "mirrored:cpu:2", "multiworker", "parameter_server", "tpu")
 # What others call these strategies.
 _ALIASES = {"cpu": "one", "default": "one", "gpu": "mirrored", "gpus": "mirrored", "ps": "parameter_server"}
-_RESOLVERS = {
-    "slurm": "SlurmClusterResolver",
-    "kubernetes": "KubernetesClusterResolver",
-}
+_RESOLVERS = {"slurm": "SlurmClusterResolver", "kubernetes": "KubernetesClusterResolver"}
 # The strategy of several devices that this process has, and the name it was requested by.
 _made: list[tuple[str, tf.distribute.Strategy]] = []
 
@@ -82,7 +79,7 @@ def strategy(
 
 def _automatic() -> str:
     cluster = Cluster.from_environment()
-    if cluster is not None and cluster.size > 1:
+    if cluster is not None and sum(map(len, cluster.tasks.values())) > 1:
         return "parameter_server" if "ps" in cluster.tasks else "multiworker"
     return "mirrored" if len(_gpus()) > 1 else "one"
 
@@ -105,10 +102,8 @@ def _make(spec: str, timeout: float) -> tf.distribute.Strategy:
             return _mirrored_cpus(_count(spec, count))
         if not kind:
             return _mirrored_gpus(_count(spec, count) if count else None)
-    elif name == "multiworker" and (not rest or rest in _RESOLVERS):
-        return _multiworker(spec, rest, timeout)
-    elif name == "parameter_server" and (not rest or rest in _RESOLVERS):
-        return _parameter_server(spec, rest, timeout)
+    elif name in ("multiworker", "parameter_server") and rest in ("", *_RESOLVERS):
+        return (_multiworker if name == "multiworker" else _parameter_server)(spec, rest, timeout)
     elif name == "tpu":
         return _tpu(rest)
     raise _unknown(spec)

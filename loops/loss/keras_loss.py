@@ -13,11 +13,7 @@ from ..support.keras_private import keras_mask
 
 
 def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
-    """Returns the Keras loss object that a name stands for.
-
-    Raises:
-        ValueError: no loss of that name; the message suggests one.
-    """
+    """Returns the Keras loss object that a name stands for; ValueError for an unknown name."""
     if not isinstance(loss, str):
         return loss
     try:
@@ -44,11 +40,7 @@ class _FunctionLoss(keras.losses.Loss):
 
 
 def loss_value(loss: keras.losses.Loss, y: Tensors, predictions: Tensors, weight: tf.Tensor | None) -> Scalar:
-    """Returns the value of a Keras loss over a batch.
-
-    Raises:
-        ValueError: it is no scalar.
-    """
+    """Returns the value of a Keras loss over a batch; ValueError if it is no scalar."""
     value = loss(y, predictions, sample_weight=weight)
     if value.shape.rank != 0:
         raise ValueError(
@@ -65,12 +57,6 @@ def mean_of_class_indices(
 
     Keras converts the labels to floats and back and divides with a guard against empty batches, which makes
     a quarter of a small model's operations: the benchmark's step of the 784-10 softmax needs this.
-
-    Args:
-        loss: one whose `y` holds class indices.
-        y: labels, (batch, ...) or (batch, ..., 1).
-        predictions: (batch, ..., classes).
-        examples: how many there are, float32.
     """
     plain = type(loss) is keras.losses.SparseCategoricalCrossentropy
     masked = keras_mask(predictions) is not None

@@ -35,14 +35,11 @@ def takes_class_indices(loss: keras.losses.Loss) -> bool:
 
 
 def check_label_spec(labels: tf.Tensor, predictions: tf.Tensor) -> None:
-    """Checks dtype and rank of class indices against the predictions, while tracing.
+    """Raises LabelError for float or one-hot labels, while tracing.
 
     Args:
         labels: integer tensor, (batch, ...) or (batch, ..., 1).
         predictions: (batch, ..., classes).
-
-    Raises:
-        LabelError: float or one-hot labels.
     """
     classes = predictions.shape[-1]
     rank = labels.shape.rank
@@ -59,18 +56,10 @@ def check_label_spec(labels: tf.Tensor, predictions: tf.Tensor) -> None:
 
 
 def check_target_shape(loss: keras.losses.Loss, targets: Tensors, predictions: Tensors) -> None:
-    """Checks that targets have the shape of the predictions, for a loss that compares them one by one.
+    """Raises LabelError where a loss compares targets and predictions one by one and their shapes differ.
 
     A missing or an additional last dimension of 1 is left to Keras, which squeezes it. Targets of length 1
     along an axis between the first and the last are for all positions there.
-
-    Args:
-        loss: a Keras loss; nothing is checked for those of other kinds.
-        targets: tensor, (batch, ...).
-        predictions: tensor, (batch, ...).
-
-    Raises:
-        LabelError: another shape.
     """
     if type(loss) not in _ELEMENTWISE or not (tf.is_tensor(targets) and tf.is_tensor(predictions)):
         return
@@ -95,15 +84,7 @@ def check_target_shape(loss: keras.losses.Loss, targets: Tensors, predictions: T
 
 
 def check_label_values(labels: Array | tf.Tensor, classes: int) -> None:
-    """Checks that every label is in 0 to `classes - 1`.
-
-    Args:
-        labels: integer NumPy array or eager tensor, of any shape.
-        classes: how many classes the network has.
-
-    Raises:
-        LabelError: a label that is negative or too large.
-    """
+    """Raises LabelError unless every integer label is in 0 to `classes - 1`."""
     values = np.asarray(labels)
     if values.size == 0 or values.dtype.kind not in "iu":
         return

@@ -33,10 +33,6 @@ class LossAndMetrics:
         loss += the model's regularisation
         record = loss, examples, and a sum and a weight for each metric
 
-    Args:
-        model: a built model.
-        loss, metrics: see `TrainStep`.
-
     Attributes:
         metrics: a `StepMetric` for each.
         takes_class_indices: whether `y` holds class indices.
@@ -100,8 +96,8 @@ class LossAndMetrics:
             shard: on several replicas, what the examples of this one count.
 
         Returns:
-            `(loss, record)`: the scalar loss, regularisation included, and the record. On several replicas,
-            the sums of these over replicas are those of the whole batch.
+            The loss, regularisation included, and the record. Summed over replicas, both are those of the
+            whole batch.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         # Labels are quicker to count than examples.

@@ -54,14 +54,8 @@ class StepMetric:
     ) -> tuple[Scalar, Scalar]:
         """Returns the batch's weighted sum and weight; for a metric with state, its value and 1.
 
-        Args:
-            y: targets.
-            predictions: of the model.
-            weight: of each example, or None.
-            examples: how many there are, float32 scalar.
-            counts: on replicas, what each example counts; see `Shard`.
-
         On replicas, a metric with state has seen this replica's examples: call `result` outside of them.
+        `counts` is then what each example counts, see `Shard`.
         """
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))

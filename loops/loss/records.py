@@ -50,7 +50,6 @@ class RunningMeans:
         self._weights = np.zeros(1 + len(self._metrics))
 
     def add(self, records: Records) -> None:
-        """Adds the steps of `records`."""
         rows = records._rows.astype(np.float64)
         self._any = self._any or len(rows) > 0
         rows = rows[rows[:, 1] > 0]

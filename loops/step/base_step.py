@@ -40,11 +40,6 @@ class BaseStep(abc.ABC):
         explain TensorFlow's errors about labels and non-finite numbers
         name -> scalar              name -> an array of one value for each step
 
-    Args:
-        model: a built model.
-        loss: see `TrainStep`.
-        metrics: see `TrainStep`.
-
     Attributes:
         strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
@@ -68,7 +63,8 @@ class BaseStep(abc.ABC):
         self.metrics = tuple(metrics)
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
-        self._checked_labels: weakref.ref[Batches] | None = None
+        self._loops: list[Loop] = []
+        self._checked_labels: weakref.WeakSet[Batches] = weakref.WeakSet()
 
     @property
     def traces(self) -> int:
@@ -77,7 +73,7 @@ class BaseStep(abc.ABC):
         A short batch causes no retrace; a `Batches` of another batch size does. So does another shape of an
         example, a longer sequence say: from then on, the dimensions that differed may have any size.
         """
-        return sum(loop.traces for loop in self._all_loops())
+        return sum(loop.traces for loop in self._loops)
 
     def __call__(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> dict[str, Scalar]:
         """Runs one batch.
@@ -134,15 +130,9 @@ class BaseStep(abc.ABC):
         return records.values()
 
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
-        """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
+        """Runs one batch of dense tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
 
-        Args:
-            batch: dense tensors.
-            spec: the `element_spec` of the dataset that the batch is from, if any: dimensions that it leaves
-                open do not cause a retrace.
-
-        Raises:
-            TypeError: a ragged or sparse tensor.
+        Dimensions that `spec`, the `element_spec` of the batch's dataset, leaves open do not cause a retrace.
         """
         for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
             check_dense(value, name)
@@ -213,38 +203,35 @@ class BaseStep(abc.ABC):
 
     def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
         labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
-        with scope_of(self.strategy):
-            loop = self._loop()
-            return self._guarded(lambda: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
+        return self._guarded(lambda loop: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
 
     def _run_part(self, iterator: DataIterator, steps: int) -> Array:
         def check() -> None:
             if not isinstance(iterator, BatchIterator) or iterator.batches.reader.transform is not None:
                 return
             data = iterator.batches
-            done = self._checked_labels is not None and self._checked_labels() is data
-            if not done and self.loss_and_metrics.classes is not None:
+            if data not in self._checked_labels and self.loss_and_metrics.classes is not None:
                 self._check_labels(keras.utils.unpack_x_y_sample_weight(data.arrays)[1])
-                self._checked_labels = weakref.ref(data)
+                self._checked_labels.add(data)
 
-        with scope_of(self.strategy):
-            loop = self._loop()
-            return self._guarded(lambda: loop.many(iterator, steps, check), iterator)
+        return self._guarded(lambda loop: loop.many(iterator, steps, check), iterator)
 
     def _check_labels(self, labels: Tensors) -> None:
         classes = self.loss_and_metrics.classes
         if classes is not None and labels is not None and on_host(labels):
             check_label_values(labels, classes)
 
-    def _guarded(self, run: Callable[[], Result], source: DataIterator | Batch) -> Result:
+    def _guarded(self, run: Callable[[Loop], Result], source: DataIterator | Batch) -> Result:
         """Runs a call that reads `source`, an iterator or one batch, and explains TensorFlow's errors."""
-        try:
-            return run()
-        except tf.errors.InvalidArgumentError as error:
-            explained = self._explain(error, source)
-            if explained is None:
-                raise
-            raise explained from error
+        with scope_of(self.strategy):
+            loop = self._loop()
+            try:
+                return run(loop)
+            except tf.errors.InvalidArgumentError as error:
+                explained = self._explain(error, source)
+                if explained is None:
+                    raise
+                raise explained from error
 
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         """The error to raise instead of one of TensorFlow's; None to raise that one."""
@@ -253,7 +240,3 @@ class BaseStep(abc.ABC):
     @abc.abstractmethod
     def _loop(self) -> Loop:
         """The loop that runs now."""
-
-    @abc.abstractmethod
-    def _all_loops(self) -> list[Loop]:
-        """All loops made so far."""

@@ -13,13 +13,7 @@ from ...optim.common.messages import first_few
 
 
 def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer], replicas: int) -> None:
-    """Warns of BatchNorm layers that train with each replica's own statistics.
-
-    Args:
-        model: a built model.
-        frozen: its BatchNorm layers that run in inference mode.
-        replicas: how many train together.
-    """
+    """Warns of BatchNorm layers, other than the `frozen`, that train with each replica's own statistics."""
     in_inference = {id(layer) for layer in frozen}
     names = {
         info.layer.name: None
@@ -39,14 +33,10 @@ def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer],
 
 
 def frozen_batch_norms(model: keras.Model, variables: Iterable[keras.Variable]) -> list[keras.layers.Layer]:
-    """Returns the BatchNorm layers of `model` that must run in inference mode.
+    """Returns the BatchNorm layers of `model` that must run in inference mode while `variables` train.
 
     A BatchNorm runs in training mode if one of its variables trains. One without trainable variables (no
     scale, no center) does so only if everything else in the model trains.
-
-    Args:
-        model: a built model.
-        variables: the variables that train.
     """
     chosen = {id(variable) for variable in variables}
     norms: dict[int, tuple[keras.layers.Layer, list[keras.Variable]]] = {}

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
+from ...optim.naming.stable_names import tree_of
 from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
@@ -16,6 +17,17 @@ from ..update.update import Update
 from .batch_norm import check_synchronised, frozen_batch_norms, inference_mode
 from .replica_seeds import replica_seeds
 from .rollback import ForwardState
+
+
+def not_for_xla(model: keras.Model, strategy: tf.distribute.Strategy | None) -> str:
+    """The first layer that XLA cannot compile, and why; '' if there is none."""
+    for layer in [model, *(node.layer for node in tree_of(model).nodes)]:
+        name = f"{type(layer).__name__} {layer.name!r}"
+        if strategy is not None and getattr(layer, "synchronized", False):
+            return f"{name}, which reduces over replicas: XLA compiles for one device"
+        if not getattr(layer, "supports_jit", True):
+            return f"{name}, which says so (an LSTM or GRU can do without cuDNN: `use_cudnn=False`)"
+    return ""
 
 
 class CompiledStep:
@@ -28,17 +40,8 @@ class CompiledStep:
         taken = update(gradients)            # false if the step was skipped
         where not taken: put the state back
 
-
-    Args:
-        model: a built model.
-        loss_and_metrics: of the model.
-        update: over the variables that train.
-        jit_compile: whether XLA compiles the forward and backward pass.
-        count: see `DeviceLoop`.
-        strategy: that the model belongs to; None for none.
-
     Attributes:
-        update: as given.
+        update: over the variables that train.
         state: of the forward pass, to be restored after a step that failed.
         loop: runs the steps.
     """
@@ -48,7 +51,7 @@ class CompiledStep:
         model: keras.Model,
         loss_and_metrics: LossAndMetrics,
         update: Update,
-        jit_compile: bool,
+        jit_compile: bool | str,
         count: tf.Variable,
         strategy: tf.distribute.Strategy | None,
     ) -> None:
@@ -61,6 +64,8 @@ class CompiledStep:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
         self._checks_inputs = update.on_nonfinite != "ignore" and hides_nan(model)
+        if jit_compile == "auto":
+            jit_compile = bool(tf.config.list_logical_devices("GPU")) and not not_for_xla(model, strategy)
         self._jit_compile = jit_compile
         self._forward_backward = self._gradients
         if jit_compile:

@@ -42,7 +42,7 @@ class EvalStep(BaseStep):
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric] = ()) -> None:
         super().__init__(model, loss, metrics)
         self.loss_and_metrics.check_evaluates()
-        self._device_loop = make_loop(
+        loop = make_loop(
             self.strategy,
             self._body,
             self.loss_and_metrics.width,
@@ -50,6 +50,7 @@ class EvalStep(BaseStep):
             forward=lambda batch: self.loss_and_metrics(batch, training=False)[1],
             count=self.batches_done,
         )
+        self._loops.append(loop)
 
     def _body(self, batch: Batch) -> Record:
         record = on_replicas(self.strategy, self._one, batch)
@@ -60,7 +61,4 @@ class EvalStep(BaseStep):
         return record if shard is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 
     def _loop(self) -> Loop:
-        return self._device_loop
-
-    def _all_loops(self) -> list[Loop]:
-        return [self._device_loop]
+        return self._loops[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import keras
@@ -63,10 +63,8 @@ def metric_state(model: keras.Model, metrics: Iterable[keras.metrics.Metric]) ->
 def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]) -> Pairs:
     """Returns the variables of a built optimizer, a loss scale's around it included.
 
-    Args:
-        optimizer: a Keras optimizer. If it has a method `named_state`, that tells names, and variables that
-            Keras has no place for.
-        names: the names of the model's variables by `id`; its slots are named after them.
+    Slots are named after the model's variables, whose `names` are by `id`. An optimizer's own method
+    `named_state`, if any, tells names, and variables that Keras has no place for.
     """
     inner = inner_optimizer(optimizer)
     # Keras gives Nadam's `_u_product` no name, and within a loss scale no place in `variables` either.
@@ -77,18 +75,13 @@ def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, s
     }
     if hasattr(inner, "named_state"):
         own |= inner.named_state()
-    known = _slot_names(inner.variables, built_variables(inner), names)
+    trained = built_variables(inner)
+    owners = [names.get(id(variable)) for variable in trained]
+    slots = slots_of(inner.variables, trained).items()
+    # `head/kernel/momentum`, where Keras says `sequential_3_head_kernel_momentum`.
+    known = {key: f"{owners[slot.owner]}/{slot.name}" for key, slot in slots if owners[slot.owner]}
     known |= {id(variable): name for name, variable in own.items()}
     variables = [*inner.variables, *own.values()]
     if inner is not optimizer:
         variables += [optimizer.step_counter, optimizer.dynamic_scale]
     return [(f"optimizer/{known.get(id(variable), variable.name)}", variable) for variable in variables]
-
-
-def _slot_names(
-    variables: Sequence[Variable], trained: Sequence[Variable], names: Mapping[int, str]
-) -> dict[int, str]:
-    """Names such as `head/kernel/momentum` by `id`, where Keras says `sequential_3_head_kernel_momentum`."""
-    owners = [names.get(id(variable)) for variable in trained]
-    slots = slots_of(variables, trained).items()
-    return {key: f"{owners[slot.owner]}/{slot.name}" for key, slot in slots if owners[slot.owner]}

@@ -24,12 +24,8 @@ _APART = 1 << 32
 def replica_seeds(model: keras.Model, strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     """Traces the body with the replica's number in the seeds of the model's layers.
 
-    The same seed gives the same masks again, and the first replica has the masks of one device. For layers
-    without a seed generator, nothing changes.
-
-    Args:
-        model: a built model.
-        strategy: nothing is done for None, or for a single replica.
+    The same seed gives the same masks again, and the first replica has the masks of one device. Layers
+    without a seed generator are left as they are, and so are all for no strategy or a single replica.
     """
     if strategy is None or strategy.num_replicas_in_sync == 1:
         yield

@@ -14,12 +14,8 @@ from ...optim.common.types import Scalar
 class ForwardState:
     """A copy of the state that a forward pass writes (moving statistics, metrics), taken before each step.
 
-    The forward pass runs before it is known whether the step is bad; the copy restores what it wrote.
-
-    Args:
-        model: a built model.
-        frozen: its BatchNorm layers in inference mode, whose statistics do not change.
-        metrics: Keras metrics that the step updates.
+    The forward pass runs before it is known whether the step is bad; the copy restores what it wrote. Left
+    out are the statistics of `frozen`, the BatchNorm layers in inference mode.
     """
 
     def __init__(
@@ -49,10 +45,7 @@ class ForwardState:
     def restore(self, when: bool | Scalar = True) -> None:
         """Assigns the copy back if `when` is true."""
         for variable, copy in zip(self._variables, self._copies):
-            if when is True:
-                variable.assign(copy)
-            else:
-                variable.assign(tf.where(when, copy, variable))
+            variable.assign(copy if when is True else tf.where(when, copy, variable))
 
     def statistics(self) -> list[tf.Tensor]:
         """Returns this replica's values of moving averages and the like."""

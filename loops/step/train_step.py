@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -12,7 +13,6 @@ from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Batch
 from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
-from ...optim.naming.stable_names import tree_of
 from ..data.batches import BatchIterator, DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
@@ -22,7 +22,7 @@ from ..update.checks import check_update_options
 from ..update.nonfinite import NonFiniteError, nonfinite_inputs
 from ..update.update import StepUpdate
 from .base_step import BaseStep
-from .compiled_step import CompiledStep
+from .compiled_step import CompiledStep, not_for_xla
 from .named_state import optimizer_state, unique
 
 
@@ -69,7 +69,6 @@ class TrainStep(BaseStep):
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         chosen: what is to train, in the model's order.
-        variables: what trains now: what is chosen, less what an optimizer's plan freezes.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
 
     Raises:
@@ -106,7 +105,7 @@ class TrainStep(BaseStep):
         check_update_options(clip_norm, accumulate, on_nonfinite)
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
-        if jit_compile is True and (reason := _not_for_xla(model, self.strategy)):
+        if jit_compile is True and (reason := not_for_xla(model, self.strategy)):
             raise ValueError(
                 f"`jit_compile` is True, and XLA cannot compile the layer {reason}. Pass 'auto' or False."
             )
@@ -114,16 +113,17 @@ class TrainStep(BaseStep):
             self.optimizer = _resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
         self.inner_optimizer = inner_optimizer(self.optimizer)
-        self.accumulate = accumulate
-        self._clip_norm = clip_norm
-        self._on_nonfinite = on_nonfinite
+        self.accumulate = int(accumulate)
+        self._make_update = functools.partial(
+            StepUpdate, clip_norm=clip_norm, accumulate=accumulate, on_nonfinite=on_nonfinite
+        )
         self._jit_compile = jit_compile
         # By the ids of what trains: going back to an earlier choice is no trace.
         self._compiled: dict[tuple[int, ...], CompiledStep] = {}
-        self._last: tuple[int, ...] = ()
-        self.chosen = self._choose(variables)
+        self._last: tuple[int, ...]
         # The plan that `variables` was last worked out for, and the result.
-        self._unfrozen: tuple[Plan | None, list[keras.Variable]] = (None, self.chosen)
+        self._unfrozen: tuple[Plan | None, list[keras.Variable]]
+        self._choose(variables)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -159,24 +159,22 @@ class TrainStep(BaseStep):
             SelectionError: a filter that matches nothing.
             ValueError: a variable that is not one of the model's trainable ones.
         """
-        self.chosen = self._choose(list(filters))
-        self._unfrozen = (None, self.chosen)
-        self._last = ()
+        self._choose(list(filters))
 
-    def _choose(self, variables: VariablesOrFilters | None) -> list[keras.Variable]:
+    def _choose(self, variables: VariablesOrFilters | None) -> None:
         if variables is not None:
-            return variables_or_filters("variables", self.model, variables)
-        if not self.model.trainable_variables:
+            self.chosen = variables_or_filters("variables", self.model, variables)
+        elif self.model.trainable_variables:
+            self.chosen = list(self.model.trainable_variables)
+        else:
             raise ValueError(
                 "`model` has no trainable variables: set `trainable = True` on the layers to train."
             )
-        return list(self.model.trainable_variables)
+        self._unfrozen = (None, self.chosen)
+        self._last = ()
 
     def _loop(self) -> Loop:
         return self._current().loop
-
-    def _all_loops(self) -> list[Loop]:
-        return [compiled.loop for compiled in self._compiled.values()]
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
         update, names = self._current().update, self._names()
@@ -200,34 +198,22 @@ class TrainStep(BaseStep):
                 self._last = key
             if key not in self._compiled:
                 self._compiled[key] = self._compile(variables)
+                self._loops.append(self._compiled[key].loop)
             return self._compiled[key]
 
     def _compile(self, variables: list[keras.Variable]) -> CompiledStep:
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         names = self._names()
-        update = StepUpdate(
-            self.optimizer,
-            {names[id(variable)]: variable for variable in variables},
-            clip_norm=self._clip_norm,
-            accumulate=self.accumulate,
-            on_nonfinite=self._on_nonfinite,
-        )
+        update = self._make_update(self.optimizer, {names[id(variable)]: variable for variable in variables})
         return CompiledStep(
-            self.model, self.loss_and_metrics, update, self._uses_jit(), self.batches_done, self.strategy
+            self.model, self.loss_and_metrics, update, self._jit_compile, self.batches_done, self.strategy
         )
-
-    def _uses_jit(self) -> bool:
-        if self._jit_compile != "auto":
-            return bool(self._jit_compile)
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        return on_gpu and not _not_for_xla(self.model, self.strategy)
 
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         explained = super()._explain(error, source)
         if explained is None:
-            step = int(self.optimizer.iterations.numpy()) + 1
-            explained = NonFiniteError.from_tensorflow(error, step, lambda: _input_hint(source))
+            explained = NonFiniteError.from_tensorflow(error, self.optimizer, lambda: _input_hint(source))
         if explained is not None:
             self._current().state.restore()
         return explained
@@ -252,17 +238,6 @@ def _resolve_optimizer(
     if model.dtype_policy.compute_dtype == "float16" and not scaled:
         return keras.optimizers.LossScaleOptimizer(optimizer, name=optimizer.name)
     return optimizer
-
-
-def _not_for_xla(model: keras.Model, strategy: tf.distribute.Strategy | None) -> str:
-    """The first layer that XLA cannot compile, and why; '' if there is none."""
-    for layer in [model, *(node.layer for node in tree_of(model).nodes)]:
-        name = f"{type(layer).__name__} {layer.name!r}"
-        if strategy is not None and getattr(layer, "synchronized", False):
-            return f"{name}, which reduces over replicas: XLA compiles for one device"
-        if not getattr(layer, "supports_jit", True):
-            return f"{name}, which says so (an LSTM or GRU can do without cuDNN: `use_cudnn=False`)"
-    return ""
 
 
 def _input_hint(source: DataIterator | Batch) -> str:

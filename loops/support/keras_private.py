@@ -48,10 +48,8 @@ def take_initial_epoch(model: keras.Model) -> int:
 def undivided_losses() -> Iterator[None]:
     """Traces the body with Keras' losses as they are on one device: not divided by the number of replicas.
 
-    Keras divides in a function, without a switch.
-
-    Raises:
-        ImportError: Keras no longer has this function; with the losses divided, numbers would be wrong.
+    Keras divides in a function, without a switch. Where it no longer has that, this fails: with the losses
+    divided, numbers would be wrong.
     """
     from keras.src.losses import loss as module
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import keras
 
 from ...optim import GroupedOptimizer
+from ...optim.common.arguments import real_number, whole_number
 from ...optim.common.types import Gradient
 from ..support.keras_private import built_variables, knows_variable
 
@@ -15,13 +15,10 @@ ON_NONFINITE = ("raise", "skip", "ignore")
 
 
 def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite: str) -> None:
-    """Raises ValueError if an option of `Update` is not one that it takes."""
-    if clip_norm is not None and not (
-        isinstance(clip_norm, (int, float)) and math.isfinite(clip_norm) and clip_norm > 0
-    ):
-        raise ValueError(f"`clip_norm` must be a positive number or None, not {clip_norm!r}.")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"`accumulate` must be a whole number of at least 1, not {accumulate!r}.")
+    """Raises TypeError or ValueError if an option of `Update` is not one that it takes."""
+    if clip_norm is not None:
+        real_number("clip_norm", clip_norm, above=0)
+    whole_number("accumulate", accumulate, at_least=1)
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")

@@ -12,10 +12,7 @@ from ...optim.gradients.sparse import times
 
 
 class LossScale:
-    """The scale that a `keras.optimizers.LossScaleOptimizer` keeps, and how it moves.
-
-    Reference: Micikevicius et al. 2018, "Mixed precision training".
-    """
+    """The scale that a `keras.optimizers.LossScaleOptimizer` keeps, and how it moves."""
 
     def __init__(self, optimizer: keras.optimizers.LossScaleOptimizer) -> None:
         self._optimizer = optimizer

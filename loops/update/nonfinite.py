@@ -55,31 +55,31 @@ class NonFiniteError(ArithmeticError):
 
     @classmethod
     def from_tensorflow(
-        cls, error: Exception, step: int | None, hint: Callable[[], str] = str
+        cls, error: Exception, optimizer: keras.optimizers.Optimizer | None, hint: Callable[[], str] = str
     ) -> NonFiniteError | None:
-        """Returns the error that `check_finite` raised inside TensorFlow; None if it is another one."""
+        """Returns the error that `check_finite` raised inside TensorFlow; None if it is another one.
+
+        Args:
+            error: from TensorFlow.
+            optimizer: whose `iterations` tell the step; None where it is not known.
+            hint: gives a sentence to add.
+        """
         found = re.search(re.escape(_MARK) + "<([^>]*)>", str(error))
         if found is None:
             return None
         name = found.group(1)
+        step = None if optimizer is None else int(optimizer.iterations.numpy()) + 1
         return cls.at(step, None if name == _LOSS else name, hint())
 
 
 def check_finite(gradients: Sequence[Gradient], names: Sequence[str], loss: Scalar | None = None) -> Scalar:
     """Returns a scalar whose operation fails, naming the first bad variable, unless all values are finite.
 
-    They are judged in the variables' order, so the first name is the same on every run.
-
-    Args:
-        gradients: dense tensors or `tf.IndexedSlices`.
-        names: a name each.
-        loss: a scalar that is checked last, or None.
+    They are judged in the variables' order, the loss last, so the first name is the same on every run.
     """
-    pairs = list(zip(gradients, names))
-    if loss is not None:
-        pairs.append((loss, _LOSS))
+    values = [_judged(value) for value in [*gradients, *([] if loss is None else [loss])]]
     done: list[tf.Tensor] = []
-    for judged, name in [(_judged(value), name) for value, name in pairs]:
+    for judged, name in zip(values, [*names, _LOSS]):
         with tf.control_dependencies(done):
             done = [tf.debugging.check_numerics(judged, f"{_MARK}<{name}>")]
     return done[0]
@@ -115,16 +115,11 @@ def _judged(value: Gradient) -> tf.Tensor:
 
 @contextlib.contextmanager
 def raises_nonfinite(optimizer: keras.optimizers.Optimizer | None = None) -> Iterator[None]:
-    """Turns `check_finite`'s TensorFlow error, raised in the body, into a `NonFiniteError`.
-
-    Args:
-        optimizer: the Keras optimizer whose `iterations` tell the step; None where it is not known.
-    """
+    """Turns `check_finite`'s TensorFlow error, raised in the body, into a `NonFiniteError`."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        step = None if optimizer is None else int(optimizer.iterations.numpy()) + 1
-        found = NonFiniteError.from_tensorflow(error, step)
+        found = NonFiniteError.from_tensorflow(error, optimizer)
         if found is None:
             raise
         raise found from error

@@ -49,7 +49,7 @@ class Update:
             below 1 and, in a `TrainStep`, where the batch holds NaN and so does the loss.
 
     Raises:
-        TypeError: `optimizer` is not a Keras optimizer.
+        TypeError: `optimizer` is not a Keras optimizer, or an option of another type.
         ValueError: no variables, a variable that the optimizer was not built with, a bad option, an
             optimizer with `use_ema` that was built over other variables, an optimizer or variables made
             outside of the strategy's scope, or a setting of the optimizer that several replicas exclude.
@@ -67,8 +67,7 @@ class Update:
     the global norm); Micikevicius et al. 2018, "Mixed precision training" (loss scaling).
     """
 
-    # Whether the caller traces its function again when a group of a `GroupedOptimizer` is (un)frozen.
-    _retraces = False
+    _retraces = False  # see `StepUpdate`
 
     def __init__(
         self,
@@ -81,12 +80,8 @@ class Update:
     ) -> None:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
-        if isinstance(variables, Mapping):
-            self.names = list(variables)
-            self.variables = list(variables.values())
-        else:
-            self.variables = list(variables)
-            self.names = [variable.path for variable in self.variables]
+        self.variables = list(variables.values() if isinstance(variables, Mapping) else variables)
+        self.names = list(variables) if isinstance(variables, Mapping) else [v.path for v in self.variables]
         if not self.variables:
             raise ValueError(
                 "`variables` is empty: name at least one variable to train. (A model that is not built has "
@@ -94,25 +89,24 @@ class Update:
             )
         check_update_options(clip_norm, accumulate, on_nonfinite)
         self.optimizer = optimizer
-        self.clip_norm = clip_norm
-        self.accumulate = accumulate
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
+        self.accumulate = int(accumulate)
         self.on_nonfinite = on_nonfinite
         self._inner = inner_optimizer(optimizer)
         self._scale = None if self._inner is optimizer else LossScale(optimizer)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)
-        if not optimizer.built:
-            with scope_of(strategy):
+        self._accumulator: GradientAccumulator | None = None
+        with scope_of(strategy):
+            if not optimizer.built:
                 optimizer.build(self.variables)
+            if accumulate > 1:
+                sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
+                calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+                self._accumulator = GradientAccumulator(self.accumulate, sums, calls)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
-        self._accumulator: GradientAccumulator | None = None
-        if accumulate > 1:
-            with scope_of(strategy):
-                sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
-                calls = tf.Variable(0, dtype=tf.int64, trainable=False)
-            self._accumulator = GradientAccumulator(accumulate, sums, calls)
 
     @property
     def may_skip(self) -> bool:
@@ -142,34 +136,18 @@ class Update:
             on it runs after the check.
 
         Raises:
-            ValueError: another number of gradients than variables, or a gradient that is None.
+            ValueError: another number of gradients than variables, a gradient that is None, or a call outside
+                of the replicas of the strategy that the variables belong to.
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
-        if not tf.executing_eagerly():
-            return self._reduce_and_apply(gradients, loss)
         with raises_nonfinite(self.optimizer):
-            return self._reduce_and_apply(gradients, loss)
-
-    def _reduce_and_apply(self, gradients: Sequence[Gradient], loss: Scalar | None) -> Scalar:
-        sums, losses = self.all_reduce(gradients, [] if loss is None else [loss])
-        return self.apply(sums, losses[0] if losses else None)
+            sums, losses = self.all_reduce(gradients, [] if loss is None else [loss])
+            return self.apply(sums, *losses)
 
     def all_reduce(
         self, gradients: Sequence[Gradient], others: Sequence[tf.Tensor]
     ) -> tuple[list[Gradient], list[tf.Tensor]]:
-        """The first stage of a call: sums over replicas, other tensors in the same reduction.
-
-        Args:
-            gradients: as for a call.
-            others: tensors of the same shapes on each replica.
-
-        Returns:
-            The sums of both; for `apply`.
-
-        Raises:
-            ValueError: another number of gradients than variables, a gradient that is None, or a call outside
-                of the replicas of the strategy that the variables belong to.
-        """
+        """Sums gradients and `others`, of the same shapes on each replica, in one reduction; for `apply`."""
         gradients = list(gradients)
         check_gradients(gradients, self.names)
         check_in_replica("Update", self._strategy)
@@ -188,11 +166,9 @@ class Update:
         not_overflow: Scalar | None = None,
         finite: Scalar | None = None,
     ) -> Scalar:
-        """The stages of a call after the first.
+        """The stages of a call after the first, for the sums that `all_reduce` returned.
 
         Args:
-            gradients: as `all_reduce` returned them.
-            loss: as for a call, summed.
             not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
                 is no overflow, so a lower loss scale would not help. None for false.
             finite: what the method `finite` said, if the caller has asked; None to find out here.
@@ -254,8 +230,7 @@ class Update:
         waits = []
         if self.on_nonfinite == "raise":
             fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
-            loss = losses[0] if losses else None
-            waits = [check_finite_unless(~fails, gradients, self.names, loss)]
+            waits = [check_finite_unless(~fails, gradients, self.names, *losses)]
         with tf.control_dependencies(waits):
             self._scale.halve()
 
@@ -280,9 +255,6 @@ class Update:
 
 
 class StepUpdate(Update):
-    """The update within a `TrainStep`, which is traced again whenever other groups are frozen.
-
-    Frozen groups are then no part of the graph, and nothing in it asks which they are.
-    """
+    """The update in a `TrainStep`, which retraces when other groups are frozen, so they leave the graph."""
 
     _retraces = True

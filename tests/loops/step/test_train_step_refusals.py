@@ -24,7 +24,7 @@ def test_bad_arguments_raise_at_the_door(logits):
         loops.TrainStep(model, "mse", keras.optimizers.Adam)
     with pytest.raises(ValueError, match="`jit_compile` must be True, False or 'auto', not 'yes'"):
         loops.TrainStep(model, "mse", "sgd", jit_compile="yes")
-    with pytest.raises(ValueError, match="`clip_norm` must be a positive number"):
+    with pytest.raises(ValueError, match="`clip_norm` must be a finite number above 0"):
         loops.TrainStep(model, "mse", "sgd", clip_norm=-1.0)
     with pytest.raises(optim.SelectionError, match="haed"):
         loops.TrainStep(model, "mse", "sgd", variables="haed")

@@ -9,13 +9,13 @@ from gradloop.loops.update.checks import check_gradients, check_known, check_upd
 
 @pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan"), float("inf"), "1"])
 def test_clip_norms_that_limit_nothing(clip_norm):
-    with pytest.raises(ValueError, match="`clip_norm` must be a positive number or None, not"):
+    with pytest.raises((TypeError, ValueError), match="`clip_norm` must be a (finite )?number above 0, got"):
         check_update_options(clip_norm, 1, "raise")
 
 
 @pytest.mark.parametrize("accumulate", [0, -2, 1.0, True, None])
 def test_numbers_of_batches_that_are_none(accumulate):
-    with pytest.raises(ValueError, match="`accumulate` must be a whole number of at least 1, not"):
+    with pytest.raises((TypeError, ValueError), match="`accumulate` must be .*at least 1, got"):
         check_update_options(None, accumulate, "raise")
 
 
