@@ -75,9 +75,8 @@ def _description(what: StageFilters) -> str:
 def resolve_stages(step: TrainStep, stages: Stages) -> list[Stage]:
     """The stages with the variables of a step's model, in the order of time.
 
-    Raises:
-        SelectionError: a stage matches nothing, or what `trainable=False` freezes.
-        ValueError: the optimizer was built without what one of them trains.
+    SelectionError if one matches nothing or what `trainable=False` freezes, ValueError if the optimizer was
+    built without what it trains.
     """
     plan = plan_of(step)
     found = [
@@ -177,10 +176,7 @@ def unfreeze_groups(step: TrainStep, chosen: set[int]) -> None:
     plan = plan_of(step)
     if plan is None:
         return
-    groups = [
-        name
-        for name, group in plan.groups.items()
-        if group.frozen and any(id(variable) in chosen for variable in plan.members[name].values())
-    ]
+    frozen = [name for name, group in plan.groups.items() if group.frozen]
+    groups = [name for name in frozen if any(id(v) in chosen for v in plan.members[name].values())]
     if groups:
         step.inner_optimizer.unfreeze(*groups)

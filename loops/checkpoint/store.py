@@ -52,8 +52,7 @@ class CheckpointStore:
     def load(self, step: TrainStep) -> TensorFile | None:
         """Reads the newest checkpoint and checks that `step` can take it; None if there is none.
 
-        Raises:
-            ValueError: it is damaged or of another step, or workers see different folders.
+        ValueError if it is damaged or of another step, or if workers see different folders.
         """
         number = self._folder.newest()
         if not same_on_all(number or 0, step.mean_over_workers):

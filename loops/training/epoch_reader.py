@@ -88,7 +88,7 @@ class EpochReader:
         steps_allowed: Callable[[], int | None] = lambda: None,
         done: int = 0,
     ) -> Iterator[Records]:
-        """Runs one epoch, yielding what each call recorded.
+        """Runs one epoch, yielding what each call recorded; ValueError if the data turns out to be empty.
 
         Args:
             number: of the epoch in the run, from 0.
@@ -96,9 +96,6 @@ class EpochReader:
             before: called before each batch, once it is known that there is one; a call must be one step.
             steps_allowed: how many the next call may run at most; None for any number.
             done: how many of the epoch's batches ran before a checkpoint.
-
-        Raises:
-            ValueError: the data turned out to be empty.
         """
         if isinstance(self._data, tf.data.Dataset):
             check_same_order(step.strategy, self._data, self._name)

@@ -17,8 +17,7 @@ from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Tensors
 from ...optim.filters.selection import VariablesOrFilters
 from .comparison import same_features, tolerance
-from .examples import all_examples, batches_of, count, repeated, sample_of
-from .extraction import features, features_of_few
+from .extraction import all_examples, batches_of, count, features, features_of_few, repeated, sample_of
 from .files import FeatureFiles, batch_writer
 from .fingerprint import fingerprint
 from .frozen_part import augmentations, split_frozen, trained_variables

@@ -1,8 +1,9 @@
-"""Extraction: running the frozen part of a model over examples."""
+"""Extraction: reading all examples out of whatever data is given, and running the frozen part over them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -11,6 +12,68 @@ import tensorflow as tf
 from ...optim.common.types import Array, Tensors
 from ..graph.keras_graph import calls
 from ..graph.split import split_graph
+
+_SAMPLE = 16  # examples on which saved features are tried
+
+
+def all_examples(data: object) -> tuple[Tensors, Tensors, Tensors]:
+    """`(x, y, sample_weight)` of all examples, as arrays (examples, ...); None for what is not given.
+
+    Raises:
+        ValueError: a `Batches` with a transform; endless or empty data; arrays of different lengths.
+    """
+    if getattr(getattr(data, "reader", None), "transform", None) is not None:
+        raise ValueError(
+            "`data` has a `transform`, which may give other examples each epoch: a cache would hold one "
+            "version of each. Transform the arrays before, or train without a cache."
+        )
+    if isinstance(data, tf.data.Dataset):
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`data` has no end: say how many batches to keep, `dataset.take(batches)`.")
+        batches = [keras.utils.unpack_x_y_sample_weight(batch) for batch in data]
+        if not batches:
+            raise ValueError("`data` is empty.")
+        return keras.tree.map_structure(_joined, *batches)
+    arrays = keras.utils.unpack_x_y_sample_weight(getattr(data, "arrays", data))
+    arrays = keras.tree.map_structure(lambda array: None if array is None else np.asarray(array), arrays)
+    lengths = {len(array) for array in keras.tree.flatten(arrays) if array is not None}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"`data` must hold arrays of one length with at least one example; found {sorted(lengths)}."
+        )
+    return arrays
+
+
+def count(x: Tensors) -> int:
+    """The number of examples."""
+    return len(keras.tree.flatten(x)[0])
+
+
+def batches_of(x: Tensors, batch_size: int, copies: int = 1) -> Iterator[Tensors]:
+    """The inputs in batches, as tensors, `copies` times over."""
+    for _ in range(copies):
+        for first in range(0, count(x), batch_size):
+            yield keras.tree.map_structure(partial(_rows, first=first, last=first + batch_size), x)
+
+
+def sample_of(x: Tensors) -> Tensors:
+    """A few of the inputs, evenly spaced: in sorted data the first are all of one class."""
+    length = count(x)
+    rows = np.linspace(0, length - 1, min(length, _SAMPLE)).astype(int)
+    return keras.tree.map_structure(lambda array: array[rows], x)
+
+
+def repeated(array: Array | None, copies: int) -> Array | None:
+    """The array, `copies` times over."""
+    return array if array is None or copies == 1 else np.concatenate([array] * copies)
+
+
+def _joined(*tensors: tf.Tensor) -> Array | None:
+    return None if tensors[0] is None else np.concatenate([tensor.numpy() for tensor in tensors])
+
+
+def _rows(array: Array, first: int, last: int) -> tf.Tensor:
+    return tf.convert_to_tensor(array[first:last])
 
 
 def features(

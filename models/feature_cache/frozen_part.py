@@ -24,10 +24,8 @@ def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) ->
 def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> SplitModel:
     """Cuts a model before the first calls that train, as late as possible.
 
-    Random layers such as dropout belong to the rest, unless frozen weights come after them.
-
-    Raises:
-        ValueError: no layer with weights is frozen before the first that trains; a subclassed model.
+    Random layers such as dropout belong to the rest, unless frozen weights come after them. ValueError if no
+    layer with weights is frozen before the first that trains, and for a subclassed model.
     """
     ids = {id(variable) for variable in trained}
     model = without_nested_models(model)
@@ -77,11 +75,8 @@ def augmentations(model: keras.Model) -> list[str]:
     In a cache dropout is off, as in inference. Augmentation cannot be left out unasked: the model would train
     on other examples.
     """
-    return [
-        call.operation.name
-        for call in calls(model)
-        if is_random(call) and not isinstance(call.operation, _DROPOUT_AND_NOISE)
-    ]
+    random = [call.operation for call in calls(model) if is_random(call)]
+    return [layer.name for layer in random if not isinstance(layer, _DROPOUT_AND_NOISE)]
 
 
 _DROPOUT_AND_NOISE = (

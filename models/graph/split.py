@@ -37,13 +37,8 @@ def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitMod
     Both parts share the model's layers, and so its variables. The cut may cross any number of tensors: the
     one of a chain, the arms of a branch, a skip connection.
 
-    Args:
-        model: Functional or Sequential, built.
-        in_rest: whether a call belongs to the rest. It is asked, in the order of the calls, about those that
-            do not read from the rest already.
-
-    Raises:
-        ValueError: a subclassed model; a cut after which nothing is left, or through a masked sequence.
+    `in_rest` is asked, in the order of the calls, about those that do not read from the rest already.
+    ValueError for a subclassed model, a cut after which nothing is left, or one through a masked sequence.
     """
     whole, graph = functional(model), calls(model)
     after: set[int] = set()  # ids of the tensors that the rest computes

@@ -30,8 +30,7 @@ class Strategy(Mapping[str, Group]):
         groups: name -> group, for each part of the network.
 
     Attributes:
-        name: as given.
-        reason: as given.
+        name, reason: as given.
 
     Example:
         >>> from gradloop import models, optim
@@ -117,18 +116,17 @@ def recommend(
     few = examples < FEW
     amount = f"{examples:,} examples are {'few' if few else 'many'}"
     if few and similar:
-        name, reason = "head", f"{amount}, and its features fit them as they are."
+        name, reason = "head", "and its features fit them as they are."
     elif few:
-        name = "top"
-        reason = (
-            f"{amount}, so its general first features stay; the last do not fit data that is not similar."
+        name, reason = (
+            "top",
+            "so its general first features stay; the last do not fit data that is not similar.",
         )
     elif similar:
-        name = "top"
-        reason = f"{amount}, enough to adapt its last features; the first fit similar data as they are."
+        name, reason = "top", "enough to adapt its last features; the first fit similar data as they are."
     else:
-        name, reason = "all", f"{amount}, enough to learn features for data that is not similar."
-    return Strategy(name, reason, _groups(name, as_filter(head), top))
+        name, reason = "all", "enough to learn features for data that is not similar."
+    return Strategy(name, f"{amount}, {reason}", _groups(name, as_filter(head), top))
 
 
 def _groups(name: str, head: Filter, top: FilterLike | None) -> dict[str, Group]:

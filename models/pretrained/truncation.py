@@ -67,11 +67,8 @@ def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Lay
             "output: choose a layer before or after it."
         )
     names = [one.name for one in model.layers]
-    within = [
-        outer.name
-        for outer in model.layers
-        if isinstance(outer, keras.Model) and name in [inner.name for inner in outer.layers]
-    ]
+    nested = [outer for outer in model.layers if isinstance(outer, keras.Model)]
+    within = [outer.name for outer in nested if name in [inner.name for inner in outer.layers]]
     if within:
         raise ValueError(
             f"`layer` {name!r} lies inside the model {within[0]!r}, a layer of {model.name!r}: truncate "

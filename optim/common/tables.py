@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 
 def align_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Rows of a table as lines of text, columns two spaces apart.
-
-    Args:
-        rows: the cells; every row has as many as the first.
-        right: indices of the columns to align to the right, such as numbers.
-    """
+    """Rows of a table as lines of text, columns two spaces apart; those numbered in `right` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(

@@ -78,16 +78,7 @@ def converts(conversion: Conversion) -> Conversion:
 
 
 def as_filter(spec: FilterLike) -> Filter:
-    """Turns whatever may be written as a filter into a `Filter`.
-
-    Args:
-        spec: a filter, a string, a compiled regex, a layer class or a union of them, a layer, or a
-            callable on `VariableInfo`.
-
-    Raises:
-        TypeError: `spec` is none of these.
-        SelectionError: an empty pattern.
-    """
+    """Turns whatever may be written as a filter into a `Filter`: what `FilterLike` lists; else TypeError."""
     if isinstance(spec, Filter):
         return spec
     for conversion in _CONVERSIONS:

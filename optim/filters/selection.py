@@ -108,10 +108,8 @@ def frozen_by(owner: LayerNode, tree: ModelTree) -> str | None:
     if not tree.model.trainable:
         return "the model itself"
     paths = {id(node.layer): node.path for node in tree.nodes}
-    for layer in (*owner.ancestors, owner.layer):
-        if not layer.trainable:
-            return f"{paths[id(layer)]!r}"
-    return None
+    frozen = (layer for layer in (*owner.ancestors, owner.layer) if not layer.trainable)
+    return next((f"{paths[id(layer)]!r}" for layer in frozen), None)
 
 
 def _only_frozen(spec: Filter, tree: ModelTree, indices: Sequence[int]) -> str:

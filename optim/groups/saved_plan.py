@@ -35,10 +35,7 @@ class SavedPlan:
         """The plan over these variables of the model that it was made for, loaded or built anew.
 
         They are matched by their Keras paths, or by their order if the paths have changed: Keras numbers
-        layers without a name by what the process has built before.
-
-        Raises:
-            ValueError: other variables than the plan's.
+        layers without a name by what the process has built before. ValueError for others than the plan's.
         """
         by_path, paths = {v.path: v for v in variables}, [path for _, _, _, path in self.variables]
         ordered = list(variables)

@@ -87,9 +87,7 @@ def lr_range_test(
         raise TypeError(
             f"`step` must be a training step, such as a `loops.TrainStep`, got {short_repr(step)}"
         )
-    rates: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
+    points: list[tuple[float, float, float]] = []  # rate, loss, smoothed loss
     average, best = 0.0, np.inf
     with _restored_rate(step.optimizer), _restored_state(step), _restored_data(data) as iterator:
         for rate in np.geomspace(lowest, highest, steps):
@@ -97,26 +95,24 @@ def lr_range_test(
             try:
                 loss = float(step.run(iterator(), 1)["loss"][0])
             except ArithmeticError:
-                if not losses:
+                if not points:
                     raise
                 break
             if not np.isfinite(loss):
                 break
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
-            mean = average / (1 - _SMOOTHING ** (len(losses) + 1))
-            rates.append(rate)
-            losses.append(loss)
-            smoothed.append(mean)
+            mean = average / (1 - _SMOOTHING ** (len(points) + 1))
+            points.append((rate, loss, mean))
             best = min(best, mean)
             # For a positive loss: if it exceeds four times its lowest value.
             if mean - best > (_DIVERGED - 1) * abs(best):
                 break
-    if not losses:
+    if not points:
         raise ValueError(
             f"the loss is not finite at the rate {lowest:g} already, before any update: look for bad inputs "
             "or weights"
         )
-    return LRCurve(np.array(rates), np.array(losses), np.array(smoothed))
+    return LRCurve(*map(np.array, zip(*points)))
 
 
 @contextlib.contextmanager
