@@ -138,8 +138,8 @@ def main() -> None:
     args = parse()
     log_dir = cli.log_folder(args.log_dir, "finetuning")
     figures, picture = args.csv or log_dir / "finetuning.csv", args.picture or log_dir / "finetuning.png"
-    for option, folder in (("--csv", figures.parent), ("--picture", picture.parent)):
-        cli.check_writable(option, folder)
+    cli.check_writable("--csv", figures.parent)
+    cli.check_writable("--picture", picture.parent)
     with cli.quiet_import():
         from gradloop import loops, optim
     with cli.refusing(DataError):

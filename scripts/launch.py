@@ -107,10 +107,8 @@ class Task:
 
     def end(self, until: float) -> None:
         """Waits for a task that was asked to end, and kills it at a time of `time.monotonic`."""
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
         self.send(signal.SIGKILL)
         self.process.wait()
         self._reader.join()

@@ -93,7 +93,4 @@ def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
 
 def _values(python: str, case: str, rounds: int, settings: Settings) -> dict[str, list[float]]:
     options = (case, str(rounds), json.dumps(dataclasses.asdict(settings)))
-    found: dict[str, list[float]] = child.answer(
-        child.start(python, "-m", "bench.frozen_contenders", *options)
-    )
-    return found
+    return dict(child.answer(child.start(python, "-m", "bench.frozen_contenders", *options)))

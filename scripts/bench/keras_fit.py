@@ -76,6 +76,4 @@ class TunedFit(Contender):
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
     """`"fit"` or `"fit-tuned"`."""
-    if name == "fit":
-        return Fit(case, images, labels)
-    return TunedFit(case, images, labels)
+    return (Fit if name == "fit" else TunedFit)(case, images, labels)

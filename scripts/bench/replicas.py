@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,6 @@ def report(cases: list[Case]) -> str:
 
 def _run(network: str, replicas: int, rounds: int) -> Case:
     steps = _STEPS[network]  # before the imports, which take seconds
-    import time
-
     import tensorflow as tf
 
     from gradloop import loops

@@ -45,10 +45,9 @@ class Bare(Contender):
     def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
         glorot = tf.keras.initializers.GlorotUniform(seed=0)
         shapes = [(784, 10)] if case.network == "softmax" else LENET_SHAPES
-        self.variables = []
-        for shape in shapes:
-            self.variables.append(tf.Variable(glorot(shape)))
-            self.variables.append(tf.Variable(tf.zeros(shape[-1:])))
+        self.variables = [
+            tf.Variable(value) for shape in shapes for value in (glorot(shape), tf.zeros(shape[-1:]))
+        ]
         self.logits = _softmax if case.network == "softmax" else _lenet5
         self.images, self.labels = tf.constant(images), tf.constant(labels)
         self.run = self._make_run(case.batch_size)

@@ -7,10 +7,12 @@ live in one process, update the same weights by the same gradients, and take tur
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import re
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -149,9 +151,6 @@ def _among(names: set[str]) -> Callable[[optim.VariableInfo], bool]:
 
 
 def _run(network: str, optimizer: str, rounds: int) -> list[Contender]:
-    import gc
-    import time
-
     import tensorflow as tf
 
     contenders, variables = _contenders(network, optimizer)
@@ -197,8 +196,6 @@ def _apply_in_step(
 
 
 def _plan() -> float:
-    import time
-
     import keras
 
     from gradloop import optim

@@ -20,11 +20,9 @@ _PHOTO_SHIFT = 1 / 12  # of the side: 8 of 96 pixels
 
 
 def shift(pixels: int, edge: str = "CONSTANT") -> Transform:
-    """A transform for `loops.Batches` that moves each image a little.
+    """A transform for `loops.Batches` that moves each image at random, at most so far up, down and sideways.
 
-    Args:
-      pixels: The longest way up, down, left or right; each image gets its own, at random.
-      edge: What comes in there, as `tf.pad` calls it: black, or `"REFLECT"` for a mirror image.
+    What comes in at the edge is as `tf.pad` calls it: black, or `"REFLECT"` for a mirror image.
 
     Reference: LeCun et al. 1998, section III-A, where translations are among the distortions used.
     """

@@ -43,14 +43,7 @@ def pillow() -> ModuleType:
 def read(path: Path, height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """The pixels of a picture as a viewer shows it: upright as EXIF says, transparency on white.
 
-    Args:
-      path: A PNG, JPEG, BMP, GIF or WebP file.
-      height: Rows wanted; the picture is squeezed to them whatever its proportions.
-      width: Columns wanted.
-      channels: 3 for RGB, 1 for grey (luma).
-
-    Returns:
-      Pixels (height, width, channels).
+    They are (height, width, channels), squeezed whatever the proportions; 3 channels for RGB, 1 for luma.
     """
     pil = pillow()
     try:

@@ -31,11 +31,7 @@ def save(path: Path, draw: Callable[[Path], None]) -> None:
 def draw(history: Mapping[str, Sequence[float]], path: Path, title: str, held_out: str = "test") -> None:
     """Writes a PNG with one panel for the loss and one for the accuracy, over the epochs.
 
-    Args:
-      history: ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``, one value an epoch.
-      path: The file to write.
-      title: What stands above both panels.
-      held_out: What the ``val_`` values are of.
+    The history has ``loss``, ``accuracy``, and as ``val_loss``, ``val_accuracy`` those of `held_out` images.
     """
     figure = _figure((10, 4.2), title)
     loss, accuracy = figure.subplots(1, 2)

@@ -91,10 +91,7 @@ def staged(
     """What trains by the end of `unfreeze` (as in `Recipe`), and stages for `loops.Unfreeze`.
 
     BatchNorm is in none of them, and the head in the first: features under a random head learn nothing.
-
-    Raises:
-        ValueError: `"top-down"`, and the head alone trains.
-        SelectionError: a stage that matches nothing, or BatchNorm alone.
+    ValueError for `"top-down"` where the head alone trains, SelectionError for a stage without variables.
     """
     import keras
 
