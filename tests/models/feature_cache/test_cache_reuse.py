@@ -9,6 +9,8 @@ import pytest
 
 from gradloop import models
 
+pytestmark = pytest.mark.numbers
+
 L = keras.layers
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6)).astype("float32")

@@ -6,6 +6,8 @@ import pytest
 
 from gradloop import loops, models, optim
 
+pytestmark = pytest.mark.numbers
+
 L = keras.layers
 RNG = np.random.default_rng(0)
 X = RNG.random((21, 8, 8, 3), "float32")

@@ -2,8 +2,11 @@
 
 import keras
 import numpy as np
+import pytest
 
 from gradloop.models.feature_cache.extraction import features, features_of_few
+
+pytestmark = pytest.mark.numbers
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(7, 4)).astype("float32")
@@ -50,6 +53,7 @@ def test_few_examples_are_not_augmented():
     np.testing.assert_allclose(found, model(X).numpy(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.numbers("float32")
 def test_bfloat16_becomes_float32():
     model = front(dtype="bfloat16")
     for found in (next(features(model, [], tensors()))[0], features_of_few(model, tensors())[0][:3]):

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from gradloop.models import LeNet5
 
+pytestmark = pytest.mark.numbers
+
 
 @pytest.mark.parametrize(
     ("shape", "way_out"),

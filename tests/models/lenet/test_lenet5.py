@@ -14,6 +14,8 @@ import tensorflow as tf
 from gradloop import optim
 from gradloop.models import LeNet5, lenet5_functional, lenet5_sequential
 
+pytestmark = pytest.mark.numbers
+
 Maker = Callable[..., Any]
 MAKERS = [LeNet5, lenet5_sequential, lenet5_functional]
 OPTIONS: list[dict[str, Any]] = [
@@ -159,6 +161,7 @@ def test_probabilities_stay_float32_under_mixed_precision(make: Maker, policy: s
     np.testing.assert_array_equal(outputs, loaded(images()))
 
 
+@pytest.mark.numbers("float32")
 def test_dtype_of_one_model_alone() -> None:
     model = LeNet5(dtype="float64")
     assert model(images()).dtype == tf.float64

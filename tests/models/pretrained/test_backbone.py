@@ -8,6 +8,8 @@ import pytest
 
 from gradloop import models, optim
 
+pytestmark = pytest.mark.numbers
+
 WEIGHTS = Path(__file__).parents[4] / "shared" / "data" / "mobilenet_v2_imagenet_notop.weights.h5"
 MODULES = keras.applications
 

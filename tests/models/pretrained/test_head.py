@@ -6,6 +6,8 @@ import pytest
 
 from gradloop import models, optim
 
+pytestmark = pytest.mark.numbers
+
 L = keras.layers
 
 

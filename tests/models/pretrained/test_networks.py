@@ -8,6 +8,8 @@ import pytest
 
 from gradloop import loops, models, optim
 
+pytestmark = pytest.mark.numbers
+
 # The smallest images that they take.
 SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
 # But ConvNeXt, DenseNet and Inception, which take longest: on request, as the rest of each family.

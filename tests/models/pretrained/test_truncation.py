@@ -6,6 +6,8 @@ import pytest
 
 from gradloop import models
 
+pytestmark = pytest.mark.numbers
+
 L = keras.layers
 
 

@@ -9,6 +9,8 @@ from gradloop import loops
 from gradloop.optim import Group, GroupedOptimizer, partition
 from gradloop.optim.gradients.sparse import where
 
+pytestmark = pytest.mark.numbers
+
 K = keras.optimizers
 L = keras.layers
 

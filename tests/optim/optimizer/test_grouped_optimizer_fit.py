@@ -8,6 +8,8 @@ import tensorflow as tf
 from gradloop import optim
 from gradloop.optim import Group, GroupedOptimizer, partition
 
+pytestmark = pytest.mark.numbers
+
 K = keras.optimizers
 L = keras.layers
 TOKENS = np.random.RandomState(0).randint(0, 6, (16, 3))

@@ -8,6 +8,8 @@ import tensorflow as tf
 from gradloop import optim
 from gradloop.optim import Group, GroupedOptimizer, StateError, partition
 
+pytestmark = pytest.mark.numbers
+
 K = keras.optimizers
 L = keras.layers
 X = np.random.RandomState(0).standard_normal((16, 4)).astype("float32")
