@@ -23,8 +23,11 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# The weights of examples end in the gradients, whatever the optimizer does with them.
+@pytest.mark.parametrize(
+    ("name", "weighted"),
+    [*((name, False) for name in OPTIMIZERS), ("momentum", True), ("adam with schedule", True)],
+)
 def test_same_weights_as_train_on_batch(logits, assert_same_weights, name, weighted):
     ours, theirs = logits.norm_model(), logits.norm_model()
     step = loops.TrainStep(ours, logits.crossentropy(), OPTIMIZERS[name]())

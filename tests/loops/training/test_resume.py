@@ -64,7 +64,9 @@ def _cut_and_resumed(problem, folder, data, again, cut, **run):
 
 @pytest.mark.parametrize("batch", [None, 1], ids=["between epochs", "in an epoch"])
 @pytest.mark.parametrize("same", [False, True], ids=["new data", "same data"])
-@pytest.mark.parametrize("steps", [None, 3, 5, 13])
+@pytest.mark.parametrize(
+    "steps", [None, 3, *(pytest.param(steps, marks=pytest.mark.release) for steps in (5, 13))]
+)
 def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(
     problem, assert_same_weights, tmp_path, steps, same, batch
 ):

@@ -37,9 +37,9 @@ def test_every_constructor_of_keras_is_known():
         ("VGG16", MODULES.vgg16),
         pytest.param("ResNet50", MODULES.resnet50, marks=pytest.mark.release),
         pytest.param("ResNet50V2", MODULES.resnet_v2, marks=pytest.mark.release),
-        ("DenseNet121", MODULES.densenet),
+        pytest.param("DenseNet121", MODULES.densenet, marks=pytest.mark.release),
         pytest.param("EfficientNetB0", MODULES.efficientnet, marks=pytest.mark.release),
-        ("MobileNetV3Small", MODULES.mobilenet_v3),
+        pytest.param("MobileNetV3Small", MODULES.mobilenet_v3, marks=pytest.mark.release),
         pytest.param("ConvNeXtTiny", MODULES.convnext, marks=pytest.mark.release),
     ],
 )

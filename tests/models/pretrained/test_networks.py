@@ -23,10 +23,10 @@ FAMILIES = {
 SCALES = {"EfficientNetV2L": 0.9}
 
 
-def _networks(slow, quick=()):
-    """All networks: those of `quick` in every run, those of `slow` in most, the others on request."""
-    marks = {**dict.fromkeys(models.networks(), pytest.mark.long), **dict.fromkeys(slow, pytest.mark.release)}
-    return [pytest.param(name, marks=() if name in quick else mark) for name, mark in marks.items()]
+def _networks(some):
+    """All networks: `some` for a release, the others on request."""
+    marks = {**dict.fromkeys(models.networks(), pytest.mark.long), **dict.fromkeys(some, pytest.mark.release)}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
 def _made(name, classes):
@@ -68,7 +68,7 @@ def test_cuts_and_caches(name):
 STRATEGIES = {"head": (1_000, True), "top": (10_000, True), "all": (10_000, False)}
 
 
-@pytest.mark.parametrize("name", _networks((), quick={"MobileNetV2"}))
+@pytest.mark.parametrize("name", _networks({"MobileNetV2"}))
 def test_each_strategy_moves_what_it_plans(name):
     model, x = _made(name, 2)
     for strategy, (examples, similar) in STRATEGIES.items():

@@ -24,7 +24,16 @@ def build(name, size):
     return make(include_top=False, weights=None, input_shape=(size, size, 3))
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=[name for name, *_ in MODELS])
+# Of those with depthwise convolutions and of those without, one in every run.
+CASES = [
+    pytest.param(
+        each, id=each[0], marks=() if each[0] in ("MobileNetV2", "ResNet50") else pytest.mark.release
+    )
+    for each in MODELS
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def network(request):
     name, size, convolutional, depthwise = request.param
     return build(name, size), build(name, size), convolutional, depthwise
