@@ -10,6 +10,8 @@ from gradloop.loops.loss.keras_loss import resolve_loss
 from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 
 pytestmark = pytest.mark.numbers
+# Keras 3.12's own `L1` is float32 in a layer of float64, too.
+L1 = keras.regularizers.L1L2(l1=0.01)
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 W = np.random.default_rng(2).uniform(size=12).astype("float32")
@@ -18,9 +20,7 @@ ONE_HOT = np.eye(3, dtype="float32")[np.random.default_rng(1).integers(0, 3, siz
 
 def model(units=3, activation="softmax"):
     keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(units, activation, kernel_regularizer="l1")]
-    )
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation, kernel_regularizer=L1)])
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

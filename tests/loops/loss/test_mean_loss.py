@@ -16,7 +16,8 @@ def _model():
         [
             keras.Input((3,)),
             keras.layers.Dense(4, "tanh", kernel_regularizer=keras.regularizers.L2(0.05)),
-            keras.layers.Dense(2, bias_regularizer=keras.regularizers.L1(0.02)),
+            # Keras 3.12's own `L1` is float32 in a layer of float64, too.
+            keras.layers.Dense(2, bias_regularizer=keras.regularizers.L1L2(l1=0.02)),
         ]
     )
 
