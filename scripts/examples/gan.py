@@ -3,7 +3,7 @@
 
 A generator learns to draw handwritten digits from noise, a discriminator to tell them from real ones.
 With seed 0 on a CPU, the samples are strokes after 10 epochs, and about 20 of 25 can be read as digits
-after 40; the losses are then near 0.9 (generator) and 1.1 (discriminator). An epoch takes 4 s on two cores.
+after 40; the losses are then near 0.9 (generator) and 1.1 (discriminator).
 """
 
 from __future__ import annotations
