@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...optim import Group, GroupedOptimizer, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
@@ -43,9 +45,24 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
             f"`accumulate` is {step.accumulate}, and the checkpoint {file.path!r} was made with "
             f"{choice['accumulate']}: make the step as it was, or name another folder."
         )
+    _add_total_weight(step, file)
     accumulated = "accumulated/"  # its names are those of what trains, which may still differ
     state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
     file.check(state, but=accumulated)
+
+
+def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
+    """Completes what was saved when each batch counted the same, whatever its size."""
+    calls, total = (f"accumulated/{name}" for name in ("calls", "total_weight"))
+    if calls not in file.values or total in file.values:
+        return
+    if file.values[calls] % step.accumulate:
+        raise ValueError(
+            f"The checkpoint {file.path!r} was written between two updates by an older version, which did "
+            "not save what the batches of its accumulated gradients count: go on with that version up to an "
+            "update, or name another folder."
+        )
+    file.values[total] = np.zeros((), np.float32)
 
 
 def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:

@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 # Set while a step runs a user's loss function, whose result the step itself scales to the replica's part.
 STEP_SCALES_LOSS: ContextVar[bool] = ContextVar("STEP_SCALES_LOSS", default=False)
+# Set while a replica runs a step of one's own: what each of its examples counts, if not 1 (see `Shard`).
+EXAMPLE_WEIGHT: ContextVar[Scalar | None] = ContextVar("EXAMPLE_WEIGHT", default=None)
 
 
 class Shard(NamedTuple):
@@ -150,6 +152,12 @@ def split(strategy: tf.distribute.Strategy, batch: Tensors | LazyBatch) -> tuple
         return tf.nest.map_structure(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
 
     return distribute(part), tf.stack([tf.cast(examples, tf.float32), weight])
+
+
+def share_of(count: Scalar) -> Scalar:
+    """A number of this replica's examples, in a step of one's own: their sum counts each example once."""
+    weight = EXAMPLE_WEIGHT.get()
+    return count if weight is None else count * weight
 
 
 def total_over_replicas(value: tf.Tensor) -> tf.Tensor:

@@ -105,7 +105,7 @@ class CompiledStep:
         value, count, *metrics = record
         # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
-        taken = self.update.apply(gradients, value, not_overflow, finite)
+        taken = self.update.apply(gradients, value, not_overflow, finite, count)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
             # A skipped step counts for no examples, so it is in no mean.

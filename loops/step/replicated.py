@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
-from ..distribute.sharding import split
+from ..distribute.sharding import EXAMPLE_WEIGHT, split
 from ..update.nonfinite import raises_nonfinite
 
 P = ParamSpec("P")
@@ -81,11 +81,21 @@ def _run(
 ) -> Tensors:
     flat = tf.nest.flatten((args, kwargs))
     whole = [value for value in flat if _splits(value)]
+    shard = None
     if whole and strategy.num_replicas_in_sync > 1:
-        parts = iter(split(strategy, whole)[0])
+        split_values, shard = split(strategy, whole)
+        parts = iter(split_values)
         mapped = [next(parts) if _splits(value) else value for value in flat]
         args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
-    results = strategy.run(step, args=args, kwargs=kwargs)
+
+    def run(shard: tf.Tensor | None, *args: Tensors, **kwargs: Tensors) -> Tensors:
+        token = EXAMPLE_WEIGHT.set(None if shard is None else shard[1])
+        try:
+            return step(*args, **kwargs)
+        finally:
+            EXAMPLE_WEIGHT.reset(token)
+
+    results = strategy.run(run, args=(shard, *args), kwargs=kwargs)
 
     def joined(result: tf.distribute.DistributedValues) -> tf.Tensor:
         local = strategy.experimental_local_results(result)

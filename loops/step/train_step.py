@@ -57,7 +57,8 @@ class TrainStep(BaseStep):
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
             weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
-        accumulate: batches that make one update; their gradients are averaged.
+        accumulate: batches that make one update, that of all their examples as one batch: gradients are
+            averaged by what each batch's loss was divided by, so a short batch counts for what it holds.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
         on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. What may be an
@@ -179,7 +180,7 @@ class TrainStep(BaseStep):
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
         update, names = self._current().update, self._names()
         pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
-        of = [*update.names, "calls"]
+        of = [*update.names, "calls", "total_weight"]
         pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
         return unique(pairs)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
-from ...optim.common.types import Gradient
+from ...optim.common.types import Gradient, Scalar
 from ..support.keras_private import built_variables, knows_variable
 
 ON_NONFINITE = ("raise", "skip", "ignore")
@@ -67,3 +68,14 @@ def check_gradients(gradients: Sequence[Gradient | None], names: Sequence[str]) 
             "on it, or it was computed outside the tape. Leave it out of `variables`, or use it in the "
             "loss."
         )
+
+
+def check_weight(weight: Scalar | float) -> Scalar:
+    """Returns what a call counts as a float32 scalar; ValueError if it is none."""
+    number = tf.cast(tf.convert_to_tensor(weight), tf.float32)
+    if number.shape.rank != 0:
+        raise ValueError(
+            f"`weight` has shape {number.shape}, and is one number, what the call counts: the number of its "
+            "examples, say, `tf.shape(y)[0]`, or the sum of their weights, `tf.reduce_sum(weight)`."
+        )
+    return number

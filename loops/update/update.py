@@ -16,7 +16,8 @@ from ...optim.gradients.replicas import apply_sums, once, sum_over_replicas, whe
 from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
-from .checks import check_gradients, check_known, check_update_options
+from ..distribute.sharding import share_of
+from .checks import check_gradients, check_known, check_update_options, check_weight
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
 
@@ -41,7 +42,8 @@ class Update:
         optimizer: any Keras optimizer.
         variables: the variables to train, as a list or as `{name: variable}`; names appear in errors.
         clip_norm: largest global norm of the gradients; None for no clipping.
-        accumulate: how many calls make one update; their gradients are averaged.
+        accumulate: how many calls make one update. Their gradients are averaged, each by what its call
+            counts (see `weight` of a call).
         on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
@@ -101,9 +103,7 @@ class Update:
             if not optimizer.built:
                 optimizer.build(self.variables)
             if accumulate > 1:
-                sums = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables]
-                calls = tf.Variable(0, dtype=tf.int64, trainable=False)
-                self._accumulator = GradientAccumulator(self.accumulate, sums, calls)
+                self._accumulator = GradientAccumulator.over(self.variables, self.accumulate)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
@@ -122,7 +122,9 @@ class Update:
         """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
         return self._scale.scaled(loss) if self._scale else loss
 
-    def __call__(self, gradients: Sequence[Gradient], loss: Scalar | None = None) -> Scalar:
+    def __call__(
+        self, gradients: Sequence[Gradient], loss: Scalar | None = None, weight: Scalar | float | None = None
+    ) -> Scalar:
         """Updates the variables.
 
         Args:
@@ -130,19 +132,24 @@ class Update:
                 there is a loss scale. On several replicas, those of this replica's share of the loss.
             loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
                 gradients alone.
+            weight: what this call counts among those that `accumulate` averages: a number or a scalar, what
+                the loss was divided by (examples, unmasked tokens), so that a short batch counts for what it
+                holds; None for 1. On several replicas, that of this replica's examples.
 
         Returns:
             A scalar bool tensor: whether the gradients were used (false if they were skipped). What depends
             on it runs after the check.
 
         Raises:
-            ValueError: another number of gradients than variables, a gradient that is None, or a call outside
-                of the replicas of the strategy that the variables belong to.
+            ValueError: another number of gradients than variables, a gradient that is None, a `weight` that
+                is no scalar, or a call outside of the replicas of the strategy that the variables belong to.
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
         with raises_nonfinite(self.optimizer):
-            sums, losses = self.all_reduce(gradients, [] if loss is None else [loss])
-            return self.apply(sums, *losses)
+            count = None if weight is None else share_of(check_weight(weight))
+            given = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}
+            sums, totals = self.all_reduce(gradients, list(given.values()))
+            return self.apply(sums, **dict(zip(given, totals)))
 
     def all_reduce(
         self, gradients: Sequence[Gradient], others: Sequence[tf.Tensor]
@@ -165,6 +172,7 @@ class Update:
         loss: Scalar | None = None,
         not_overflow: Scalar | None = None,
         finite: Scalar | None = None,
+        weight: Scalar | None = None,
     ) -> Scalar:
         """The stages of a call after the first, for the sums that `all_reduce` returned.
 
@@ -172,6 +180,7 @@ class Update:
             not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
                 is no overflow, so a lower loss scale would not help. None for false.
             finite: what the method `finite` said, if the caller has asked; None to find out here.
+            weight: what this call counts, float32, the same on each replica; None for 1.
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
             # What does not train is neither checked nor in the norm.
@@ -181,12 +190,13 @@ class Update:
         # running sums.
         if self._scale is not None:
             gradients = self._scale.unscaled(gradients)
-        return self._check(gradients, loss, not_overflow, finite)
+        weights = [] if weight is None or self._accumulator is None else [weight]
+        return self._check(gradients, loss, not_overflow, finite, weights)
 
     @property
     def accumulators(self) -> list[tf.Variable]:
-        """The running sums, one a variable, and the number of calls so far; empty without accumulation."""
-        return [] if self._accumulator is None else [*self._accumulator.sums, self._accumulator.calls]
+        """The running sums, one a variable, the number of calls, and their weight; empty for none."""
+        return [] if self._accumulator is None else self._accumulator.variables
 
     def reset_accumulators(self) -> None:
         """Drops gradients that were accumulated but not applied yet."""
@@ -199,6 +209,7 @@ class Update:
         loss: Scalar | None,
         not_overflow: Scalar | None,
         finite: Scalar | None,
+        weight: list[Scalar],
     ) -> Scalar:
         """Goes on with gradients that are finite; returns whether they are."""
         if not self.may_skip:
@@ -208,23 +219,25 @@ class Update:
             elif self.on_nonfinite == "raise":
                 checked = [once(check_finite, gradients, self.names, loss)]
             with tf.control_dependencies(checked):
-                self._accumulate(gradients)
+                self._accumulate(gradients, *weight)
                 return tf.constant(True)
 
-        def use(gradients: list[Gradient], *_: list[Scalar]) -> None:
+        def use(gradients: list[Gradient], weight: list[Scalar], *_: list[Scalar]) -> None:
             if self._scale is not None:
                 self._scale.grow()
-            self._accumulate(gradients)
+            self._accumulate(gradients, *weight)
 
         if finite is None:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         overflow = None if self._scale is None else self._overflow
         given = [[] if value is None else [value] for value in (loss, not_overflow)]
-        done = when(finite, use, gradients, *given, otherwise=overflow)
+        done = when(finite, use, gradients, weight, *given, otherwise=overflow)
         with tf.control_dependencies([done]):
             return tf.identity(finite)
 
-    def _overflow(self, gradients: list[Gradient], losses: list[Scalar], not_overflow: list[Scalar]) -> None:
+    def _overflow(
+        self, gradients: list[Gradient], _: list[Scalar], losses: list[Scalar], not_overflow: list[Scalar]
+    ) -> None:
         """Halves the loss scale, or raises if that would not help."""
         assert self._scale is not None
         waits = []
@@ -234,11 +247,11 @@ class Update:
         with tf.control_dependencies(waits):
             self._scale.halve()
 
-    def _accumulate(self, gradients: list[Gradient]) -> None:
+    def _accumulate(self, gradients: list[Gradient], weight: Scalar | None = None) -> None:
         if self._accumulator is None:
             self._clip_and_apply(gradients)
         else:
-            self._accumulator.add(gradients, self._clip_and_apply)
+            self._accumulator.add(gradients, self._clip_and_apply, weight=weight)
 
     def _clip_and_apply(self, gradients: list[Gradient]) -> None:
         gradients = [without_repeats(gradient) for gradient in gradients]

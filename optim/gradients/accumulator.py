@@ -4,42 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
-from ..common.types import Gradient
+from ..common.types import Gradient, Scalar
 from .replicas import when
+from .sparse import times
 
 
 class GradientAccumulator:
-    """Running sums of gradients, and the number of calls so far.
+    """Running sums of gradients, each times what its call counts, and the number of calls so far.
 
     Args:
         every: how many calls make one update.
         sums: a variable for each gradient, of its shape, zero at the start.
         calls: an int64 counter, zero at the start.
+        weight: of the calls together, a float32 scalar, zero at the start; None where all count the same.
     """
 
-    def __init__(self, every: int, sums: Sequence[tf.Variable], calls: tf.Variable) -> None:
+    def __init__(
+        self, every: int, sums: Sequence[tf.Variable], calls: tf.Variable, weight: tf.Variable | None = None
+    ) -> None:
         self.every = every
         self.sums = sums
         self.calls = calls
+        self.weight = weight
+
+    @classmethod
+    def over(cls, variables: Sequence[keras.Variable], every: int) -> GradientAccumulator:
+        """An accumulator for the gradients of some variables, whose calls may count differently."""
+
+        def zero(shape: tf.TensorShape, dtype: tf.DType) -> tf.Variable:
+            # In half precision, a sum over many examples loses digits and ends at 65504.
+            wide = tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
+            return tf.Variable(tf.zeros(shape, wide), trainable=False)
+
+        sums = [zero(variable.shape, tf.as_dtype(variable.dtype)) for variable in variables]
+        return cls(every, sums, zero((), tf.int64), zero((), tf.float32))
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The running sums, the number of calls, and what the calls in the sums count."""
+        return [*self.sums, self.calls, *([] if self.weight is None else [self.weight])]
 
     def add(
         self,
         gradients: Sequence[Gradient],
         update: Callable[[list[Gradient]], None],
         positions: Sequence[int] | None = None,
+        weight: Scalar | None = None,
     ) -> None:
         """Adds gradients to the sums; each `every`-th call passes their means to `update` and starts anew.
 
-        `positions` tells which of the sums the gradients belong to; None for all, in order.
+        Args:
+            gradients: of this call.
+            update: takes the means.
+            positions: which of the sums the gradients belong to; None for all, in order.
+            weight: what this call counts in the means, float32; None for 1.
         """
         sums = self.sums if positions is None else [self.sums[position] for position in positions]
+        if self.weight is not None:
+            self.weight.assign_add(1.0 if weight is None else weight)
         for total, gradient in zip(sums, gradients):
-            total.assign_add(tf.cast(tf.convert_to_tensor(gradient), total.dtype))
+            gradient = tf.cast(tf.convert_to_tensor(gradient), total.dtype)
+            total.assign_add(gradient if weight is None else times(gradient, tf.cast(weight, total.dtype)))
 
         def update_and_reset() -> None:
-            update([total / self.every for total in sums])
+            update(self._means(sums))
             self._set_to_zero()
 
         when(tf.equal(self.calls.assign_add(1) % self.every, 0), update_and_reset)
@@ -49,7 +80,15 @@ class GradientAccumulator:
         self.calls.assign(0)
         self._set_to_zero()
 
+    def _means(self, sums: Sequence[tf.Variable]) -> list[tf.Tensor]:
+        if self.weight is None:
+            return [total / self.every for total in sums]
+        # Calls that all count nothing have no gradient either.
+        return [tf.math.divide_no_nan(total, tf.cast(self.weight, total.dtype)) for total in sums]
+
     def _set_to_zero(self) -> None:
+        if self.weight is not None:
+            self.weight.assign(0.0)
         # Those of variables frozen meanwhile too: they must not come up when the variable trains again.
         for total in self.sums:
             total.assign(tf.zeros_like(total))

@@ -90,3 +90,18 @@ def test_a_choice_of_other_variables_is_no_obstacle(tmp_path):
     check_trained_variables(
         loops.TrainStep(model(), "mse", "sgd", accumulate=2), file_of(first, tmp_path / "state")
     )
+
+
+def test_what_an_older_version_accumulated(tmp_path):
+    """It did not save what each batch counts; right after an update that is nothing."""
+    step, x, y = loops.TrainStep(model(), "mse", "sgd", accumulate=2), [[1.0, 2.0, 3.0]], [[0.0, 0.0]]
+    for number in range(1, 3):
+        step(x, y)
+        file = file_of(step, tmp_path / f"state-{number}")
+        del file.values["accumulated/total_weight"]
+        if number == 1:
+            with pytest.raises(ValueError, match="was written between two updates by an older version"):
+                check_trained_variables(step, file)
+    check_trained_variables(step, file)
+    file.check(step.state())
+    assert float(file.values["accumulated/total_weight"]) == 0.0

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
-from .harness import DIGITS, WORDS, K, L, X, Y, cell, dense, equal, per_replica_count, policy
+from .harness import DIGITS, WORDS, K, L, X, Y, cell, dense, equal, per_replica_count, policy, run, same
 
 
 @per_replica_count
@@ -27,6 +27,31 @@ def clip_by_the_optimizers_own_settings(strategy):
 @per_replica_count
 def accumulate_3(strategy):
     equal(strategy, optimizer=lambda model: K.SGD(0.1, momentum=0.9), accumulate=3)
+
+
+@per_replica_count
+def short_batches_count_for_what_they_hold(strategy):
+    """20, 20 and 1, fewer than there are replicas, are the 41 at once."""
+    whole = run(None, epochs=1, batch=41)
+    same(run(strategy, epochs=1, batch=20, accumulate=3), whole)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return  # refuses plain arrays in a loop of one's own
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = dense()
+        update = loops.Update(K.SGD(0.1), model.trainable_variables, accumulate=3)
+
+        @loops.replicated
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True))
+                loss = loops.mean_loss(losses)
+            update(tape.gradient(loss, update.variables), weight=tf.size(y))
+
+    for first in (0, 20, 40):
+        step(X[first : first + 20], Y[first : first + 20])
+    del whole["logged loss"]
+    same({name: v.numpy() for name, v in optim.named_variables(model).items()}, whole)
 
 
 @cell

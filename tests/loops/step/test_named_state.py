@@ -162,6 +162,7 @@ def test_names_do_not_depend_on_the_process():
             ),
             *(f"accumulated/{name}" for name in optim.named_variables(first.model) if "moving" not in name),
             "accumulated/calls",
+            "accumulated/total_weight",
         ]
     )
 
@@ -242,18 +243,21 @@ def test_slots_of_layers_of_one_name():
     assert moved == ["optimizer/right/kernel/momentum"]
 
 
+COUNTERS = ["accumulated/calls", "accumulated/total_weight"]
+
+
 def test_accumulated_gradients_are_those_of_what_trains_now():
     step = make_step(accumulate=2, variables="head")
     assert [n for n in names(step) if "accumulated" in n] == [
         "accumulated/head/kernel",
         "accumulated/head/bias",
-        "accumulated/calls",
+        *COUNTERS,
     ]
     step(X, Y)
     assert np.any(step.state()["accumulated/head/kernel"].numpy())
     assert int(step.state()["accumulated/calls"]) == 1
     step.train_only("head/bias")
-    assert [n for n in names(step) if "accumulated" in n] == ["accumulated/head/bias", "accumulated/calls"]
+    assert [n for n in names(step) if "accumulated" in n] == ["accumulated/head/bias", *COUNTERS]
 
 
 def test_a_name_that_is_taken():

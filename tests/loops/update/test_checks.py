@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.update.checks import check_gradients, check_known, check_update_options
+from gradloop.loops.update.checks import check_gradients, check_known, check_update_options, check_weight
 
 
 @pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan"), float("inf"), "1"])
@@ -49,3 +49,9 @@ def test_gradients_that_are_missing():
         check_gradients([one], ["a", "b"])
     with pytest.raises(ValueError, match="no gradient for 'b', 'c': the loss does not depend"):
         check_gradients([one, None, None], ["a", "b", "c"])
+
+
+def test_what_a_call_counts_is_one_number():
+    assert float(check_weight(3)) == float(check_weight(tf.constant(3, tf.int64))) == 3.0
+    with pytest.raises(ValueError, match=r"`weight` has shape \(2,\), and is one number"):
+        check_weight([1.0, 2.0])

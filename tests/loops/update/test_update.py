@@ -48,6 +48,19 @@ def test_accumulation_averages_then_clips_once():
     np.testing.assert_allclose(chosen["a"].numpy(), [-0.2, 2.0], atol=1e-6)
 
 
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+def test_accumulation_by_what_each_call_counts(on_nonfinite):
+    """A linear model over parts of 4, 4, 4 and 1 of 13 examples, and their whole by NumPy."""
+    x, y = np.random.RandomState(0).rand(2, 13)
+    weight = keras.Variable([0.5])
+    update = loops.Update(keras.optimizers.SGD(1.0), [weight], accumulate=4, on_nonfinite=on_nonfinite)
+    for part in np.split(np.arange(13), [4, 8, 12]):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((weight * x[part] - y[part]) ** 2)
+        update(tape.gradient(loss, update.variables), loss, weight=len(part))
+    np.testing.assert_allclose(weight.numpy(), [0.5 - np.mean(2 * (0.5 * x - y) * x)], rtol=1e-6)
+
+
 def test_sparse_gradients_are_applied_and_checked():
     table = keras.Variable(np.ones((4, 2), "float32"))
     update = loops.Update(keras.optimizers.SGD(1.0), {"table": table}, clip_norm=10.0)

@@ -1,5 +1,6 @@
 """Running sums of gradients: their mean comes on time, and nothing is left of it."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,6 +33,23 @@ def test_sparse_gradients_and_other_dtypes_are_added():
     rows = tf.IndexedSlices(tf.constant([[1.0], [2.0]], tf.float16), tf.constant([2, 2]), tf.constant([3, 1]))
     accumulator.add([rows], None)
     np.testing.assert_array_equal(accumulator.sums[0], [[0], [0], [3]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_calls_that_count_differently(dtype):
+    gradients, weights = [1000.0, 3000.0, 5000.0], [64.0, 64.0, 16.0]  # their products pass float16's largest
+    accumulator, means = GradientAccumulator.over([keras.Variable([0.0], dtype=dtype)], 3), []
+    for number, weight in zip(gradients, weights):
+        accumulator.add([tf.constant([number], dtype)], means.extend, weight=tf.constant(weight))
+    np.testing.assert_allclose(np.concatenate(means), np.average([gradients], 1, weights), rtol=1e-6)
+    assert not any(variable.numpy().any() for variable in [*accumulator.sums, accumulator.weight])
+
+
+def test_calls_that_count_nothing():
+    accumulator, means = GradientAccumulator.over([keras.Variable([0.0])], 2), []
+    for _ in range(2):
+        accumulator.add([tf.constant([1.0])], means.extend, weight=tf.constant(0.0))
+    np.testing.assert_array_equal(means, [[0.0]])
 
 
 def test_some_of_the_sums():
