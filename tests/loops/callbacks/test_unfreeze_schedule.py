@@ -1,11 +1,9 @@
 """The stages of gradual unfreezing."""
 
 import keras
-import numpy as np
 import pytest
 
 from gradloop import loops, optim
-from gradloop.loops.callbacks.steps_callback import batches_trained
 from gradloop.loops.callbacks.unfreeze_schedule import (
     check_base,
     check_end,
@@ -101,26 +99,6 @@ def test_a_stage_after_the_end():
     check_end({0: "head", 4: all}, "epoch", 5)
     with pytest.raises(ValueError, match="everything from epoch 4 on.*after 4 epochs"):
         check_end({0: "head", 4: all}, "epoch", 4)
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_counts_as_training_does(accumulate):
-    x, y = np.ones((6, 2), "float32"), np.ones((6, 2), "float32")
-    step = _step(accumulate=accumulate)
-    assert batches_trained(step) == 0
-    for _ in range(3):
-        step(x, y)
-    assert batches_trained(step) == 3
-    other = loops.TrainStep(step.model, "mse", step.optimizer, accumulate=accumulate)
-    assert batches_trained(other) == 3 // accumulate * accumulate
-
-    class Count(loops.StepsCallback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.seen = int(self.train_step.batches_done.numpy())
-
-    expected, count = batches_trained(other), Count()
-    loops.train(other, loops.Batches(x, y, 3), epochs=1, callbacks=[count])
-    assert count.seen == expected
 
 
 STATE = {"base": ["head/bias"], "span": [3, 2], "plateau": None}

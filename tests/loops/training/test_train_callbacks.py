@@ -1,6 +1,5 @@
 """train with Keras' callbacks, as `model.fit` treats them."""
 
-import contextlib
 import csv
 
 import keras
@@ -152,68 +151,6 @@ def test_csv_logger(problem, tmp_path):
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == history.history["loss"]
-
-
-def test_ema_weights_in_validation(problem, assert_same_logs):
-    def optimizer():
-        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
-
-    reference, model = problem.model(), problem.model()
-    reference.compile(optimizer(), problem.loss)
-    step = loops.TrainStep(model, problem.loss, optimizer())
-    swap = keras.callbacks.SwapEMAWeights
-    x, y = problem.x, problem.y
-    expected = reference.fit(x, y, 5, 2, shuffle=False, verbose=0, callbacks=[swap()], validation_data=(x, y))
-    history = loops.train(step, problem.data(), epochs=2, validation=problem.data(), callbacks=[swap()])
-    assert_same_logs(history, expected)
-
-
-class StopAt(keras.callbacks.Callback):
-    """Ends the run by a hook: sets `stop_training`, or raises."""
-
-    def __init__(self, hook, error=None):
-        super().__init__()
-        self.error, self.seen = error, None
-        setattr(self, hook, self.end)
-
-    def end(self, epoch=0, logs=None):
-        self.seen = self.model.get_weights()
-        self.model.stop_training = True
-        if self.error is not None:
-            raise self.error
-
-
-def _averaging(problem):
-    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
-    return loops.TrainStep(problem.model(), problem.loss, optimizer)
-
-
-@pytest.mark.parametrize("epochs", [1, 5])
-@pytest.mark.parametrize("swap_on_epoch", [True, False])
-def test_a_stopped_run_ends_with_the_averages(problem, assert_same_weights, epochs, swap_on_epoch):
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
-    step, reference = _averaging(problem), _averaging(problem)
-    stop = StopAt("on_epoch_end")
-    loops.train(step, problem.data(), epochs=epochs, validation=problem.data(), callbacks=[swap, stop])
-    loops.train(reference, problem.data(), epochs=1)  # which ends with the averages of the same steps
-    assert_same_weights(step.model, reference.model)
-    if swap_on_epoch:
-        for weight, seen in zip(step.model.get_weights(), stop.seen):
-            np.testing.assert_allclose(weight, seen, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("disk full")])
-def test_a_run_that_ends_within_validation_gives_the_weights_back(problem, assert_same_weights, error):
-    step, reference = _averaging(problem), _averaging(problem)
-    callbacks = [keras.callbacks.SwapEMAWeights(), StopAt("on_test_batch_end", error)]
-    ends = pytest.raises(RuntimeError) if isinstance(error, RuntimeError) else contextlib.nullcontext()
-    with ends:
-        loops.train(step, problem.data(), epochs=3, validation=problem.data(), callbacks=callbacks)
-    for batch in problem.data():
-        reference(*batch)
-    if isinstance(error, KeyboardInterrupt):
-        reference.optimizer.finalize_variable_values(reference.variables)
-    assert_same_weights(step.model, reference.model)
 
 
 def test_keras_tensorboard_and_progress_bar(problem, tmp_path, capsys):
