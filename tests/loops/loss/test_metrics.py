@@ -178,35 +178,6 @@ def test_a_metric_class_by_name():
     assert step_metric.name == "AUC" and isinstance(step_metric.stateful, keras.metrics.AUC)
 
 
-@pytest.mark.parametrize("splits", [(6,), (1, 5), (2, 2, 2), (1, 1, 1, 1, 1, 1)])
-def test_means_do_not_depend_on_the_calls(splits):
-    random = np.random.RandomState(0)
-    losses, sizes = random.rand(6), np.array([8, 8, 8, 8, 8, 3])
-    rows = np.stack([losses, sizes, random.rand(6), sizes], 1).astype("float32")
-    step_metrics = [StepMetric("m", lambda y, p: p)]
-    means, place = RunningMeans(step_metrics), 0
-    assert means.result() == {}
-    for split in splits:
-        means.add(Records(rows[place : place + split], step_metrics))
-        means.add(Records(rows[:0], step_metrics))
-        place += split
-    reference = keras.metrics.Mean()
-    for loss, size in zip(losses, sizes):
-        reference.update_state(loss, sample_weight=size)
-    assert means.result()["loss"] == pytest.approx(float(reference.result()), rel=1e-6)
-    assert means.result()["m"] == pytest.approx(rows[:, 2].sum() / sizes.sum(), rel=1e-6)
-
-
-def test_no_weight_gives_zero_and_no_warning():
-    step_metrics = [StepMetric("m", lambda y, p: p)]
-    records = Records(np.array([[1.0, 2.0, 0.0, 0.0]], np.float32), step_metrics)
-    assert len(records) == 1
-    assert records.values()["m"].tolist() == [0.0]
-    means = RunningMeans(step_metrics)
-    means.add(records)
-    assert means.result() == {"loss": 1.0, "m": 0.0}
-
-
 def test_a_metric_that_is_no_scalar():
     (step_metric,) = resolve_metrics([keras.metrics.F1Score(name="f1")])
     y, predictions, _ = next(_batches("one-hot"))

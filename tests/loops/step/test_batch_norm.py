@@ -6,7 +6,6 @@ import pytest
 
 from gradloop import loops
 from gradloop.loops.step.batch_norm import frozen_batch_norms, inference_mode
-from gradloop.loops.step.rollback import ForwardState
 
 pytestmark = pytest.mark.numbers
 
@@ -84,16 +83,3 @@ def test_frozen_batch_norms_lists_layers():
     head = network.get_layer("head").trainable_variables
     assert [layer.name for layer in frozen_batch_norms(network, head)] == ["norm1", "norm2"]
     assert frozen_batch_norms(network, network.trainable_variables) == []
-
-
-def test_forward_state_copies_what_the_forward_pass_writes_alone():
-    network = model()
-    state = ForwardState(network, [network.get_layer("norm1")])
-    assert len(state.save()) == 2  # norm2's two statistics
-    network.get_layer("norm2").moving_mean.assign(np.full(5, 9.0))
-    state.restore(when=False)
-    assert network.get_layer("norm2").moving_mean.numpy()[0] == 9.0
-    state.restore(when=True)
-    np.testing.assert_array_equal(network.get_layer("norm2").moving_mean.numpy(), np.zeros(5))
-    network.get_layer("norm2").trainable = False
-    assert ForwardState(network, [network.get_layer("norm1")]).save() == []

@@ -1,0 +1,52 @@
+"""What steps recorded, and the means over it, which do not depend on the calls that recorded it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from gradloop.loops.loss.metrics import StepMetric
+from gradloop.loops.loss.records import Records, RunningMeans
+
+pytestmark = pytest.mark.numbers
+
+
+@pytest.mark.parametrize("splits", [(6,), (1, 5), (2, 2, 2), (1, 1, 1, 1, 1, 1)])
+def test_means_do_not_depend_on_the_calls(splits):
+    random = np.random.RandomState(0)
+    losses, sizes = random.rand(6), np.array([8, 8, 8, 8, 8, 3])
+    rows = np.stack([losses, sizes, random.rand(6), sizes], 1).astype("float32")
+    step_metrics = [StepMetric("m", lambda y, p: p)]
+    means, place = RunningMeans(step_metrics), 0
+    assert means.result() == {}
+    for split in splits:
+        means.add(Records(rows[place : place + split], step_metrics))
+        means.add(Records(rows[:0], step_metrics))
+        place += split
+        means, before = RunningMeans(step_metrics), means  # as a run that resumes goes on
+        means.set_state(json.loads(json.dumps(before.state())))
+    reference = keras.metrics.Mean()
+    for loss, size in zip(losses, sizes):
+        reference.update_state(loss, sample_weight=size)
+    assert means.result()["loss"] == pytest.approx(float(reference.result()), rel=1e-6)
+    assert means.result()["m"] == pytest.approx(rows[:, 2].sum() / sizes.sum(), rel=1e-6)
+
+
+def test_no_weight_gives_zero_and_no_warning():
+    step_metrics = [StepMetric("m", lambda y, p: p)]
+    records = Records(np.array([[1.0, 2.0, 0.0, 0.0]], np.float32), step_metrics)
+    assert len(records) == 1
+    assert records.values()["m"].tolist() == [0.0]
+    means = RunningMeans(step_metrics)
+    means.add(records)
+    assert means.result() == {"loss": 1.0, "m": 0.0}
+
+
+def test_steps_that_were_skipped_are_in_no_mean():
+    step_metrics, skipped = [StepMetric("m", lambda y, p: p)], [np.nan, 0.0, 0.0, 0.0]
+    means = RunningMeans(step_metrics)
+    means.add(Records(np.array([skipped], np.float32), step_metrics))
+    assert np.isnan(list(means.result().values())).tolist() == [True, True]
+    means.add(Records(np.array([skipped, [1.0, 2.0, 3.0, 2.0]], np.float32), step_metrics))
+    assert means.result() == {"loss": 1.0, "m": 1.5}
