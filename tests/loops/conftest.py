@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -61,6 +63,33 @@ class Problem:
         return tf.data.Dataset.from_generator(generate, output_signature=specs)
 
 
+class Tiny:
+    """Two layers, and 12 examples in shuffled batches of 4: for what does not depend on the numbers."""
+
+    x = np.random.RandomState(0).rand(12, 3).astype("float32")
+    y = np.zeros((12, 2), "float32")
+
+    def model(self, units: int = 2) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(4, name="body"), keras.layers.Dense(units, name="head")]
+        )
+
+    def step(self, units: int = 2, optimizer: Any = "adam", **options: Any) -> loops.TrainStep:
+        return loops.TrainStep(self.model(units), "mse", optimizer, **options)
+
+    def grouped_step(self) -> loops.TrainStep:
+        model = self.model()
+        plan = optim.partition(model, {"body": optim.Group("body", lr_scale=0.5), "head": "head"})
+        return loops.TrainStep(model, "mse", optim.GroupedOptimizer(keras.optimizers.Adam(), plan))
+
+    def data(self, batch_size: int = 4, **options: Any) -> loops.Batches:
+        return loops.Batches(self.x, self.y, batch_size, **options)
+
+    def dataset(self) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((self.x, self.y)).shuffle(12, seed=1).batch(2)
+
+
 class Logits:
     """Three classes by their logits: 64 examples with weights, and two models, one with a BatchNorm."""
 
@@ -102,82 +131,33 @@ class Logits:
             yield self.x[part], self.y[part], self.weight[part]
 
 
-class Layered:
-    """A model of named layers, whose epochs of four steps tell which of them moved."""
-
-    def __init__(self) -> None:
-        random = np.random.RandomState(0)
-        self.x = random.rand(20, 4).astype("float32")
-        self.y = random.rand(20, 2).astype("float32")
-
-    def model(self) -> keras.Model:
-        keras.utils.set_random_seed(3)
-        return keras.Sequential(
-            [
-                keras.Input((4,)),
-                keras.layers.Dense(5, "tanh", name="stem"),
-                keras.layers.BatchNormalization(name="norm"),
-                keras.layers.Dense(4, "tanh", name="body"),
-                keras.layers.Dense(2, name="head"),
-            ]
-        )
-
-    def step(self, model: Any = None, optimizer: Any = None, **options: Any) -> loops.TrainStep:
-        optimizer = optimizer or keras.optimizers.Adam(0.01)
-        return loops.TrainStep(model or self.model(), "mse", optimizer, **options)
-
-    def data(self) -> loops.Batches:
-        return loops.Batches(self.x, self.y, 5, shuffle=False)
-
-    def watch(self) -> Moved:
-        """A callback, for runs that need others in an order of their own."""
-        return Moved()
-
-    def moved(self, unfreeze: loops.Unfreeze, epochs: int = 4, step: Any = None) -> list[set[str]]:
-        """Trains, and returns the names of the layers that each epoch moved."""
-        moved = self.watch()
-        loops.train(step or self.step(), self.data(), epochs=epochs, callbacks=[unfreeze, moved])
-        return moved.epochs
-
-    def losses(self, values: Any) -> keras.callbacks.Callback:
-        """A callback that writes what `val_loss` is to be into the logs."""
-        return keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: logs.update(val_loss=values[epoch])
-        )
-
-
-class Moved(keras.callbacks.Callback):
-    """Which weights each epoch moved, by the names of their layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.epochs: list[set[str]] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._before = self._weights()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        after = self._weights()
-        names = {n.split("/")[0] for n, w in after.items() if not np.array_equal(w, self._before[n])}
-        self.epochs.append(names)
-
-    def _weights(self) -> dict[str, Any]:
-        return {name: v.numpy() for name, v in optim.named_variables(self.model).items()}
-
-
 @pytest.fixture
 def problem() -> Problem:
     return Problem()
 
 
 @pytest.fixture
-def logits() -> Logits:
-    return Logits()
+def tiny() -> Tiny:
+    return Tiny()
+
+
+@pytest.fixture(scope="session")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run of two epochs, which nobody changes."""
+    tiny, folder = Tiny(), tmp_path_factory.mktemp("run") / "kept"
+    loops.train(tiny.step(), tiny.data(), epochs=2, checkpoint=folder)
+    return folder
 
 
 @pytest.fixture
-def layered() -> Layered:
-    return Layered()
+def kept(two_epochs: Path, tmp_path: Path) -> Path:
+    """A folder of one's own with the checkpoints of a run of two epochs."""
+    return Path(shutil.copytree(two_epochs, tmp_path / "kept"))
+
+
+@pytest.fixture
+def logits() -> Logits:
+    return Logits()
 
 
 @pytest.fixture
