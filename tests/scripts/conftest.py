@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -108,3 +109,22 @@ def check_form() -> Callable[..., None]:
             assert set(y) == set(range(len(data.class_names)))
 
     return check_form
+
+
+@pytest.fixture
+def save_digits(tmp_path: Path) -> Callable[..., str]:
+    """Writes classes that a bright stripe tells apart: `save_digits(train=96, test=24, classes=3)`."""
+
+    def save(train: int, test: int, classes: int) -> str:
+        rng, width = np.random.default_rng(0), 28 // classes
+        arrays: dict[str, Any] = {}
+        for part, count in (("train", train), ("test", test)):
+            y = np.arange(count) % classes
+            x = rng.random((count, 28, 28)) * 0.3
+            for image, label in zip(x, y, strict=True):
+                image[:, width * label : width * (label + 1)] += 0.7
+            arrays |= {f"x_{part}": x, f"y_{part}": y}
+        np.savez(tmp_path / "small.npz", **arrays)
+        return str(tmp_path / "small.npz")
+
+    return save

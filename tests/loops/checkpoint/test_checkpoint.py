@@ -96,7 +96,10 @@ def test_data_of_another_kind_or_order_is_refused(tiny, tmp_path):
     before = numbers(trained.state())
     for other, message in (
         (tiny.dataset(), "`data` is a `tf.data.Dataset`, and the checkpoint .* made with a `loops.Batches`"),
-        (tiny.data(batch_size=3), "`data` has batch_size=3, and the checkpoint .* was made with batch_size=4"),
+        (
+            tiny.data(batch_size=3),
+            "`data` has batch_size=3, and the checkpoint .* was made with batch_size=4",
+        ),
         (tiny.data(seed=5), "`data` has seed=5"),
         (tiny.data(shuffle=False), "`data` has shuffle=False"),
         (loops.Batches(tiny.x[:11], np.zeros((11, 2)), 4), "`data` has examples=11"),
@@ -116,7 +119,10 @@ def test_data_of_another_kind_or_order_is_refused(tiny, tmp_path):
     ("make", "message"),
     [
         (lambda tiny: tiny.step(3), r"head/kernel is float32 \(4, 2\) there and float32 \(4, 3\) here"),
-        (lambda tiny: tiny.step(optimizer="sgd"), "it has optimizer/body/bias/momentum, .*, which are not there now"),
+        (
+            lambda tiny: tiny.step(optimizer="sgd"),
+            "it has optimizer/body/bias/momentum, .*, which are not there now",
+        ),
         (lambda tiny: tiny.step(metrics=[keras.metrics.AUC()]), "it has no metrics/auc/true_positives"),
         (lambda tiny: tiny.step(accumulate=2), "`accumulate` is 2, and the checkpoint .* was made with 1"),
         (

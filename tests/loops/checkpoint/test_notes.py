@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its values has the keys that are written down, which are the format on disk."""
+"""What a checkpoint says beside its values has the keys that are written down, the format on disk."""
 
 from gradloop import loops
 from gradloop.loops.checkpoint.notes import CallbackState, GroupSettings, Note, RunNote, TrainedVariables
@@ -13,7 +13,9 @@ def test_the_note_of_a_run(tiny, tmp_path):
     assert set(note["choice"]) == set(TrainedVariables.__annotations__)
     assert set(note["run"]) == set(RunNote.__annotations__)
     assert list(note["choice"]["groups"]) == ["body", "head"]
-    assert all(set(group) == set(GroupSettings.__annotations__) for group in note["choice"]["groups"].values())
+    assert all(
+        set(group) == set(GroupSettings.__annotations__) for group in note["choice"]["groups"].values()
+    )
     assert set(note["run"]["callbacks"]["Unfreeze/0"]) <= set(CallbackState.__annotations__)
     assert (note["run"]["epoch"], note["run"]["batch"], note["run"]["measures"]) == (2, 0, [])
 

@@ -15,7 +15,9 @@ def test_an_empty_folder_is_left(tmp_path):
 def test_one_that_cannot_be_written_is_refused_by_the_callers_name(tmp_path):
     (tmp_path / "file").write_text("text")
     for tail in ("", "logs", "a/b"):
-        with pytest.raises(ValueError, match="`place` '.*file.*' cannot be written: .* Choose another folder"):
+        with pytest.raises(
+            ValueError, match="`place` '.*file.*' cannot be written: .* Choose another folder"
+        ):
             loops.check_log_dir(str(tmp_path / "file" / tail), "place")
     assert (tmp_path / "file").read_text() == "text"
 

@@ -1,17 +1,10 @@
 """Rates by depth between two given ones, beside fastai's formula."""
 
-import keras
 import numpy as np
 import pytest
 
 from gradloop.optim import discriminative, partition
-
-L = keras.layers
-
-
-def sequential(count=4):
-    layers = [L.Dense(3, name=f"fc{number}") for number in range(count)]
-    return keras.Sequential([keras.Input((3,)), *layers])
+from tests.optim.groups.models import sequential
 
 
 def even_mults(start, stop, n):

@@ -5,13 +5,9 @@ import pytest
 
 from gradloop import optim
 from gradloop.optim import layerwise_decay, partition
+from tests.optim.groups.models import sequential
 
 L = keras.layers
-
-
-def sequential(count=4):
-    layers = [L.Dense(3, name=f"fc{number}") for number in range(count)]
-    return keras.Sequential([keras.Input((3,)), *layers])
 
 
 class Block(keras.layers.Layer):

@@ -5,13 +5,9 @@ import pytest
 
 from gradloop import optim
 from gradloop.optim import discriminative, layerwise_decay
+from tests.optim.groups.models import sequential
 
 L = keras.layers
-
-
-def sequential(count=4):
-    layers = [L.Dense(3, name=f"fc{number}") for number in range(count)]
-    return keras.Sequential([keras.Input((3,)), *layers])
 
 
 @pytest.mark.parametrize("bad", [0, 0.0, -0.5, 1.5, float("nan"), float("inf")])

@@ -8,20 +8,9 @@ import pytest
 from gradloop import optim
 from gradloop.optim.groups.group import Group, KernelDecay
 from gradloop.optim.groups.partition import partition
+from tests.optim.groups.models import net
 
 L = keras.layers
-
-
-def net():
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            L.Conv2D(2, 3, name="conv1"),
-            L.BatchNormalization(name="bn"),
-            L.Flatten(),
-            L.Dense(2, name="fc"),
-        ]
-    )
 
 
 def test_a_plan_never_changes():

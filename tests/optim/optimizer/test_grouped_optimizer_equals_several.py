@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.optim import Group, GroupedOptimizer, KernelDecay, partition
+from tests.optim.optimizer.weights import SHAPES, Weights, assert_close
 
 K = keras.optimizers
 STEPS = 20
@@ -18,21 +19,6 @@ STOCK = sorted(
     and issubclass(item, K.Optimizer)
     and name not in {"Optimizer", "MultiOptimizer", "LossScaleOptimizer"}
 )
-NAMES = ("a", "b", "c")
-SHAPES = {"a": (4, 3), "b": (5, 2), "c": (3,)}  # `b` has sparse gradients
-
-
-class Weights(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
-        random = np.random.RandomState(0)
-        for name in NAMES:
-            value = random.standard_normal(SHAPES[name])
-            setattr(self, name, keras.Variable(value, dtype="float32", name=name))
-        self.built = True
-
-    def values(self):
-        return [variable.numpy() for variable in self.trainable_variables]
 
 
 def gradients():
@@ -73,11 +59,6 @@ def pieces(*optimizers):
     """One Keras optimizer a variable."""
     weights = Weights()
     return train(weights, *[(o, [v]) for o, v in zip(optimizers, weights.trainable_variables)])
-
-
-def assert_close(found, expected):
-    for one, other in zip(found, expected):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * np.abs(other).max())
 
 
 SEVERAL = {
