@@ -258,8 +258,8 @@ def assert_same_run(one, other):
 
 
 @functools.cache
-def straight(make):
+def straight(make, *more):
     """The run of a case that nothing ends."""
     case, noted = make(), Noted()
     step = case.step()
-    return result(step, case.train(step, noted), noted)
+    return result(step, case.train(step, noted, *more), noted)

@@ -122,4 +122,4 @@ def test_an_interrupt_with_a_batch_read_that_has_not_run(tmp_path):
     step = case.step()
     history = case.train(step, noted, hook, checkpoint=tmp_path)
     assert len(begun) == 4 * 5 + 1
-    assert_same_run(result(step, history, noted), straight(Generated))
+    assert_same_run(result(step, history, noted), straight(Generated, hook))
