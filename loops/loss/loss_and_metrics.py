@@ -69,6 +69,11 @@ class LossAndMetrics:
         self.classes: int | None = None
 
     @property
+    def is_own_function(self) -> bool:
+        """Whether the loss is a user's function of `(model, batch)`."""
+        return self._function is not None
+
+    @property
     def width(self) -> int:
         """How many scalars a record holds."""
         return 2 + 2 * len(self.metrics)
@@ -130,6 +135,7 @@ class LossAndMetrics:
 
     def _function_value(self, loss_of: LossFunction, batch: Batch, training: bool) -> tuple[Scalar, Tensors]:
         """The loss and the predictions of the user's function, None if it does not return these."""
+        batch = batch if isinstance(batch, tuple) else (batch,)  # Keras packs an `x` alone as it is
         arguments = {"training": training} if self._tells_training else {}
         token = STEP_SCALES_LOSS.set(True)
         try:

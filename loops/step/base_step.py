@@ -27,6 +27,7 @@ from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..update.nonfinite import NonFiniteError
 from .named_state import metric_state, model_state, unique
+from .own_methods import check_own_methods
 
 Result = TypeVar("Result")
 
@@ -47,6 +48,9 @@ class BaseStep(abc.ABC):
         steps_per_call: how many steps `train` runs in a call.
     """
 
+    # Methods by which a model's class may do in `fit` what a step does not.
+    _own_methods: tuple[str, ...]
+
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric]) -> None:
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model, not {model!r}.")
@@ -57,6 +61,8 @@ class BaseStep(abc.ABC):
         with scope_of(self.strategy):
             self.loss_and_metrics = LossAndMetrics(model, loss, metrics)
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
+        if not self.loss_and_metrics.is_own_function:
+            check_own_methods(model, loss, self._own_methods)
         for metric in self.loss_and_metrics.stateful_metrics:
             for variable in metric.variables:
                 check_scope("metrics", variable, self.strategy)

@@ -15,6 +15,7 @@ from ..distribute.sharding import Shard, on_replicas
 from ..loss.loss_and_metrics import Loss, Record
 from ..loss.metrics import Metric
 from .base_step import BaseStep
+from .own_methods import EVALUATING
 
 
 class EvalStep(BaseStep):
@@ -27,8 +28,8 @@ class EvalStep(BaseStep):
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: a model that is not built, an unknown name, or a loss function that cannot be told
-            that it is not training.
+        ValueError: a model that is not built, or with a `test_step` or the like that a Keras loss would
+            leave out; an unknown name; a loss function that cannot be told that it is not training.
 
     Example:
         >>> import keras, numpy as np
@@ -38,6 +39,8 @@ class EvalStep(BaseStep):
         >>> sorted(step(np.ones((8, 3)), np.zeros((8, 2))))
         ['loss', 'mae']
     """
+
+    _own_methods = EVALUATING
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric] = ()) -> None:
         super().__init__(model, loss, metrics)

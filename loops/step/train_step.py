@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from ...optim import FilterLike, GroupedOptimizer, Plan, named_variables
+from ...optim import FilterLike, named_variables
 from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Batch
-from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
+from ...optim.filters.selection import VariablesOrFilters
 from ..data.batches import BatchIterator, DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
@@ -22,8 +22,10 @@ from ..update.checks import check_update_options
 from ..update.nonfinite import NonFiniteError, nonfinite_inputs
 from ..update.update import StepUpdate
 from .base_step import BaseStep
+from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
 from .named_state import optimizer_state, unique
+from .own_methods import TRAINING
 
 
 class TrainStep(BaseStep):
@@ -46,14 +48,16 @@ class TrainStep(BaseStep):
     Args:
         model: a built `keras.Model`.
         loss: a Keras loss, the name of one, or a function of `(model, batch)` that returns a scalar loss or
-            `(loss, predictions)`; `batch` is `(x, y)` or `(x, y, sample_weight)`. What `model.losses` holds
-            (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving `mean_loss`
-            the model, counts it twice.
+            `(loss, predictions)`; `batch` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`. What `model.losses`
+            holds (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving
+            `mean_loss` the model, counts it twice. A model with a `train_step` or `compute_loss` of its own
+            needs such a function in its place.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,
-            what a `GroupedOptimizer`'s plan has frozen does not train; freezing and unfreezing groups acts
-            from the next step on, with one trace for a choice that is new.
+            what a `GroupedOptimizer`'s plan has frozen does not train, nor what a layer's `trainable` has.
+            Freezing and unfreezing, of either kind, acts from the next step on, with one trace for a choice
+            that is new. (The optimizer has to know what is unfrozen: build it over that before.)
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
             weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
@@ -69,12 +73,12 @@ class TrainStep(BaseStep):
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
-        chosen: what is to train, in the model's order.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: a model that is not built, an unknown name, an option out of range.
+        ValueError: a model that is not built, or with a `train_step` or the like that a Keras loss would
+            leave out; an unknown name, an option out of range.
         SelectionError: a filter that matches nothing.
 
     Example:
@@ -88,6 +92,8 @@ class TrainStep(BaseStep):
         >>> losses[-1] < 0.01 * losses[0]
         True
     """
+
+    _own_methods = TRAINING
 
     def __init__(
         self,
@@ -119,33 +125,21 @@ class TrainStep(BaseStep):
             StepUpdate, clip_norm=clip_norm, accumulate=accumulate, on_nonfinite=on_nonfinite
         )
         self._jit_compile = jit_compile
-        # By the ids of what trains: going back to an earlier choice is no trace.
-        self._compiled: dict[tuple[int, ...], CompiledStep] = {}
-        self._last: tuple[int, ...]
-        # The plan that `variables` was last worked out for, and the result.
-        self._unfrozen: tuple[Plan | None, list[keras.Variable]]
-        self._choose(variables)
+        self._choice = Choice(model, self.inner_optimizer, variables)
+        # By `Choice.key`: going back to an earlier choice is no trace.
+        self._compiled: dict[tuple[object, ...], CompiledStep] = {}
+        self._key: tuple[object, ...] = ()  # of what ran last
+        self._last: list[keras.Variable] | None = None  # what trained then
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What trains now, in the model's order: what was chosen, less what an optimizer's plan freezes."""
-        inner = self.inner_optimizer
-        if not isinstance(inner, GroupedOptimizer):
-            return self.chosen
-        if not inner.built:  # it was loaded from a file, and has its plan by names
-            inner.build(self.model.trainable_variables)
-        # A plan never changes: `freeze` and `unfreeze` make another one.
-        plan, training = self._unfrozen
-        if plan is not inner.plan:
-            frozen = {id(variable) for variable in inner.plan.frozen}
-            training = [variable for variable in self.chosen if id(variable) not in frozen]
-            if not training:
-                raise ValueError(
-                    "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
-                    "of it, with `optimizer.unfreeze(name)`, or choose other variables."
-                )
-            self._unfrozen = (inner.plan, training)
-        return training
+        """What trains now, in the model's order: `chosen`, less what an optimizer's plan freezes."""
+        return self._choice.variables
+
+    @property
+    def chosen(self) -> list[keras.Variable]:
+        """What is to train, in the model's order: what was chosen, and is trainable now."""
+        return self._choice.chosen
 
     def train_only(self, *filters: FilterLike | keras.Variable) -> None:
         """Changes what trains, from the next step on; the optimizer keeps all its state.
@@ -160,19 +154,8 @@ class TrainStep(BaseStep):
             SelectionError: a filter that matches nothing.
             ValueError: a variable that is not one of the model's trainable ones.
         """
-        self._choose(list(filters))
-
-    def _choose(self, variables: VariablesOrFilters | None) -> None:
-        if variables is not None:
-            self.chosen = variables_or_filters("variables", self.model, variables)
-        elif self.model.trainable_variables:
-            self.chosen = list(self.model.trainable_variables)
-        else:
-            raise ValueError(
-                "`model` has no trainable variables: set `trainable = True` on the layers to train."
-            )
-        self._unfrozen = (None, self.chosen)
-        self._last = ()
+        self._choice.choose(list(filters))
+        self._key = ()
 
     def _loop(self) -> Loop:
         return self._current().loop
@@ -189,18 +172,19 @@ class TrainStep(BaseStep):
 
     def _current(self) -> CompiledStep:
         """The step for what trains now, made where it was not yet."""
-        with scope_of(self.strategy):
-            variables = self.variables
-            key = tuple(id(variable) for variable in variables)
-            if key != self._last:
-                # Accumulated gradients belong to the previous choice.
-                for compiled in self._compiled.values():
-                    compiled.update.reset_accumulators()
-                self._last = key
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(variables)
-                self._loops.append(self._compiled[key].loop)
-            return self._compiled[key]
+        variables = self._choice.variables
+        if variables is not self._last:
+            with scope_of(self.strategy):
+                key = self._choice.key
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(variables)
+                    self._loops.append(self._compiled[key].loop)
+                if key != self._key:
+                    # Accumulated gradients belong to the previous choice.
+                    for compiled in self._compiled.values():
+                        compiled.update.reset_accumulators()
+            self._last, self._key = variables, key
+        return self._compiled[self._key]
 
     def _compile(self, variables: list[keras.Variable]) -> CompiledStep:
         if not self.optimizer.built:

@@ -54,6 +54,18 @@ def check_known(
         )
 
 
+def check_not_frozen(
+    variables: Sequence[keras.Variable], trained: Sequence[bool], names: Sequence[str]
+) -> None:
+    """Raises ValueError if a variable that was to train has `trainable = False` by now."""
+    for name, variable, was in zip(names, variables, trained):
+        if was and not variable.trainable:
+            raise ValueError(
+                f"`variables` holds {name!r}, whose `trainable` is False since the `Update` was made, and "
+                "would train on: make another `Update` for what is to train, with the same optimizer."
+            )
+
+
 def check_gradients(gradients: Sequence[Gradient | None], names: Sequence[str]) -> None:
     """Raises ValueError unless there is a gradient for each variable."""
     if len(gradients) != len(names):

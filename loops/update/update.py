@@ -17,7 +17,7 @@ from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
-from .checks import check_gradients, check_known, check_update_options, check_weight
+from .checks import check_gradients, check_known, check_not_frozen, check_update_options, check_weight
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
 
@@ -107,6 +107,7 @@ class Update:
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
+        self._trained = [variable.trainable for variable in self.variables]
 
     @property
     def may_skip(self) -> bool:
@@ -141,10 +142,13 @@ class Update:
             on it runs after the check.
 
         Raises:
-            ValueError: another number of gradients than variables, a gradient that is None, a `weight` that
-                is no scalar, or a call outside of the replicas of the strategy that the variables belong to.
+            ValueError: another number of gradients than variables, a gradient that is None, a variable whose
+                layer was frozen since (a TensorFlow function that was traced before cannot notice), a
+                `weight` that is no scalar, or a call outside of the replicas of the strategy that the
+                variables belong to.
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
+        check_not_frozen(self.variables, self._trained, self.names)
         with raises_nonfinite(self.optimizer):
             count = None if weight is None else share_of(check_weight(weight))
             given = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 
+import numpy as np
+
 from .messages import short_repr
 
 
@@ -19,11 +21,14 @@ def real_number(
 ) -> float:
     """The argument of this name as a float. NumPy's numbers are allowed, bools and tensors are not.
 
+    A NumPy array of shape () is the number that it holds.
+
     Raises:
         TypeError: not a number.
         ValueError: NaN, infinite or out of bounds.
     """
     bounds = _bounds(at_least=at_least, above=above, at_most=at_most, below=below)
+    value = _item(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be a number{bounds}, got {short_repr(value)}")
     number = float(value)
@@ -35,12 +40,17 @@ def real_number(
 
 def whole_number(name: str, value: object, *, at_least: int) -> int:
     """The argument of this name as an int; TypeError for no whole number, ValueError below `at_least`."""
+    value = _item(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be a whole number of at least {at_least}, got {short_repr(value)}")
     number = int(value)
     if number < at_least:
         raise ValueError(f"`{name}` must be at least {at_least}, got {number}")
     return number
+
+
+def _item(value: object) -> object:
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _bounds(**limits: float) -> str:

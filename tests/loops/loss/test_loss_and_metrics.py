@@ -44,6 +44,20 @@ def test_loss_functions():
     loss_and_metrics.check_evaluates()
 
 
+def test_a_loss_function_finds_x_first_whatever_the_batch():
+    network, seen = model(), []
+
+    def loss(model, batch):
+        seen.append([type(batch), len(batch), getattr(batch[0], "shape", None)])
+        return tf.reduce_mean(model(batch[0]))
+
+    loss_and_metrics = LossAndMetrics(network, loss)
+    x, y, weight = tf.constant(X), tf.constant(ONE_HOT), tf.constant(W)
+    for batch in (x, (x,), (x, y), (x, y, weight)):
+        loss_and_metrics(batch, True)
+    assert seen == [[tuple, length, x.shape] for length in (1, 1, 2, 3)]
+
+
 def test_bad_losses_raise_at_the_door():
     network, batch = model(), (tf.constant(X), tf.constant(ONE_HOT))
     with pytest.raises(ValueError, match="is no Keras loss. Did you mean 'mean_squared_error'"):

@@ -1,0 +1,107 @@
+"""What a training step trains: what was chosen, of that what is trainable, less what a plan freezes."""
+
+from __future__ import annotations
+
+import keras
+
+from ...optim import GroupedOptimizer, Plan, SelectionError, select, variable_infos
+from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
+
+
+class Choice:
+    """The variables that a step trains, as they are chosen and as layers are frozen and unfrozen.
+
+    Args:
+        model: whose variables.
+        optimizer: what freezes groups, if it is a `GroupedOptimizer`.
+        variables: what to train: variables, or filters as `optim.select` takes them; None for all.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        variables: VariablesOrFilters | None,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._plan: Plan | None = None  # the one that `_training` was last worked out for
+        self.choose(variables)
+
+    def choose(self, variables: VariablesOrFilters | None) -> None:
+        """Chooses others; raises as `variables_or_filters` does, or ValueError if nothing can train."""
+        wanted = None
+        if variables is not None:
+            chosen = variables_or_filters("variables", self._model, variables)
+            wanted = list(variables) if isinstance(variables, (list, tuple)) else [variables]
+        elif self._model.trainable_variables:
+            chosen = list(self._model.trainable_variables)
+        else:
+            raise ValueError(
+                "`model` has no trainable variables: set `trainable = True` on the layers to train."
+            )
+        self._wanted = wanted
+        self._keep(chosen)
+
+    @property
+    def chosen(self) -> list[keras.Variable]:
+        """What was chosen, and is trainable now."""
+        if [each.trainable for each in self._switches] != self._flags:
+            self._keep(self._chosen_again())
+        return self._chosen
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What trains now: another list whenever that, or a layer's `trainable`, has changed."""
+        chosen = self.chosen
+        inner = self._optimizer
+        if not isinstance(inner, GroupedOptimizer):
+            return chosen
+        if not inner.built:  # it was loaded from a file, and has its plan by names
+            inner.build(self._model.trainable_variables)
+        # A plan never changes: `freeze` and `unfreeze` make another one.
+        if self._plan is not inner.plan:
+            frozen = {id(variable) for variable in inner.plan.frozen}
+            training = [variable for variable in chosen if id(variable) not in frozen]
+            if not training:
+                raise ValueError(
+                    "`optimizer` has a plan in which all that this step trains is frozen: unfreeze a group "
+                    "of it, with `optimizer.unfreeze(name)`, or choose other variables."
+                )
+            self._plan, self._training = inner.plan, training
+        return self._training
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a traced step depends on: what trains, and `trainable` of layers, which BatchNorm reads."""
+        return (*self._flags, *map(id, self.variables))
+
+    def _keep(self, chosen: list[keras.Variable]) -> None:
+        infos = variable_infos(self._model)
+        owners = {id(info.layer): info.layer for info in infos}
+        self._switches = [self._model, *owners.values(), *(info.variable for info in infos)]
+        self._flags = [each.trainable for each in self._switches]
+        self._chosen = chosen
+        self._plan = None
+        self._training = chosen
+
+    def _chosen_again(self) -> list[keras.Variable]:
+        """What was chosen, after a layer was frozen or unfrozen."""
+        trainable = list(self._model.trainable_variables)
+        if self._wanted is None:
+            found = {id(variable) for variable in trainable}
+        else:
+            found = {id(item) for item in self._wanted if isinstance(item, keras.Variable)}
+            for item in self._wanted:
+                if not isinstance(item, keras.Variable):
+                    try:
+                        found.update(map(id, select(self._model, item)))
+                    except SelectionError:  # all that it matches is frozen now
+                        continue
+        chosen = [variable for variable in trainable if id(variable) in found]
+        if not chosen:
+            raise ValueError(
+                "`model` has `trainable = False` by now on all that this step trains: set it to True on a "
+                "layer, or choose others with `step.train_only(...)`."
+            )
+        return chosen
