@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Union
 
@@ -19,11 +20,19 @@ LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
 class KernelDecay:
     """Weight decay by the usual rule: on kernels and embeddings, none on biases, scales and shifts.
 
-    A variable of one dimension or none (a bias, the gamma and beta of a normalisation, a layer's scale) does
-    not decay, as in timm's and BEiT's parameter groups.
+    The last component of a variable's name says what it is. Those that do not decay, whatever their shape:
+
+    - a bias: `bias` is a word of it, as in attention's `bias` of (heads, size), or a bias table;
+    - the scale or shift of a normalization, the slope of a `PReLU`: it ends in `gamma`, `beta`, `scale`,
+      `shift`, `offset`, `gain` or `alpha`;
+    - a token that a layer or model owns (`cls_token`), or its position embeddings (`pos_embed`); what an
+      `Embedding` layer holds decays, positions too.
+
+    A `kernel` or `embeddings` decays. So does any other variable of two dimensions or more; those of one or
+    none do not. These are timm's and BEiT's parameter groups. For another choice, make groups of them.
 
     Args:
-        value: the decay of all others.
+        value: the decay of those that decay.
 
     Raises:
         ValueError: a negative or non-finite `value`.
@@ -33,6 +42,10 @@ class KernelDecay:
         >>> decay = KernelDecay(0.05)
         >>> decay.of(keras.Variable([[1.0, 2.0]])), decay.of(keras.Variable([1.0]))
         (0.05, 0.0)
+        >>> attention = keras.layers.MultiHeadAttention(2, 4)
+        >>> attention.build((None, 3, 8), (None, 3, 8))
+        >>> sorted({(info.kind, decay.of(info.variable, info.name)) for info in variable_infos(attention)})
+        [('bias', 0.0), ('kernel', 0.05)]
 
     Reference: timm, `param_groups_weight_decay`; Loshchilov & Hutter 2019, "Decoupled weight decay
     regularization".
@@ -43,9 +56,24 @@ class KernelDecay:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", real_number("value", self.value, at_least=0))
 
-    def of(self, variable: keras.Variable) -> float:
-        """The decay of one variable."""
-        return self.value if len(variable.shape) > 1 else 0.0
+    def of(self, variable: keras.Variable, name: str = "") -> float:
+        """The decay of one variable; `name` is its stable name, which tells more than the variable's own."""
+        return self.value if _decays(variable, name.rpartition("/")[2]) else 0.0
+
+
+_NO_DECAY = re.compile(
+    r"(^|_)bias(es)?(_|$)|(^|_)(gamma|beta|scale|shift|offset|gain|alpha|tokens?)$|(^|_)pos[a-z]*_emb"
+)
+_DECAYS = re.compile(r"(^|_)(kernel|embeddings)$")
+
+
+def _decays(variable: keras.Variable, kind: str) -> bool:
+    """Whether a variable is a kernel, an embedding or the like; `kind` may be empty."""
+    # Of two biases of one layer, the attributes are in the stable names.
+    names = [re.sub(r"_?[0-9]+$", "", name) for name in (kind, variable.name)]
+    if any(map(_NO_DECAY.search, names)):
+        return False
+    return len(variable.shape) > 1 or any(map(_DECAYS.search, names))
 
 
 @dataclass(frozen=True)

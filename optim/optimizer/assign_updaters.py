@@ -28,7 +28,7 @@ def grouped_variables(plan: Plan, optimizer: keras.optimizers.Optimizer) -> dict
             value = template.weight_decay or 0.0
             own = value if uses_weight_decay(template, variable) else 0.0
         else:
-            own = decay.of(variable) if isinstance(decay, KernelDecay) else decay
+            own = decay.of(variable, name) if isinstance(decay, KernelDecay) else decay
         members[name] = GroupedVariable(name, variable, index, group_index[group_of[name]], own)
     return members
 
