@@ -13,7 +13,8 @@ import numpy as np
 from ...optim import FilterLike, named_variables
 from ...optim.common.messages import did_you_mean, first_few
 from ...optim.common.types import Array
-from ...optim.filters.base import as_filter, nonempty_mask
+from ...optim.filters.base import as_filter
+from ...optim.filters.selection import union_masks
 from ...optim.naming.stable_names import tree_of
 
 
@@ -35,7 +36,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
     Raises:
         ValueError: another ending.
         FileNotFoundError: no such folder.
-        SelectionError: a filter that matches nothing.
+        SelectionError: filters that match nothing, or text that does.
         NotBuiltError: the model's variables do not exist yet.
 
     Example:
@@ -51,7 +52,9 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
     if not file.parent.is_dir():
         raise FileNotFoundError(f"`path`: there is no folder {str(file.parent)!r}, make it first.")
     tree = tree_of(model)
-    masks = [nonempty_mask(as_filter(spec), tree) for spec in filters] or [[True] * len(tree.infos)]
+    masks = (
+        union_masks([as_filter(spec) for spec in filters], tree) if filters else [[True] * len(tree.infos)]
+    )
     found = [info for info, *wanted in zip(tree.infos, *masks) if any(wanted)]
     arrays = {info.name: _storable(info.variable.numpy()) for info in found}
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")

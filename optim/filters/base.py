@@ -39,6 +39,15 @@ class Filter(abc.ABC):
         """What to say when the filter matches nothing in this model; starts with a space."""
         return ""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text that names something.
+
+        Text that names nothing is a typo, so an error wherever it stands. Any other filter may match nothing
+        beside one that matches something.
+        """
+        return False
+
     def __or__(self, other: FilterLike) -> Filter:
         return _Either(self, as_filter(other))
 
@@ -101,13 +110,16 @@ class _Two(Filter):
     right: Filter
 
     def pairs(self, tree: ModelTree) -> Iterator[tuple[bool, bool]]:
-        """Both answers for each variable; each side must match something."""
-        return zip(nonempty_mask(self.left, tree), nonempty_mask(self.right, tree))
+        """Both answers for each variable."""
+        return zip(self.left.mask(tree), self.right.mask(tree))
 
 
 class _Either(_Two):
     def mask(self, tree: ModelTree) -> list[bool]:
         return [left or right for left, right in self.pairs(tree)]
+
+    def hint(self, tree: ModelTree) -> str:
+        return "".join(dict.fromkeys([self.left.hint(tree), self.right.hint(tree)]))
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
@@ -140,7 +152,7 @@ class _Not(Filter):
 
 
 def nonempty_mask(spec: Filter, tree: ModelTree) -> list[bool]:
-    """The mask of a filter that must match something; else SelectionError."""
+    """The mask of a filter that must match something as a whole; else SelectionError."""
     mask = spec.mask(tree)
     if not any(mask):
         raise nothing_matched(spec, tree)
@@ -148,6 +160,10 @@ def nonempty_mask(spec: Filter, tree: ModelTree) -> list[bool]:
 
 
 def nothing_matched(spec: Filter, tree: ModelTree) -> SelectionError:
+    """The error for a filter that matches nothing; of two that must both match, for the one that does not."""
+    for side in (spec.left, spec.right) if isinstance(spec, _Both) else ():
+        if not any(side.mask(tree)):
+            return nothing_matched(side, tree)
     return SelectionError(
         f"{spec!r} matches none of the {len(tree.infos)} variables of model "
         f"{tree.model.name!r}.{spec.hint(tree)} `print(optim.summary(model))` lists their names"

@@ -19,11 +19,12 @@ def layers(*names_or_layers: str | keras.layers.Layer) -> Filter:
 
     Args:
         *names_or_layers: layers, or their paths (`"vgg16/block5_conv2"`) or the ends of them
-            (`"block5_conv2"`) where only one layer has that end.
+            (`"block5_conv2"`) where only one layer has that end. Layers without variables may be among them,
+            as in `layers(*model.layers[-20:])`, unless they are given by name.
 
     Raises:
-        TypeError: none given, or of another type. Unknown names, a layer without variables, one
-            that is given twice or lies inside another raise `SelectionError` when selecting.
+        TypeError: none given, or of another type. Unknown names, the name of a layer without variables, a
+            layer that is given twice or lies inside another raise `SelectionError` when selecting.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
@@ -94,8 +95,8 @@ class _Layers(Filter):
 
     def mask(self, tree: ModelTree) -> list[bool]:
         nodes = [_resolve(reference, tree) for reference in self.references]
-        for node in nodes:
-            if not any(tree.inside([node.layer])):
+        for node, reference in zip(nodes, self.references):
+            if isinstance(reference, str) and not any(tree.inside([node.layer])):
                 raise SelectionError(
                     f"{self!r}: layer {node.path!r} ({type(node.layer).__name__}) has no variables"
                 )
@@ -110,6 +111,15 @@ class _Layers(Filter):
                     "has its variables already; give one of the two"
                 )
         return tree.inside(node.layer for node in nodes)
+
+    @property
+    def is_text(self) -> bool:
+        return any(isinstance(reference, str) for reference in self.references)
+
+    def hint(self, tree: ModelTree) -> str:
+        nodes = [_resolve(reference, tree) for reference in self.references]
+        found = [f"layer {node.path!r} ({type(node.layer).__name__})" for node in nodes]
+        return f" No variables: {first_few(found)}."
 
     def __repr__(self) -> str:
         return f"layers({', '.join(map(_reference_text, self.references))})"

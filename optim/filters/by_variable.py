@@ -101,6 +101,7 @@ def kind(*kinds: str) -> Filter:
 @dataclass(frozen=True, repr=False)
 class _Name(Filter):
     pattern: str | re.Pattern[str]
+    is_text = True
 
     def mask(self, tree: ModelTree) -> list[bool]:
         matches = text_matcher(self.pattern)
@@ -109,7 +110,7 @@ class _Name(Filter):
             by_keras_names = [matches(name) for name in tree.keras_names]
             mask = unambiguous_mask(tree, repr(self), mask, by_keras_names)
         if not any(mask):
-            # Also inside `~`, where a typo would otherwise stand for "everything".
+            # A typo inside `~` would stand for "everything", and one beside `|` for nothing.
             raise nothing_matched(self, tree)
         return mask
 
@@ -149,6 +150,7 @@ _FAMILIES: dict[type, tuple[type, ...]] = {
 @dataclass(frozen=True, repr=False)
 class _Kind(Filter):
     kinds: tuple[str, ...]
+    is_text = True
 
     def mask(self, tree: ModelTree) -> list[bool]:
         present = {info.kind: None for info in tree.infos}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from itertools import compress
 from typing import Union
@@ -11,7 +13,7 @@ import keras
 from ..common.messages import first_few
 from ..naming.model_tree import LayerNode, ModelTree
 from ..naming.stable_names import tree_of
-from .base import Filter, FilterLike, as_filter, nonempty_mask
+from .base import Filter, FilterLike, as_filter, nonempty_mask, nothing_matched
 from .patterns import SelectionError
 
 
@@ -33,8 +35,8 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
         Trainable variables, each once.
 
     Raises:
-        SelectionError: no filters; one of them, or a side of `|` or `&`, matches nothing; one
-            matches only frozen variables; a name is ambiguous; layers overlap.
+        SelectionError: no filters; they match nothing, or only frozen variables; one of them is text that
+            does, even beside others; a name is ambiguous; layers overlap.
         TypeError: something that cannot be a filter, or a callable that returns no bool.
         NotBuiltError: the model's variables do not exist yet.
 
@@ -59,11 +61,15 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
         raise SelectionError(f"model {model.name!r} has no variables to select from")
     trainable = tree.trainable_mask()
     chosen: set[int] = set()
-    for spec in specs:
-        hits, others = matches(spec, tree, trainable)
-        if not hits:
+    frozen: list[int] = []
+    for spec, mask in zip(specs, union_masks(specs, tree)):
+        hits, others = _split(mask, trainable)
+        if spec.is_text and not hits:
             raise SelectionError(_only_frozen(spec, tree, others))
         chosen.update(id(tree.infos[index].variable) for index in hits)
+        frozen += others
+    if not chosen:
+        raise SelectionError(_only_frozen(_union(specs), tree, frozen))
     return [variable for variable in model.trainable_variables if id(variable) in chosen]
 
 
@@ -99,7 +105,24 @@ def matches(spec: Filter, tree: ModelTree, trainable: Sequence[bool]) -> tuple[l
 
     `trainable` is the tree's `trainable_mask()`. A filter that matches nothing is a SelectionError.
     """
-    found = list(compress(range(len(tree.infos)), nonempty_mask(spec, tree)))
+    return _split(nonempty_mask(spec, tree), trainable)
+
+
+def union_masks(specs: Sequence[Filter], tree: ModelTree) -> list[list[bool]]:
+    """The masks of filters that must match something between them; else SelectionError."""
+    masks = [spec.mask(tree) for spec in specs]
+    if not any(map(any, masks)):
+        raise nothing_matched(_union(specs), tree)
+    return masks
+
+
+def _union(specs: Sequence[Filter]) -> Filter:
+    return functools.reduce(operator.or_, specs)
+
+
+def _split(mask: Sequence[bool], trainable: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """The indices of trainable variables in a mask, and those of all others."""
+    found = list(compress(range(len(mask)), mask))
     return [i for i in found if trainable[i]], [i for i in found if not trainable[i]]
 
 

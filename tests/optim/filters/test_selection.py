@@ -7,6 +7,7 @@ import pytest
 
 from gradloop import optim
 from gradloop.optim import kind, layer_type, layers, name, select
+from gradloop.optim.filters.base import as_filter
 
 L = keras.layers
 
@@ -75,15 +76,76 @@ def test_no_filters(lenet):
         (~layer_type(L.Layer), r"Every variable matches layer_type\(Layer\)"),
         (~name("cnov"), r"name\('cnov'\) matches none"),
         (name("conv") | "cnov", r"^name\('cnov'\) matches none"),
-        (kind("bias") | L.LSTM, r"^layer_type\(LSTM\) matches none"),
         (kind("bias") & L.LSTM, r"^layer_type\(LSTM\) matches none"),
+        (layer_type(L.LSTM) | L.GRU, r"^\(layer_type\(LSTM\) \| layer_type\(GRU\)\) matches none .*: Batch"),
     ],
 )
 def test_nothing_matched(lenet, spec, match):
     with pytest.raises(optim.SelectionError, match=match):
         select(lenet, spec)
-    with pytest.raises(optim.SelectionError, match=match):
-        select(lenet, "fc1", spec)  # a typo does not hide behind another filter
+
+
+TYPOS = [
+    "cnov",
+    "Conv?",
+    re.compile("cnov"),
+    kind("kernal"),
+    layers("cnov"),
+    ~name("cnov"),
+    "fc1" | name("x"),
+]
+
+
+@pytest.mark.parametrize("typo", TYPOS, ids=range(len(TYPOS)))
+def test_a_typo_does_not_hide_behind_another_filter(lenet, typo):
+    with pytest.raises(optim.SelectionError, match="matches none|no variable|has no layer"):
+        select(lenet, "fc1", typo)
+
+
+EMPTY = [
+    L.LSTM,
+    lambda info: False,
+    kind("bias") & L.LSTM,
+    "conv" & layer_type(L.Dense),
+    ~layer_type(L.Layer),
+]
+
+
+@pytest.mark.parametrize("empty", EMPTY, ids=range(len(EMPTY)))
+def test_a_union_is_empty_only_as_a_whole(lenet, empty):
+    fc1 = lenet.fc1.weights
+    assert (
+        select(lenet, "fc1", empty)
+        == select(lenet, empty, "fc1")
+        == select(lenet, name("fc1") | empty)
+        == fc1
+    )
+    assert select(lenet, ("fc1" | as_filter(empty)) & kind("kernel")) == [lenet.fc1.kernel]
+    assert optim.partition(lenet, {"fc1": name("fc1") | empty}, rest="freeze").trained == fc1
+    with pytest.raises(optim.SelectionError, match="matches none of the 12 variables"):
+        select(lenet, empty, empty)
+
+
+def test_layers_without_variables_among_others(lenet):
+    end = [lenet.norm, lenet.flatten, lenet.fc1]
+    chosen = select(lenet, kind("gamma", "beta") | "fc1")
+    assert select(lenet, layers(*end)) == select(lenet, *end) == chosen
+    assert select(lenet, layers(lenet.flatten) | lenet.fc1) == lenet.fc1.weights
+    lenet.norm.trainable = False
+    assert select(lenet, layers(*end)) == select(lenet, *end) == lenet.fc1.weights
+    for spec in (layers(lenet.pool, lenet.flatten), lenet.flatten):
+        with pytest.raises(optim.SelectionError, match=r"No variables: .*layer 'flatten' \(Flatten\)"):
+            select(lenet, spec)
+    with pytest.raises(optim.SelectionError, match="layer 'flatten' .* has no variables"):
+        select(lenet, layers("fc1", "flatten"))
+
+
+def test_only_frozen_as_a_whole(lenet):
+    lenet.norm.trainable = lenet.conv1.trainable = False
+    with pytest.raises(
+        optim.SelectionError, match="matches only frozen variables .* on 'norm', 'conv1' freeze"
+    ):
+        select(lenet, L.BatchNormalization, lenet.conv1, L.LSTM)
 
 
 def test_excluding_a_class_that_is_not_there_is_no_error(lenet):
