@@ -13,14 +13,21 @@ import numpy as np
 from ..common.messages import first_few
 from ..naming.model_tree import ModelTree, VariableInfo
 from .base import Filter, converts, nothing_matched
-from .patterns import SelectionError, layer_names, near_misses, text_matcher, unambiguous_mask
+from .patterns import SelectionError, layer_names, near_misses, text_mask, unambiguous_mask
 
 
 def name(pattern: str | re.Pattern[str]) -> Filter:
     """Variables whose stable name matches.
 
+    A plain string is a substring that begins with a word and cuts no number in two: "conv" finds `conv1`,
+    `block1_conv2` and `conv2d_3`; "block1" does not find `block10_conv`, nor "dense" a `densenet121`. It may
+    be the end of a word where the class is called so (`sepconv1`, a `SeparableConv2D`). A word in the middle
+    of a layer's class says how the layer works: "head" does not find a `MultiHeadAttention`. Names of the
+    parts within Keras' own layers (`multi_head_attention/output_dense`) count where no other name has the
+    text. The glob `"*head*"` finds it anywhere.
+
     Args:
-        pattern: a substring; a glob, if it has any of `*?[`, which matches any run of whole path
+        pattern: a plain string; a glob, if it has any of `*?[`, which matches any run of whole path
             components (`"conv?"`, `"block5*"`, `"blocks/*/kernel"`); or a compiled regex, searched.
 
     Raises:
@@ -104,10 +111,9 @@ class _Name(Filter):
     is_text = True
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        matches = text_matcher(self.pattern)
-        mask = [matches(info.name) for info in tree.infos]
+        mask = text_mask(self.pattern, tree)
         if tree.keras_numbers_differ:
-            by_keras_names = [matches(name) for name in tree.keras_names]
+            by_keras_names = text_mask(self.pattern, tree, keras_names=True)
             mask = unambiguous_mask(tree, repr(self), mask, by_keras_names)
         if not any(mask):
             # A typo inside `~` would stand for "everything", and one beside `|` for nothing.

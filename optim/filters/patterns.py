@@ -1,12 +1,13 @@
-"""How text finds variables: substrings, globs and regular expressions."""
+"""How text finds variables: plain strings, globs and regular expressions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..common.messages import did_you_mean, first_few
 from ..naming.model_tree import ModelTree
+from .words import plain_text_mask
 
 
 class SelectionError(ValueError):
@@ -51,13 +52,12 @@ def is_glob(pattern: str) -> bool:
     return any(character in pattern for character in "*?[")
 
 
-def text_matcher(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
-    """A function that tells whether a name matches the pattern."""
+def text_mask(pattern: str | re.Pattern[str], tree: ModelTree, *, keras_names: bool = False) -> list[bool]:
+    """For each variable, whether its stable name matches, or its name by Keras' layer names."""
     if isinstance(pattern, str) and not is_glob(pattern):
-        text = pattern
-        return lambda name: text in name
+        return plain_text_mask(pattern, tree, keras_names=keras_names)
     regex = glob_regex(pattern) if isinstance(pattern, str) else pattern
-    return lambda name: regex.search(name) is not None
+    return [regex.search(name) is not None for name in (tree.keras_names if keras_names else tree.names)]
 
 
 def unambiguous_mask(
@@ -104,7 +104,14 @@ def near_misses(asked: str, candidates: Iterable[str]) -> str:
         " Did you mean 'conv1'?"
     """
     candidates = list(dict.fromkeys(candidates))
-    same = [name for name in candidates if text_matcher(asked.casefold())(name.casefold())]
+    within = [] if is_glob(asked) else [name for name in candidates if asked in name]
+    if within:
+        return (
+            f" It is within words, where text is not searched: {first_few(within)}; write {f'*{asked}*'!r}."
+        )
+    folded = asked.casefold()
+    regex = glob_regex(folded) if is_glob(asked) else re.compile(re.escape(folded))
+    same = [name for name in candidates if regex.search(name.casefold())]
     if same:
         return f" Only the case differs from: {first_few(same)}."
     plain = re.sub(r"[*?\[\]!^$.\\]", "", asked)

@@ -25,8 +25,8 @@ def select(model: keras.layers.Layer, *filters: FilterLike) -> list[keras.Variab
 
     Args:
         model: a built model or layer.
-        *filters: at least one. A substring of the stable name (`"conv"`); a glob, if it has any of
-            `*?[` (`"block5*"`); a compiled regex, searched; a layer class; a layer; a callable
+        *filters: at least one. Text at words of the stable name (`"conv"`, see `name`); a glob, if it has
+            any of `*?[` (`"block5*"`); a compiled regex, searched; a layer class; a layer; a callable
             from `VariableInfo` to bool, which is asked about frozen variables too; or what `name`,
             `layer_type`, `kind`, `layers`, `from_layer` and `last_layers` return, combined with
             `|`, `&` and `~`.
