@@ -59,11 +59,11 @@ def test_the_head_alone_trains_two_variables():
         select(transformer("classes"), "head")
 
 
-class ResBlock(L.Dense):
+class ResBlock(keras.layers.Dense):
     pass
 
 
-class SeparableConv(L.Dense):
+class SeparableConv(keras.layers.Dense):
     pass
 
 

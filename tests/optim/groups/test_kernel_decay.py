@@ -10,7 +10,7 @@ from gradloop.optim import Group, GroupedOptimizer, KernelDecay, partition
 L = keras.layers
 
 
-class Patches(L.Layer):
+class Patches(keras.layers.Layer):
     """As in vision transformers, with its variables made in every way that Keras allows."""
 
     def build(self, shape):
