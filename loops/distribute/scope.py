@@ -51,18 +51,20 @@ def check_scope(what: str, variable: keras.Variable, strategy: tf.distribute.Str
 
 
 def check_on_replicas(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy | None) -> None:
-    """Raises ValueError for settings of an optimizer that Keras does not support on several replicas."""
+    """Raises ValueError for settings with which Keras fails in a TensorFlow function on several replicas."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return
     if optimizer.gradient_accumulation_steps:
         raise ValueError(
             f"`optimizer` has `gradient_accumulation_steps={optimizer.gradient_accumulation_steps}`, which "
-            "Keras cannot do on several replicas: use `accumulate=...` of `Update` or `TrainStep`."
+            "fails in a TensorFlow function on several replicas (Keras does it eagerly alone): use "
+            "`accumulate=...` of `Update` or `TrainStep`."
         )
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:
         raise ValueError(
-            f"`optimizer` has `ema_overwrite_frequency={optimizer.ema_overwrite_frequency}`, which Keras "
-            "cannot do on several replicas: wrap it in `optim.GroupedOptimizer`, or leave it out."
+            f"`optimizer` has `ema_overwrite_frequency={optimizer.ema_overwrite_frequency}`, which fails in "
+            "a TensorFlow function on several replicas (Keras does it eagerly alone): wrap it in "
+            "`optim.GroupedOptimizer`, or leave it out."
         )
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
 from ...optim.common.types import Gradient, Scalar
+from ...optim.gradients.given import is_new_value
 from ..support.keras_private import built_variables, knows_variable
 
 ON_NONFINITE = ("raise", "skip", "ignore")
@@ -37,6 +38,12 @@ def check_known(
             )
     if isinstance(optimizer, GroupedOptimizer):
         return
+    written = [name for name, variable in zip(names, variables) if is_new_value(variable)]
+    if optimizer.use_ema and written:
+        raise ValueError(
+            f"`optimizer` has `use_ema=True`, and {written[0]!r} is a scale of a float8 layer: Keras keeps "
+            "no average of it and fails when it puts averages in place. Wrap it in `optim.GroupedOptimizer`."
+        )
     if [id(variable) for variable in variables] == [id(v) for v in built_variables(optimizer)]:
         return
     if isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ())):  # not in every Keras

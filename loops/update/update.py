@@ -12,7 +12,8 @@ from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.accumulator import GradientAccumulator
 from ...optim.gradients.clipping import clip_by_global_norm
-from ...optim.gradients.replicas import apply_sums, once, sum_over_replicas, when
+from ...optim.gradients.given import as_gradient, but_new_values, reduce_over_replicas
+from ...optim.gradients.replicas import apply_sums, once, when
 from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
@@ -27,13 +28,17 @@ class Update:
 
     1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
        gradient of its share of the loss (see `mean_loss`);
-    2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer`;
+    2. divide by the loss scale, if the optimizer is a `keras.optimizers.LossScaleOptimizer` or has a
+       `loss_scale_factor`: the gradients are those of `update.scale_loss(loss)`;
     3. check that every gradient is finite: on all replicas or on none, since it is the sum. One of more than
        256 elements that add up to more than the largest float counts as infinite;
     4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
     5. clip by the global norm over all the trained variables together, then as the optimizer itself is set
        to (`clipnorm` and the like);
     6. apply once. `optimizer.iterations` counts updates, so schedules do too.
+
+    What a float8 layer calls the gradient of a scale is its new value: that is neither divided nor clipped,
+    and the largest one of the replicas and calls is taken, as of one batch.
 
     An optimizer that is not built yet is built here, over `variables`. To train other variables with it
     later, build it over all of them first: `optimizer.build(model.trainable_variables)`.
@@ -95,7 +100,7 @@ class Update:
         self.accumulate = int(accumulate)
         self.on_nonfinite = on_nonfinite
         self._inner = inner_optimizer(optimizer)
-        self._scale = None if self._inner is optimizer else LossScale(optimizer)
+        self._scale = LossScale(optimizer)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)
         self._accumulator: GradientAccumulator | None = None
@@ -112,16 +117,16 @@ class Update:
     @property
     def may_skip(self) -> bool:
         """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
-        return self._scale is not None or self.on_nonfinite == "skip"
+        return self._scale.dynamic or self.on_nonfinite == "skip"
 
     @property
     def uses_not_overflow(self) -> bool:
         """Whether `apply` uses its argument `not_overflow`."""
-        return self._scale is not None and self.on_nonfinite == "raise"
+        return self._scale.dynamic and self.on_nonfinite == "raise"
 
     def scale_loss(self, loss: Scalar) -> Scalar:
-        """Returns `loss` times the loss scale: what to differentiate under mixed_float16."""
-        return self._scale.scaled(loss) if self._scale else loss
+        """Returns `loss` times the optimizer's loss scale, if it has one: what to differentiate."""
+        return self._scale.scaled(loss)
 
     def __call__(
         self, gradients: Sequence[Gradient], loss: Scalar | None = None, weight: Scalar | float | None = None
@@ -129,8 +134,8 @@ class Update:
         """Updates the variables.
 
         Args:
-            gradients: one per variable, of its shape: tensors or `tf.IndexedSlices`, of the scaled loss if
-                there is a loss scale. On several replicas, those of this replica's share of the loss.
+            gradients: one per variable, of its shape: tensors, `tf.IndexedSlices` or NumPy arrays, of the
+                scaled loss if there is a loss scale. On several replicas, those of this replica's share of the loss.
             loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
                 gradients alone.
             weight: what this call counts among those that `accumulate` averages: a number or a scalar, what
@@ -142,15 +147,17 @@ class Update:
             on it runs after the check.
 
         Raises:
-            ValueError: another number of gradients than variables, a gradient that is None, a variable whose
-                layer was frozen since (a TensorFlow function that was traced before cannot notice), a
-                `weight` that is no scalar, or a call outside of the replicas of the strategy that the
-                variables belong to.
+            ValueError: another number of gradients than variables, a gradient that is None or of another
+                shape, a variable whose layer was frozen since (a TensorFlow function that was traced before
+                cannot notice), a `weight` that is no scalar, or a call outside of the replicas of the
+                strategy that the variables belong to.
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
         check_not_frozen(self.variables, self._trained, self.names)
         with raises_nonfinite(self.optimizer):
             count = None if weight is None else share_of(check_weight(weight))
+            if not (loss is None or tf.is_tensor(loss)):
+                loss = tf.constant(loss, tf.float32)
             given = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}
             sums, totals = self.all_reduce(gradients, list(given.values()))
             return self.apply(sums, **dict(zip(given, totals)))
@@ -162,13 +169,15 @@ class Update:
         gradients = list(gradients)
         check_gradients(gradients, self.names)
         check_in_replica("Update", self._strategy)
-        sums = sum_over_replicas([*gradients, *others])
+        given = zip(self.names, self.variables, gradients)
+        gradients = [as_gradient("gradients", name, variable, g) for name, variable, g in given]
+        sums = reduce_over_replicas(gradients, self.variables, others)
         return sums[: len(gradients)], sums[len(gradients) :]
 
     def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
         """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
-        there = [gradient for gradient in gradients if gradient is not None]
-        return all_finite([*(there if self._scale is None else self._scale.unscaled(there)), loss])
+        there = [(gradient, v) for gradient, v in zip(gradients, self.variables) if gradient is not None]
+        return all_finite([*self._scale.unscaled([g for g, _ in there], [v for _, v in there]), loss])
 
     def apply(
         self,
@@ -192,8 +201,7 @@ class Update:
         # Do not change this order: replicas clip the sum and not each its own share; a limit is for gradients
         # that are not scaled any more and belong to the whole batch; one that is not finite would spoil the
         # running sums.
-        if self._scale is not None:
-            gradients = self._scale.unscaled(gradients)
+        gradients = self._scale.unscaled(gradients, self.variables)
         weights = [] if weight is None or self._accumulator is None else [weight]
         return self._check(gradients, loss, not_overflow, finite, weights)
 
@@ -227,13 +235,13 @@ class Update:
                 return tf.constant(True)
 
         def use(gradients: list[Gradient], weight: list[Scalar], *_: list[Scalar]) -> None:
-            if self._scale is not None:
+            if self._scale.dynamic:
                 self._scale.grow()
             self._accumulate(gradients, *weight)
 
         if finite is None:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        overflow = None if self._scale is None else self._overflow
+        overflow = None if not self._scale.dynamic else self._overflow
         given = [[] if value is None else [value] for value in (loss, not_overflow)]
         done = when(finite, use, gradients, weight, *given, otherwise=overflow)
         with tf.control_dependencies([done]):
@@ -243,7 +251,6 @@ class Update:
         self, gradients: list[Gradient], _: list[Scalar], losses: list[Scalar], not_overflow: list[Scalar]
     ) -> None:
         """Halves the loss scale, or raises if that would not help."""
-        assert self._scale is not None
         waits = []
         if self.on_nonfinite == "raise":
             fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
@@ -259,8 +266,9 @@ class Update:
 
     def _clip_and_apply(self, gradients: list[Gradient]) -> None:
         gradients = [without_repeats(gradient) for gradient in gradients]
-        if self.clip_norm is not None:
-            gradients = clip_by_global_norm(gradients, self.clip_norm)
+        limit = self.clip_norm
+        if limit is not None:
+            gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
         if self._plain is not None:
             self._plain(gradients)
         elif isinstance(self._inner, GroupedOptimizer):
@@ -268,7 +276,7 @@ class Update:
             pairs = list(zip(update.members_of(self.variables), gradients))
             update.apply(self._inner, pairs, summed=True, retraces=self._retraces)
         else:
-            apply_sums(self._inner, gradients, self.variables)
+            apply_sums(self._inner, self._scale.as_keras_wants(gradients, self.variables), self.variables)
 
 
 class StepUpdate(Update):

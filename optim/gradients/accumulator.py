@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from ..common.types import Gradient, Scalar
+from .given import is_new_value
 from .replicas import when
 from .sparse import times
 
@@ -20,15 +21,23 @@ class GradientAccumulator:
         sums: a variable for each gradient, of its shape, zero at the start.
         calls: an int64 counter, zero at the start.
         weight: of the calls together, a float32 scalar, zero at the start; None where all count the same.
+        largest: for each, whether the update takes the largest value of the calls in place of the mean, as it
+            does for new values of variables (`is_new_value`); empty for none.
     """
 
     def __init__(
-        self, every: int, sums: Sequence[tf.Variable], calls: tf.Variable, weight: tf.Variable | None = None
+        self,
+        every: int,
+        sums: Sequence[tf.Variable],
+        calls: tf.Variable,
+        weight: tf.Variable | None = None,
+        largest: Sequence[bool] = (),
     ) -> None:
         self.every = every
         self.sums = sums
         self.calls = calls
         self.weight = weight
+        self._largest = list(largest) or [False] * len(sums)
 
     @classmethod
     def over(cls, variables: Sequence[keras.Variable], every: int) -> GradientAccumulator:
@@ -40,7 +49,8 @@ class GradientAccumulator:
             return tf.Variable(tf.zeros(shape, wide), trainable=False)
 
         sums = [zero(variable.shape, tf.as_dtype(variable.dtype)) for variable in variables]
-        return cls(every, sums, zero((), tf.int64), zero((), tf.float32))
+        largest = [is_new_value(variable) for variable in variables]
+        return cls(every, sums, zero((), tf.int64), zero((), tf.float32), largest)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -62,15 +72,23 @@ class GradientAccumulator:
             positions: which of the sums the gradients belong to; None for all, in order.
             weight: what this call counts in the means, float32; None for 1.
         """
-        sums = self.sums if positions is None else [self.sums[position] for position in positions]
+        positions = range(len(self.sums)) if positions is None else positions
+        largest = [self._largest[position] for position in positions]
+        first = tf.equal(self.calls % self.every, 0) if any(largest) else None
         if self.weight is not None:
             self.weight.assign_add(1.0 if weight is None else weight)
-        for total, gradient in zip(sums, gradients):
+        for position, gradient, keep in zip(positions, gradients, largest):
+            total = self.sums[position]
             gradient = tf.cast(tf.convert_to_tensor(gradient), total.dtype)
-            total.assign_add(gradient if weight is None else times(gradient, tf.cast(weight, total.dtype)))
+            if keep:
+                total.assign(tf.where(first, gradient, tf.maximum(total, gradient)))
+            else:
+                total.assign_add(
+                    gradient if weight is None else times(gradient, tf.cast(weight, total.dtype))
+                )
 
         def update_and_reset() -> None:
-            update(self._means(sums))
+            update([self._mean(position) for position in positions])
             self._set_to_zero()
 
         when(tf.equal(self.calls.assign_add(1) % self.every, 0), update_and_reset)
@@ -80,11 +98,14 @@ class GradientAccumulator:
         self.calls.assign(0)
         self._set_to_zero()
 
-    def _means(self, sums: Sequence[tf.Variable]) -> list[tf.Tensor]:
+    def _mean(self, position: int) -> tf.Tensor:
+        total = self.sums[position]
+        if self._largest[position]:
+            return total.read_value()
         if self.weight is None:
-            return [total / self.every for total in sums]
+            return total / self.every
         # Calls that all count nothing have no gradient either.
-        return [tf.math.divide_no_nan(total, tf.cast(self.weight, total.dtype)) for total in sums]
+        return tf.math.divide_no_nan(total, tf.cast(self.weight, total.dtype))
 
     def _set_to_zero(self) -> None:
         if self.weight is not None:

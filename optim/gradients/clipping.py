@@ -40,11 +40,12 @@ def clip_as_set(
     counted: Sequence[Scalar] | None = None,
 ) -> list[Gradient]:
     """Clips by an optimizer's `clipnorm`, `clipvalue` or `global_clipnorm`, for which `counted` is."""
-    if optimizer.clipnorm:
+    # Keras' order, which matters where several are set after the optimizer was made.
+    if (optimizer.clipnorm or 0) > 0:
         return [tf.clip_by_norm(gradient, optimizer.clipnorm) for gradient in gradients]
-    if optimizer.clipvalue:
+    if (optimizer.global_clipnorm or 0) > 0:
+        return clip_by_global_norm(gradients, optimizer.global_clipnorm, counted)
+    if (optimizer.clipvalue or 0) > 0:
         limit = optimizer.clipvalue
         return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
-    if optimizer.global_clipnorm:
-        return clip_by_global_norm(gradients, optimizer.global_clipnorm, counted)
     return list(gradients)

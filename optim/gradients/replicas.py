@@ -121,18 +121,19 @@ def once(function: Callable[..., Scalar], *tensors: Tensors) -> Scalar:
 def apply_sums(
     optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
 ) -> None:
-    """`optimizer.apply` for gradients that are summed over replicas already.
+    """`optimizer.apply_gradients` for gradients that are summed over replicas already.
 
-    Keras clips first and sums then. As nothing is summed again, it clips the sum, as on one device.
+    As `fit`, it calls the outermost method that a class may override. Keras clips first and sums then. As
+    nothing is summed again, it clips the sum, as on one device.
     """
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
         with takes_sums(optimizer):
-            optimizer.apply(gradients, variables)
+            optimizer.apply_gradients(zip(gradients, variables))
         return
     # Keras reads its counter, adds to it and writes it back: of two workers that do so together, one is lost.
     vars(optimizer.iterations)["assign_add"] = optimizer.iterations.value.assign_add
     try:
-        optimizer.apply(gradients, variables)
+        optimizer.apply_gradients(zip(gradients, variables))
     finally:
         del vars(optimizer.iterations)["assign_add"]
 
@@ -146,6 +147,16 @@ def on_each_device(variable: keras.Variable, function: Action, inputs: tuple[Ten
         tf.distribute.get_strategy().extended.update(variable.value, function, args=inputs, group=False)
     else:
         function(variable.value, *inputs)
+
+
+def assign_each(variable: keras.Variable, value: tf.Tensor) -> None:
+    """Sets each copy of a variable, in a replica its own, to a value of its shape, the same for all."""
+
+    def assign(copy: tf.Variable, value: tf.Tensor) -> None:
+        value = tf.cast(tf.convert_to_tensor(value), copy.dtype)
+        tf.raw_ops.AssignVariableOp(resource=copy.handle, value=value)
+
+    on_each_device(variable, assign, (value,))
 
 
 def add_one(counter: keras.Variable) -> None:

@@ -12,11 +12,11 @@ import tensorflow as tf
 from ..common.messages import first_few, short_repr
 from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient, Json, Scalar
+from ..gradients.given import as_gradient
 from ..groups.group import check_optimizer
 from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
 from ..private.keras_private import raw_learning_rate
-from ..updates.base import GroupedVariable
 from .grouped_update import GroupedUpdate
 from .named_state import TrackedState
 from .saving import GroupedState, Internals
@@ -191,7 +191,8 @@ class GroupedOptimizer(GroupedState):
                 f"`grads` has {len(grads)} entries for {len(trainable_variables)} variables: one each"
             )
         members = self.grouped_update.members_of(trainable_variables)
-        pairs = [(m, _checked(m, given)) for m, given in zip(members, grads) if given is not None]
+        given = [(m, g) for m, g in zip(members, grads) if g is not None]
+        pairs = [(m, as_gradient("grads", m.name, m.variable, g)) for m, g in given]
         if not pairs:
             raise ValueError(
                 "`grads` holds None alone: the loss depends on none of "
@@ -235,15 +236,3 @@ class GroupedOptimizer(GroupedState):
         config = deepcopy(config)  # Keras writes into what it reads
         optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
         return cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])
-
-
-def _checked(member: GroupedVariable, gradient: Gradient) -> Gradient:
-    """A gradient as a tensor of the variable's shape."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        gradient = tf.convert_to_tensor(gradient)
-    if not gradient.shape.is_compatible_with(member.variable.shape):
-        raise ValueError(
-            f"`grads` has shape {gradient.shape} for {member.name!r}, whose shape is "
-            f"{tuple(member.variable.shape)}"
-        )
-    return gradient

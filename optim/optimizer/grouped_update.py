@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import keras
 import tensorflow as tf
@@ -11,7 +12,8 @@ from ..common.messages import first_few
 from ..common.types import Gradient, Scalar
 from ..gradients.accumulator import GradientAccumulator
 from ..gradients.clipping import clip_as_set
-from ..gradients.replicas import add_one, in_replica, replica_count, sum_over_replicas
+from ..gradients.given import but_new_values, is_new_value, reduce_over_replicas
+from ..gradients.replicas import add_one, assign_each, in_replica, replica_count, when
 from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
 from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
@@ -59,7 +61,10 @@ class GroupedUpdate:
             state |= {f"{m.name}/gradient_accumulator": total for m, total in zip(members, sums)}
             state["calls"] = calls
             self._accumulator = GradientAccumulator(
-                optimizer.gradient_accumulation_steps, [total.value for total in sums], calls.value
+                optimizer.gradient_accumulation_steps,
+                [total.value for total in sums],
+                calls.value,
+                largest=[is_new_value(member.variable) for member in members],
             )
         # Which updaters there are depends on groups that share an optimizer object, which no file tells.
         order = {name: index for index, name in enumerate(plan.order)}
@@ -111,23 +116,19 @@ class GroupedUpdate:
         Args:
             optimizer: whose base rate, counter, clipping and loss scale hold now.
             pairs: variables and their gradients on this replica.
-            summed: whether the gradients come from `loops.Update`: they are sums over
-                replicas, sparse ones with each row once.
+            summed: whether the gradients come from `loops.Update`: they are sums over replicas, without a
+                loss scale, sparse ones with each row once.
             retraces: whether the caller traces its function again whenever other groups are frozen, as
                 `loops.TrainStep` does. Frozen ones are then no part of the graph.
         """
         conditional = not (retraces or tf.executing_eagerly())
         groups = list(self.plan.groups.values())
         pairs = [(m, g) for m, g in pairs if conditional or not groups[m.group].frozen]
-        for member, gradient in pairs:
-            if member.variable.overwrite_with_gradient:
-                # What float8 layers call the gradient of a scale is its new value.
-                member.variable.assign(gradient)
-        pairs = [(m, g) for m, g in pairs if not m.variable.overwrite_with_gradient]
         if not pairs:
             add_one(optimizer.iterations)
             return
         members, gradients = [m for m, _ in pairs], [g for _, g in pairs]
+        variables = [m.variable for m in members]
         if self._accumulator is not None and replica_count() > 1:
             raise ValueError(
                 f"`gradient_accumulation_steps={self._accumulator.every}` does not work on "
@@ -135,19 +136,27 @@ class GroupedUpdate:
                 "`loops.Update(accumulate=...)`"
             )
 
+        def clip(gradients: list[Gradient]) -> list[Gradient]:
+            counted = None
+            if conditional and optimizer.global_clipnorm:
+                counted = self._active_now([m for m in members if not is_new_value(m.variable)])
+            return clip_as_set(optimizer, gradients, counted)
+
+        def unscale(gradients: list[Gradient]) -> list[Gradient]:
+            return [times(gradient, 1.0 / optimizer.loss_scale_factor) for gradient in gradients]
+
         def clip_and_update(gradients: list[Gradient]) -> None:
             if not summed:
                 gradients = [without_repeats(gradient) for gradient in gradients]
-            counted = self._active_now(members) if conditional and optimizer.global_clipnorm else None
-            gradients = clip_as_set(optimizer, gradients, counted)
+            gradients = but_new_values(clip, gradients, variables)
             self._update(optimizer, members, conditional, gradients)
 
         with tf.name_scope(optimizer.name):
             # In the order of `loops.Update`, which says why it is that one.
             if not summed:
-                gradients = sum_over_replicas(gradients)
-            if optimizer.loss_scale_factor is not None:
-                gradients = [times(gradient, 1.0 / optimizer.loss_scale_factor) for gradient in gradients]
+                gradients = reduce_over_replicas(gradients, variables)
+                if optimizer.loss_scale_factor is not None:
+                    gradients = but_new_values(unscale, gradients, variables)
             if self._accumulator is None:
                 clip_and_update(gradients)
             else:
@@ -162,11 +171,16 @@ class GroupedUpdate:
     ) -> None:
         def on_all_replicas(gradients: Sequence[Gradient]) -> None:
             active = tf.convert_to_tensor(self._active) if conditional else None
-            counts = self.counts.after(members, active)
             by_group = None if active is None else tf.unstack(active, len(self.plan.groups))
+            pairs = list(zip(members, gradients))
+            for member, value in [(m, g) for m, g in pairs if is_new_value(m.variable)]:
+                assign = partial(assign_each, member.variable, value)
+                assign() if by_group is None else when(by_group[member.group], assign)
+            pairs = [(m, g) for m, g in pairs if not is_new_value(m.variable)]
+            counts = self.counts.after([m for m, _ in pairs], active)
             context = UpdateContext(self.rates(optimizer), by_group, counts, optimizer.iterations)
             for updater in self.updaters:
-                mine = [(m, g) for m, g in zip(members, gradients) if self._updater_of[m.name] is updater]
+                mine = [(m, g) for m, g in pairs if self._updater_of[m.name] is updater]
                 if mine:
                     updater.apply(mine, context)
             self.counts.assign(counts)
@@ -207,5 +221,5 @@ class GroupedUpdate:
         """Sets variables to their averages, if they have been updated."""
         counts = self.counts.by_name()
         for member in self.members_of(variables):
-            if counts[member.name]:
+            if counts[member.name] and not is_new_value(member.variable):
                 member.variable.assign(self.state[f"{member.name}/average"])

@@ -100,9 +100,21 @@ def takes_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     Keras' own sum concatenates all gradients, which fails for gradients of two dtypes.
     """
     name = "_all_reduce_sum_gradients"
-    vars(optimizer)[name] = list
+    optimizers = _with_inner(optimizer)
+    for each in optimizers:
+        vars(each)[name] = list
     try:
         yield
     finally:
         # Replicas are traced in turns. The first one to leave removes it for all, who have used it by then.
-        vars(optimizer).pop(name, None)
+        for each in optimizers:
+            vars(each).pop(name, None)
+
+
+def _with_inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """An optimizer and those that it holds, which it may call (`MultiOptimizer`, a Lookahead)."""
+    found = [optimizer]
+    for value in keras.tree.flatten([vars(optimizer)[name] for name in vars(optimizer)]):
+        if isinstance(value, keras.optimizers.Optimizer) and value not in found:
+            found += [inner for inner in _with_inner(value) if inner not in found]
+    return found

@@ -42,6 +42,17 @@ def test_optimizers_that_do_not_know_what_trains():
     check_known(plain, [b], ["b"])
 
 
+def test_averages_of_scales_are_refused():
+    scale = keras.Variable([1.0])
+    scale.overwrite_with_gradient = True
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+    optimizer.build([scale])
+    with pytest.raises(
+        ValueError, match="`use_ema=True`, and 'scale' is a scale of a float8 layer.*Wrap it in"
+    ):
+        check_known(optimizer, [scale], ["scale"])
+
+
 def test_gradients_that_are_missing():
     one = tf.constant([1.0])
     check_gradients([one, one], ["a", "b"])

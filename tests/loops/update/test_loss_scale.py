@@ -26,6 +26,17 @@ def test_moves_as_keras_moves_it():
         assert int(ours.step_counter.numpy()) == int(theirs.step_counter.numpy())
 
 
+def test_a_fixed_scale_alone_and_within_a_moving_one():
+    fixed, moving = keras.optimizers.SGD(0.0), scaler([keras.Variable(tf.ones(1))], initial_scale=8.0)
+    for optimizer, expected in ((fixed, 4.0), (moving, 32.0)):
+        scale = LossScale(optimizer)
+        scale._inner.loss_scale_factor = 4.0
+        assert float(scale.scaled(tf.constant(1.0))) == expected
+        np.testing.assert_array_equal(scale.unscaled([tf.constant([expected], tf.float16)])[0], [1.0])
+        # What Keras divides once more.
+        np.testing.assert_array_equal(scale.as_keras_wants([tf.constant([1.0])], [])[0], [4.0])
+
+
 def test_gradients_are_unscaled_in_float32():
     # As a float16 number the scale is infinite and the result zero.
     scale = LossScale(scaler([keras.Variable(tf.ones(1))], initial_scale=65536.0))

@@ -52,6 +52,22 @@ def test_calls_that_count_nothing():
     np.testing.assert_array_equal(means, [[0.0]])
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_largest_of_every_second_call(traced):
+    sums = [tf.Variable([0.0]), tf.Variable([0.0])]
+    accumulator = GradientAccumulator(2, sums, tf.Variable(0, dtype=tf.int64), largest=[True, False])
+    seen = tf.Variable([0.0, 0.0])
+
+    def add(gradient):
+        accumulator.add([gradient, gradient], lambda found: seen.assign(tf.concat(found, 0)))
+
+    run = tf.function(add) if traced else add
+    for first, second, expected in ((-4.0, -2.0, [-2, -3]), (5.0, 1.0, [5, 3]), (-1.0, -3.0, [-1, -2])):
+        run(tf.constant([first]))
+        run(tf.constant([second]))
+        np.testing.assert_array_equal(seen, expected)
+
+
 def test_some_of_the_sums():
     accumulator, means = made(2, [1], [1]), []
     accumulator.add([tf.constant([1.0])], means.extend, positions=[0])

@@ -18,6 +18,20 @@ def test_clipped_as_keras_clips(setting):
         np.testing.assert_allclose(found, -variable.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "later",
+    [{"clipvalue": 0.5, "global_clipnorm": 1.0}, {"clipvalue": 0.5, "clipnorm": 2.0}, {"clipnorm": -1.0}],
+)
+def test_settings_that_exclude_each_other_count_as_in_keras(later):
+    """Its constructor refuses two, an attribute that is set later does not."""
+    gradients, optimizer = [tf.constant([3.0, 4.0])], keras.optimizers.SGD(1.0)
+    for name, value in later.items():
+        setattr(optimizer, name, value)
+    variable = keras.Variable([0.0, 0.0])
+    optimizer.apply(gradients, [variable])
+    np.testing.assert_allclose(clip_as_set(optimizer, gradients)[0], -variable.numpy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("limit", [0.05, 1.0, 100.0])
 def test_the_global_norm_is_tensorflows_to_the_last_bit(limit):
     random = np.random.RandomState(0)

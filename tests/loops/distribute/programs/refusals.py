@@ -55,13 +55,13 @@ refuses(
     lambda: loops.Update(optimizer, [*model.trainable_variables, *outside_model.trainable_variables]),
 )
 refuses(
-    "`gradient_accumulation_steps=2`, which Keras cannot do on several replicas: use `accumulate=...`",
+    "`gradient_accumulation_steps=2`, which fails in a TensorFlow function on several replicas",
     lambda: loops.Update(
         inside(lambda: K.SGD(0.1, gradient_accumulation_steps=2)), model.trainable_variables
     ),
 )
 refuses(
-    "`ema_overwrite_frequency=2`, which Keras cannot do on several replicas: wrap it",
+    "`ema_overwrite_frequency=2`, which fails in a TensorFlow function on several replicas",
     lambda: loops.Update(
         inside(lambda: K.SGD(0.1, use_ema=True, ema_overwrite_frequency=2)), model.trainable_variables
     ),

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from gradloop import loops  # noqa: E402
 from gradloop.optim import Group, GroupedOptimizer, partition  # noqa: E402
 
 # Adam magnifies the rounding of sums in another order: in float64 it stays out of sight on any processor.
@@ -74,6 +75,41 @@ for make in (lambda: K.SGD(0.5), lambda: K.Ftrl(0.5)):
         found.append([v.numpy() for v in layer.trainable_variables])
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-9)
+
+# What a float8 layer calls the gradient of a scale is its new value: of those on both replicas the largest.
+for make in (lambda: K.SGD(0.5), lambda: K.Lion(0.5)):
+    for grouped, accumulate in ((False, 1), (True, 1), (True, None), (False, 2)):
+        with two.scope():
+            layer = keras.layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")
+            layer.build((None, 1))
+            layer.bias.overwrite_with_gradient = True
+            variables = layer.trainable_variables
+            optimizer = GroupedOptimizer(make(), partition(layer, {"all": "*"})) if grouped else make()
+            update = optimizer.apply
+            if accumulate is not None:
+                update = loops.Update(optimizer, variables, accumulate=accumulate)
+
+        @tf.function
+        def call(update=update):
+            replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "float64")
+            update([tf.fill([1, 2], 0.5), tf.stack([-3 - replica, 2 + replica])])
+
+        for _ in range(accumulate or 1):
+            two.run(call)
+        np.testing.assert_allclose(layer.kernel.numpy(), [[0.5, 0.5]])
+        for copy in two.experimental_local_results(layer.bias.value):
+            np.testing.assert_array_equal(copy.numpy(), [-3, 3])
+
+# Optimizers inside of another one sum what is summed already no more than it does.
+if hasattr(K, "MultiOptimizer"):
+    with two.scope():
+        layer.bias.overwrite_with_gradient = False
+        inner = {"kernel": K.SGD(0.1), "bias": K.SGD(1.0)}
+        update = loops.Update(K.MultiOptimizer(lambda variable: inner[variable.name]), variables)
+    layer.set_weights([np.ones((1, 2)), np.ones(2)])
+    two.run(tf.function(lambda: update([tf.ones((1, 2)), tf.ones(2)])))
+    np.testing.assert_allclose(layer.kernel.numpy(), [[0.8, 0.8]])
+    np.testing.assert_allclose(layer.bias.numpy(), [-1, -1])
 
 try:
     fit(two, lambda: K.SGD(0.1, gradient_accumulation_steps=2))
