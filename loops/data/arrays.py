@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,8 @@ def common_length(arrays: dict[str, Tensors]) -> int:
     """Returns the number of examples, which must be the same in all arrays.
 
     Args:
-        arrays: name -> array, or a tuple or dict of arrays, or None; "x" must be there.
+        arrays: name -> array, or a tuple or dict of arrays, or None; "x" must be there. None within a tuple
+            or dict is an optional input that is left out.
 
     Raises:
         TypeError: a ragged or sparse tensor.
@@ -26,6 +29,8 @@ def common_length(arrays: dict[str, Tensors]) -> int:
             continue
         check_dense(value, name)
         for path, array in _named_leaves(name, value):
+            if array is None:
+                continue
             if np.ndim(array) == 0:
                 raise ValueError(
                     f"`{path}` is a single value, {array!r}: it needs a first dimension of examples."
@@ -57,6 +62,37 @@ def check_dense(value: Tensors, name: str) -> None:
             )
 
 
+def unusual_data(error: Exception, batch: Tensors) -> TypeError | None:
+    """The error to raise instead of one that a step raised on data that few models take; None for that one.
+
+    Args:
+        error: what TensorFlow or Keras raised.
+        batch: what `keras.utils.unpack_x_y_sample_weight` takes, or the specs of it.
+    """
+    if str(error).startswith("`"):  # it is ours, and says it better
+        return None
+    for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
+        for path, leaf in _named_leaves(name, value):
+            if isinstance(leaf, (tf.RaggedTensor, tf.RaggedTensorSpec)):
+                return TypeError(
+                    f"`{path}` is ragged, which the model or its loss does not take: pad it, by "
+                    "`dataset.padded_batch(...)` or `.to_tensor()` in `dataset.map(...)`, and mask the "
+                    "padding in the model or weigh it 0 in `sample_weight`."
+                )
+            if getattr(leaf, "shape", tf.TensorShape([])).rank is None:
+                return TypeError(
+                    f"`{path}` has no known number of dimensions in the dataset's `element_spec`, {leaf}: "
+                    "make it with `from_generator(..., output_signature=...)`, or say its shape in "
+                    "`dataset.map(...)` by `tf.ensure_shape`."
+                )
+            if getattr(leaf, "dtype", None) == tf.string and "string" in str(error):
+                return TypeError(
+                    f"`{path}` holds strings, which the model takes for numbers: convert them, or let it "
+                    "look them up, `keras.layers.StringLookup` after `keras.Input(shape, dtype='string')`."
+                )
+    return None
+
+
 def _named_leaves(name: str, value: Tensors) -> list[tuple[str, Tensors]]:
     if isinstance(value, dict):
         return [leaf for key, item in value.items() for leaf in _named_leaves(f"{name}[{key!r}]", item)]
@@ -66,7 +102,9 @@ def _named_leaves(name: str, value: Tensors) -> list[tuple[str, Tensors]]:
 
 
 def to_tensors(value: Tensors, name: str) -> Tensors:
-    """Returns the arrays of a tuple or dict, or one array, as tensors (see `to_tensor`)."""
+    """Returns the arrays of a tuple or dict, or one array, as tensors (see `to_tensor`); None as it is."""
+    if value is None:
+        return None
     if isinstance(value, dict):
         return {key: to_tensors(item, f"{name}[{key!r}]") for key, item in value.items()}
     if isinstance(value, tuple):
@@ -75,10 +113,11 @@ def to_tensors(value: Tensors, name: str) -> Tensors:
 
 
 def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
-    """Returns what NumPy reads as an array of numbers as a tensor, doubles as Keras' float type.
+    """Returns what NumPy reads as an array of numbers or strings as a tensor, doubles as Keras' float type.
 
     Raises:
-        TypeError: an array of objects or strings, or a list of arrays; the message calls it `name`.
+        TypeError: an array of other objects, weights that are strings, or a list of arrays; the message calls
+            it `name`.
     """
     if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
         raise TypeError(
@@ -86,16 +125,34 @@ def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
         )
     if not isinstance(array, tf.Tensor):
         array = np.asarray(array)
-        if array.dtype.kind not in "biufc":
+        strings = array.dtype.kind == "O" and all(isinstance(item, (str, bytes)) for item in array.flat)
+        if array.dtype.kind not in "biufcSU" and not strings:
             raise TypeError(
-                f"`{name}` is an array of dtype {array.dtype}, which cannot be trained on: convert it to "
-                "numbers first."
+                f"`{name}` is an array of dtype {array.dtype}, of which TensorFlow makes no tensor: convert "
+                "it to numbers or strings first."
             )
         if array.dtype == np.float64:  # or every step would cast it
             array = array.astype(keras.config.floatx())
-        return tf.convert_to_tensor(array)
-    if array.dtype == tf.string:
-        raise TypeError(
-            f"`{name}` is a tensor of strings, which cannot be trained on: convert it to numbers first."
-        )
+        array = tf.convert_to_tensor(array)
+    if array.dtype == tf.string and name == "sample_weight":
+        raise TypeError(f"`{name}` holds strings: pass a number for each example.")
     return tf.cast(array, keras.config.floatx()) if array.dtype == tf.float64 else array
+
+
+def map_tensors(function: Callable[[tf.Tensor], Tensors], nest: Tensors) -> Tensors:
+    """`tf.nest.map_structure` of the tensors in a nest, or of their specs; None, for no input, stays None."""
+
+    def mapped(leaf: Tensors) -> Tensors:
+        return None if leaf is None or is_no_input(leaf) else function(leaf)
+
+    return tf.nest.map_structure(mapped, nest)
+
+
+def tensors_in(nest: Tensors) -> list[tf.Tensor]:
+    """The tensors of a nest, or their specs, in order, without the None of optional inputs."""
+    return [leaf for leaf in tf.nest.flatten(nest) if not (leaf is None or is_no_input(leaf))]
+
+
+def is_no_input(spec: Tensors) -> bool:
+    """Whether this is the spec that a dataset has for None."""
+    return isinstance(spec, tf.TypeSpec) and spec.value_type is type(None)

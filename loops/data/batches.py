@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Batch, Scalar, Tensors
-from .arrays import common_length, to_tensors
+from .arrays import common_length, map_tensors, to_tensors
 
 _MAX_SEED = 2**31
 Whole: TypeAlias = int | Scalar
@@ -33,7 +33,8 @@ class Batches:
     epoch, in another order. The last batch may be short.
 
     Args:
-        x: array of shape (examples, ...), or a tuple or dict of such arrays. A list is one array.
+        x: array of shape (examples, ...), or a tuple or dict of such arrays, with None for an optional input
+            that is left out. A list is one array. Strings are for models that look them up.
         y: targets, (examples, ...), or a tuple or dict of such; None for none.
         batch_size: examples in a batch.
         shuffle: whether to shuffle each epoch.
@@ -49,7 +50,8 @@ class Batches:
 
     Raises:
         ValueError: empty data, arrays of different lengths, a batch size or seed out of range.
-        TypeError: an array of objects or strings, a list of arrays, a batch size or seed that is no integer.
+        TypeError: an array of objects other than strings, a list of arrays, a batch size or seed that is no
+            integer.
 
     Example:
         >>> import numpy as np
@@ -198,7 +200,7 @@ class BatchReader:
 
         The data's seed, the epoch and the batch's position in it make the seed of the transform.
         """
-        batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
+        batch = map_tensors(lambda array: tf.gather(array, indices), arrays)
         if self.transform is None:
             return batch
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
+from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import BatchIterator, BatchReader, DataIterator
 from ..distribute.sharding import LazyBatch, shard_indices
 from ..support.tensorflow_private import is_missing_batch
@@ -78,7 +79,7 @@ class DeviceLoop:
             check: called after the step is traced and before it runs.
             spec: of the batch, if its dataset has one with more open dimensions; None for its own.
         """
-        specs = tf.nest.map_structure(open_spec, batch) if spec is None else spec
+        specs = map_tensors(open_spec, batch) if spec is None else map_tensors(lambda known: known, spec)
         function = self._traces.get("one", self._one, specs)
         check()
         with executor(self._traces.one_thread):
@@ -145,13 +146,13 @@ class DeviceLoop:
             loop, given = self._sharded_loop, [*shard_indices(order, data.batch_size, replicas)]
 
         def batch(arrays: Tensors) -> Batch:
-            examples = tf.shape(tf.nest.flatten(arrays)[0], tf.int64)[0]
+            examples = tf.shape(tensors_in(arrays)[0], tf.int64)[0]
             return reader.gather(arrays, tf.range(examples), 0, 0, 0)
 
         function = self._traces.get(
             ("arrays", reader),
             functools.partial(loop, reader),
-            tf.nest.map_structure(open_spec, data.arrays),
+            map_tensors(open_spec, data.arrays),
             tf.TensorSpec([2], tf.int64),
             *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),
             batch=batch,
@@ -220,7 +221,7 @@ class DeviceLoop:
             # The error that `next` raises at the end is one that transformations and models may raise too.
             batch = iterator.get_next_as_optional().get_value()
             # If there is no batch, nothing of this step may run.
-            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            with tf.control_dependencies(tf.nest.flatten(tensors_in(batch), expand_composites=True)):
                 self._record(step, batch, number)
             return (step + 1,)
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
+from ..data.arrays import tensors_in
 from .executor import executor, nests_calls
 
 # `tf.TypeSpec`s in the structure of the data.
@@ -112,10 +113,14 @@ def _kind(specs: Specs) -> str:
 
 def _covers(known: Specs, specs: Specs) -> bool:
     """Whether a function traced for `known` takes `specs`, which are of the same kind."""
-    pairs = zip(tf.nest.flatten(known), tf.nest.flatten(specs))
+    pairs = zip(tensors_in(known), tensors_in(specs))
     return all(spec.is_subtype_of(wide) for wide, spec in pairs)
 
 
 def _widened(known: Specs, specs: Specs) -> Specs:
     """Specs that cover both, which are of the same kind: dimensions that differ are open."""
-    return tf.nest.map_structure(lambda one, other: one.most_specific_common_supertype([other]), known, specs)
+
+    def widened(one: tf.TypeSpec | None, other: tf.TypeSpec | None) -> tf.TypeSpec | None:
+        return None if one is None else one.most_specific_common_supertype([other])
+
+    return tf.nest.map_structure(widened, known, specs)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
+from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import BatchIterator, DataIterator
 from ..support.keras_private import undivided_losses
 from .scope import has_other_workers
@@ -101,7 +102,7 @@ def shard_indices(indices: Array, batch_size: int, replicas: int) -> tuple[Array
 
 def examples_in(batch: Tensors) -> tf.Tensor:
     """Returns the number of examples of a batch, int32 scalar."""
-    first = tf.nest.flatten(batch)[0]
+    first = tensors_in(batch)[0]
     return tf.size(first) if first.shape.rank == 1 else tf.shape(first)[0]
 
 
@@ -149,7 +150,7 @@ def split(strategy: tf.distribute.Strategy, batch: Tensors | LazyBatch) -> tuple
     def part(context: tf.distribute.ValueContext) -> Tensors:
         number = context.replica_id_in_sync_group
         rows = slice(number, number + 1)
-        return tf.nest.map_structure(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
+        return map_tensors(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
 
     return distribute(part), tf.stack([tf.cast(examples, tf.float32), weight])
 
@@ -195,7 +196,7 @@ def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterato
     if isinstance(iterator, BatchIterator):
         sizes = [iterator.batches.batch_size]
     else:
-        specs = tf.nest.flatten(iterator.element_spec)
+        specs = tensors_in(iterator.element_spec)
         whole = [spec for spec in specs if not isinstance(spec, tf.TensorSpec) or spec.shape.rank == 0]
         if whole:
             raise ValueError(

@@ -16,6 +16,7 @@ from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
 from .mean_loss import expand_to_rank
 from .metrics import Metric, resolve_metrics
+from .outputs import check_one_output
 
 # A user's function of `(model, batch)`, and of `training` if it has such a parameter, that returns the scalar
 # loss or `(loss, predictions)`.
@@ -152,6 +153,7 @@ class LossAndMetrics:
 
     def _keras_value(self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar) -> Scalar:
         """The value of the Keras loss, with the checks of labels and targets."""
+        check_one_output("loss", self._loss, y, predictions)
         check_target_shape(self._loss, y, predictions)
         value = None
         if self.takes_class_indices:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from .mean_loss import expand_to_rank
+from .outputs import check_one_output
 
 _ACCURACIES = ("accuracy", "acc")
 
@@ -60,6 +61,7 @@ class StepMetric:
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))
         if self.stateful is not None:
+            check_one_output("metrics", self.stateful, y, predictions)
             if counts is not None:
                 each = tf.fill([tf.cast(examples, tf.int32)], counts)
                 weight = each if weight is None else tf.cast(weight, tf.float32) * counts
@@ -162,6 +164,7 @@ def _per_example(function: MetricFunction) -> MetricFunction:
     """Lets a function that averages over the last axis take predictions of shape (batch,)."""
 
     def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        check_one_output("metrics", getattr(function, "__name__", function), y, predictions)
         if predictions.shape.rank == 1:
             predictions = predictions[:, None]
             y = y[:, None] if y.shape.rank == 1 else y

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ...optim import named_variables
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Batch, Scalar, Tensors
-from ..data.arrays import check_dense, common_length, to_tensors
+from ..data.arrays import common_length, to_tensors, unusual_data
 from ..data.batches import Batches, BatchIterator, DataIterator, check_iterator
 from ..device.device_loop import CAPACITY
 from ..device.make_loop import Loop
@@ -30,6 +30,9 @@ from .named_state import metric_state, model_state, unique
 from .own_methods import check_own_methods
 
 Result = TypeVar("Result")
+
+# What kernels raise on values that they do not take.
+_OF_DATA = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
 class BaseStep(abc.ABC):
@@ -94,7 +97,7 @@ class BaseStep(abc.ABC):
             such as AUC, gives its value since `reset_metrics`.)
 
         Raises:
-            TypeError: an array that is no dense array of numbers.
+            TypeError: an array that is no dense array of numbers or strings.
             ValueError: arrays of different lengths, no examples, labels that do not fit.
             NonFiniteError: a NaN or infinity, in a training step that raises on it.
         """
@@ -136,12 +139,10 @@ class BaseStep(abc.ABC):
         return records.values()
 
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
-        """Runs one batch of dense tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
+        """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
 
         Dimensions that `spec`, the `element_spec` of the batch's dataset, leaves open do not cause a retrace.
         """
-        for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
-            check_dense(value, name)
         return Records(self._run_one(batch, spec).numpy()[None], self.loss_and_metrics.metrics)
 
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
@@ -233,15 +234,17 @@ class BaseStep(abc.ABC):
             loop = self._loop()
             try:
                 return run(loop)
-            except tf.errors.InvalidArgumentError as error:
+            except (*_OF_DATA, TypeError, ValueError, AttributeError) as error:
                 explained = self._explain(error, source)
                 if explained is None:
                     raise
                 raise explained from error
 
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
-        """The error to raise instead of one of TensorFlow's; None to raise that one."""
-        return label_error(error, self.loss_and_metrics.classes)
+        """The error to raise instead of one that a call raised; None to raise that one."""
+        data = source.batches.arrays if isinstance(source, BatchIterator) else source
+        explained = label_error(error, self.loss_and_metrics.classes)
+        return explained or unusual_data(error, getattr(data, "element_spec", data))
 
     @abc.abstractmethod
     def _loop(self) -> Loop:

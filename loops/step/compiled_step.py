@@ -8,6 +8,7 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
 from ...optim.naming.stable_names import tree_of
+from ..data.arrays import map_tensors
 from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
@@ -93,7 +94,7 @@ class CompiledStep:
         saved = self.state.save()
         if saved:
             with tf.control_dependencies(saved):
-                batch = tf.nest.map_structure(tf.identity, batch)
+                batch = map_tensors(tf.identity, batch)
         try:
             record, gradients, finite = self._forward_backward(batch, shard)
         except Exception:  # the user's model or loss may raise anything

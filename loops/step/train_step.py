@@ -199,7 +199,7 @@ class TrainStep(BaseStep):
         explained = super()._explain(error, source)
         if explained is None:
             explained = NonFiniteError.from_tensorflow(error, self.optimizer, lambda: _input_hint(source))
-        if explained is not None:
+        if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
             self._current().state.restore()
         return explained
 

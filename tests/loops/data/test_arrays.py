@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.data.arrays import common_length, to_tensors
+from gradloop.loops.data.arrays import common_length, map_tensors, tensors_in, to_tensors
 
 
 def test_nests_keep_their_structure_and_dtypes():
@@ -25,10 +25,27 @@ def test_common_length():
         common_length({"x": [1], "y": {"a": 3}})
 
 
+def test_strings_and_inputs_that_are_left_out():
+    for strings in (
+        np.array(["a", "bc"]),
+        np.array(["a", "bc"], object),
+        np.array([b"a", b"bc"]),
+        ["a", "bc"],
+    ):
+        assert to_tensors(strings, "x").numpy().tolist() == [b"a", b"bc"]
+    given = (None, {"a": np.zeros((2, 3)), "b": None})
+    x = to_tensors(given, "x")
+    assert x[0] is None and x[1]["b"] is None and x[1]["a"].shape == (2, 3)
+    assert common_length({"x": given, "y": None}) == 2
+    assert [t.shape[1] for t in tensors_in(map_tensors(lambda tensor: tensor[:, :1], x))] == [1]
+
+
 def test_what_cannot_be_trained_on():
-    with pytest.raises(TypeError, match=r"`x\['a'\]` is an array of dtype object"):
+    with pytest.raises(TypeError, match=r"`x\['a'\]` is an array of dtype object, .*: convert it"):
         to_tensors({"a": np.array([None])}, "x")
-    with pytest.raises(TypeError, match="`y` is a tensor of strings"):
-        to_tensors(tf.constant(["a"]), "y")
+    with pytest.raises(TypeError, match="`sample_weight` holds strings: pass a number"):
+        to_tensors(tf.constant(["a"]), "sample_weight")
     with pytest.raises(TypeError, match="`x` is a list of arrays: pass a tuple"):
         to_tensors([np.zeros(2), np.zeros(2)], "x")
+    with pytest.raises(ValueError, match="`x` holds no array"):
+        common_length({"x": (None, None)})
