@@ -10,6 +10,9 @@ import tensorflow as tf
 from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..support.keras_private import keras_mask
+from .coupled import check_splits
+from .reduction import LossValue, mean_of, number_of, reduced
+from .weights import as_columns
 
 
 def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
@@ -39,20 +42,65 @@ class _FunctionLoss(keras.losses.Loss):
         self.call = function
 
 
-def loss_value(loss: keras.losses.Loss, y: Tensors, predictions: Tensors, weight: tf.Tensor | None) -> Scalar:
-    """Returns the value of a Keras loss over a batch; ValueError if it is no scalar."""
-    value = loss(y, predictions, sample_weight=weight)
-    if value.shape.rank != 0:
+def loss_value(
+    loss: keras.losses.Loss,
+    y: Tensors,
+    predictions: Tensors,
+    weight: tf.Tensor | None,
+    examples: Scalar,
+    parts: str = "",
+) -> LossValue:
+    """Returns the value of a Keras loss over a batch: what calling it returns, and what that was divided by.
+
+    Differs from the call where that is wrong: outputs of shape (batch,) have a loss for each example, and
+    weights of examples weigh examples, whatever other dimensions the losses have.
+
+    Args:
+        loss: of any reduction but "none".
+        y, predictions: its arguments, (batch, ...).
+        weight: sample weights, (batch,) or (batch, ...); None for 1.
+        examples: their number, float32.
+        parts: what makes this a part of a larger batch, such as "2 replicas"; '' for a whole one.
+
+    Raises:
+        ValueError: a loss or weights that give no scalar.
+        CoupledError: the loss takes the examples of a batch together, and this is a part of one.
+    """
+    one = type(loss).__call__ is not keras.losses.Loss.__call__  # it reduces by itself
+    losses = loss(y, predictions, sample_weight=weight) if one else _losses(loss, y, predictions)
+    if losses.shape.rank != 0 and (one or loss.reduction in (None, "none")):
         raise ValueError(
-            f"`loss` {loss.name!r} has reduction {loss.reduction!r} and gives shape {value.shape}, not a "
+            f"`loss` {loss.name!r} has reduction {loss.reduction!r} and gives shape {losses.shape}, not a "
             "scalar: use the reduction 'sum_over_batch_size'."
         )
-    return value
+    if parts:
+        check_splits(loss, y, predictions, losses, parts)
+    if losses.shape.rank == 0:
+        if weight is not None and not one:
+            raise ValueError(
+                f"`sample_weight` cannot weigh `loss` {loss.name!r}, which gives one loss for all examples: "
+                "leave the weights out, or use a loss that gives one for each example."
+            )
+        return LossValue(losses, examples)
+    masks = [keras_mask(predictions), keras_mask(losses)]
+    return reduced(loss.reduction, tf.cast(losses, loss.dtype), weight, masks, examples)
+
+
+def _losses(loss: keras.losses.Loss, y: Tensors, predictions: Tensors) -> tf.Tensor:
+    """What a loss gives before its reduction: a loss for each example, where it can."""
+    y, predictions = keras.tree.map_structure(
+        lambda value: keras.ops.convert_to_tensor(value, loss.dtype), (y, predictions)
+    )
+    losses = loss.call(y, predictions)
+    columns = as_columns(y, predictions)
+    if losses.shape.rank == 0 and columns[0] is not y:
+        losses = loss.call(*columns)
+    return losses
 
 
 def mean_of_class_indices(
     loss: keras.losses.Loss, y: tf.Tensor, predictions: tf.Tensor, examples: Scalar
-) -> Scalar | None:
+) -> LossValue | None:
     """Returns the mean of a class-index loss by fewer operations than Keras; None where it must be Keras'.
 
     Keras converts the labels to floats and back and divides with a guard against empty batches, which makes
@@ -67,12 +115,13 @@ def mean_of_class_indices(
     # the model ends in, whichever way that was written. Only the operation that it has made tells.
     operation = getattr(losses, "op", None)  # None outside of a graph
     if operation is None or operation.type != "SparseSoftmaxCrossEntropyWithLogits":
-        return _mean(losses)
+        return LossValue(mean_of(losses), number_of(losses, examples))
     logits, labels = operation.inputs
     if logits.name != predictions.name:  # also where TensorFlow casts half precision
-        return _mean(losses)
+        return LossValue(mean_of(losses), number_of(losses, examples))
     # `losses` is not used, so TensorFlow removes its operation.
-    return _mean_cross_entropy(predictions, labels, tf.cast(examples, predictions.dtype))
+    mean = _mean_cross_entropy(predictions, labels, tf.cast(examples, predictions.dtype))
+    return LossValue(mean, examples)
 
 
 def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, examples: Scalar) -> Scalar:
@@ -90,14 +139,3 @@ def _mean_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, examples: Scalar) 
         return tf.reduce_mean(losses), gradient
 
     return mean(logits)
-
-
-@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow's decorators have no types
-def _mean(values: tf.Tensor) -> tuple[Scalar, Callable[[Scalar], tf.Tensor]]:
-    """`tf.reduce_mean`, whose own gradient takes 14 operations to find what each value is divided by."""
-    mean = tf.reduce_mean(values)
-
-    def gradient(upstream: Scalar) -> tf.Tensor:
-        return tf.fill(tf.shape(values), upstream / tf.cast(tf.size(values), values.dtype))
-
-    return mean, gradient

@@ -10,19 +10,19 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Batch, Scalar, Tensors
-from ..distribute.sharding import STEP_SCALES_LOSS, Shard, examples_in, total_over_replicas
-from ..support.keras_private import keras_mask
+from ...optim.gradients.replicas import replica_count
+from ..distribute.sharding import STEP_SCALES_LOSS, Shard, examples_in
 from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
-from .mean_loss import expand_to_rank
 from .metrics import Metric, resolve_metrics
 from .outputs import check_one_output
+from .reduction import LossValue
 
 # A user's function of `(model, batch)`, and of `training` if it has such a parameter, that returns the scalar
 # loss or `(loss, predictions)`.
 LossFunction: TypeAlias = Callable[..., Scalar | tuple[Scalar, Tensors]]
 Loss: TypeAlias = keras.losses.Loss | str | LossFunction
-# The loss, the number of examples, and a sum and a weight for each metric: float32.
+# The loss, what it was divided by, and a sum and a weight for each metric: float32.
 Record: TypeAlias = list[Scalar]
 
 
@@ -32,7 +32,7 @@ class LossAndMetrics:
         loss, predictions = the user's function, or the Keras loss of model(x)
         loss = this replica's part of the mean over all of them    # on several replicas
         loss += the model's regularisation
-        record = loss, examples, and a sum and a weight for each metric
+        record = loss, what it was divided by, and a sum and a weight for each metric
 
     Attributes:
         metrics: a `StepMetric` for each.
@@ -93,35 +93,52 @@ class LossAndMetrics:
                 "and pass `training` on to the model."
             )
 
-    def __call__(self, batch: Batch, training: bool, shard: Shard | None = None) -> tuple[Scalar, Record]:
+    def check_accumulates(self) -> None:
+        """Raises ValueError if the loss is no mean, of which several batches have one together."""
+        if getattr(self._loss, "reduction", None) == "sum":
+            raise ValueError(
+                "`loss` has the reduction 'sum', and `accumulate` averages over batches: use "
+                "'sum_over_batch_size', with a learning rate that is larger by the number of examples."
+            )
+
+    def __call__(
+        self, batch: Batch, training: bool, shard: Shard | None = None, accumulated: bool = False
+    ) -> tuple[Scalar, Record]:
         """Runs the model on a batch, inside a tape or not.
 
         Args:
             batch: what `keras.utils.unpack_x_y_sample_weight` takes; on replicas, the part of one.
             training: the mode of dropout and BatchNorm.
             shard: on several replicas, what the examples of this one count.
+            accumulated: whether the batch is one of several that make an update together.
 
         Returns:
             The loss, regularisation included, and the record. Summed over replicas, both are those of the
             whole batch.
+
+        Raises:
+            ValueError: a batch that does not fit the loss or a metric.
+            CoupledError: a part of a batch, for a loss or metric that takes its examples together.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         # Labels are quicker to count than examples.
         flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
         examples = counted = tf.cast(examples_in(y if flat else x), tf.float32)
+        parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
         if self._function is not None:
-            loss, predictions = self._function_value(self._function, batch, training)
+            value, predictions = self._function_value(self._function, batch, training)
+            found = LossValue(value, examples)
         else:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
             predictions = self.model(x, training=training)
-            loss = self._keras_value(y, predictions, weight, examples)
+            found = self._keras_value(y, predictions, weight, examples, parts)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.model.losses]
-        loss = tf.cast(loss, tf.float32)
         if shard is not None:
             counted = examples * shard.weight
-            loss *= self._part(predictions, weight, counted, shard)
+            found = found.of_replica(counted, shard)
             penalties = [penalty * (counted / shard.examples) for penalty in penalties]
+        loss = tf.cast(found.value, tf.float32)
         if penalties:
             loss = tf.add_n([loss, *penalties])
         if self.metrics and predictions is None:
@@ -129,9 +146,9 @@ class LossAndMetrics:
                 "`metrics` need predictions, and the `loss` function returns the loss alone: return "
                 "`(loss, predictions)`."
             )
-        record = [loss, counted]
+        record = [loss, found.divisor]
         for metric in self.metrics:
-            record.extend(metric(y, predictions, weight, examples, None if shard is None else shard.weight))
+            record.extend(metric(y, predictions, weight, examples, shard))
         return loss, record
 
     def _function_value(self, loss_of: LossFunction, batch: Batch, training: bool) -> tuple[Scalar, Tensors]:
@@ -151,35 +168,21 @@ class LossAndMetrics:
             )
         return loss, predictions
 
-    def _keras_value(self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar) -> Scalar:
+    def _keras_value(
+        self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar, parts: str
+    ) -> LossValue:
         """The value of the Keras loss, with the checks of labels and targets."""
         check_one_output("loss", self._loss, y, predictions)
         check_target_shape(self._loss, y, predictions)
-        value = None
+        found = None
         if self.takes_class_indices:
             check_label_spec(y, predictions)
             self.classes = predictions.shape[-1]
             if tf.executing_eagerly() and on_host(y):
                 check_label_values(y, predictions.shape[-1])
             if weight is None:
-                value = mean_of_class_indices(self._loss, y, predictions, examples)
-        return loss_value(self._loss, y, predictions, weight) if value is None else value
-
-    def _part(self, predictions: Tensors, weight: tf.Tensor | None, counted: Scalar, shard: Shard) -> Scalar:
-        """What part a replica's loss is of the loss of all: the products add up to that."""
-        reduction = getattr(self._loss, "reduction", "sum_over_batch_size")
-        if reduction == "sum":
-            return shard.weight
-        mask = keras_mask(predictions)
-        weighs = weight is not None and reduction == "mean_with_sample_weight"
-        if mask is None and not weighs:
-            return counted / shard.examples
-        # Keras' mean is over the unmasked values, or over the weights.
-        divisor = tf.constant(1.0) if mask is None else tf.cast(mask, tf.float32)
-        if weighs:
-            divisor *= expand_to_rank(tf.cast(weight, tf.float32), divisor.shape.rank)
-        divisor = tf.reduce_sum(divisor) * shard.weight
-        return tf.math.divide_no_nan(divisor, total_over_replicas(divisor))
+                found = mean_of_class_indices(self._loss, y, predictions, examples)
+        return found or loss_value(self._loss, y, predictions, weight, examples, parts)
 
     def completed(self, record: Record) -> Record:
         """The record of a whole batch, summed over replicas, with the values of metrics that have a state."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ...optim.common.types import Scalar
 from ...optim.gradients.replicas import in_replica, replica_count
 from ..distribute.sharding import STEP_SCALES_LOSS, total_over_replicas
+from .weights import expand_to_rank
 
 
 def mean_loss(
@@ -54,9 +55,3 @@ def mean_loss(
     here = tf.cast(tf.size(losses), tf.float32)
     total = total_over_replicas(here)
     return tf.add_n([tf.reduce_sum(losses) / total, *(penalty * (here / total) for penalty in penalties)])
-
-
-def expand_to_rank(weight: tf.Tensor, rank: int | None) -> tf.Tensor:
-    """Appends dimensions of 1 to sample weights, up to the rank of the values that they weigh."""
-    missing = max((rank or 0) - (weight.shape.rank or 0), 0)
-    return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * missing], 0))

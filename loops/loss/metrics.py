@@ -8,6 +8,7 @@ have their variables, and their value after each step is recorded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -16,8 +17,13 @@ import tensorflow as tf
 
 from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
-from .mean_loss import expand_to_rank
+from ..distribute.sharding import Shard
+from ..support.keras_private import keras_mask, with_keras_mask
+from .coupled import CoupledError
+from .metric_objects import update
 from .outputs import check_one_output
+from .reduction import number_of
+from .weights import fitted
 
 _ACCURACIES = ("accuracy", "acc")
 
@@ -51,42 +57,52 @@ class StepMetric:
         self._function = function
 
     def __call__(
-        self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar, counts: Tensors = None
+        self,
+        y: Tensors,
+        predictions: Tensors,
+        weight: Tensors,
+        examples: Scalar,
+        shard: Shard | None = None,
     ) -> tuple[Scalar, Scalar]:
         """Returns the batch's weighted sum and weight; for a metric with state, its value and 1.
 
-        On replicas, a metric with state has seen this replica's examples: call `result` outside of them.
-        `counts` is then what each example counts, see `Shard`.
+        What Keras masked in the predictions counts nothing, as in Keras' means; most metrics with a state
+        count it, also in Keras. On replicas, whose `shard` is given, a metric with state has seen this
+        replica's examples: call `result` outside of them.
         """
         # In half precision, squares and sums lose digits and end at 65504.
         y, predictions = tf.nest.map_structure(_single, (y, predictions))
         if self.stateful is not None:
             check_one_output("metrics", self.stateful, y, predictions)
-            if counts is not None:
-                each = tf.fill([tf.cast(examples, tf.int32)], counts)
-                weight = each if weight is None else tf.cast(weight, tf.float32) * counts
-            self.stateful.update_state(y, predictions, sample_weight=weight)
+            update(self.stateful, y, predictions, weight, shard)
             return self.result()
-        total, count = self._sums(y, predictions, weight, examples)
-        return (total, count) if counts is None else (total * counts, count * counts)
+        total, count = self._sums(y, predictions, weight, examples, shard is not None)
+        return (total, count) if shard is None else (total * shard.weight, count * shard.weight)
 
     def _sums(
-        self, y: Tensors, predictions: Tensors, weight: tf.Tensor | None, examples: Scalar
+        self, y: Tensors, predictions: Tensors, weight: tf.Tensor | None, examples: Scalar, parts: bool
     ) -> tuple[Scalar, Scalar]:
         """The weighted sum and the weight of a mean over examples."""
         assert self._function is not None
-        values = tf.cast(self._function(y, predictions), tf.float32)
-        if values.shape.rank == 0:  # predictions of shape (batch,): Keras' functions average them already
+        values = self._function(y, predictions)
+        masks = [keras_mask(predictions), keras_mask(values)]
+        values = tf.cast(values, tf.float32)
+        if values.shape.rank == 0:
+            if parts or weight is not None:
+                raise CoupledError(
+                    f"`metrics`: {self.name!r} gives one value for all examples, so sample weights cannot "
+                    "weigh it, and that of a replica's part is not that of the batch: return one for each "
+                    "example, or give a `keras.metrics.Metric` object."
+                )
             values = tf.fill([tf.cast(examples, tf.int32)], values)
-        if weight is None:
-            # Sequence metrics give (batch, time): each entry counts.
-            count = examples if values.shape.rank == 1 else tf.cast(tf.size(values), tf.float32)
-            return tf.reduce_sum(values), count
-        weight = tf.cast(weight, tf.float32)
-        if weight.shape.rank == (values.shape.rank or 0) + 1 and weight.shape[-1] == 1:
-            weight = tf.squeeze(weight, -1)  # a column, as Keras takes it
-        weight = tf.broadcast_to(expand_to_rank(weight, values.shape.rank), tf.shape(values))
-        return tf.reduce_sum(values * weight), tf.reduce_sum(weight)
+        # Sequence metrics give (batch, time): each entry counts.
+        factors = [fitted(mask, values) for mask in masks if mask is not None]
+        if weight is not None:
+            factors.append(fitted(weight, values))
+        if not factors:
+            return tf.reduce_sum(values), number_of(values, examples)
+        counts = math.prod(factors, start=tf.ones_like(values))
+        return tf.reduce_sum(values * counts), tf.reduce_sum(counts)
 
     def result(self) -> tuple[Scalar, Scalar]:
         """Returns the value of a metric with state, and 1."""
@@ -98,9 +114,9 @@ class StepMetric:
 
 
 def _single(value: tf.Tensor) -> tf.Tensor:
-    """A half-precision tensor in float32, anything else as it is."""
+    """A half-precision tensor in float32, with its mask; anything else as it is."""
     half = getattr(value, "dtype", None) in (tf.float16, tf.bfloat16)
-    return tf.cast(value, tf.float32) if half else value
+    return with_keras_mask(tf.cast(value, tf.float32), keras_mask(value)) if half else value
 
 
 def resolve_metrics(metrics: Sequence[Metric]) -> list[StepMetric]:

@@ -39,8 +39,9 @@ class Records:
 class RunningMeans:
     """Running means over the examples of all records added, in float64.
 
-    The loss is weighted by the number of examples, a metric by its own weights, so a short last batch
-    counts for what it holds, and a step that was skipped not at all. A metric with state has its last value.
+    The loss is weighted by what it was divided by, a metric by its own weights, so a short last batch, or one
+    with much padding, counts for what it holds, and a step that was skipped not at all. A metric with state
+    has its last value.
     """
 
     def __init__(self, metrics: Iterable[StepMetric]) -> None:
@@ -52,7 +53,7 @@ class RunningMeans:
     def add(self, records: Records) -> None:
         rows = records._rows.astype(np.float64)
         self._any = self._any or len(rows) > 0
-        rows = rows[rows[:, 1] > 0]
+        rows = rows[rows[:, 1] >= 0]  # less than 0 is a skipped step
         if not len(rows):
             return
         self._totals[0] += rows[:, 0] @ rows[:, 1]
@@ -79,9 +80,8 @@ class RunningMeans:
         if not self._any:
             return {}
         names = ["loss", *(metric.name for metric in self._metrics)]
-        if not self._weights[0]:
-            return dict.fromkeys(names, math.nan)
+        none = 0.0 if self._weights[0] else math.nan
         return {
-            name: float(total / weight) if weight else 0.0
+            name: float(total / weight) if weight else none
             for name, total, weight in zip(names, self._totals, self._weights)
         }

@@ -109,8 +109,8 @@ class CompiledStep:
         taken = self.update.apply(gradients, value, not_overflow, finite, count)
         if self.update.may_skip:
             self.state.restore(when=tf.logical_not(taken))
-            # A skipped step counts for no examples, so it is in no mean.
-            count = tf.where(taken, count, 0.0)
+            # Not even nothing, which a batch counts that is masked all over: a skipped step is in no mean.
+            count = tf.where(taken, count, -1.0)
         # A step that fails its check records nothing.
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *metrics]
@@ -132,7 +132,8 @@ class CompiledStep:
         # Only the chosen variables are watched, so the backward pass ends at them.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
-            loss, record = self._loss_and_metrics(batch, training=True, shard=shard)
+            accumulated = self.update.accumulate > 1
+            loss, record = self._loss_and_metrics(batch, True, shard, accumulated)
             if self._checks_inputs:
                 loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss

@@ -110,6 +110,8 @@ class TrainStep(BaseStep):
     ) -> None:
         super().__init__(model, loss, metrics)
         check_update_options(clip_norm, accumulate, on_nonfinite)
+        if accumulate > 1:
+            self.loss_and_metrics.check_accumulates()
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
         if jit_compile is True and (reason := not_for_xla(model, self.strategy)):

@@ -36,6 +36,13 @@ def keras_mask(predictions: Tensors) -> tf.Tensor | None:
     return getattr(predictions, "_keras_mask", None)
 
 
+def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """Gives a tensor the mask that Keras attached to another, if there is one: an operation drops it."""
+    if mask is not None:
+        value._keras_mask = mask
+    return value
+
+
 def take_initial_epoch(model: keras.Model) -> int:
     """The epoch from which `BackupAndRestore` resumes, which it sets on the model; 0 without one."""
     epoch = getattr(model, "_initial_epoch", None)

@@ -208,6 +208,56 @@ def a_masked_sequence(strategy):
     equal(strategy, make=make, x=WORDS, y=y, weight=WEIGHT[:, None] * np.ones((1, 4), "float32"))
 
 
+@per_replica_count
+def a_divisor_and_a_metric_of_each_replica(strategy):
+    """In batches of 20, 20 and 1: what is divided by differs, and MeanIoU has no weights below 1."""
+    ignoring = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+    wanted = {"metrics": (lambda: keras.metrics.MeanIoU(3, sparse_y_pred=False, name="iou"),), "epochs": 4}
+    equal(strategy, loss=ignoring, batch=20, evaluated=True, **wanted)
+
+
+@cell
+def what_takes_examples_together_is_refused(strategy):
+    for loss, metrics in (("circle", []), ("dice", []), (DIGITS, [lambda y, p: tf.reduce_max(p)])):
+        with strategy.scope():
+            step = loops.TrainStep(dense(), loss, K.SGD(0.1), metrics=metrics)
+        y = np.eye(3)[Y] if loss == "dice" else Y
+        try:
+            step.run(iter(loops.Batches(X, y, 16)), 1)
+        except ValueError as error:
+            assert strategy.num_replicas_in_sync > 1 and "for each example" in str(error), error
+        else:
+            assert strategy.num_replicas_in_sync == 1
+
+
+@cell
+def examples_taken_together_in_a_loop_of_ones_own(strategy):
+    """The way out that the refusal names."""
+
+    def train(where):
+        keras.utils.set_random_seed(0)
+        with where.scope() if where else tf.name_scope(""):
+            model = dense()
+            update = loops.Update(K.SGD(0.1), model.trainable_variables)
+
+            @loops.replicated
+            def step(x, y):
+                with tf.GradientTape() as tape:
+                    outputs, context = model(x), tf.distribute.get_replica_context()
+                    if context.num_replicas_in_sync > 1:
+                        outputs, y = (context.all_gather(value, axis=0) for value in (outputs, y))
+                    losses = keras.losses.circle(y, tf.nn.l2_normalize(outputs, -1), gamma=1)
+                    loss = tf.reduce_mean(losses) / context.num_replicas_in_sync
+                update(tape.gradient(loss, update.variables))
+                return loss
+
+        loss = step(X, Y).numpy()
+        return {"loss": loss, **{v.path.split("/", 1)[1]: v.numpy() for v in model.weights}}
+
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):  # refuses plain arrays
+        same(train(None), train(strategy))
+
+
 @cell
 def train_only_between_epochs(strategy):
     equal(strategy, between=lambda step: step.train_only("last"), epochs=10)

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.loss.keras_loss import resolve_loss
+from gradloop.loops.loss.coupled import CoupledError
+from gradloop.loops.loss.keras_loss import loss_value, resolve_loss
 from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 
 pytestmark = pytest.mark.numbers
@@ -26,7 +27,7 @@ def model(activation="softmax"):
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(
     "loss",
-    ["categorical_crossentropy", "mse", "mean_absolute_error", "kl_divergence", "huber", "log_cosh", "dice"],
+    ["categorical_crossentropy", "mse", "mean_absolute_error", "kl_divergence", "huber", "log_cosh"],
 )
 def test_the_loss_is_keras_with_regularisation(loss, weighted):
     network = model()
@@ -88,3 +89,34 @@ def test_a_loss_function_without_a_class_is_averaged(monkeypatch):
 
 def lambda_loss(y, predictions):
     return tf.reduce_mean(tf.abs(y - predictions), axis=-1)
+
+
+def test_one_loss_for_all_examples():
+    network = model()
+    expected = float(keras.losses.dice(ONE_HOT, network(X))) + float(network.losses[0])
+    found = LossAndMetrics(network, "dice")((tf.constant(X), tf.constant(ONE_HOT)), False)[0]
+    assert float(found) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="`sample_weight` cannot weigh `loss` 'dice', which gives one loss"):
+        LossAndMetrics(network, "dice")((tf.constant(X), tf.constant(ONE_HOT), tf.constant(W)), False)
+
+
+@pytest.mark.parametrize("targets", [(12,), (12, 1)])
+@pytest.mark.parametrize("loss", ["mse", "binary_crossentropy", "huber"])
+def test_weights_of_outputs_without_a_last_dimension(loss, targets):
+    """Keras multiplies the mean of the weights by the mean of the losses."""
+    y, predictions = np.random.default_rng(5).uniform(size=(2, 12)).astype("float32")
+    expected = np.mean(W * keras.losses.get(loss)(y[:, None], predictions[:, None]).numpy())
+    given = tf.constant(y.reshape(targets)), tf.constant(predictions), tf.constant(W)
+    found = loss_value(resolve_loss(loss), *given, tf.constant(12.0))
+    assert float(found.value) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_that_reduces_by_itself():
+    class Own(keras.losses.Loss):
+        def __call__(self, y, predictions, sample_weight=None):
+            return tf.reduce_sum(tf.abs(y - predictions) * sample_weight)
+
+    given = tf.constant([1.0, 2.0]), tf.constant([0.0, 0.0]), tf.constant([3.0, 1.0]), tf.constant(2.0)
+    assert [float(number) for number in loss_value(Own(), *given)[:2]] == [5.0, 2.0]
+    with pytest.raises(CoupledError, match="gives one number for all examples, so .*2 replicas"):
+        loss_value(Own(), *given, "2 replicas")

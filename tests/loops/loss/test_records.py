@@ -44,9 +44,16 @@ def test_no_weight_gives_zero_and_no_warning():
 
 
 def test_steps_that_were_skipped_are_in_no_mean():
-    step_metrics, skipped = [StepMetric("m", lambda y, p: p)], [np.nan, 0.0, 0.0, 0.0]
+    step_metrics, skipped = [StepMetric("m", lambda y, p: p)], [np.nan, -1.0, 0.0, 0.0]
     means = RunningMeans(step_metrics)
     means.add(Records(np.array([skipped], np.float32), step_metrics))
     assert np.isnan(list(means.result().values())).tolist() == [True, True]
     means.add(Records(np.array([skipped, [1.0, 2.0, 3.0, 2.0]], np.float32), step_metrics))
+    assert means.result() == {"loss": 1.0, "m": 1.5}
+
+
+def test_a_batch_that_is_masked_all_over_is_in_the_means_of_its_metrics():
+    step_metrics, masked = [StepMetric("m", lambda y, p: p)], [0.0, 0.0, 6.0, 2.0]
+    means = RunningMeans(step_metrics)
+    means.add(Records(np.array([masked, [1.0, 2.0, 0.0, 2.0]], np.float32), step_metrics))
     assert means.result() == {"loss": 1.0, "m": 1.5}
