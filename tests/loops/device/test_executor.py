@@ -1,7 +1,6 @@
 """The choice of executor never changes the numbers."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.device import executor as module
+from tests.programs import Program
 
 pytestmark = pytest.mark.numbers
 
@@ -48,38 +48,10 @@ def test_same_weights_with_either_executor(monkeypatch, recurrent):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
 
 
-HANGS = """
-import sys
-import keras, numpy as np, tensorflow as tf
-tf.config.threading.set_inter_op_parallelism_threads(1)
-from gradloop import loops
-
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-data = loops.Batches(np.ones((8, 3), "float32"), np.zeros((8, 2), "float32"), 2)
-
-@tf.function
-def inner(x):
-    return tf.cond(tf.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x)
-
-def loss(model, batch):
-    return tf.reduce_mean(inner(model(batch[0], training=True)) ** 2)
-
-inner(tf.ones([2, 2]))
-for step in (
-    loops.TrainStep(model, loss, "sgd"),
-    loops.TrainStep(model, "mse", "sgd", accumulate=2, on_nonfinite="skip"),
-    loops.TrainStep(model, "mse", keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), accumulate=2),
-):
-    step(np.ones((2, 3), "float32"), np.zeros((2, 2), "float32"))
-    assert len(step.run(iter(data), 4)["loss"]) == 4
-print("done")
-"""
-
-
-def test_steps_with_functions_inside_do_not_wait_for_ever():
+def test_steps_with_functions_inside_do_not_wait_for_ever(tmp_path):
     """On one thread, a function inside a function would wait for the thread that its caller holds."""
-    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=240)
-    assert done.stdout.endswith("done\n"), done.stderr
+    program = Path(__file__).parent / "programs" / "nested_functions.py"
+    assert Program(program, folder=tmp_path).finish().endswith("done\n")
 
 
 def test_nests_calls():

@@ -1,7 +1,5 @@
 """What two replicas refuse, and what `replicated` does with arguments and results."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -13,14 +11,13 @@ from gradloop import loops
 from gradloop.loops.distribute import sharding
 from gradloop.loops.distribute.scope import check_scope, scope_of, strategy_of
 from gradloop.loops.step.replica_seeds import replica_seeds
+from tests.programs import Program
 
 PROGRAM = Path(__file__).parent / "programs" / "refusals.py"
 
 
-def test_two_replicas():
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.endswith("done\n")
+def test_two_replicas(tmp_path):
+    assert Program(PROGRAM, folder=tmp_path).finish().endswith("done\n")
 
 
 @pytest.fixture

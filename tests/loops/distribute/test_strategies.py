@@ -1,14 +1,14 @@
 """strategy: devices by name. Names that make devices run in processes of their own."""
 
-import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops import strategy as strategy_module  # the function, which hides its module
+from tests.programs import Program
 
 module = sys.modules[strategy_module.__module__]
 
@@ -18,12 +18,6 @@ def no_strategy_yet(monkeypatch):
     monkeypatch.setattr(module, "_made", [])
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("TPU_NAME", raising=False)
-
-
-def run(program, **environment):
-    command = [sys.executable, "-c", "from gradloop import loops\nimport tensorflow as tf\n" + program]
-    environment = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
 
 
 @pytest.mark.parametrize("spec", ["auto", "one"])
@@ -46,42 +40,9 @@ def test_a_strategy_is_returned():
         assert loops.strategy("auto") is given
 
 
-def test_logical_devices_are_made_on_the_spot():
-    program = """
-two = loops.strategy("mirrored:cpu:2")
-assert two.num_replicas_in_sync == 2
-assert loops.strategy("mirrored:cpu:2") is two
-assert loops.strategy("one").num_replicas_in_sync == 1
-for spec in ("mirrored:cpu:4", "multiworker"):
-    try:
-        loops.strategy(spec)
-    except ValueError as error:
-        assert "this process has the strategy 'mirrored:cpu:2' already" in str(error), error
-    else:
-        raise AssertionError(spec)
-own = tf.distribute.MirroredStrategy(["/cpu:0"])
-assert loops.strategy(own) is own
-with two.scope():
-    assert loops.strategy("auto") is two
-    try:
-        loops.strategy("one")
-    except ValueError as error:
-        assert "inside the scope of a strategy of 2 replicas" in str(error)
-    else:
-        raise AssertionError("one")
-"""
-    done = run(program)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_devices_that_are_there_already():
-    program = """
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-assert loops.strategy("mirrored:cpu:3").num_replicas_in_sync == 3
-"""
-    done = run(program)
-    assert done.returncode == 0, done.stderr[-2000:]
+@pytest.mark.parametrize("program", ["devices_made_on_the_spot.py", "devices_made_before.py"])
+def test_logical_devices(program, tmp_path):
+    Program(Path(__file__).parent / "programs" / program, folder=tmp_path).finish()
 
 
 def test_too_late_for_logical_devices():

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import Program
+
 HERE = Path(__file__).parent
 
 
-def results(program, *arguments):
+def results(program, *arguments, folder):
     """What a program found, which makes logical devices and so needs a process of its own, cell by cell."""
-    command = [sys.executable, str(HERE / program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=580)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(Program(HERE / program, *arguments, folder=folder).finish(timeout=580).splitlines()[-1])
 
 
 CASES = [
@@ -27,8 +26,8 @@ CASES = [
 
 @pytest.mark.numbers
 @pytest.mark.parametrize(("replicas", "which", "cells"), CASES)
-def test_replicas_give_the_numbers_of_one_device(replicas, which, cells):
-    found = results("program.py", str(replicas), which)
+def test_replicas_give_the_numbers_of_one_device(replicas, which, cells, tmp_path):
+    found = results("program.py", replicas, which, folder=tmp_path)
     assert len(found) >= cells
     failed = {name: why for name, why in found.items() if why}
     assert not failed, "\n\n".join(f"{name}: {why}" for name, why in failed.items())
@@ -50,8 +49,8 @@ def test_two_workers_give_the_numbers_of_one_device():
 
 
 @pytest.fixture(scope="module")
-def keras_alone():
-    return results("keras_alone.py")
+def keras_alone(tmp_path_factory):
+    return results("keras_alone.py", folder=tmp_path_factory.mktemp("keras"))
 
 
 TRAPS = [

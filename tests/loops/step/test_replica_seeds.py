@@ -1,7 +1,5 @@
 """Random numbers of each replica: one device's on the first, others on the rest."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradloop.loops.step.replica_seeds import replica_seeds
+from tests.programs import Program
 
 PROGRAM = Path(__file__).parent / "programs" / "replica_seeds.py"
 
@@ -61,6 +60,5 @@ def test_a_model_that_draws_nothing():
         assert model(np.zeros((1, 4))).shape == (1, 2)
 
 
-def test_three_replicas():
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_three_replicas(tmp_path):
+    Program(PROGRAM, folder=tmp_path).finish()

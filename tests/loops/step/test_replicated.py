@@ -1,14 +1,14 @@
 """`replicated`: which strategy runs a step, and what goes in and comes out; on two replicas, see the last."""
 
 import importlib
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from tests.programs import Program
 
 pytestmark = pytest.mark.numbers
 
@@ -89,35 +89,5 @@ def test_parameter_servers_have_no_replicas(monkeypatch):
     assert seen == []
 
 
-# Logical devices must be made before TensorFlow starts, so in a process of its own.
-TWO = """
-import numpy as np
-import tensorflow as tf
-from gradloop import loops
-
-two = loops.strategy("mirrored:cpu:2")
-traces = []
-
-@loops.replicated
-def step(batch, scale):
-    traces.append(tf.distribute.get_replica_context().replica_id_in_sync_group)
-    x, y = batch["x"], batch["y"]
-    return {
-        "n": tf.shape(x)[0], "sum": tf.reduce_sum(x) * scale, "pairs": tf.stack([x[:, 0], y], 1),
-        "large": y > 2.0, "scaled": tf.constant(True),
-    }
-
-for n in (6, 7, 9):
-    x, y = np.arange(2.0 * n).reshape(n, 2), np.arange(float(n))
-    with two.scope():
-        found = step({"x": x, "y": tf.constant(y)}, 0.5)
-    assert int(found["n"]) == n and float(found["sum"]) == x.sum() / 2
-    np.testing.assert_array_equal(found["pairs"], np.stack([x[:, 0], y], 1))
-    np.testing.assert_array_equal(found["large"], y > 2)
-    assert bool(found["scaled"]) and found["scaled"].shape == ()
-"""
-
-
-def test_two_replicas_split_nests_and_add_up_scalars():
-    done = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_replicas_split_nests_and_add_up_scalars(tmp_path):
+    Program(Path(__file__).parent / "programs" / "replicated.py", folder=tmp_path).finish()

@@ -2,16 +2,13 @@
 
 import contextlib
 import json
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.programs import Program
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -25,38 +22,34 @@ def ports(count):
 
 
 @contextlib.contextmanager
-def tasks(program, cluster, *arguments):
+def tasks(program, cluster, folder, *more):
     """Starts one process for each task of a cluster: (type, index) -> process."""
     started = {}
     try:
         for kind, addresses in cluster.items():
             for index in range(len(addresses)):
                 config = {"cluster": cluster, "task": {"type": kind, "index": index}}
-                started[kind, index] = subprocess.Popen(
-                    [sys.executable, str(PROGRAMS / program), *map(str, arguments)],
-                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
+                started[kind, index] = Program(
+                    PROGRAMS / program,
+                    folder,
+                    *more,
+                    folder=folder,
+                    environment={"TF_CONFIG": json.dumps(config)},
                 )
         yield started
     finally:
         for process in started.values():
             process.kill()
-            process.communicate()
 
 
 @pytest.mark.numbers
 @pytest.mark.parametrize("which", ["two", pytest.param("all", marks=pytest.mark.release)])
 def test_two_workers_are_one_device(which, tmp_path):
     with tasks("two_workers.py", {"worker": ports(2)}, tmp_path, which) as started:
-        ends = [process.communicate(timeout=400) for process in started.values()]
-    for process, (out, err) in zip(started.values(), ends):
-        assert process.returncode == 0, err[-3000:]
-        assert out.endswith("done\n")
-    goes_on = [re.findall("Training goes on at epoch 2 after 2 of its batches", out) for out, _ in ends]
-    assert list(map(len, goes_on)) == [1, 0], "one worker tells"
+        told = [process.finish(timeout=400) for process in started.values()]
+    assert all(each.endswith("done\n") for each in told)
+    goes_on = [each.count("Training goes on at epoch 2 after 2 of its batches") for each in told]
+    assert goes_on == [1, 0], "one worker tells"
 
 
 @pytest.mark.release
@@ -64,10 +57,8 @@ def test_parameter_servers(tmp_path):
     cluster = {"chief": ports(1), "ps": ports(1), "worker": ports(2)}
     with tasks("parameter_servers.py", cluster, tmp_path) as started:
         chief = started["chief", 0]
-        line = chief.stdout.readline()
-        if line == "kill worker 1\n":
-            started["worker", 1].send_signal(signal.SIGKILL)
+        while chief.process.is_alive() and not chief.stdout.read_text().endswith("kill worker 1\n"):
             time.sleep(0.1)
-        out, err = chief.communicate("killed\n", timeout=400)
-    assert chief.returncode == 0, err[-3000:]
-    assert (line, out) == ("kill worker 1\n", "done\n")
+        started["worker", 1].kill()
+        (tmp_path / "killed").touch()
+        assert chief.finish(timeout=400) == "kill worker 1\ndone\n"

@@ -1,15 +1,14 @@
 """Stable names: unique, complete, in order, the same in every process and after loading."""
 
 import json
-import subprocess
-import sys
-import textwrap
+from pathlib import Path
 
 import keras
 import pytest
 
 from gradloop import optim
 from gradloop.optim.naming.layer_names import stable_layer_names
+from tests.programs import Program
 
 L = keras.layers
 
@@ -163,21 +162,9 @@ def test_names_are_the_same_in_another_process(tmp_path, names):
     paths = [str(tmp_path / "everything.keras"), str(tmp_path / "functional.keras")]
     model.save(paths[0])
     functional().save(paths[1])
-    program = f"""
-        import importlib.util, json, sys, keras
-        from gradloop import optim
-        [keras.layers.Dense(1) for _ in range(3)]  # another count than here
-        spec = importlib.util.spec_from_file_location("names_of_test", {__file__!r})
-        test = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(test)
-        models = [keras.models.load_model(path) for path in {paths!r}]
-        models += [test.called(test.Everything(), 3), test.functional()]
-        json.dump([list(optim.named_variables(m)) for m in models], sys.stdout)
-    """
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    found = Program(Path(__file__).parent / "programs" / "names.py", *paths, folder=tmp_path).finish()
     here = [names(model), names(functional())]
-    assert json.loads(run.stdout) == here + here
+    assert json.loads(found) == here + here
 
 
 @pytest.mark.parametrize("make", [Everything, lambda: keras.Sequential([L.Dense(1)])])

@@ -1,0 +1,60 @@
+"""Programs that need a process of their own: they make logical devices, or are the workers of a cluster.
+
+To import TensorFlow takes seconds. So a server imports it once, and each program begins as a copy of the
+server, in which nothing of TensorFlow has started yet.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["gradloop.loops", "gradloop.models", "gradloop.optim"])
+
+
+class Program:
+    """Starts `python path arguments`: `Program(path, "all", folder=tmp_path).finish()`.
+
+    Args:
+        path: of the program.
+        arguments: for its command line.
+        folder: takes files of what it prints, in `stdout`, and of its errors.
+        environment: more variables.
+    """
+
+    def __init__(
+        self, path: Path, *arguments: object, folder: Path, environment: dict[str, str] | None = None
+    ):
+        own = Path(tempfile.mkdtemp(dir=folder))
+        self.stdout, self._stderr = own / "stdout", own / "stderr"
+        argv = [str(path), *map(str, arguments)]
+        self.process = _SERVER.Process(
+            target=_run, args=(argv, environment or {}, self.stdout, self._stderr), daemon=True
+        )
+        self.process.start()
+
+    def finish(self, timeout: float = 300) -> str:
+        """Waits until it ends well, and returns what it printed."""
+        self.process.join(timeout)
+        code = self.process.exitcode
+        assert code == 0, f"{'still running' if code is None else code}\n{self._stderr.read_text()[-3000:]}"
+        return self.stdout.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _run(argv: list[str], environment: dict[str, str], stdout: Path, stderr: Path) -> None:
+    for stream, path in ((1, stdout), (2, stderr)):
+        with open(path, "w") as file:
+            os.dup2(file.fileno(), stream)
+    os.environ.update(environment)
+    sys.argv = argv
+    sys.path.insert(0, str(Path(argv[0]).parent))
+    runpy.run_path(argv[0], run_name="__main__")
