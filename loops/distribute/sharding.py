@@ -17,8 +17,6 @@ from .scope import has_other_workers
 
 Result = TypeVar("Result")
 
-# Set while a step runs a user's loss function, whose result the step itself scales to the replica's part.
-STEP_SCALES_LOSS: ContextVar[bool] = ContextVar("STEP_SCALES_LOSS", default=False)
 # Set while a replica runs a step of one's own: what each of its examples counts, if not 1 (see `Shard`).
 EXAMPLE_WEIGHT: ContextVar[Scalar | None] = ContextVar("EXAMPLE_WEIGHT", default=None)
 

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
-from ..distribute.sharding import STEP_SCALES_LOSS, Shard, examples_in
+from ..distribute.sharding import Shard, examples_in
 from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
+from .mean_loss import STEP_LOSS, StepLoss
 from .metrics import Metric, resolve_metrics
 from .outputs import check_one_output
 from .reduction import LossValue
@@ -123,11 +124,13 @@ class LossAndMetrics:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         # Labels are quicker to count than examples.
         flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
-        examples = counted = tf.cast(examples_in(y if flat else x), tf.float32)
+        examples = tf.cast(examples_in(y if flat else x), tf.float32)
+        counted = examples if shard is None else examples * shard.weight
         parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
         if self._function is not None:
-            value, predictions = self._function_value(self._function, batch, training)
-            found = LossValue(value, examples)
+            step = StepLoss(None if shard is None else counted / shard.examples, [], [])
+            value, predictions = self._function_value(self._function, batch, training, step)
+            found = LossValue(value, step.divisor(examples, accumulated))
         else:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
@@ -135,7 +138,6 @@ class LossAndMetrics:
             found = self._keras_value(y, predictions, weight, examples, parts)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.model.losses]
         if shard is not None:
-            counted = examples * shard.weight
             found = found.of_replica(counted, shard)
             penalties = [penalty * (counted / shard.examples) for penalty in penalties]
         loss = tf.cast(found.value, tf.float32)
@@ -151,15 +153,17 @@ class LossAndMetrics:
             record.extend(metric(y, predictions, weight, examples, shard))
         return loss, record
 
-    def _function_value(self, loss_of: LossFunction, batch: Batch, training: bool) -> tuple[Scalar, Tensors]:
+    def _function_value(
+        self, loss_of: LossFunction, batch: Batch, training: bool, step: StepLoss
+    ) -> tuple[Scalar, Tensors]:
         """The loss and the predictions of the user's function, None if it does not return these."""
         batch = batch if isinstance(batch, tuple) else (batch,)  # Keras packs an `x` alone as it is
         arguments = {"training": training} if self._tells_training else {}
-        token = STEP_SCALES_LOSS.set(True)
+        token = STEP_LOSS.set(step)
         try:
             result = loss_of(self.model, batch, **arguments)
         finally:
-            STEP_SCALES_LOSS.reset(token)
+            STEP_LOSS.reset(token)
         loss, predictions = result if isinstance(result, tuple) else (result, None)
         if loss.shape.rank != 0:
             raise ValueError(

@@ -281,7 +281,12 @@ def loss_functions(strategy):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[1], predictions)
         return loops.mean_loss(losses), predictions
 
-    for loss in (of_keras, by_hand, by_mean_loss):
+    def masked(model, batch, training=True):
+        predictions = model(batch[0], training=training)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[1], predictions)
+        return loops.mean_loss(losses, mask=batch[1] > 0) + 0.1 * loops.mean_loss(losses), predictions
+
+    for loss in (of_keras, by_hand, by_mean_loss, masked):
         equal(strategy, loss=loss, make=lambda: dense(kernel_regularizer="l2"), metrics=("accuracy",))
 
 

@@ -150,5 +150,43 @@ def test_mean_loss_of_a_scalar():
 
 
 def test_mean_loss_does_not_broadcast_losses_over_weights():
-    with pytest.raises(ValueError, match=r"`sample_weight` has shape \(3, 1\), more dimensions"):
-        loops.mean_loss(tf.ones(3), sample_weight=tf.ones((3, 1)))
+    assert float(loops.mean_loss(tf.ones(3), sample_weight=tf.constant([[1.0], [0.0], [0.5]]))) == 0.5
+    with pytest.raises(ValueError, match=r"`sample_weight` has shape \(3, 2\), and .*: pass one for each"):
+        loops.mean_loss(tf.ones(3), sample_weight=tf.ones((3, 2)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_loss_of_what_is_not_masked(weighted):
+    random = np.random.RandomState(2)
+    losses, mask, weight = random.rand(4, 4), random.rand(4, 4) < 0.6, random.rand(4) if weighted else None
+    factor = 1.0 if weight is None else weight[:, None]
+    found = loops.mean_loss(tf.constant(losses), sample_weight=weight, mask=mask)
+    assert float(found) == pytest.approx((losses * mask * factor).sum() / mask.sum(), rel=1e-6)
+    y, predictions = random.randint(0, 3, (4, 4)), random.dirichlet(np.ones(3), (4, 4))
+    ignoring = {"ignore_class": 1}
+    attached = keras.losses.sparse_categorical_crossentropy(y, predictions, **ignoring)
+    expected = keras.losses.SparseCategoricalCrossentropy(**ignoring)(y, predictions)
+    assert float(loops.mean_loss(attached)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_accumulated_batches_count_what_is_not_masked():
+    """3 and 1 unmasked values, one gradient each: their mean is that of 4."""
+    masks = [[True, True, True], [False, True, False]]
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
+
+    def loss(model, batch, training=True):
+        return loops.mean_loss(model(batch[0])[:, 0] * batch[1], mask=batch[2])
+
+    def several(model, batch, training=True):
+        return loss(model, batch) + loops.mean_loss(model(batch[0]))
+
+    step = loops.TrainStep(model, loss, keras.optimizers.SGD(1.0), accumulate=2)
+    for factor, mask in zip([1.0, 5.0], masks):
+        step(np.ones((3, 1)), np.full(3, factor), np.array(mask))
+    assert float(model.get_weights()[0][0, 0]) == pytest.approx(-2.0)
+    with pytest.raises(
+        ValueError, match="`loss` is a function that takes several means, one of which is masked"
+    ):
+        loops.TrainStep(model, several, "sgd", accumulate=2)(np.ones((3, 1)), np.ones(3), np.array(masks[0]))
