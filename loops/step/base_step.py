@@ -90,7 +90,7 @@ class BaseStep(abc.ABC):
         Args:
             x: (batch, ...) array or tensor, or a tuple or dict of such.
             y: targets, likewise; None if the loss needs none.
-            sample_weight: (batch,), or None.
+            sample_weight: of each example, (batch,), or of each of its losses, (batch, ...); None for 1.
 
         Returns:
             Name -> scalar tensor: this batch's loss and metrics. (A metric that is no mean over examples,

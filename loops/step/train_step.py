@@ -51,7 +51,9 @@ class TrainStep(BaseStep):
             `(loss, predictions)`; `batch` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`. What `model.losses`
             holds (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving
             `mean_loss` the model, counts it twice. A model with a `train_step` or `compute_loss` of its own
-            needs such a function in its place.
+            needs such a function in its place. Replicas and accumulated batches count by what their loss was
+            divided by (examples, unmasked values, weights): for a function, the examples, or what its one
+            `mean_loss` divided by. A loss that takes a batch's examples together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,
@@ -59,7 +61,8 @@ class TrainStep(BaseStep):
             Freezing and unfreezing, of either kind, acts from the next step on, with one trace for a choice
             that is new. (The optimizer has to know what is unfrozen: build it over that before.)
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
-            weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`).
+            weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`); what
+            Keras masked in the outputs counts nothing in a mean.
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
         accumulate: batches that make one update, that of all their examples as one batch: gradients are
             averaged by what each batch's loss was divided by, so a short batch counts for what it holds.
