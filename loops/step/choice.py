@@ -61,6 +61,7 @@ class Choice:
             inner.build(self._model.trainable_variables)
         # A plan never changes: `freeze` and `unfreeze` make another one.
         if self._plan is not inner.plan:
+            inner.take_in(chosen)  # those of a layer that was frozen when it was saved
             frozen = {id(variable) for variable in inner.plan.frozen}
             training = [variable for variable in chosen if id(variable) not in frozen]
             if not training:
@@ -73,8 +74,10 @@ class Choice:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a traced step depends on: what trains, and `trainable` of layers, which BatchNorm reads."""
-        return (*self._flags, *map(id, self.variables))
+        """What a traced step depends on: what trains, `trainable` of layers, which BatchNorm reads, state."""
+        training, inner = self.variables, self._optimizer
+        state = inner.grouped_update if isinstance(inner, GroupedOptimizer) else None
+        return (*self._flags, state, *map(id, training))
 
     def _keep(self, chosen: list[keras.Variable]) -> None:
         infos = variable_infos(self._model)

@@ -107,6 +107,8 @@ class Update:
         with scope_of(strategy):
             if not optimizer.built:
                 optimizer.build(self.variables)
+            elif isinstance(self._inner, GroupedOptimizer):
+                self._inner.take_in(self.variables)
             if accumulate > 1:
                 self._accumulator = GradientAccumulator.over(self.variables, self.accumulate)
         check_known(self._inner, self.variables, self.names)

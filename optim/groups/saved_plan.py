@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,50 +16,73 @@ from .plan import Plan
 Config: TypeAlias = Mapping[str, Any]
 # Name -> class or function, as `keras.saving` takes them.
 CustomObjects: TypeAlias = Mapping[str, object] | None
+# (stable name, group, shape, Keras path) of a variable.
+Row: TypeAlias = tuple[str, str, tuple[int, ...], str]
 
 
 @dataclass(frozen=True, eq=False)
 class SavedPlan:
-    """Settings of groups, and the names, shapes and Keras paths of their variables."""
+    """Settings of groups, and the names, shapes and Keras paths of their variables.
 
-    groups: Mapping[str, Group]  # by name
-    # (stable name, group, shape, Keras path) of each, in `model.trainable_variables` order
-    variables: Sequence[tuple[str, str, tuple[int, ...], str]]
+    Attributes:
+        groups: by name.
+        variables: a row for each, in `model.trainable_variables` order.
+        untrained: the names of those that the model did not train, by a layer's `trainable = False`.
+    """
+
+    groups: Mapping[str, Group]
+    variables: Sequence[Row]
+    untrained: Sequence[str] = ()
 
     @classmethod
-    def of(cls, plan: Plan) -> SavedPlan:
-        group_of = plan.group_of
-        rows = [(name, group_of[name], tuple(v.shape), v.path) for name, v in plan.variables.items()]
-        return cls(plan.groups, rows)
+    def of(cls, plan: Plan, rest: SavedPlan | None = None) -> SavedPlan:
+        """Of a plan; `rest` is what it was bound from, which may name variables that it has not met yet."""
+        group_of, variables = plan.group_of, plan.variables
+        rows = {name: (name, group_of[name], tuple(v.shape), v.path) for name, v in variables.items()}
+        untrained = {name for name, variable in variables.items() if not variable.trainable}
+        if rest is not None:
+            rows = {row[0]: rows.get(row[0], row) for row in rest.variables}
+            untrained |= set(rest.untrained) - set(variables)
+        return cls(plan.groups, list(rows.values()), [name for name in rows if name in untrained])
 
     def bind(self, variables: Sequence[keras.Variable]) -> Plan:
         """The plan over these variables of the model that it was made for, loaded or built anew.
 
         They are matched by their Keras paths, or by their order if the paths have changed: Keras numbers
-        layers without a name by what the process has built before. ValueError for others than the plan's.
+        layers without a name by what the process has built before. Those that did not train when it was saved
+        may be missing, as Keras builds an optimizer over what trains; variables that are not the plan's are
+        passed over. ValueError if others are missing.
         """
-        by_path, paths = {v.path: v for v in variables}, [path for _, _, _, path in self.variables]
-        ordered = list(variables)
-        if set(paths) == set(by_path) and len(by_path) == len(paths) == len(ordered):
-            ordered = [by_path[path] for path in paths]
-        saved = [(name, shape) for name, _, shape, _ in self.variables]
-        shapes = [tuple(variable.shape) for variable in ordered]
-        if shapes != [shape for _, shape in saved]:
+        rows, untrained = self.variables, set(self.untrained)
+        awaited = [row for row in rows if row[0] not in untrained]
+        found = _by_path(rows, variables)
+        enough = all(row[0] in found for row in awaited)
+        if len(found) < len(rows) and not (enough and len(found) == len(variables)):
+            fits = next((each for each in (rows, awaited) if len(each) == len(variables)), None)
+            if fits is not None:
+                found = {row[0]: variable for row, variable in zip(fits, variables)}
+            elif not enough:
+                found = {}
+        shapes = {name: shape for name, _, shape, _ in rows}
+        if not found or any(tuple(variable.shape) != shapes[name] for name, variable in found.items()):
+            saved = [f"{name} {shape}" for name, _, shape, _ in awaited or rows]
             raise ValueError(
                 f"`variables` are not those of the optimizer's plan: {len(saved)} were saved, "
-                f"{first_few([f'{name} {shape}' for name, shape in saved], 3)}, and it is built over "
-                f"{len(ordered)}, {first_few([f'{v.path} {tuple(v.shape)}' for v in ordered], 3)}. Make a "
-                "new plan with `optim.partition(model, ...)` and load the weights alone"
+                f"{first_few(saved, 3)}, and it is built over {len(variables)}, "
+                f"{first_few([f'{v.path} {tuple(v.shape)}' for v in variables], 3)}. Make a new plan with "
+                "`optim.partition(model, ...)` and load the weights alone"
             )
         members: dict[str, dict[str, keras.Variable]] = {group: {} for group in self.groups}
-        for (name, group, _, _), variable in zip(self.variables, ordered):
-            members[group][name] = variable
-        return Plan(self.groups, members, tuple(name for name, _ in saved))
+        for name, group, _, _ in rows:
+            if name in found:
+                members[group][name] = found[name]
+        return Plan(self.groups, members, tuple(name for name in shapes if name in found))
 
     def to_dict(self) -> Config:
         """A dict that JSON can hold, for `get_config`."""
         groups = {name: _group_to_dict(group) for name, group in self.groups.items()}
-        return {"groups": groups, "variables": [list(row) for row in self.variables]}
+        config = {"groups": groups, "variables": [list(row) for row in self.variables]}
+        return config | ({"untrained": list(self.untrained)} if self.untrained else {})
 
     @classmethod
     def from_dict(cls, config: Config, custom_objects: CustomObjects = None) -> SavedPlan:
@@ -68,7 +92,19 @@ class SavedPlan:
             name: _group_from_dict(settings, {row[0] for row in rows if row[1] == name}, custom_objects)
             for name, settings in config["groups"].items()
         }
-        return cls(groups, rows)
+        return cls(groups, rows, config.get("untrained", ()))
+
+
+def _by_path(rows: Sequence[Row], variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """The variables that paths tell, by stable name. A model in a file may have lost its own name in them."""
+    found: dict[str, list[keras.Variable]] = {}
+    for variable in variables:
+        path = f"/{variable.path}"
+        for name, _, _, saved in rows:
+            if path.endswith(f"/{saved}") or f"/{saved}".endswith(path):
+                found.setdefault(name, []).append(variable)
+    times = Counter(id(variable) for matches in found.values() for variable in matches)
+    return {name: one[0] for name, one in found.items() if len(one) == 1 and times[id(one[0])] == 1}
 
 
 def _group_to_dict(group: Group) -> Config:

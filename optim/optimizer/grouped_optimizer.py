@@ -17,9 +17,8 @@ from ..groups.group import check_optimizer
 from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
 from ..private.keras_private import raw_learning_rate
-from .grouped_update import GroupedUpdate
-from .named_state import TrackedState
-from .saving import GroupedState, Internals
+from .binding import Internals
+from .saving import GroupedState
 
 
 @keras.saving.register_keras_serializable(package="gradloop")
@@ -84,7 +83,7 @@ class GroupedOptimizer(GroupedState):
         super().__init__(raw_learning_rate(optimizer), name=name, **shared)
         self._internals = Internals(optimizer, None if isinstance(plan, Plan) else plan)
         if isinstance(plan, Plan):
-            self._bind(plan)
+            self._use(plan)
 
     @property
     def plan(self) -> Plan:
@@ -118,38 +117,6 @@ class GroupedOptimizer(GroupedState):
     def set_learning_rate(self, group: str, learning_rate: float) -> None:
         """Sets the rate of a group that has a number of its own; nothing is traced again."""
         self.grouped_update.change(self.plan.set_learning_rate(group, learning_rate))
-
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Checks that `variables` are the plan's; state was made with the optimizer.
-
-        Only an optimizer that comes from a file has none yet: its plan is bound to these variables.
-
-        Raises:
-            ValueError: a variable that is not in the plan.
-        """
-        if self._internals.update is None:
-            if not variables:
-                # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
-                self._internals.expects_state = True
-                return
-            assert self._internals.config is not None
-            with tf.init_scope():  # `fit` gets here while it traces
-                self._bind(self._internals.config.bind(list(variables)))
-        self.grouped_update.members_of(variables)
-
-    def _bind(self, plan: Plan) -> None:
-        """Makes the state, with the values of an `.h5` file if one was read."""
-        update = GroupedUpdate(plan, self._internals.optimizer)
-        self._assign_loaded(update)
-        self._build_untracked(list(plan.variables.values()))
-        self._internals.update = update
-        self.use_ema = self._internals.optimizer.use_ema
-        self._tracked_state = TrackedState(update.state, update.counts.by_name, self._restore)
-
-    # Keras would track the model's variables by position, and a checkpoint restore them into others.
-    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
-    def _build_untracked(self, variables: list[keras.Variable]) -> None:
-        super().build(variables)
 
     @property
     def _model_variables_moving_average(self) -> Iterator[keras.Variable]:
@@ -190,6 +157,7 @@ class GroupedOptimizer(GroupedState):
             raise ValueError(
                 f"`grads` has {len(grads)} entries for {len(trainable_variables)} variables: one each"
             )
+        self.take_in(trainable_variables)
         members = self.grouped_update.members_of(trainable_variables)
         given = [(m, g) for m, g in zip(members, grads) if g is not None]
         pairs = [(m, as_gradient("grads", m.name, m.variable, g)) for m, g in given]
@@ -224,9 +192,7 @@ class GroupedOptimizer(GroupedState):
         if not isinstance(rate, float):
             rate = keras.saving.serialize_keras_object(rate)
         optimizer["config"]["learning_rate"] = rate
-        config = SavedPlan.of(self.plan) if self._internals.update else self._internals.config
-        assert config is not None
-        return {"optimizer": optimizer, "plan": config.to_dict(), "name": self.name}
+        return {"optimizer": optimizer, "plan": self.saved_plan().to_dict(), "name": self.name}
 
     @classmethod
     def from_config(
@@ -234,5 +200,6 @@ class GroupedOptimizer(GroupedState):
     ) -> GroupedOptimizer:
         """The optimizer of a config, without variables until it is built."""
         config = deepcopy(config)  # Keras writes into what it reads
-        optimizer = keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
+        # `keras.optimizers.deserialize` does not know every optimizer of Keras: of Lamb it returns the name.
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
         return cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])

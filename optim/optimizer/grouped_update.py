@@ -71,13 +71,17 @@ class GroupedUpdate:
         ordered = sorted(state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
         self.state = {name: state[name] for name in ordered}
 
+    def unknown(self, variables: Sequence[keras.Variable]) -> list[str]:
+        """The paths of those variables that are not in the plan."""
+        return [getattr(v, "path", v.name) for v in variables if id(v) not in self._by_id]
+
     def members_of(self, variables: Sequence[keras.Variable]) -> list[GroupedVariable]:
         """The plan's entries for variables of the model.
 
         Raises:
             ValueError: a variable that is not in the plan.
         """
-        unknown = [getattr(v, "path", v.name) for v in variables if id(v) not in self._by_id]
+        unknown = self.unknown(variables)
         if unknown:
             raise ValueError(
                 f"{len(unknown)} variables are not in the optimizer's plan: {first_few(unknown)}. The plan "

@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from ..common.types import Array
 from ..groups.saved_plan import SavedPlan
+from .binding import Internals, PlannedOptimizer
 from .grouped_update import GroupedUpdate
-from .named_state import Shapes, Store, assign_all, check_state, read_store, write_store
+from .named_state import Shapes, Store, TrackedState, assign_all, check_state, read_store, write_store
 
 
-@dataclass
-class Internals:
-    """What Keras and TensorFlow must not find by walking the optimizer's attributes.
-
-    They would save it a second time, by position.
-
-    Attributes:
-        optimizer: the optimizer that is wrapped.
-        config: the plan by names, of an optimizer that comes from a file; None for one made with a plan.
-        update: what updates the plan's variables; None until an optimizer from a file is built.
-        loaded: values that Keras read from an `.h5` file before there was an `update`.
-        expects_state: whether Keras is reading an `.h5` file and has not passed its state yet.
-        partial: whether `partial_load` is entered.
-    """
-
-    optimizer: keras.optimizers.Optimizer
-    config: SavedPlan | None
-    update: GroupedUpdate | None = None
-    loaded: Sequence[keras.Variable] = ()
-    expects_state: bool = False
-    partial: bool = False
-
-
-class GroupedState(keras.optimizers.Optimizer):
+class GroupedState(PlannedOptimizer):
     """The state of an optimizer with a plan, by stable names, in every kind of file.
 
     `.keras`, `.weights.h5` and checkpoints hold names. An `.h5` file holds values alone, in the order of
     `variables`, and Keras reads it before the optimizer knows any: they are set when it is built.
     """
-
-    _internals: Internals
-
-    @property
-    def grouped_update(self) -> GroupedUpdate:
-        """What updates the plan's variables; for the packages themselves, `loops.Update` above all.
-
-        Raises:
-            ValueError: the optimizer comes from a file and is not built yet.
-        """
-        if self._internals.update is None:
-            raise ValueError(
-                f"optimizer {self.name!r} comes from a config and knows its plan by names alone: call "
-                "`optimizer.build(model.trainable_variables)` first"
-            )
-        return self._internals.update
 
     def named_state(self) -> dict[str, keras.Variable]:
         """Every variable that an update may write, weights excepted, under a stable name.
@@ -96,17 +58,26 @@ class GroupedState(keras.optimizers.Optimizer):
             for index, value in enumerate(values[len(own) :])
         ]
 
-    def _assign_loaded(self, update: GroupedUpdate) -> None:
-        """Sets the state, now that there is one, to the values that an `.h5` file held."""
-        if self._internals.loaded:
-            assign_all(update.variables(), [variable.numpy() for variable in self._internals.loaded])
-        elif self._internals.expects_state:
+    def _take_state(self, before: GroupedUpdate | None) -> None:
+        internals, update = self._internals, self.grouped_update
+        if internals.loaded:
+            internals.waiting = _by_name(self.saved_plan(), internals)
+        elif internals.expects_state and not internals.waiting and before is None:
             warnings.warn(
                 f"Keras has read no state for optimizer {self.name!r} from the `.h5` file (it passes over "
                 "what is within a loss scale): moments start anew. `.keras` files hold them.",
-                stacklevel=4,
+                stacklevel=5,
             )
-        self._internals.loaded = ()
+        elif before is not None:
+            internals.waiting = internals.waiting | _arrays(before)
+            for updater in update.updaters:
+                if updater.own_count is not None:  # who joins a group that counts for all has its count
+                    names = [f"{member.name}/updates" for member in updater.members]
+                    counts = [internals.waiting[name] for name in names if name in internals.waiting]
+                    internals.waiting |= dict.fromkeys(names, max(counts))
+        internals.loaded = ()
+        self._load(internals.waiting, anew=True)
+        self._tracked_state = TrackedState(update.state, update.counts.by_name, self._restore)
 
     def save_own_variables(self, store: Store) -> None:
         """Writes the state, keyed by stable names, to a Keras file's store.
@@ -120,10 +91,8 @@ class GroupedState(keras.optimizers.Optimizer):
                 f"optimizer {self.name!r} has its state from an `.h5` file, which holds no names: call "
                 "`model.optimizer.build(model.trainable_variables)` before you save it in another format"
             )
-        named = {v.name: v for v in super().variables} | (update.state if update else {})
-        arrays = {name: variable.numpy() for name, variable in named.items()}
-        counts = update.counts.by_name() if update else {}
-        write_store(store, arrays | {f"{name}/updates": np.int64(n) for name, n in counts.items()})
+        own = {v.name: v.numpy() for v in super().variables}
+        write_store(store, own | self._internals.waiting | (_arrays(update) if update else {}))
 
     def load_own_variables(self, store: Store) -> None:
         """Reads what `save_own_variables` has written.
@@ -133,13 +102,40 @@ class GroupedState(keras.optimizers.Optimizer):
         """
         arrays = read_store(store)
         own = {v.name: v for v in super().variables}
-        counts = {n: int(arrays.pop(f"{n}/updates")) for n in self.plan.order if f"{n}/updates" in arrays}
         state = {name: array for name, array in arrays.items() if name not in own}
-        if state:  # none in a file of an optimizer that was not built
-            self._restore(counts, {name: array.shape for name, array in state.items()})
-        for name, variable in {**own, **self.grouped_update.state}.items():
+        if self._internals.update is None:  # an optimizer by itself, as `pickle` and `copy` make it
+            self._internals.waiting = state
+        else:
+            self._load(state)
+        for name, variable in own.items():
             if name in arrays and arrays[name].shape == tuple(variable.shape):
                 variable.assign(arrays[name])
+
+    def _load(self, arrays: Mapping[str, Array], anew: bool = False) -> None:
+        """Sets the state to what a file holds by name; what is of variables that may come later waits.
+
+        `anew` tells that the plan was bound to these variables just now.
+        """
+        if not arrays:  # of an optimizer that was not built
+            return
+        update = self.grouped_update
+        group_of = {name: group for name, group, *_ in self.saved_plan().variables}
+        first = {group: min(members) for group, members in update.plan.members.items() if members}
+        state: dict[str, Array] = {}
+        waiting: dict[str, Array] = {}
+        for name, array in arrays.items():
+            owner, _, slot = name.rpartition("/")
+            # It is known by the first name of a group, which may be another one where some are late.
+            if slot == "shared" and (anew or owner not in update.members):
+                owner = first.get(group_of.get(owner, ""), owner)
+            late = owner in group_of and owner not in update.members
+            (waiting if late else state)[f"{owner}/{slot}" if owner else name] = array
+        counts = {n: int(state.pop(f"{n}/updates")) for n in update.members if f"{n}/updates" in state}
+        self._restore(counts, {name: array.shape for name, array in state.items()})
+        for name, variable in update.state.items():
+            if name in state and state[name].shape == tuple(variable.shape):
+                variable.assign(state[name])
+        self._internals.waiting = waiting
 
     def _restore(self, counts: dict[str, int], shapes: Shapes) -> None:
         """Sets update counts to those of a checkpoint, if its state fits."""
@@ -160,3 +156,25 @@ class GroupedState(keras.optimizers.Optimizer):
             yield
         finally:
             self._internals.partial = False
+
+
+def _arrays(update: GroupedUpdate) -> dict[str, Array]:
+    """The state and the update counts, as files hold them."""
+    arrays = {name: variable.numpy() for name, variable in update.state.items()}
+    return arrays | {f"{name}/updates": np.asarray(n, "int64") for name, n in update.counts.by_name().items()}
+
+
+def _by_name(saved: SavedPlan, internals: Internals) -> dict[str, Array]:
+    """The values of an `.h5` file by name; they are in the order of all variables that were saved."""
+    assert internals.update is not None
+    known = internals.update.members
+    common = next(iter(known.values())).variable.dtype
+    stand_ins = [
+        keras.Variable(
+            np.zeros(shape), dtype=known[name].variable.dtype if name in known else common, trainable=False
+        )
+        for name, _, shape, _ in saved.variables
+    ]
+    update = GroupedUpdate(saved.bind(stand_ins), internals.optimizer)
+    assign_all(update.variables(), [variable.numpy() for variable in internals.loaded])
+    return _arrays(update)

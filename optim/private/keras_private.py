@@ -94,6 +94,23 @@ def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Var
 
 
 @contextlib.contextmanager
+def tracked() -> Iterator[None]:
+    """A context in which an optimizer's `build` finds all its variables.
+
+    Keras builds what is within a `LossScaleOptimizer` with its tracking of attributes off, so that what Nadam
+    and Adafactor keep beside their slots would be in no list.
+    """
+    from keras.src.backend.common import global_state
+
+    before = global_state.get_global_attribute("tracking_on", True)
+    global_state.set_global_attribute("tracking_on", True)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("tracking_on", before)
+
+
+@contextlib.contextmanager
 def takes_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """A context in which `optimizer.apply` does not sum gradients over replicas, as they are summed already.
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient, Scalar
 from ..gradients.replicas import apply_sums, when
-from ..private.keras_private import raw_learning_rate
+from ..private.keras_private import raw_learning_rate, tracked
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
 from .slots import slots_of
 
@@ -60,7 +60,8 @@ class KerasUpdater(Updater):
             setattr(self._optimizer, name, value)
         if exempt:
             self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
-        self._optimizer.build([member.variable for member in members])
+        with tracked():
+            self._optimizer.build([member.variable for member in members])
         self._state = _named_state(self._optimizer, members)
         self.own_count = self._optimizer.iterations
 

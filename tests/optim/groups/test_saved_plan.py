@@ -75,6 +75,39 @@ def test_variables_with_other_paths_are_told_by_their_order():
     assert [id(v) for v in found.variables.values()] == [id(v) for v in model.trainable_variables]
 
 
+def test_a_model_without_its_own_name_in_the_paths():
+    plan, model = partition(net(), GROUPS), net()
+    for layer in model.layers:
+        for variable in layer.weights:
+            variable._path = variable.path.removeprefix("net/")
+    found = through_json(plan).bind(model.trainable_variables[::-1])
+    assert {name: v.path for name, v in found.variables.items()} == {name: name for name in plan.order}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_did_not_train_may_be_missing(named):
+    model, other = net(named=named), net(named=named)
+    plan = partition(model, {"all": lambda info: True})
+    model.layers[0].trainable = other.layers[0].trainable = False
+    saved = through_json(plan)
+    found = saved.bind(other.trainable_variables)
+    assert found.order == plan.order[2:]
+    assert [id(v) for v in found.variables.values()] == [id(v) for v in other.trainable_variables]
+    # Once they train, all are there.
+    other.layers[0].trainable = True
+    assert SavedPlan.of(found, saved).bind(other.trainable_variables).order == plan.order
+    model.layers[0].trainable = True
+    with pytest.raises(ValueError, match="4 were saved, .*, and it is built over 2"):
+        through_json(plan).bind(other.trainable_variables[2:])
+
+
+def test_variables_that_are_not_the_plans_are_passed_over():
+    model = net()
+    model.layers[0].trainable = False
+    plan = partition(model, {"all": lambda info: info.variable.trainable})
+    assert through_json(plan).bind(net().trainable_variables).order == ("b/kernel", "b/bias")
+
+
 def test_variables_of_another_model():
     config = through_json(partition(net(), GROUPS))
     match = (

@@ -17,6 +17,7 @@ OPTIMIZERS = {
     "adam": lambda: K.Adam(0.05, use_ema=True, gradient_accumulation_steps=2),
     "nadam": lambda: K.Nadam(0.05),
     "adafactor": lambda: K.Adafactor(0.05),
+    "lamb": lambda: K.Lamb(0.05),
 }
 
 

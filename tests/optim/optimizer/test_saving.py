@@ -14,7 +14,7 @@ K = keras.optimizers
 L = keras.layers
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam", "nadam", "adafactor"])
+@pytest.mark.parametrize("name", ["momentum", "adam", "nadam", "adafactor", "lamb"])
 def test_keras_file(name, tmp_path):
     model, optimizer = made(name)
     fit(model)

@@ -1,5 +1,7 @@
 """Fails when Keras moves something that `keras_private` leans on."""
 
+import contextlib
+
 import keras
 import pytest
 
@@ -173,3 +175,15 @@ def test_takes_sums(monkeypatch):
     assert seen == [1] and int(optimizer.iterations) == 2
     optimizer.apply([gradient], [weight])
     assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("context, found", [(keras_private.tracked, 5), (contextlib.nullcontext, 4)])
+def test_tracked_finds_what_an_optimizer_keeps_beside_its_slots(context, found):
+    class Inner(keras.optimizers.Nadam):
+        def build(self, variables):
+            with context():
+                super().build(variables)
+
+    inner = Inner()
+    keras.optimizers.LossScaleOptimizer(inner).build([keras.Variable([1.0])])
+    assert len(inner.variables) == found  # iterations, rate, momentum, velocity; the product of its schedule

@@ -1,0 +1,126 @@
+"""How an optimizer gets its variables: from a plan, or by names from the plan that a file holds."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from ..common.types import Array
+from ..groups.plan import Plan
+from ..groups.saved_plan import SavedPlan
+from .grouped_update import GroupedUpdate
+
+
+@dataclass
+class Internals:
+    """What Keras and TensorFlow must not find by walking the optimizer's attributes.
+
+    They would save it a second time, by position.
+
+    Attributes:
+        optimizer: the optimizer that is wrapped.
+        config: the plan by names, of an optimizer that comes from a file; None for one made with a plan.
+        update: what updates the plan's variables; None until an optimizer from a file is built.
+        loaded: values that Keras read from an `.h5` file before there was an `update`.
+        waiting: values by name, from other files, of variables that the optimizer does not know yet.
+        expects_state: whether Keras is reading an `.h5` file and has not passed its state yet.
+        partial: whether `partial_load` is entered.
+    """
+
+    optimizer: keras.optimizers.Optimizer
+    config: SavedPlan | None
+    update: GroupedUpdate | None = None
+    loaded: Sequence[keras.Variable] = ()
+    waiting: dict[str, Array] = field(default_factory=dict)
+    expects_state: bool = False
+    partial: bool = False
+
+
+class PlannedOptimizer(keras.optimizers.Optimizer):
+    """An optimizer over the variables of a plan."""
+
+    _internals: Internals
+
+    @property
+    def grouped_update(self) -> GroupedUpdate:
+        """What updates the plan's variables; for the packages themselves, `loops.Update` above all.
+
+        Raises:
+            ValueError: the optimizer comes from a file and is not built yet.
+        """
+        if self._internals.update is None:
+            raise ValueError(
+                f"optimizer {self.name!r} comes from a config and knows its plan by names alone: call "
+                "`optimizer.build(model.trainable_variables)` first"
+            )
+        return self._internals.update
+
+    def saved_plan(self) -> SavedPlan:
+        """The plan by names, with those of variables that have not come yet."""
+        update, config = self._internals.update, self._internals.config
+        if update is not None:
+            return SavedPlan.of(update.plan, config)
+        assert config is not None
+        return config
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Checks that `variables` are the plan's; state was made with the optimizer.
+
+        Only an optimizer that comes from a file has none yet: its plan is bound to these variables. Those of
+        a layer with `trainable = False` may come later; their state waits for them.
+
+        Raises:
+            ValueError: a variable that is not in the plan.
+        """
+        update = self._internals.update
+        if update is None and not variables:
+            # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
+            self._internals.expects_state = True
+        elif update is None:
+            with tf.init_scope():  # `fit` gets here while it traces
+                self._use(self.saved_plan().bind(variables))
+        else:
+            self.take_in(variables)
+            self.grouped_update.members_of(variables)
+
+    def take_in(self, variables: Sequence[keras.Variable]) -> None:
+        """Binds the plan of a file to those of its variables that come late; does nothing for others.
+
+        What was traced before must be traced again: `grouped_update` is another one.
+        """
+        update = self.grouped_update
+        if not update.unknown(variables):
+            return
+        saved, known = self.saved_plan(), update.plan.variables
+        if len(saved.variables) > len(known):
+            given = {id(variable) for variable in variables}
+            plan = saved.bind([*variables, *(v for v in known.values() if id(v) not in given)])
+            if len(plan.order) > len(known):
+                with tf.init_scope():
+                    self._use(plan)
+
+    def _use(self, plan: Plan) -> None:
+        """Makes the state for a plan, with the values of files and of the update so far."""
+        internals, before = self._internals, self._internals.update
+        internals.update = GroupedUpdate(plan, internals.optimizer)
+        try:
+            self._take_state(before)
+        except ValueError:
+            internals.update = before
+            raise
+        self.use_ema = False  # Keras would average, too
+        self._build_untracked(list(plan.variables.values()))
+        self.use_ema = internals.optimizer.use_ema
+
+    @abc.abstractmethod
+    def _take_state(self, before: GroupedUpdate | None) -> None:
+        """Fills the state, now that it is there, from files and from the update that was there before."""
+
+    # Keras would track the model's variables by position, and a checkpoint restore them into others.
+    @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
+    def _build_untracked(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
