@@ -32,7 +32,7 @@ class Layered:
         )
 
     def step(self, model: Any = None, optimizer: Any = None, **options: Any) -> loops.TrainStep:
-        optimizer = optimizer or keras.optimizers.Adam(0.01)
+        optimizer = optimizer or keras.optimizers.SGD(0.1)  # the fewest operations to trace
         return loops.TrainStep(model or self.model(), "mse", optimizer, **options)
 
     def data(self) -> loops.Batches:

@@ -96,9 +96,16 @@ def test_by_step_in_a_list_counts_all_of_the_training_that_training_counts(layer
 
 
 @pytest.mark.parametrize(
-    "before, known", [(False, False), (False, True), (True, True)], ids=["unknown length", "first", "second"]
+    "before, known, first",
+    [
+        pytest.param(False, False, False, id="unknown length"),
+        pytest.param(False, True, True, id="first, after the backup"),
+        pytest.param(True, True, False, id="second"),
+        pytest.param(False, False, True, id="unknown length, after the backup", marks=pytest.mark.release),
+        pytest.param(False, True, False, id="first", marks=pytest.mark.release),
+        pytest.param(True, True, True, id="second, after the backup", marks=pytest.mark.release),
+    ],
 )
-@pytest.mark.parametrize("first", [False, True], ids=["backup last", "backup first"])
 def test_by_step_from_the_top_down_a_backup_goes_on_as_the_run_would_have(
     layered, tmp_path, before, known, first
 ):

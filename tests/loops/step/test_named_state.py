@@ -1,126 +1,12 @@
-"""The state of a step: an exact rewind, under names that do not depend on the process."""
+"""The state of a step: under names that do not depend on the process."""
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
-
-RANDOM = np.random.default_rng(0)
-X = RANDOM.normal(size=(24, 6)).astype("float32")
-Y = RANDOM.integers(0, 2, size=(24, 1))
-
-
-class Block(keras.layers.Layer):
-    """Has a seed generator, a metric and a layer of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.drop = keras.layers.Dropout(0.3)
-        self.dense = keras.layers.Dense(5)
-        self.noise = keras.random.SeedGenerator(3)
-        self.size = keras.metrics.Mean(name="size")
-
-    def call(self, x, training=False):
-        x = self.dense(self.drop(x, training=training))
-        self.size.update_state(keras.ops.abs(x))
-        return x + 0.1 * keras.random.normal(keras.ops.shape(x), dtype=x.dtype, seed=self.noise)
-
-
-def make_model():
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((6,)),
-            Block(),
-            keras.layers.BatchNormalization(name="norm"),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(1, "sigmoid", dtype="float32", name="head"),
-        ]
-    )
-
-
-def make_step(optimizer=None, **options):
-    metrics = ["accuracy", keras.metrics.AUC(num_thresholds=20, name="auc")]
-    optimizer = optimizer or keras.optimizers.Adam(0.01)
-    return loops.TrainStep(make_model(), "binary_crossentropy", optimizer, metrics=metrics, **options)
-
-
-def snapshot(step):
-    return numbers(step.state())
-
-
-def rewind(step, values):
-    for name, variable in step.state().items():
-        variable.assign(values[name])
-
-
-def assert_equal(one, other):
-    assert list(one) == list(other)
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-
-
-def numbers(values):
-    return {name: value.numpy() for name, value in values.items()}
-
-
-def single_steps(step):
-    return [numbers(step(X[n : n + 8], Y[n : n + 8])) for n in (0, 8, 16)]
-
-
-def many_steps(step):
-    return [step.run(loops.Batches(X, Y, 8).iterator(), 3)]
-
-
-OPTIMIZERS = {
-    "adam": lambda: keras.optimizers.Adam(0.01),
-    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
-    "nadam": lambda: keras.optimizers.Nadam(0.01),
-    "averages": lambda: keras.optimizers.AdamW(0.01, use_ema=True, ema_overwrite_frequency=2),
-    "ftrl": lambda: keras.optimizers.Ftrl(0.01),
-    "schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 9)),
-}
-
-
-@pytest.mark.parametrize("run", [single_steps, many_steps])
-@pytest.mark.parametrize(
-    "optimizer, policy, accumulate",
-    [
-        ("adam", "mixed_float16", 2),
-        ("momentum", "float32", 1),
-        ("nadam", "mixed_float16", 1),
-        ("averages", "mixed_float16", 1),
-        ("ftrl", "float32", 2),
-        ("schedule", "mixed_bfloat16", 1),
-    ],
-)
-def test_an_exact_rewind(optimizer, policy, accumulate, run):
-    keras.config.set_dtype_policy(policy)
-    step = make_step(OPTIMIZERS[optimizer](), accumulate=accumulate, clip_norm=1.0)
-    for _ in range(2):  # from a step that was never run, and from the middle of an update
-        before = snapshot(step)
-        losses = run(step)
-        after = snapshot(step)
-        assert any(not np.array_equal(before[name], after[name]) for name in before)
-        rewind(step, before)
-        assert_equal(snapshot(step), before)
-        for once, again in zip(losses, run(step), strict=True):
-            assert_equal(once, again)
-        assert_equal(snapshot(step), after)
-
-
-def test_a_rewind_over_an_overflow():
-    keras.config.set_dtype_policy("mixed_float16")
-    step = make_step()
-    x = X.copy()
-    x[9] = np.inf
-    before = snapshot(step)
-    step.run(loops.Batches(x, Y, 8, shuffle=False).iterator(), 3)
-    assert float(step.state()["optimizer/dynamic_scale"]) == before["optimizer/dynamic_scale"] / 2
-    rewind(step, before)
-    assert_equal(snapshot(step), before)
+from tests.loops.step.stateful import X, Y, make_model, make_step
+from tests.values import numbers
 
 
 def names(step):
@@ -176,23 +62,6 @@ def test_names_of_the_loss_scale_and_of_nadam():
     assert "optimizer/u_product" in plain and not any("variable" in name for name in plain)
 
 
-def test_an_exact_rewind_of_groups():
-    model = make_model()
-    plan = optim.partition(
-        model, {"head": optim.Group("head", lr_scale=0.1), "rest": optim.Group(~optim.name("head"))}
-    )
-    optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(0.01), plan)
-    step = loops.TrainStep(model, "binary_crossentropy", optimizer, accumulate=2)
-    many_steps(step)  # half of an update waits
-    before = snapshot(step)
-    losses, after = many_steps(step), snapshot(step)
-    rewind(step, before)
-    for once, again in zip(losses, many_steps(step), strict=True):
-        assert_equal(once, again)
-    assert_equal(snapshot(step), after)
-    assert not any("variable" in name for name in after)
-
-
 def test_an_optimizer_that_names_its_state():
     class Counting(keras.optimizers.SGD):
         def build(self, variables):
@@ -239,7 +108,7 @@ def test_slots_of_layers_of_one_name():
     model(X)
     step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1, momentum=0.9), variables="right/kernel")
     step(X, np.zeros((24, 2), "float32"))
-    moved = [name for name, value in snapshot(step).items() if "momentum" in name and np.any(value)]
+    moved = [name for name, value in numbers(step.state()).items() if "momentum" in name and np.any(value)]
     assert moved == ["optimizer/right/kernel/momentum"]
 
 
@@ -273,17 +142,6 @@ def test_a_name_that_is_taken():
     step = loops.EvalStep(model, "mse")
     assert names(step) == ["batches_done", "batches_done_1"]
     assert step.state()["batches_done"] is model.scale
-
-
-def test_an_evaluation_has_the_model_and_its_metrics():
-    metric = keras.metrics.AUC(num_thresholds=20, name="auc")
-    step = loops.EvalStep(make_model(), "binary_crossentropy", [metric])
-    assert not any(name.startswith(("optimizer", "accumulated")) for name in names(step))
-    before = snapshot(step)
-    once, counter = numbers(step(X, Y)), "metrics/auc/true_positives"
-    assert not np.array_equal(snapshot(step)[counter], before[counter])
-    rewind(step, before)
-    assert_equal(numbers(step(X, Y)), once)
 
 
 def test_metrics_of_compile_are_not_among_them():
