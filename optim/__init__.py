@@ -6,8 +6,9 @@ from .filters.by_layer import from_layer, last_layers, layers
 from .filters.by_variable import kind, layer_type, name
 from .filters.patterns import SelectionError
 from .filters.selection import select
+from .groups.depths import depths
 from .groups.group import Group, KernelDecay
-from .groups.layerwise import depths, discriminative, layerwise_decay
+from .groups.layerwise import discriminative, layerwise_decay
 from .groups.partition import partition
 from .groups.plan import Plan
 from .groups.summary_table import summary

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from ...optim.private.keras_private import is_graph_model
+from ...optim.private.keras_private import graph_nodes, is_graph_model
 
 
 class Call(NamedTuple):
@@ -50,9 +50,7 @@ def calls(model: keras.Model) -> list[Call]:
 
     (`layer.output` is the output of a layer's first call, which may have been in another model.)
     """
-    levels = functional(model)._nodes_by_depth
     return [
         Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors), node.arguments.fill_in)
-        for depth in sorted(levels, reverse=True)
-        for node in levels[depth]
+        for node in graph_nodes(functional(model))
     ]

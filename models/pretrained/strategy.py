@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ...optim import Filter, FilterLike, Group
+from ...optim import Filter, FilterLike, Group, SelectionError
 from ...optim.common.arguments import whole_number
 from ...optim.filters.base import as_filter
+from ...optim.groups.depths import depths_of, merged
 from ...optim.naming.model_tree import ModelTree
 
 # In transfer learning, data sets of fewer than a few thousand images usually count as small.
@@ -89,8 +90,8 @@ def recommend(
         similar: whether they are like the data that the network was trained on (photographs of things, for
             ImageNet).
         head: the filter that finds the new layers; those of `classifier` have names with `head`.
-        top: the filter that finds the top of the backbone; None for the last third of its layers that have
-            variables.
+        top: the filter that finds the top of the backbone; None for about the last third of its layers that
+            have variables, so that no residual unit or attention is cut in two (`optim.depths`).
 
     Returns:
         A mapping for `optim.partition`, in which what does not train is a frozen group.
@@ -143,19 +144,26 @@ def _groups(name: str, head: Filter, top: FilterLike | None) -> dict[str, Group]
 
 
 class _LastThird(Filter):
-    """Variables of the last third of the layers that have trainable ones, those of the head aside."""
+    """The last depths that make up a third of the layers which train, those of the head aside, or about that.
+
+    Depths, as `optim.depths` counts them: no residual unit or attention is cut in two.
+    """
 
     def __init__(self, head: Filter) -> None:
         self._head = head
 
     def mask(self, tree: ModelTree) -> list[bool]:
-        candidates = [
-            trains and not in_head for trains, in_head in zip(tree.trainable_mask(), self._head.mask(tree))
-        ]
-        positions = [owner.position for owner in tree.owner_nodes]
-        layers = sorted({position for position, wanted in zip(positions, candidates) if wanted})
-        last = set(layers[-(len(layers) // 3) :]) if len(layers) > 2 else set(layers)
-        return [wanted and position in last for position, wanted in zip(positions, candidates)]
+        below = [trains and not head for trains, head in zip(tree.trainable_mask(), self._head.mask(tree))]
+        levels = depths_of(tree, below)
+        if len(levels) < 2:
+            raise SelectionError(
+                f"`top`: {self!r} of model {tree.model.name!r} is {levels[0]!r}, one block, which cannot be "
+                "cut: name the layers to train as `top`, or train the head alone or the whole network"
+            )
+        sizes = [len(level.shown) for level in levels]
+        third = max(sum(sizes) // 3, 1)
+        start = min(range(1, len(levels)), key=lambda place: abs(sum(sizes[place:]) - third))
+        return merged(levels[start:]).mask(tree)
 
     def __repr__(self) -> str:
         return f"<last third of the layers without {self._head!r}>"

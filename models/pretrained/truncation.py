@@ -25,7 +25,8 @@ def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras
 
     Raises:
         ValueError: no such layer, or one that the model calls more than once; more layers to remove than
-            there are; a rest that ends in several layers; a subclassed model, which has no graph.
+            there are; a number that cuts through a residual unit or the like, or leaves several ends; a
+            subclassed model, which has no graph.
         TypeError: `layer` is none of these.
 
     Example:
@@ -101,5 +102,15 @@ def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[kera
         raise ValueError(
             f"`layer` {count}: without its last {-count} layers, model {model.name!r} ends in {len(ends)} "
             f"places, {names}: name the one to keep."
+        )
+    inside = {id(tensor) for call in left if call.inputs for tensor in call.outputs}
+    inside -= set(map(id, ends[0].outputs))
+    gone = [call for call in graph if id(call.outputs[0]) in removed_tensors]
+    past = [call.operation.name for call in gone if any(id(tensor) in inside for tensor in call.inputs)]
+    if past:
+        raise ValueError(
+            f"`layer` {count}: without its last {-count} layers, model {model.name!r} ends within a block, "
+            f"at {ends[0].operation.name!r}, past which a connection leads to {past[0]!r}: take off another "
+            "number, or name the layer to keep."
         )
     return list(ends[0].outputs)

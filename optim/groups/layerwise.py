@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from ..common.arguments import real_number, whole_number
-from ..common.messages import first_few, short_repr
+from ..common.messages import short_repr
 from ..filters.base import Filter, FilterLike, as_filter, nonempty_mask
-from ..filters.by_layer import outermost_layer
-from ..naming.model_tree import LayerNode, ModelTree
+from ..naming.model_tree import ModelTree
 from ..naming.stable_names import tree_of
+from .depths import Depth, depths_of, merged
 from .group import Group
 
-_NORMALIZATIONS = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.RMSNormalization,
-)
+# Pickles of earlier versions look for it here.
+_Depth = Depth
 
 
 def layerwise_decay(
@@ -32,9 +27,12 @@ def layerwise_decay(
     Depth $d$ of $D$ has the scale $decay^{D - 1 - d}$: the embeddings or the stem, at depth 0, learn
     slowest, the head at the optimizer's own rate. This is how BEiT and timm count.
 
-    Without `blocks` each layer with trainable variables is a depth, in the model's order, with three
-    rules. Layers of nested models count one by one; any other layer counts as one, with the layers inside
-    it. A normalization layer belongs to the depth of the layer just before it. Variables that a model
+    Without `blocks` a depth is what no cut should go through, in the model's order. In a Functional model it
+    ends where one tensor alone goes on, so a residual unit, attention or parallel branches are one depth, and
+    in a chain each layer is; what a long skip connection spans, as in a U-Net, is one as well. In a
+    Sequential or subclassed model each child layer is a depth, with the layers inside it. Functional and
+    Sequential models within such are opened, and so is any other one that has at most one sibling, as a
+    backbone has its head. A normalization layer belongs to the depth just before it. Variables that a model
     owns itself, such as a class token or position embeddings, belong to the depth of its first layer.
 
     Args:
@@ -69,31 +67,11 @@ def layerwise_decay(
     """
     decay = real_number("decay", decay, above=0, at_most=1)
     tree = tree_of(model)
-    levels: Sequence[FilterLike] = _depths(tree) if blocks is None else _checked(blocks, tree)
+    levels: Sequence[FilterLike] = depths_of(tree) if blocks is None else _checked(blocks, tree)
     top = len(levels) - 1
     return {
         f"depth_{depth}": Group(where, lr_scale=decay ** (top - depth)) for depth, where in enumerate(levels)
     }
-
-
-def depths(model: keras.layers.Layer) -> list[Filter]:
-    """A filter for each depth of a model, from the bottom to the top, as `layerwise_decay` counts them.
-
-    Args:
-        model: a built model.
-
-    Raises:
-        ValueError: nothing to train.
-        NotBuiltError: the model's variables do not exist yet.
-
-    Example:
-        >>> model = keras.Sequential([
-        ...     keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
-        ...     keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(2, name="head")])
-        >>> depths(model)
-        [depth(fc1, norm), depth(head)]
-    """
-    return list(_depths(tree_of(model)))
 
 
 def discriminative(
@@ -101,7 +79,7 @@ def discriminative(
 ) -> dict[str, Group]:
     r"""Runs of layers with rates in a geometric series, the lowest at the bottom.
 
-    Layers are what `layerwise_decay` counts as depths. They are split, in order, into `groups` runs of
+    They are made of what `layerwise_decay` counts as depths, which are split, in order, into `groups` runs of
     equal length; if they cannot be, the first runs have one more. Run $i$ of $n$ learns at
     $lowest \cdot (highest / lowest)^{i / (n - 1)}$, a rate of its own that does not follow the
     optimizer's. A single group learns at `highest`.
@@ -139,75 +117,18 @@ def discriminative(
             "`lowest`, the top at `highest`"
         )
     groups = whole_number("groups", groups, at_least=1)
-    levels = _depths(tree_of(model))
+    levels = depths_of(tree_of(model))
     if groups > len(levels):
         raise ValueError(
-            f"`groups` {groups} is more than the {len(levels)} layers of model {model.name!r} that have "
-            f"trainable variables: ask for {len(levels)} or fewer"
+            f"`groups` {groups} is more than the {len(levels)} layers or blocks of model {model.name!r} that "
+            f"have trainable variables: ask for {len(levels)} or fewer"
         )
     rates = np.geomspace(lowest, highest, groups) if groups > 1 else [highest]
     runs = np.array_split(np.arange(len(levels)), groups)
     return {
-        f"depth_{number}": Group(_merged([levels[index] for index in run]), learning_rate=float(rate))
+        f"depth_{number}": Group(merged([levels[index] for index in run]), learning_rate=float(rate))
         for number, (run, rate) in enumerate(zip(runs, rates))
     }
-
-
-@dataclass(frozen=True, repr=False)
-class _Depth(Filter):
-    """Trainable variables by their stable names."""
-
-    shown: tuple[str, ...]  # the paths of their layers, for `repr`
-    names: frozenset[str]
-
-    def mask(self, tree: ModelTree) -> list[bool]:
-        return [info.name in self.names for info in tree.infos]
-
-    def __repr__(self) -> str:
-        return f"depth({first_few(self.shown)})"
-
-
-def _merged(depths: Sequence[_Depth]) -> _Depth:
-    shown = tuple(path for depth in depths for path in depth.shown)
-    return _Depth(shown, frozenset().union(*(depth.names for depth in depths)))
-
-
-def _depths(tree: ModelTree) -> list[_Depth]:
-    """The model's depths, from the bottom to the top."""
-    nodes = {id(node.layer): node for node in tree.nodes}
-    layers: dict[int, LayerNode] = {}
-    names: dict[int, list[str]] = {}
-    for info, owner, trains in zip(tree.infos, tree.owner_nodes, tree.trainable_mask()):
-        if trains:
-            node = nodes.get(id(outermost_layer(owner)), owner)  # `tree.nodes` leaves the model itself out
-            layers[id(node.layer)] = node
-            names.setdefault(id(node.layer), []).append(info.name)
-    if not layers:
-        raise ValueError(
-            f"`model` {tree.model.name!r} has no trainable variables to put in groups: set "
-            "`trainable = True` on the layers to train"
-        )
-    levels: list[list[LayerNode]] = []
-    pending: list[LayerNode] = []
-    for node in sorted(layers.values(), key=lambda node: node.position):
-        pending.append(node)
-        if node.layer is tree.model or isinstance(node.layer, keras.Model):
-            continue  # the variables that a model owns itself go with its first layer
-        if levels and isinstance(node.layer, _NORMALIZATIONS):
-            levels[-1] += pending
-        else:
-            levels.append(pending)
-        pending = []
-    if pending:
-        levels.append(pending)
-    return [
-        _Depth(
-            # The model itself has no path.
-            tuple(label for node in level for label in ([node.path] if node.path else names[id(node.layer)])),
-            frozenset(name for node in level for name in names[id(node.layer)]),
-        )
-        for level in levels
-    ]
 
 
 def _checked(blocks: Sequence[FilterLike], tree: ModelTree) -> list[Filter]:

@@ -1,9 +1,9 @@
 """What this package uses of Keras' private interface.
 
 Keras has no public way to ask how a layer names itself, which attributes it fills itself, which layers it
-tracks, or what rate an optimizer was made with; nor to give an optimizer gradients that are summed over
-replicas. The answers are in this file alone, and `tests/optim/private/test_keras_private.py` tries each on
-the oldest and the newest Keras.
+tracks, how a Functional model calls them, or what rate an optimizer was made with; nor to give an optimizer
+gradients that are summed over replicas. The answers are in this file alone, and
+`tests/optim/private/test_keras_private.py` tries each on the oldest and the newest Keras.
 
 What cannot be known is whether a user wrote `name="dense_1"` or Keras counted to it: Keras forgets the
 `name` argument (`Operation.__new__` says "Remove argument name"), and a loaded layer was given its name
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -48,6 +49,16 @@ def is_graph_model(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.Sequential) or any(
         base.__name__ == "Functional" and base.__module__.startswith("keras.") for base in type(layer).__mro__
     )
+
+
+def graph_nodes(model: keras.Model) -> list[Any]:
+    """The calls in the graph of a Functional model, each after those whose outputs it reads.
+
+    Each has its `operation`, a layer or an operation of `keras.ops`, its `input_tensors`, none for an input
+    of the model, and its `output_tensors`.
+    """
+    levels = model._nodes_by_depth
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
 
 
 def tracked_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

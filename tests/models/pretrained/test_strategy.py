@@ -75,6 +75,34 @@ def test_a_small_network():
     assert owners(optim.partition(small, models.recommend(9_000, True)).trained) == ["c", "head"]
 
 
+def attention(x, name):
+    """Written out, with its skip connection."""
+    query, key, value = (L.Dense(4, name=f"{name}_{part}")(x) for part in ("query", "key", "value"))
+    scores = keras.ops.softmax(keras.ops.matmul(query, keras.ops.transpose(key, (0, 2, 1))))
+    return x + keras.ops.matmul(scores, value)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_top_cuts_no_block_in_two(count):
+    h = x = keras.Input((3, 4))
+    for number in range(count):
+        h = attention(h, f"block{number}")
+    model = keras.Model(x, L.Dense(2, name="head")(h))
+    trained = owners(optim.partition(model, models.Strategy.named("top")).trained)
+    blocks = [f"block{number}" for number in range(count)][-max(count // 3, 1) :]
+    assert set(trained) == {f"{block}_{part}" for block in blocks for part in ("query", "key", "value")} | {
+        "head"
+    }
+
+
+def test_a_single_block_has_no_top():
+    x = keras.Input((3, 4))
+    model = keras.Model(x, L.Dense(2, name="head")(attention(x, "block")))
+    with pytest.raises(optim.SelectionError, match=r"`top`: <last third .* is depth\(block_.*, one block"):
+        optim.partition(model, models.Strategy.named("top"))
+    assert len(optim.partition(model, models.Strategy.named("top", top="block_value")).trained) == 4
+
+
 @pytest.mark.parametrize("examples", [0, -1, 2.5, "many"])
 def test_bad_examples(examples):
     with pytest.raises((ValueError, TypeError), match="`examples` must be .*at least 1, got"):

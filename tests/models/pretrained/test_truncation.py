@@ -85,6 +85,21 @@ def test_what_cannot_be_cut(layer, message):
         models.truncate(branching(), layer)
 
 
+def test_a_number_takes_off_whole_blocks():
+    x = keras.Input((3,))
+    h = L.Dense(3, name="stem")(x)
+    h = L.Add(name="sum")([h, L.Dense(3, name="b")(L.Dense(3, name="a")(h))])
+    model = keras.Model(x, L.Dense(1, name="head")(h), name="net")
+    for count, end in ((-1, "sum"), (-4, "stem")):
+        assert models.truncate(model, count).layers[-1].name == end
+    for count, end in ((-2, "b"), (-3, "a")):
+        with pytest.raises(
+            ValueError, match=f"`layer` {count}: .* ends within a block, at '{end}', .* 'sum': take"
+        ):
+            models.truncate(model, count)
+        assert models.truncate(model, end).layers[-1].name == end  # asked for by name
+
+
 def test_other_models_and_types():
     with pytest.raises(ValueError, match="LeNet5, whose code alone knows"):
         models.truncate(models.LeNet5(), "conv1")

@@ -54,6 +54,19 @@ def test_other_names_are_the_users(name):
     assert not keras_private.has_automatic_name(keras.layers.Dense(1, name=name))
 
 
+def test_graph_nodes_are_in_an_order_that_can_be_computed():
+    x = keras.Input((2,))
+    left, right = keras.layers.Dense(2, name="left")(x), keras.ops.relu(x)
+    model = keras.Model(x, keras.layers.Add(name="sum")([left, right]))
+    nodes = keras_private.graph_nodes(model)
+    assert {node.operation.name for node in nodes} >= {"left", "sum"} and len(nodes) == 4
+    known = set()
+    for node in nodes:
+        assert {id(tensor) for tensor in node.input_tensors} <= known
+        known.update(id(tensor) for tensor in node.output_tensors)
+    assert [id(tensor) for tensor in nodes[-1].output_tensors] == [id(model.output)]
+
+
 def test_automatic_variable_name(first_names):
     names = [keras.Variable(0.0).name for _ in range(2)]
     assert names == ["variable", "variable_1"]
