@@ -102,7 +102,9 @@ def staged(
         head = optim.name("head")
         stages = {0: head} | {when: ~norms & what for when, what in unfreeze.items()}
         stages[0] |= head
-        return optim.select(model, "head", *stages.values()), stages
+        for stage in stages.values():  # each alone: beside others, one without variables is no error
+            optim.select(model, stage)
+        return optim.select(model, *stages.values()), stages
     if unfreeze is not None:
         below = {id(variable) for variable in optim.select(model, ~norms & ~optim.name("head"))}
         if not any(id(variable) in below for variable in trained):
