@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from ...optim import FilterLike, named_variables
+from ...optim import FilterLike, GroupedOptimizer, named_variables
 from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Batch
 from ...optim.filters.selection import VariablesOrFilters
+from ...optim.updates.settings import Settings
 from ..data.batches import BatchIterator, DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
@@ -133,6 +134,8 @@ class TrainStep(BaseStep):
         self._choice = Choice(model, self.inner_optimizer, variables)
         # By `Choice.key`: going back to an earlier choice is no trace.
         self._compiled: dict[tuple[object, ...], CompiledStep] = {}
+        self._updates: dict[tuple[object, ...], StepUpdate] = {}
+        self._settings: Settings | None = None
         self._key: tuple[object, ...] = ()  # of what ran last
         self._last: list[keras.Variable] | None = None  # what trained then
 
@@ -178,24 +181,35 @@ class TrainStep(BaseStep):
     def _current(self) -> CompiledStep:
         """The step for what trains now, made where it was not yet."""
         variables = self._choice.variables
+        if self._settings is None:
+            inner = self.inner_optimizer
+            grouped = inner.grouped_update.optimizers if isinstance(inner, GroupedOptimizer) else []
+            self._settings = Settings([inner, *grouped])
+        if self._settings.changed():  # what was traced has the old ones
+            self._compiled.clear()
+            self._last = None
         if variables is not self._last:
             with scope_of(self.strategy):
                 key = self._choice.key
                 if key not in self._compiled:
-                    self._compiled[key] = self._compile(variables)
+                    self._compiled[key] = self._compile(variables, key)
+                    self._settings.changed()  # an optimizer that was built here has its state among them
                     self._loops.append(self._compiled[key].loop)
                 if key != self._key:
                     # Accumulated gradients belong to the previous choice.
-                    for compiled in self._compiled.values():
-                        compiled.update.reset_accumulators()
+                    for update in self._updates.values():
+                        update.reset_accumulators()
             self._last, self._key = variables, key
         return self._compiled[self._key]
 
-    def _compile(self, variables: list[keras.Variable]) -> CompiledStep:
+    def _compile(self, variables: list[keras.Variable], key: tuple[object, ...]) -> CompiledStep:
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
-        names = self._names()
-        update = self._make_update(self.optimizer, {names[id(variable)]: variable for variable in variables})
+        if key not in self._updates:
+            names = self._names()
+            named = {names[id(variable)]: variable for variable in variables}
+            self._updates[key] = self._make_update(self.optimizer, named)
+        update = self._updates[key]
         return CompiledStep(
             self.model, self.loss_and_metrics, update, self._jit_compile, self.batches_done, self.strategy
         )

@@ -16,6 +16,7 @@ from ...optim.gradients.given import as_gradient, but_new_values, reduce_over_re
 from ...optim.gradients.replicas import apply_sums, once, when
 from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
+from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
 from .checks import check_gradients, check_known, check_not_frozen, check_update_options, check_weight
@@ -113,7 +114,8 @@ class Update:
                 self._accumulator = GradientAccumulator.over(self.variables, self.accumulate)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
-        self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
+        self._settings = Settings([self._inner])
+        self._plain: PlainOptimizerUpdate | None = None
         self._trained = [variable.trainable for variable in self.variables]
 
     @property
@@ -137,7 +139,8 @@ class Update:
 
         Args:
             gradients: one per variable, of its shape: tensors, `tf.IndexedSlices` or NumPy arrays, of the
-                scaled loss if there is a loss scale. On several replicas, those of this replica's share of the loss.
+                scaled loss if there is a loss scale. On several replicas, those of this replica's share of
+                the loss.
             loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
                 gradients alone.
             weight: what this call counts among those that `accumulate` averages: a number or a scalar, what
@@ -271,6 +274,8 @@ class Update:
         limit = self.clip_norm
         if limit is not None:
             gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
+        if self._settings.changed():  # Keras reads them anew whenever it is traced
+            self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
         if self._plain is not None:
             self._plain(gradients)
         elif isinstance(self._inner, GroupedOptimizer):

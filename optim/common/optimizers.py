@@ -13,6 +13,8 @@ SHARED_SETTINGS = (
     "loss_scale_factor",
     "gradient_accumulation_steps",
 )
+# Others of a wrapped optimizer that a `GroupedOptimizer` has itself, and that may be set on it later.
+FOLLOWED_SETTINGS = ("weight_decay", "ema_momentum", "ema_overwrite_frequency")
 
 
 def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

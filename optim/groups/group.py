@@ -132,12 +132,7 @@ class Group:
         if self.optimizer is None:
             return
         check_optimizer("optimizer", self.optimizer)
-        for setting in SHARED_SETTINGS:
-            if getattr(self.optimizer, setting):
-                raise ValueError(
-                    f"`optimizer` of a group has `{setting}={getattr(self.optimizer, setting)!r}`: it holds "
-                    "for all groups together, so give it to the optimizer that GroupedOptimizer wraps"
-                )
+        check_no_shared_settings(self.optimizer)
 
     @property
     def rate_text(self) -> str:
@@ -163,6 +158,16 @@ def checked_rate(name: str, value: LearningRate) -> LearningRate:
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return value
     return real_number(name, value, at_least=0)
+
+
+def check_no_shared_settings(optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Raises ValueError if a group's own optimizer has a setting that belongs to the common one."""
+    for setting in SHARED_SETTINGS:
+        if getattr(optimizer, setting, None):
+            raise ValueError(
+                f"`optimizer` of a group has `{setting}={getattr(optimizer, setting)!r}`: it holds for all "
+                "groups together, so give it to the optimizer that GroupedOptimizer wraps"
+            )
 
 
 def check_optimizer(name: str, optimizer: keras.optimizers.Optimizer) -> None:

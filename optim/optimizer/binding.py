@@ -112,9 +112,10 @@ class PlannedOptimizer(keras.optimizers.Optimizer):
         except ValueError:
             internals.update = before
             raise
-        self.use_ema = False  # Keras would average, too
+        # Keras would average, too. (`check_set` refuses another value once there is state.)
+        self.__dict__["use_ema"] = False
         self._build_untracked(list(plan.variables.values()))
-        self.use_ema = internals.optimizer.use_ema
+        self.__dict__["use_ema"] = internals.optimizer.use_ema
 
     @abc.abstractmethod
     def _take_state(self, before: GroupedUpdate | None) -> None:

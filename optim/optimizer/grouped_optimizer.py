@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from ..common.messages import first_few, short_repr
-from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient, Json, Scalar
 from ..gradients.given import as_gradient
 from ..groups.group import check_optimizer
@@ -18,6 +17,7 @@ from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
 from ..private.keras_private import raw_learning_rate
 from .binding import Internals
+from .followed_settings import FOLLOWED, check_set
 from .saving import GroupedState
 
 
@@ -31,7 +31,9 @@ class GroupedOptimizer(GroupedState):
 
     Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` hold for all
     groups together: `global_clipnorm` is the norm over all that trains, and schedules count updates, not
-    the micro-steps between them. A row that comes twice in a sparse gradient counts once, with the sum.
+    the micro-steps between them. Limits, `weight_decay` and what `exclude_from_weight_decay` excludes (from
+    all groups) may be set here later, as on any Keras optimizer. A row that comes twice in a sparse gradient
+    counts once, with the sum.
 
     Bias correction counts a variable's own updates, so one that is unfrozen late starts as in an optimizer
     of its own. State exists for every variable from the start, keyed by stable name in `.keras`,
@@ -41,7 +43,9 @@ class GroupedOptimizer(GroupedState):
     is built: by the first step, or by `optimizer.build(model.trainable_variables)`.
 
     Args:
-        optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed.
+        optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed. One
+            without a kernel updates each group by a copy of it, so what it computes over all gradients (in
+            an `apply` of its own) it computes over a group's.
         plan: what `partition` returns.
         name: the optimizer's name; None for one that Keras gives.
 
@@ -77,13 +81,19 @@ class GroupedOptimizer(GroupedState):
         check_optimizer("optimizer", optimizer)
         if not isinstance(plan, (Plan, SavedPlan)):
             raise TypeError(f"`plan` must be what `optim.partition` returns, got {short_repr(plan)}")
-        # `GroupedUpdate` averages and accumulates; Keras would do it too.
-        shared = {s: getattr(optimizer, s) for s in SHARED_SETTINGS}
-        shared |= {"use_ema": False, "gradient_accumulation_steps": None}
+        # Not those of averaging and accumulating, which Keras would do too.
+        shared = {name: getattr(optimizer, name) for name in FOLLOWED}
         super().__init__(raw_learning_rate(optimizer), name=name, **shared)
         self._internals = Internals(optimizer, None if isinstance(plan, Plan) else plan)
         if isinstance(plan, Plan):
             self._use(plan)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Sets an attribute; settings hold from the next update on, as those of Keras' optimizers do."""
+        update = self._internals.update if "_internals" in vars(self) else None
+        if update is not None:
+            check_set(self, name, value, update.traced)
+        super().__setattr__(name, value)
 
     @property
     def plan(self) -> Plan:
@@ -192,6 +202,8 @@ class GroupedOptimizer(GroupedState):
         if not isinstance(rate, float):
             rate = keras.saving.serialize_keras_object(rate)
         optimizer["config"]["learning_rate"] = rate
+        now = {name: getattr(self, name) for name in FOLLOWED if name in optimizer["config"]}
+        optimizer["config"].update(now)
         return {"optimizer": optimizer, "plan": self.saved_plan().to_dict(), "name": self.name}
 
     @classmethod

@@ -18,6 +18,7 @@ from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
 from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
 from .assign_updaters import assign_updaters, grouped_variables
+from .followed_settings import FollowedSettings
 from .group_rates import Rates, setting
 from .update_counts import UpdateCounts
 
@@ -40,11 +41,14 @@ class GroupedUpdate:
         members: the plan's variables by stable name.
         updaters: what updates them.
         counts: how many updates they have had.
+        traced: whether it is part of a TensorFlow function that is not traced again for other settings.
         state: their slots and, with accumulation, running sums, in an order that the plan alone decides.
     """
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
         self.plan = plan
+        self._followed = FollowedSettings(plan, optimizer)
+        self.traced = False
         self.members = grouped_variables(plan, optimizer)
         members = list(self.members.values())
         self.updaters = assign_updaters(plan, optimizer, members)
@@ -70,6 +74,11 @@ class GroupedUpdate:
         order = {name: index for index, name in enumerate(plan.order)}
         ordered = sorted(state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
         self.state = {name: state[name] for name in ordered}
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The optimizer that is wrapped, and those of groups that have one of their own."""
+        return self._followed.optimizers
 
     def unknown(self, variables: Sequence[keras.Variable]) -> list[str]:
         """The paths of those variables that are not in the plan."""
@@ -125,9 +134,11 @@ class GroupedUpdate:
             retraces: whether the caller traces its function again whenever other groups are frozen, as
                 `loops.TrainStep` does. Frozen ones are then no part of the graph.
         """
+        self._follow(optimizer)
         conditional = not (retraces or tf.executing_eagerly())
+        self.traced = self.traced or conditional
         groups = list(self.plan.groups.values())
-        pairs = [(m, g) for m, g in pairs if conditional or not groups[m.group].frozen]
+        pairs = [(self.members[m.name], g) for m, g in pairs if conditional or not groups[m.group].frozen]
         if not pairs:
             add_one(optimizer.iterations)
             return
@@ -165,6 +176,13 @@ class GroupedUpdate:
                 clip_and_update(gradients)
             else:
                 self._accumulator.add(gradients, clip_and_update, [member.index for member in members])
+
+    def _follow(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Takes settings that were changed since the last call, as `apply` of a Keras optimizer does."""
+        members = self._followed.follow(self.plan, optimizer, self.updaters)
+        if members is not None:
+            self.members = members
+            self._by_id = {id(member.variable): member for member in members.values()}
 
     def _update(
         self,

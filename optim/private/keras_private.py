@@ -33,6 +33,15 @@ _BOOK_KEEPING = frozenset(
         "_trainable_variables",
     }
 )
+# What Keras keeps among an optimizer's attributes for itself: answers, and what `build` fills.
+_NO_SETTING = _BOOK_KEEPING | {
+    "_all_reduce_sum_gradients",  # see `takes_sums`
+    "_exclude_from_weight_decay_cache",
+    "_trainable_variables_indices",
+    "_tracker",
+    "_variables",
+    "built",
+}
 
 
 def is_book_keeping(attribute: str) -> bool:
@@ -99,9 +108,68 @@ def raw_learning_rate(
     return float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
 
 
-def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
-    """Whether weight decay applies to the variable: `optimizer.exclude_from_weight_decay` may exclude it."""
-    return bool(optimizer._use_weight_decay(variable))
+def uses_weight_decay(
+    optimizer: keras.optimizers.Optimizer,
+    variable: keras.Variable,
+    applied_by: keras.optimizers.Optimizer | None = None,
+) -> bool:
+    """Whether weight decay applies to the variable: `optimizer.exclude_from_weight_decay` may exclude it.
+
+    Keras looks for `var_names` in the name of the backend's variable, which tells the layer
+    (`norm/gamma:0`); an optimizer that decays in its own way (Muon) in that of the Keras variable (`gamma`).
+    It keeps each answer by the variable, so another question would change what it does itself. `applied_by`
+    is the optimizer that decays, if it is another one.
+    """
+    stock = (
+        type(applied_by or optimizer)._apply_weight_decay is keras.optimizers.Optimizer._apply_weight_decay
+    )
+    return bool(optimizer._use_weight_decay(variable.value if stock else variable))
+
+
+def fresh_copy(
+    optimizer: keras.optimizers.Optimizer,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], tf.Tensor],
+) -> keras.optimizers.Optimizer:
+    """An optimizer of the same class and settings, not built, with a learning rate of its own.
+
+    Neither the class's constructor nor its `get_config` is asked, as both may leave settings out: what the
+    constructor has set is taken over as it is (lists, arrays, functions). Variables that it has made are made
+    anew, and optimizers inside are copied.
+    """
+    copy = object.__new__(type(optimizer))
+    keras.optimizers.Optimizer.__init__(copy, learning_rate, name=optimizer.name)
+    own = {name for name in vars(copy) if name.startswith("_")}
+    for name, value in settings_of(optimizer).items():
+        parts = keras.tree.flatten(value)
+        if name in own or (optimizer.built and any(map(_is_state, parts))):
+            continue  # `build` makes the state of a built one again
+        if any(map(_is_state, parts)) or any(getattr(part, "__self__", None) is optimizer for part in parts):
+            value = keras.tree.map_structure(lambda part: _copied(part, optimizer, copy), value)
+        setattr(copy, name, value)
+    return copy
+
+
+def settings_of(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """An optimizer's attributes, without what Keras and TensorFlow keep there for themselves."""
+    return {
+        name: v for name, v in vars(optimizer).items() if name not in _NO_SETTING and name[:6] != "_self_"
+    }
+
+
+def _is_state(part: Any) -> bool:
+    return isinstance(part, (keras.Variable, keras.optimizers.Optimizer))
+
+
+def _copied(part: Any, optimizer: keras.optimizers.Optimizer, copy: keras.optimizers.Optimizer) -> Any:
+    """A leaf of an attribute of `optimizer` as `copy` is to have it."""
+    if isinstance(part, keras.optimizers.Optimizer):
+        return fresh_copy(part, raw_learning_rate(part))
+    if isinstance(part, keras.Variable):
+        kind = {"dtype": part.dtype, "trainable": part.trainable, "aggregation": part.aggregation}
+        return keras.Variable(part.numpy(), name=part.name, **kind)
+    if getattr(part, "__self__", None) is optimizer:  # one of its methods
+        return part.__func__.__get__(copy)
+    return part
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from ..common.messages import first_few
 from ..common.types import Gradient, Scalar
 from ..gradients.replicas import on_each_device, when
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater, new_slot
@@ -48,6 +49,19 @@ class FusedUpdater(Updater):
             member.name: [new_slot(member, slot, op.initial) for slot in op.slots] for member in members
         }
         self._averages = {m.name: new_slot(m, "average") for m in members} if averaging else {}
+
+    def follow(self, op: UpdateOp | None, averaging: Averaging | None) -> None:
+        """Takes the operation and the averaging of settings that have changed.
+
+        Raises:
+            ValueError: with them the variables would have other state, which is made with the optimizer.
+        """
+        if op is None or (op.slots, op.initial) != (self._op.slots, self._op.initial):
+            raise ValueError(
+                f"`optimizer` was given settings that need other state than it has for "
+                f"{first_few([member.name for member in self.members])}: make another optimizer with them"
+            )
+        self._op, self._averaging = op, averaging
 
     def state(self) -> dict[str, keras.Variable]:
         state = {}

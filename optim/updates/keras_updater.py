@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,9 +11,11 @@ import tensorflow as tf
 from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient, Scalar
 from ..gradients.replicas import apply_sums, when
-from ..private.keras_private import raw_learning_rate, tracked
+from ..private.keras_private import fresh_copy, raw_learning_rate, settings_of, tracked
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
 from .slots import slots_of
+
+_NOTHING = object()
 
 
 class KerasUpdater(Updater):
@@ -45,21 +48,10 @@ class KerasUpdater(Updater):
         self._settable = isinstance(raw_learning_rate(optimizer), float)
         # Adafactor looks at whether its rate is a number, so a number stays one.
         # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
-        with keras.name_scope(f"group_{members[0].group}"):
-            self._optimizer = _copy(optimizer, 0.0 if self._settable else lambda: self._rate)
-        # What holds for all groups together is done once, around all of them.
-        settings: dict[str, float | None] = dict.fromkeys(SHARED_SETTINGS) | {"use_ema": False}
-        if averaging is not None:
-            settings |= {"use_ema": True, "ema_momentum": averaging.momentum}
-            settings["ema_overwrite_frequency"] = averaging.overwrite_every
-        if decay is not None:
-            settings["weight_decay"] = decay
-            if hasattr(self._optimizer, "adam_weight_decay"):
-                settings["adam_weight_decay"] = decay
-        for name, value in settings.items():
-            setattr(self._optimizer, name, value)
-        if exempt:
-            self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
+        with keras.name_scope(f"group_{members[0].group}"), tracked():
+            self._optimizer = fresh_copy(optimizer, 0.0 if self._settable else lambda: self._rate)
+        self._known: Mapping[str, Any] = settings_of(optimizer)
+        self.follow(self._known, decay, exempt, averaging)
         with tracked():
             self._optimizer.build([member.variable for member in members])
         self._state = _named_state(self._optimizer, members)
@@ -67,6 +59,31 @@ class KerasUpdater(Updater):
 
     def state(self) -> dict[str, keras.Variable]:
         return self._state
+
+    def follow(
+        self,
+        settings: Mapping[str, Any],
+        decay: float | None,
+        exempt: Sequence[keras.Variable],
+        averaging: Averaging | None,
+    ) -> None:
+        """Takes the settings that the optimizer has now; the other arguments are those of the constructor."""
+        for name, value in settings.items():
+            if self._known.get(name, _NOTHING) is not value and name != "_learning_rate":
+                setattr(self._optimizer, name, value)
+        self._known = settings
+        # What holds for all groups together is done once, around all of them.
+        imposed: dict[str, float | None] = dict.fromkeys(SHARED_SETTINGS) | {"use_ema": False}
+        if averaging is not None:
+            imposed |= {"use_ema": True, "ema_momentum": averaging.momentum}
+            imposed["ema_overwrite_frequency"] = averaging.overwrite_every
+        if decay is not None:
+            imposed["weight_decay"] = decay
+            if hasattr(self._optimizer, "adam_weight_decay"):
+                imposed["adam_weight_decay"] = decay
+        for name, value in imposed.items():
+            setattr(self._optimizer, name, value)
+        self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
 
     def apply(self, pairs: Pairs, context: UpdateContext) -> None:
         group = pairs[0][0].group
@@ -90,33 +107,6 @@ class KerasUpdater(Updater):
             update()
         else:
             when(context.active[group], update)
-
-
-def _copy(
-    optimizer: keras.optimizers.Optimizer, learning_rate: float | Callable[[], float | Scalar]
-) -> keras.optimizers.Optimizer:
-    """A fresh optimizer of the same settings.
-
-    Raises:
-        ValueError: `get_config` of an optimizer of the user's own leaves settings out.
-    """
-    copy = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": learning_rate})
-    plain = (bool, int, float, str, type(None))
-    lost = [
-        name
-        for name, value in vars(optimizer).items()
-        if isinstance(value, plain) and not name.startswith("_") and vars(copy).get(name) != value
-    ]
-    # Keras' own settings can be set; the constructor of a subclass need not pass them on.
-    for name in [name for name in lost if name in vars(keras.optimizers.SGD())]:
-        setattr(copy, name, getattr(optimizer, name))
-        lost.remove(name)
-    if lost:
-        raise ValueError(
-            f"`optimizer` {type(optimizer).__name__} cannot be copied for each group: its `get_config` "
-            f"leaves out {', '.join(lost)}. Return them there and take them in the constructor"
-        )
-    return copy
 
 
 def _named_state(

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient
+from ..gradients.given import is_new_value
 from ..gradients.replicas import add_one
 from ..private.keras_private import uses_weight_decay
 from .base import GroupedVariable, UpdateContext
@@ -36,7 +37,7 @@ class PlainOptimizerUpdate:
         dtypes = {variable.dtype for variable in variables}
         if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
             return None
-        if any(variable.overwrite_with_gradient for variable in variables):
+        if any(map(is_new_value, variables)):
             return None
         op = update_op_for(optimizer, dtypes.pop())
         # Keras' own state starts as Keras has it; an operation that wants another start has other state.

@@ -103,17 +103,22 @@ def test_float8_scales_are_overwritten_as_keras_does():
 class Halved(keras.optimizers.SGD):
     """An optimizer of a user's own, without a `get_config` of its own."""
 
-    def __init__(self, learning_rate=0.01, factor=1.0, **settings):
-        super().__init__(learning_rate, **settings)
-        self.factor = factor
+    def __init__(self, factors, change):
+        super().__init__(1.0)
+        self.factors, self.change = factors, change
 
     def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient * self.factor, variable, learning_rate)
+        super().update_step(self.change(gradient * self.factors[1]), variable, learning_rate)
 
 
-def test_own_optimizer_whose_config_lacks_a_setting_is_refused():
-    with pytest.raises(ValueError, match="its `get_config` leaves out factor"):
-        grouped(network(), Halved(1.0, factor=0.5))
+def test_own_optimizer_whose_config_lacks_settings_has_them_in_each_group():
+    """Nor does its constructor take what Keras' own do."""
+    model = network()
+    before = [v.numpy() for v in model.trainable_variables]
+    optimizer = grouped(model, Halved([0.25, 0.5], lambda gradient: 2 * gradient))
+    optimizer.apply(ones(model))
+    for old, variable in zip(before, model.trainable_variables):
+        np.testing.assert_allclose(variable.numpy(), old - 1 * 0.5 * 2, rtol=1e-6)
 
 
 class Sparing(keras.optimizers.Optimizer):
