@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Batch, Scalar, Tensors
-from .arrays import common_length, map_tensors, to_tensors
+from .arrays import common_length, map_tensors, tensors_in, to_tensors
 
 _MAX_SEED = 2**31
 Whole: TypeAlias = int | Scalar
@@ -176,6 +176,13 @@ class BatchIterator:
         first = self.position * size
         return self.batches.order(self.epoch)[first : first + batches * size]
 
+    def of_one_size(self, steps: int) -> tuple[BatchReader, int]:
+        """Returns a reader for the next batches of one size, and how many of the next `steps` those are."""
+        data = self.batches
+        full = data.examples // data.batch_size - self.position
+        size = data.batch_size if full else data.examples % data.batch_size
+        return dataclasses.replace(data.reader, size=size), min(steps, full or 1)
+
     def __iter__(self) -> Iterator[Batch]:
         return self
 
@@ -190,16 +197,29 @@ class BatchIterator:
 
 @dataclasses.dataclass(frozen=True)
 class BatchReader:
-    """How batches are read, apart from the data: equal readers share a traced loop."""
+    """How batches are read, apart from the data: equal readers share a traced loop.
+
+    Attributes:
+        batch_size, transform: as in `Batches`.
+        size: how many examples each batch holds, where that is known while tracing; None for any number.
+    """
 
     batch_size: int
     transform: Transform | None
+    size: int | None = None
+
+    def one_batch(self, arrays: Batch) -> Batch:
+        """Returns a batch of the first, or of all examples: one of its shapes."""
+        examples = self.size or tf.shape(tensors_in(arrays)[0], tf.int64)[0]
+        return self.gather(arrays, tf.range(examples), 0, 0, 0)
 
     def gather(self, arrays: Batch, indices: tf.Tensor, seed: Whole, epoch: Whole, position: Whole) -> Batch:
         """Returns the batch of the examples of `Batches.arrays` at `indices`, int64, (batch,), transformed.
 
         The data's seed, the epoch and the batch's position in it make the seed of the transform.
         """
+        if self.size is not None:
+            indices = tf.ensure_shape(indices, [self.size])
         batch = map_tensors(lambda array: tf.gather(array, indices), arrays)
         if self.transform is None:
             return batch

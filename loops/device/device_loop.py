@@ -1,15 +1,14 @@
 """Many steps in one call, on the device.
 
 A call into TensorFlow from Python costs more than a small model's step, so the loop over batches is part of
-the graph. Each step records into a row of a variable rather than of a loop value: if the loop ends early (the
-end of the data, a NaN), the rows written until then can still be read.
+the graph.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -20,12 +19,11 @@ from ..data.batches import BatchIterator, BatchReader, DataIterator
 from ..distribute.sharding import LazyBatch, shard_indices
 from ..support.tensorflow_private import is_missing_batch
 from .executor import executor
-from .trace_cache import TraceCache, open_spec
+from .row_buffer import RowBuffer
+from .trace_cache import TraceCache, fixed_spec, open_spec
 
-# Rows in the buffer: more steps than this make several calls.
-CAPACITY = 4096
-# Calls are numbered in float32, which counts this far.
-LAST_CALL = 2**24
+# A traced loop, what to give it (the steps and the call's number aside), and how many steps it is to run.
+Call: TypeAlias = tuple[Callable[..., object], list[Tensors], int]
 
 
 class DeviceLoop:
@@ -38,13 +36,15 @@ class DeviceLoop:
         return the rows of the buffer that this call wrote
 
     The number of examples and of steps is open: neither a short last batch nor another number of steps causes
-    a retrace. Batches of another shape are one more trace.
+    a retrace. Batches of another shape are one more trace, and for a model that asks how many examples there
+    are, batches of another size.
 
     Args:
         body: function from a batch to `width` float32 scalars. All it does must depend on the batch.
         one_thread: see `executor`; only as long as the step calls no functions of its own.
         forward: see `TraceCache`.
         count: int64 variable; the number of steps that ran is added to it.
+        made_for: the number of examples that the model's inputs are made for; None for any.
         replicas: over how many `body` splits batches, which may be a `LazyBatch` then; None if it takes
             tensors only.
 
@@ -61,16 +61,20 @@ class DeviceLoop:
         forward: Callable[[Batch], Tensors],
         count: tf.Variable,
         replicas: int | None = None,
+        made_for: int | None = None,
     ) -> None:
         self._body = body
         self._width = width
         self._traces = TraceCache(forward, one_thread)
         self._count = count
         self._replicas = replicas
-        self._buffer: tf.Variable | None = None
-        self._call = 0
-        self.traces = 0
+        self._made_for = made_for
+        self._buffer = RowBuffer(width)
         self.rows: Array = np.zeros((0, width), np.float32)
+
+    @property
+    def traces(self) -> int:
+        return self._traces.traces
 
     def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
         """Runs one batch of tensors; returns its values: float32, (width,).
@@ -79,41 +83,39 @@ class DeviceLoop:
             check: called after the step is traced and before it runs.
             spec: of the batch, if its dataset has one with more open dimensions; None for its own.
         """
-        specs = map_tensors(open_spec, batch) if spec is None else map_tensors(lambda known: known, spec)
-        function = self._traces.get("one", self._one, specs)
+
+        def trace(fixed: bool) -> Callable[..., tf.Tensor | None]:
+            own = map_tensors(fixed_spec if fixed else open_spec, batch)
+            specs = own if spec is None or fixed else map_tensors(lambda known: known, spec)
+            return self._traces.get("one", self._one, specs)
+
+        function = self._traces.open_or_fixed(trace)
         check()
         with executor(self._traces.one_thread):
             return function(batch)
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
-        """Runs up to `steps` batches; fewer only if the data ends.
+        """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps that ran, width).
 
         Args:
             iterator: it is moved on.
             steps: at most `CAPACITY`.
             check: called after the step is traced and before it runs.
-
-        Returns:
-            float32 array, (steps that ran, width).
         """
         self.rows = np.zeros((0, self._width), np.float32)
-        if self._buffer is None:
-            # The last column holds the number of the call that wrote the row. Another thread is outside of
-            # any strategy's scope, so the variable belongs to none.
-            with ThreadPoolExecutor(1) as thread:
-                zeros = tf.zeros([CAPACITY, self._width + 1])
-                self._buffer = thread.submit(tf.Variable, zeros, trainable=False).result()
+        self._buffer.make()
         arrays = isinstance(iterator, BatchIterator)
         if arrays:
             steps = min(steps, iterator.remaining)
             if steps == 0:
                 return self.rows
-        function, arguments = self._arrays_call(iterator, steps) if arrays else self._dataset_call(iterator)
+        left, make = steps, self._arrays_call if arrays else self._dataset_call
+        function, arguments, steps = self._traces.open_or_fixed(functools.partial(make, iterator, steps))
         check()
-        self._call = self._call % LAST_CALL + 1
+        call = tf.constant([steps, self._buffer.next_call()], tf.int64)
         try:
             with executor(self._traces.one_thread):
-                function(arguments[0], tf.constant([steps, self._call], tf.int64), *arguments[1:])
+                function(arguments[0], call, *arguments[1:])
         except tf.errors.InvalidArgumentError as error:
             if arrays or not is_missing_batch(error):
                 raise
@@ -122,32 +124,29 @@ class DeviceLoop:
             interrupt.rows_of = self  # type: ignore[attr-defined]  # not declared for an interrupt
             raise
         finally:
-            self.rows = self._read_rows()
+            self.rows = self._buffer.read()
             self._count.assign_add(len(self.rows), read_value=False)
             if arrays:
                 iterator.position += len(self.rows)
+        if left > steps:  # batches of another size
+            rows = self.rows
+            try:
+                self.many(iterator, left - steps, check)
+            finally:
+                self.rows = np.concatenate([rows, self.rows])
         return self.rows
 
-    def _read_rows(self) -> Array:
-        assert self._buffer is not None
-        buffer = self._buffer.numpy()
-        written = buffer[:, -1] == self._call
-        return buffer[: len(written) if written.all() else int(np.argmin(written)), :-1]
-
-    def _arrays_call(
-        self, iterator: BatchIterator, steps: int
-    ) -> tuple[Callable[..., object], list[Tensors]]:
-        data, reader, order = iterator.batches, iterator.batches.reader, iterator.indices(steps)
+    def _arrays_call(self, iterator: BatchIterator, steps: int, fixed: bool) -> Call:
+        data, reader = iterator.batches, iterator.batches.reader
+        if fixed:
+            reader, steps = iterator.of_one_size(steps)
+        order = iterator.indices(steps)
         # A transform's random numbers are for the whole batch, on any number of replicas.
-        replicas = (self._replicas or 1) if reader.transform is None else 1
+        replicas = (self._replicas or 1) if reader.transform is None and not fixed else 1
         loop: Callable[..., None] = self._array_loop
         given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
         if replicas > 1:
             loop, given = self._sharded_loop, [*shard_indices(order, data.batch_size, replicas)]
-
-        def batch(arrays: Tensors) -> Batch:
-            examples = tf.shape(tensors_in(arrays)[0], tf.int64)[0]
-            return reader.gather(arrays, tf.range(examples), 0, 0, 0)
 
         function = self._traces.get(
             ("arrays", reader),
@@ -155,19 +154,21 @@ class DeviceLoop:
             map_tensors(open_spec, data.arrays),
             tf.TensorSpec([2], tf.int64),
             *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),
-            batch=batch,
+            batch=reader.one_batch,
         )
-        return function, [data.arrays, *map(tf.constant, given)]
+        return function, [data.arrays, *map(tf.constant, given)], steps
 
-    def _dataset_call(self, iterator: tf.data.Iterator) -> tuple[Callable[..., object], list[Tensors]]:
+    def _dataset_call(self, iterator: tf.data.Iterator, steps: int, fixed: bool) -> Call:
+        if fixed and self._made_for is None:
+            self._traces.check_open_batch(iterator.element_spec)
         function = self._traces.get(
-            "dataset",
-            self._dataset_loop,
+            ("dataset", fixed),
+            functools.partial(self._dataset_loop, self._made_for if fixed else None),
             iterator.element_spec,
             tf.TensorSpec([2], tf.int64),
             argument=tf.data.IteratorSpec,
         )
-        return function, [iterator]
+        return function, [iterator], steps
 
     def _one(self, batch: Batch) -> tf.Tensor:
         row = self._row(batch)
@@ -186,7 +187,7 @@ class DeviceLoop:
             order: indices of the examples of all steps: int64, (examples,).
         """
         seed, epoch, position = tf.unstack(start, 3)
-        lazy = self._replicas is not None and reader.transform is None
+        lazy = self._replicas is not None and reader.transform is None and reader.size is None
 
         def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             last = first + reader.batch_size
@@ -195,11 +196,11 @@ class DeviceLoop:
                 return reader.gather(arrays, indices, seed, epoch, position + step)
 
             indices = _between(order, first, last)
-            self._record(step, LazyBatch(indices, take) if lazy else take(indices), number)
+            batch = LazyBatch(indices, take) if lazy else take(indices)
+            self._buffer.write(step, self._row(batch, number))
             return step + 1, last
 
-        # `first` is a vector because a slice takes vectors.
-        self._loop(call, body, tf.constant([0], tf.int64))
+        self._loop(call, body, tf.constant([0], tf.int64))  # a slice takes vectors
 
     def _sharded_loop(self, reader: BatchReader, arrays: Tensors, call: tf.Tensor, *plan: tf.Tensor) -> None:
         """`_array_loop` for several replicas, each of which reads its own examples; for `shard_indices`."""
@@ -211,18 +212,21 @@ class DeviceLoop:
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
             first, last, sizes = tf.split(tf.gather(offsets, step), [1, 1, offsets.shape[1] - 2])
             indices = _between(order, first, last)
-            self._record(step, LazyBatch(indices, take, sizes, tf.gather(shards, step)), number)
+            batch = LazyBatch(indices, take, sizes, tf.gather(shards, step))
+            self._buffer.write(step, self._row(batch, number))
             return (step + 1,)
 
         self._loop(call, body)
 
-    def _dataset_loop(self, iterator: tf.data.Iterator, call: tf.Tensor) -> None:
+    def _dataset_loop(self, size: int | None, iterator: tf.data.Iterator, call: tf.Tensor) -> None:
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
             # The error that `next` raises at the end is one that transformations and models may raise too.
             batch = iterator.get_next_as_optional().get_value()
+            if size is not None:
+                batch = map_tensors(lambda one: tf.ensure_shape(one, [size, *one.shape[1:]]), batch)
             # If there is no batch, nothing of this step may run.
             with tf.control_dependencies(tf.nest.flatten(tensors_in(batch), expand_composites=True)):
-                self._record(step, batch, number)
+                self._buffer.write(step, self._row(batch, number))
             return (step + 1,)
 
         self._loop(call, body)
@@ -235,12 +239,8 @@ class DeviceLoop:
             [tf.constant(0, tf.int64), *state],
         )
 
-    def _record(self, step: tf.Tensor, batch: Batch | LazyBatch, number: tf.Tensor) -> None:
-        assert self._buffer is not None
-        self._buffer.scatter_update(tf.IndexedSlices(self._row(batch, number), step))
-
     def _row(self, batch: Batch | LazyBatch, *number: tf.Tensor) -> tf.Tensor:
-        self.traces += not tf.executing_eagerly()
+        self._traces.traces += not tf.executing_eagerly()
         return tf.stack([*self._body(batch), *number])
 
 

@@ -22,9 +22,14 @@ def make_loop(
     one_thread: bool,
     forward: Callable[[Batch], Tensors],
     count: tf.Variable,
+    made_for: int | None = None,
 ) -> Loop:
-    """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`."""
+    """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`.
+
+    `made_for` is that of each replica.
+    """
     if is_asynchronous(strategy):
         return ParameterServerLoop(body, width, strategy, count)
     replicas = None if strategy is None else strategy.num_replicas_in_sync
-    return DeviceLoop(body, width, one_thread, forward, count, replicas)
+    made_for = None if made_for is None else made_for * (replicas or 1)
+    return DeviceLoop(body, width, one_thread, forward, count, replicas, made_for)

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-from .device_loop import CAPACITY
+from .row_buffer import CAPACITY
 
 # In a call of this length Python's part is negligible, and a progress bar still moves smoothly.
 SECONDS_A_CALL = 0.2

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
-from ..data.arrays import tensors_in
+from ..data.arrays import map_tensors, tensors_in
 from .executor import executor, nests_calls
 
 # `tf.TypeSpec`s in the structure of the data.
 Specs: TypeAlias = Tensors
 Traced: TypeAlias = tf.types.experimental.ConcreteFunction
+Result = TypeVar("Result")
 
 
 def open_spec(tensor: tf.Tensor) -> tf.TensorSpec:
     """Returns a tensor's spec with the first dimension open."""
     return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
+
+
+def fixed_spec(tensor: tf.Tensor) -> tf.TypeSpec:
+    """Returns a tensor's spec as it is."""
+    return tf.type_spec_from_value(tensor)
+
+
+class OpenBatchError(ValueError):
+    """A dataset leaves open how many examples a batch has, and the model asks for that."""
 
 
 class TraceCache:
@@ -36,10 +46,16 @@ class TraceCache:
         forward: runs the model on a batch, for its own checks of shapes. An open dimension passes them all,
             so before one is opened `forward` is traced for the shape at hand.
         one_thread: see `executor`; set to False where a function calls functions of its own.
+
+    Attributes:
+        fixed: whether a trace is for one number of examples, as the model asks for it.
+        traces: how many there were. (Whoever passes functions counts them.)
     """
 
     def __init__(self, forward: Callable[[Batch], Tensors], one_thread: bool) -> None:
         self.one_thread = one_thread
+        self.fixed = False
+        self.traces = 0
         self._forward = forward
         self._functions: dict[tuple[Hashable, str], list[tuple[Specs, Traced]]] = {}
         self._ask_sizes: set[tuple[Hashable, str]] = set()
@@ -78,7 +94,7 @@ class TraceCache:
             forward = self._forward
             check = (lambda data: forward(batch(data))) if batch else forward
             tf.function(check, autograph=False).get_concrete_function(specs)
-        if known and key not in self._ask_sizes:
+        if known and key not in self._ask_sizes and not self.fixed:
             wide = _widened(known[0][0], specs)
             try:
                 traced = trace(wide)
@@ -90,6 +106,43 @@ class TraceCache:
         traced = trace(specs)
         self._functions.setdefault(key, []).append((specs, traced))
         return traced
+
+    def open_or_fixed(self, trace: Callable[[bool], Result]) -> Result:
+        """Returns `trace(False)`, for any number of examples, or where that fails `trace(True)`, for one.
+
+        A model may ask how many examples a batch has, or have a state of that many.
+        """
+        if self.fixed:
+            return trace(True)
+        before = self.traces
+        try:
+            return trace(False)
+        except (TypeError, ValueError) as error:
+            if self._functions:  # it did not ask before
+                raise
+            try:
+                found = trace(True)
+            except OpenBatchError:
+                raise
+            except (TypeError, ValueError):
+                self.traces = before
+                raise error from None
+            self.fixed, self.traces = True, before + 1
+            return found
+
+    def check_open_batch(self, specs: Specs) -> None:
+        """Raises OpenBatchError if a model that takes no batches of `specs` takes one of a known size."""
+        if not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in tensors_in(specs)):
+            return
+        some = map_tensors(lambda spec: tf.TensorSpec([2, *spec.shape[1:]], spec.dtype), specs)
+        try:
+            tf.function(self._forward, autograph=False).get_concrete_function(some)
+        except (TypeError, ValueError):
+            return
+        raise OpenBatchError(
+            "`data` is a dataset that leaves open how many examples a batch has, and the model asks for "
+            "their number: `dataset.batch(..., drop_remainder=True)` says it."
+        )
 
     def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
         # AutoGraph would wrap our own errors.

@@ -142,15 +142,18 @@ def split(strategy: tf.distribute.Strategy, batch: Tensors | LazyBatch) -> tuple
     if isinstance(batch, LazyBatch):
         indices = tf.split(batch.indices, batch.sizes, num=replicas)
         return distribute(lambda context: indices[context.replica_id_in_sync_group]), batch.shard
-    examples = examples_in(batch)
+    known = tensors_in(batch)[0].shape[0]  # so are the parts of a batch whose size is known while tracing
+    examples = examples_in(batch) if known is None else known
     first, last, weight = shard_edges(examples, replicas)
 
     def part(context: tf.distribute.ValueContext) -> Tensors:
         number = context.replica_id_in_sync_group
+        if known is not None:
+            return map_tensors(lambda tensor: tensor[first[number] : last[number]], batch)
         rows = slice(number, number + 1)
         return map_tensors(lambda tensor: tf.strided_slice(tensor, first[rows], last[rows]), batch)
 
-    return distribute(part), tf.stack([tf.cast(examples, tf.float32), weight])
+    return distribute(part), tf.stack([tf.cast(examples, tf.float32), tf.cast(weight, tf.float32)])
 
 
 def share_of(count: Scalar) -> Scalar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,13 +14,15 @@ from ...optim import named_variables
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import common_length, to_tensors, unusual_data
-from ..data.batches import Batches, BatchIterator, DataIterator, check_iterator
-from ..device.device_loop import CAPACITY
+from ..data.batches import BatchIterator, DataIterator, check_iterator
+from ..device.batch_size import check_batch_size, state_sizes
 from ..device.make_loop import Loop
+from ..device.row_buffer import CAPACITY
 from ..device.steps_per_call import StepsPerCall
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
 from ..distribute.sharding import check_divides, mean_over_workers_of
-from ..loss.labels import check_label_values, label_error, on_host
+from ..loss.label_check import LabelCheck
+from ..loss.labels import label_error
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
@@ -73,7 +74,8 @@ class BaseStep(abc.ABC):
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._loops: list[Loop] = []
-        self._checked_labels: weakref.WeakSet[Batches] = weakref.WeakSet()
+        self._labels = LabelCheck(self.loss_and_metrics)
+        self._made_for = state_sizes(model)
 
     @property
     def traces(self) -> int:
@@ -210,26 +212,17 @@ class BaseStep(abc.ABC):
 
     def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
         labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
-        return self._guarded(lambda loop: loop.one(batch, lambda: self._check_labels(labels), spec), batch)
+        return self._guarded(lambda loop: loop.one(batch, lambda: self._labels.batch(labels), spec), batch)
 
     def _run_part(self, iterator: DataIterator, steps: int) -> Array:
-        def check() -> None:
-            if not isinstance(iterator, BatchIterator) or iterator.batches.reader.transform is not None:
-                return
-            data = iterator.batches
-            if data not in self._checked_labels and self.loss_and_metrics.classes is not None:
-                self._check_labels(keras.utils.unpack_x_y_sample_weight(data.arrays)[1])
-                self._checked_labels.add(data)
-
-        return self._guarded(lambda loop: loop.many(iterator, steps, check), iterator)
-
-    def _check_labels(self, labels: Tensors) -> None:
-        classes = self.loss_and_metrics.classes
-        if classes is not None and labels is not None and on_host(labels):
-            check_label_values(labels, classes)
+        return self._guarded(
+            lambda loop: loop.many(iterator, steps, lambda: self._labels.data(iterator)), iterator
+        )
 
     def _guarded(self, run: Callable[[Loop], Result], source: DataIterator | Batch) -> Result:
         """Runs a call that reads `source`, an iterator or one batch, and explains TensorFlow's errors."""
+        if self._made_for:
+            check_batch_size(self._made_for, source, self.strategy)
         with scope_of(self.strategy):
             loop = self._loop()
             try:

@@ -9,6 +9,7 @@ from ...optim.common.types import Batch, Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
 from ...optim.naming.stable_names import tree_of
 from ..data.arrays import map_tensors
+from ..device.batch_size import batch_size_of
 from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
@@ -81,6 +82,7 @@ class CompiledStep:
             flat and suits_one_thread(model),
             forward=lambda batch: loss_and_metrics(batch, training=True)[1],
             count=count,
+            made_for=batch_size_of(model),
         )
 
     def _body(self, batch: Batch) -> Record:

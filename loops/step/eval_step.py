@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch
 from ...optim.gradients.replicas import sum_over_replicas
+from ..device.batch_size import batch_size_of
 from ..device.executor import suits_one_thread
 from ..device.make_loop import Loop, make_loop
 from ..distribute.sharding import Shard, on_replicas
@@ -52,6 +53,7 @@ class EvalStep(BaseStep):
             suits_one_thread(model),
             forward=lambda batch: self.loss_and_metrics(batch, training=False)[1],
             count=self.batches_done,
+            made_for=batch_size_of(model),
         )
         self._loops.append(loop)
 

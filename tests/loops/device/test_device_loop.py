@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.device.device_loop import CAPACITY, LAST_CALL, DeviceLoop
+from gradloop.loops.device.device_loop import DeviceLoop
+from gradloop.loops.device.row_buffer import CAPACITY, LAST_CALL
 
 
 class Adder:
@@ -143,7 +144,7 @@ def test_a_call_that_fails_at_once_moves_nothing(adder, error, monkeypatch):
 
 def test_calls_are_numbered_past_what_float32_counts(adder, monkeypatch):
     assert np.float32(LAST_CALL) != np.float32(LAST_CALL - 1)
-    monkeypatch.setattr("gradloop.loops.device.device_loop.LAST_CALL", 2)
+    monkeypatch.setattr("gradloop.loops.device.row_buffer.LAST_CALL", 2)
     data = tf.data.Dataset.range(3).batch(1)
     for steps in (3, 2, 3, 2, 3):
         assert len(adder.loop.many(iter(data), steps, nothing)) == steps

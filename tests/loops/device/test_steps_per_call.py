@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradloop.loops.device.device_loop import CAPACITY
+from gradloop.loops.device.row_buffer import CAPACITY
 from gradloop.loops.device.steps_per_call import SECONDS_A_CALL, StepsPerCall
 
 
