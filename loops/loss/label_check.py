@@ -7,7 +7,7 @@ import weakref
 import keras
 
 from ...optim.common.types import Tensors
-from ..data.batches import BatchIterator, Batches, DataIterator
+from ..data.batches import Batches, BatchIterator, DataIterator
 from .labels import check_label_values, on_host
 from .loss_and_metrics import LossAndMetrics
 

@@ -13,7 +13,7 @@ Y = np.random.default_rng(1).random((6, 2), "float32")
 WORDS = np.array([["a"], ["b"], ["a"], ["c"], ["b"], ["c"]])
 
 
-class Sum(L.Layer):
+class Sum(keras.layers.Layer):
     """The sum of its inputs, of which each may be None."""
 
     def call(self, one, other=None):
