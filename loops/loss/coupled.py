@@ -1,7 +1,12 @@
-"""Losses of which the parts of a batch do not make up the whole: those that take its examples together."""
+"""Losses and metrics that take the examples of a batch together, so its parts do not make up the whole.
+
+What is known of Keras' own is asked of them. One of a user's own is tried on numbers made up for that, while
+a step is traced: if it does not take them, or draws at random, it is trusted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -27,7 +32,9 @@ def check_splits(
         why: what asks for parts, such as "2 replicas", for the message.
     """
     one = losses.shape.rank == 0
-    if one or _along_examples(loss, predictions, losses) or _differs(loss, y, predictions):
+    known = one or _along_examples(loss, predictions, losses)
+    trusted = known or _is_known(getattr(loss, "fn", None) or type(loss))
+    if known or (not trusted and _tried(lambda: _differs(loss.call, (y, predictions), loss.dtype))):
         found = "one number for all examples" if one else "losses that depend on other examples"
         raise CoupledError(
             f"`loss` {loss.name!r} gives {found}, so that of a batch is not made up of those of its parts "
@@ -39,6 +46,55 @@ def check_splits(
         )
 
 
+def check_function_splits(
+    name: str, function: Callable[[Tensors, Tensors], Tensors], given: Tensors, values: tf.Tensor
+) -> None:
+    """Raises `CoupledError` for a metric that has to see all examples of a batch, on replicas.
+
+    Args:
+        name: of the metric.
+        function: of targets and predictions, whose mean the metric is.
+        given: the targets and predictions.
+        values: what it gives for them.
+    """
+    if values.shape.rank == 0:
+        raise CoupledError(
+            f"`metrics`: {name!r} gives one value for all examples, so that of a batch is not made up of "
+            "those of its replicas: return one for each example, or measure on one device."
+        )
+    if not _is_known(function) and _tried(lambda: _differs(function, given)):
+        raise CoupledError(
+            f"`metrics`: {name!r} gives values that depend on other examples, so that of a batch is not made "
+            "up of those of its replicas: measure on one device."
+        )
+
+
+def check_state_adds_up(metric: keras.metrics.Metric, y: Tensors, predictions: Tensors) -> None:
+    """Raises `CoupledError` for a metric of one's own whose state is no sum over examples, on replicas.
+
+    Keras adds up what the replicas have. A metric that cannot be made from its config is trusted.
+    """
+
+    def counts_otherwise() -> bool:
+        numbers = _made_up((y, predictions))
+
+        def state(first: int, last: int) -> list[Array]:
+            made = type(metric).from_config(metric.get_config())
+            made.update_state(*tf.nest.map_structure(lambda value: tf.constant(value[first:last]), numbers))
+            after = [variable.numpy() for variable in made.variables]
+            made.reset_state()
+            return [value - variable.numpy() for value, variable in zip(after, made.variables)]
+
+        whole, *parts = state(0, 4), state(0, 2), state(2, 4)
+        return not all(np.allclose(one, a + b, equal_nan=True) for one, a, b in zip(whole, *parts))
+
+    if not _is_known(type(metric)) and _tried(counts_otherwise):
+        raise CoupledError(
+            f"`metrics`: the state of {metric.name!r} after a batch is not the sum of those after its parts, "
+            "as replicas have them: count examples, not calls or a maximum, or measure on one device."
+        )
+
+
 def _along_examples(loss: keras.losses.Loss, predictions: Tensors, losses: tf.Tensor) -> bool:
     """Whether a loss is known to go along the first dimension, or what it gives has another one."""
     if isinstance(loss, keras.losses.Circle) or getattr(loss, "fn", None) is keras.losses.circle:
@@ -47,33 +103,44 @@ def _along_examples(loss: keras.losses.Loss, predictions: Tensors, losses: tf.Te
     return bool(first) and losses.shape[0] is not None and losses.shape[0] != first[0]
 
 
-def _differs(loss: keras.losses.Loss, y: Tensors, predictions: Tensors) -> bool:
-    """Whether a loss of one's own gives other losses for two examples alone than beside two others.
+def _is_known(kind: object) -> bool:
+    """Whether Keras or this package made a class or a function."""
+    return str(getattr(kind, "__module__", "")).startswith(("keras.", __package__))
 
-    It is tried on numbers made up for that. One that does not take them, or draws at random, is trusted.
-    """
-    made_by = getattr(loss, "fn", None) or type(loss)
-    if (made_by.__module__ or "").startswith("keras."):
-        return False
-    random, flat = np.random.default_rng(0), tf.nest.flatten((y, predictions))
 
-    def made_up(value: tf.Tensor) -> Array:
+def _differs(
+    function: Callable[[Tensors, Tensors], Tensors], given: Tensors, dtype: tf.DType | str | None = None
+) -> bool:
+    """Whether a function gives other values for two examples alone than beside two others."""
+    numbers = _made_up(given)
+
+    def values(examples: int) -> Array:
+        return np.asarray(
+            function(*tf.nest.map_structure(lambda value: tf.constant(value[:examples], dtype), numbers))
+        )[:2]
+
+    four, again, two = values(4), values(4), values(2)
+    same = four.shape == two.shape and np.allclose(four, two, equal_nan=True)
+    return not same and np.array_equal(four, again, equal_nan=True)  # or it draws at random
+
+
+def _made_up(given: Tensors) -> Tensors:
+    """Four examples of numbers, in place of tensors of a batch: arrays of their shapes and dtypes."""
+    random = np.random.default_rng(0)
+
+    def made(value: tf.Tensor) -> Array:
         shape = [4, *(size or 3 for size in value.shape[1:])]
-        return random.uniform(0.1, 0.9, shape) if value.dtype.is_floating else random.integers(0, 2, shape)
+        kind = value.dtype.as_numpy_dtype
+        floating = value.dtype.is_floating
+        return (random.uniform(0.1, 0.9, shape) if floating else random.integers(0, 2, shape)).astype(kind)
 
-    def differs() -> bool:
-        numbers = [made_up(value) for value in flat]
+    return tf.nest.map_structure(made, given)
 
-        def losses(examples: int) -> Array:
-            given = [tf.constant(value[:examples], loss.dtype) for value in numbers]
-            return np.asarray(loss.call(*tf.nest.pack_sequence_as((y, predictions), given)))[:2]
 
-        four, again, two = losses(4), losses(4), losses(2)
-        same = four.shape == two.shape and np.allclose(four, two, equal_nan=True)
-        return not same and np.array_equal(four, again, equal_nan=True)
-
+def _tried(question: Callable[[], bool]) -> bool:
+    """The answer to a question that runs a user's code on made-up numbers; no if it does not take them."""
     try:
         with ThreadPoolExecutor(1) as thread:  # in which TensorFlow is eager, and in no strategy's scope
-            return thread.submit(differs).result()
+            return thread.submit(question).result()
     except Exception:  # a user's code may raise anything
         return False

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ..distribute.sharding import Shard
-from ..support.keras_private import keras_mask
+from ..support.keras_private import keras_mask, wrapped_function
+from .coupled import check_function_splits, check_state_adds_up
 from .weights import as_columns, expand_to_rank, fitted
 
 # Of outputs of shape (batch,), these take the whole: they are no means over examples.
@@ -47,6 +48,11 @@ def update(
     if shard is None:
         run()
         return
+    if isinstance(metric, keras.metrics.MeanMetricWrapper):
+        function = wrapped_function(metric)
+        check_function_splits(metric.name, function, (y, predictions), function(y, predictions))
+    else:
+        check_state_adds_up(metric, y, predictions)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     tf.cond(tf.logical_or(tf.equal(replica, 0), shard.weight >= 1.0), run, lambda: tf.constant(False))
 

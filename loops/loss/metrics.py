@@ -8,6 +8,7 @@ have their variables, and their value after each step is recorded.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
@@ -19,7 +20,7 @@ from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, with_keras_mask
-from .coupled import CoupledError
+from .coupled import check_function_splits
 from .metric_objects import update
 from .outputs import check_one_output
 from .reduction import number_of
@@ -85,14 +86,15 @@ class StepMetric:
         """The weighted sum and the weight of a mean over examples."""
         assert self._function is not None
         values = self._function(y, predictions)
+        if parts:
+            check_function_splits(self.name, self._function, (y, predictions), values)
         masks = [keras_mask(predictions), keras_mask(values)]
         values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:
-            if parts or weight is not None:
-                raise CoupledError(
-                    f"`metrics`: {self.name!r} gives one value for all examples, so sample weights cannot "
-                    "weigh it, and that of a replica's part is not that of the batch: return one for each "
-                    "example, or give a `keras.metrics.Metric` object."
+            if weight is not None:
+                raise ValueError(
+                    f"`sample_weight` cannot weigh `metrics` {self.name!r}, which gives one value for all "
+                    "examples: return one for each example, or give a `keras.metrics.Metric` object."
                 )
             values = tf.fill([tf.cast(examples, tf.int32)], values)
         # Sequence metrics give (batch, time): each entry counts.
@@ -179,6 +181,7 @@ def _named_function(name: str) -> MetricFunction | None:
 def _per_example(function: MetricFunction) -> MetricFunction:
     """Lets a function that averages over the last axis take predictions of shape (batch,)."""
 
+    @functools.wraps(function)
     def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
         check_one_output("metrics", getattr(function, "__name__", function), y, predictions)
         if predictions.shape.rank == 1:

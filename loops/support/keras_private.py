@@ -6,6 +6,7 @@ Tests hold each of them on every version.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -34,6 +35,11 @@ def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variabl
 def keras_mask(predictions: Tensors) -> tf.Tensor | None:
     """The mask that Keras attached to a model's output, which its losses apply; None for none."""
     return getattr(predictions, "_keras_mask", None)
+
+
+def wrapped_function(metric: keras.metrics.MeanMetricWrapper) -> Callable[[Tensors, Tensors], Tensors]:
+    """The function of targets and predictions whose mean a metric is."""
+    return functools.update_wrapper(functools.partial(metric._fn, **metric._fn_kwargs), metric._fn)
 
 
 def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:

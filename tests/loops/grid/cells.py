@@ -225,7 +225,7 @@ def what_takes_examples_together_is_refused(strategy):
         try:
             step.run(iter(loops.Batches(X, y, 16)), 1)
         except ValueError as error:
-            assert strategy.num_replicas_in_sync > 1 and "for each example" in str(error), error
+            assert strategy.num_replicas_in_sync > 1 and "example" in str(error), error
         else:
             assert strategy.num_replicas_in_sync == 1
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.loss.coupled import CoupledError
+from gradloop.loops.loss.coupled import CoupledError, check_function_splits, check_state_adds_up
 from gradloop.loops.loss.keras_loss import loss_value, resolve_loss
 
 
@@ -89,3 +89,66 @@ def test_accumulation_is_refused_before_anything_changes():
     assert int(step.batches_done.numpy()) == 0
     with pytest.raises(ValueError, match="`loss` has the reduction 'sum', and `accumulate` averages"):
         loops.TrainStep(model, keras.losses.MeanSquaredError(reduction="sum"), "sgd", accumulate=2)
+
+
+class OwnMetric(keras.metrics.Metric):
+    """Adds what `function` gives for a batch, or takes the largest."""
+
+    def __init__(self, function=tf.reduce_sum, change="assign_add", name="own", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.function, self.change = function, change
+        self.total = self.add_weight(shape=(), initializer="zeros", name="total")
+
+    def update_state(self, y, predictions, sample_weight=None):
+        value = self.function(predictions)
+        self.total.assign(
+            self.total + value if self.change == "assign_add" else tf.maximum(self.total, value)
+        )
+
+    def result(self):
+        return self.total
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function, "change": self.change}
+
+
+@pytest.mark.parametrize(
+    ("metric", "adds"),
+    [
+        (OwnMetric(), True),
+        (OwnMetric(lambda p: tf.cast(tf.size(p), tf.float32)), True),
+        (OwnMetric(lambda p: 1.0), False),  # of calls
+        (OwnMetric(tf.reduce_mean), False),
+        (OwnMetric(tf.reduce_max, "largest"), False),
+        (keras.metrics.AUC(), True),
+    ],
+)
+def test_states_of_metrics(metric, adds):
+    given = tf.ones((3, 6)), PREDICTIONS
+    if adds:
+        check_state_adds_up(metric, *given)
+    else:
+        with pytest.raises(
+            CoupledError, match="`metrics`: the state of 'own' .* not the sum of .*: count examples"
+        ):
+            check_state_adds_up(metric, *given)
+
+
+@pytest.mark.parametrize(
+    ("function", "splits"),
+    [
+        (keras.metrics.mean_squared_error, True),
+        (lambda y, p: tf.reduce_max(tf.abs(y - p), -1), True),
+        (lambda y, p: tf.reduce_max(tf.abs(y - p)), False),
+        (lambda y, p: tf.reduce_sum(p - tf.reduce_mean(p, 0), -1), False),
+    ],
+)
+def test_functions_of_metrics(function, splits):
+    given = tf.ones((8, 6)), PREDICTIONS
+    if splits:
+        check_function_splits("own", function, given, function(*given))
+    else:
+        with pytest.raises(
+            CoupledError, match="`metrics`: 'own' gives .*not made up of .*: .* on one device"
+        ):
+            check_function_splits("own", function, given, function(*given))

@@ -73,7 +73,7 @@ def test_masked_positions_count_nothing(metric, weighted, dtype):
 def test_a_metric_function_with_one_value_for_all_examples():
     (step_metric,) = resolve_metrics([lambda y, p: tf.reduce_mean(p)])
     with pytest.raises(
-        ValueError, match="`metrics`: '<lambda>' gives one value .*: return one for each example"
+        ValueError, match="`sample_weight` cannot weigh `metrics` '<lambda>', .*: return one for each"
     ):
         step_metric(tf.ones(3), tf.ones(3), tf.ones(3), tf.constant(3.0))
 

@@ -8,8 +8,11 @@ import tensorflow as tf
 from gradloop.loops.support.keras_private import (
     built_variables,
     changed_seeds,
+    keras_mask,
     knows_variable,
     take_initial_epoch,
+    with_keras_mask,
+    wrapped_function,
 )
 
 pytestmark = pytest.mark.versions
@@ -66,3 +69,20 @@ def test_seeds_are_changed_for_a_while():
         layer(tf.ones([2]), training=True)
     assert seen == [[1, 0], [1, 0]] and generator.next().numpy().tolist() == [1, 1]
     assert not np.array_equal(changed, keras.random.uniform([2], seed=keras.random.SeedGenerator(1)))
+
+
+def test_masks_are_where_keras_keeps_them():
+    mask = tf.constant([[True, False]])
+    masked = keras.layers.Masking()(tf.constant([[[1.0], [0.0]]]))
+    np.testing.assert_array_equal(keras_mask(masked), mask)
+    metric = keras.metrics.MeanAbsoluteError()
+    metric.update_state(tf.ones((1, 2, 1)), with_keras_mask(tf.constant([[[0.0], [5.0]]]), mask))
+    assert float(metric.result()) == 1.0
+    assert keras_mask(with_keras_mask(tf.constant(1.0), None)) is None
+
+
+def test_the_function_of_a_metric():
+    metric = keras.metrics.BinaryAccuracy(threshold=0.7)
+    function = wrapped_function(metric)
+    assert function.__module__.startswith("keras.")
+    assert float(tf.reduce_sum(function(tf.constant([[1.0]]), tf.constant([[0.6]])))) == 0.0
