@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
+from ...optim.updates.weight_copies import WeightCopies
 
 
 def knows_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
@@ -30,6 +31,12 @@ def knows_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
 def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables that a built optimizer was built over, in order."""
     return list(optimizer._trainable_variables)
+
+
+def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
+    """What a built optimizer, and those in a `MultiOptimizer`, copied of the weights when they were built."""
+    several = getattr(optimizer, "optimizers", [optimizer])
+    return [WeightCopies(each, built_variables(each)) for each in several if each.built]
 
 
 def keras_mask(predictions: Tensors) -> tf.Tensor | None:

@@ -19,6 +19,7 @@ from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
+from ..support.keras_private import weight_copies
 from .checks import check_gradients, check_known, check_not_frozen, check_update_options, check_weight
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
@@ -115,6 +116,7 @@ class Update:
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._settings = Settings([self._inner])
+        self._copies = weight_copies(self._inner)
         self._plain: PlainOptimizerUpdate | None = None
         self._trained = [variable.trainable for variable in self.variables]
 
@@ -283,6 +285,8 @@ class Update:
             pairs = list(zip(update.members_of(self.variables), gradients))
             update.apply(self._inner, pairs, summed=True, retraces=self._retraces)
         else:
+            for copies in self._copies:
+                copies.renew()
             apply_sums(self._inner, self._scale.as_keras_wants(gradients, self.variables), self.variables)
 
 

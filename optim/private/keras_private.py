@@ -141,7 +141,7 @@ def fresh_copy(
     own = {name for name in vars(copy) if name.startswith("_")}
     for name, value in settings_of(optimizer).items():
         parts = keras.tree.flatten(value)
-        if name in own or (optimizer.built and any(map(_is_state, parts))):
+        if name in own or (optimizer.built and any(isinstance(part, keras.Variable) for part in parts)):
             continue  # `build` makes the state of a built one again
         if any(map(_is_state, parts)) or any(getattr(part, "__self__", None) is optimizer for part in parts):
             value = keras.tree.map_structure(lambda part: _copied(part, optimizer, copy), value)

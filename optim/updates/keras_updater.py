@@ -14,6 +14,7 @@ from ..gradients.replicas import apply_sums, when
 from ..private.keras_private import fresh_copy, raw_learning_rate, settings_of, tracked
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
 from .slots import slots_of
+from .weight_copies import WeightCopies
 
 _NOTHING = object()
 
@@ -54,6 +55,7 @@ class KerasUpdater(Updater):
         self.follow(self._known, decay, exempt, averaging)
         with tracked():
             self._optimizer.build([member.variable for member in members])
+        self._copies = WeightCopies(self._optimizer, [member.variable for member in members])
         self._state = _named_state(self._optimizer, members)
         self.own_count = self._optimizer.iterations
 
@@ -98,6 +100,7 @@ class KerasUpdater(Updater):
             apply_sums(self._optimizer, gradients, variables)
 
         def update() -> None:
+            self._copies.renew()
             if tf.distribute.in_cross_replica_context():
                 tf.distribute.get_strategy().extended.call_for_each_replica(on_one, args=given)
             else:

@@ -234,6 +234,11 @@ _UPDATE_OPS: dict[type, Callable[[keras.optimizers.Optimizer], UpdateOp | None]]
 }
 
 
+def has_update_op(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether there are kernels for an optimizer of this class, with some settings at least."""
+    return type(optimizer) in _UPDATE_OPS
+
+
 def update_op_for(optimizer: keras.optimizers.Optimizer, dtype: str) -> UpdateOp | None:
     """The kernel that does what `optimizer` does to variables of `dtype`; None if there is none.
 

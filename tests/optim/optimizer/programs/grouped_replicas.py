@@ -104,10 +104,26 @@ for make in (lambda: K.SGD(0.5), lambda: K.Lion(0.5)):
         for copy in two.experimental_local_results(layer.bias.value):
             np.testing.assert_array_equal(copy.numpy(), [-3, 3])
 
+# State that copies the weights does so on each replica, when the first update comes.
+ends = []
+for strategy in (one, two):
+    with strategy.scope():
+        layer = keras.layers.Dense(2, kernel_initializer="ones", use_bias=False)
+        layer.build((None, 1))
+        update = loops.Update(K.ScheduleFreeAdamW(0.1), layer.trainable_variables)
+    layer.set_weights([np.full((1, 2), 5.0)])
+    call = tf.function(lambda update=update: update([tf.ones((1, 2))]), autograph=False)
+    for _ in range(2):
+        strategy.run(call)
+    ends.append(layer.kernel.numpy())
+np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9)
+layer = keras.layers.Dense(2)
+
 # Optimizers inside of another one sum what is summed already no more than it does.
 if hasattr(K, "MultiOptimizer"):
     with two.scope():
-        layer.bias.overwrite_with_gradient = False
+        layer.build((None, 1))
+        variables = layer.trainable_variables
         inner = {"kernel": K.SGD(0.1), "bias": K.SGD(1.0)}
         update = loops.Update(K.MultiOptimizer(lambda variable: inner[variable.name]), variables)
     layer.set_weights([np.ones((1, 2)), np.ones(2)])
