@@ -16,6 +16,7 @@ from ...optim import Plan
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Tensors
 from ...optim.filters.selection import VariablesOrFilters
+from ..graph.inputs import matched_inputs
 from .comparison import same_features, tolerance
 from .extraction import all_examples, batches_of, count, features, features_of_few, repeated, sample_of
 from .files import FeatureFiles, batch_writer
@@ -68,9 +69,10 @@ def cache_frozen(
 
     The model is cut before the first layers that train, wherever they are: in a chain, in the arms of a
     branch, in nested models. The part before the cut runs in inference mode: BatchNorm uses its moving
-    statistics, dropout is off. Dropout that comes after all frozen weights belongs to the rest. Training the
-    rest gives the same weights as training the whole model, with the same choice of variables and the same
-    order of examples. (Losses differ by the penalties on frozen weights, which are constant.)
+    statistics, dropout is off, that inside frozen recurrent and attention layers too. Dropout that comes
+    after all frozen weights belongs to the rest. Training the rest gives the same weights as training the
+    whole model, with the same choice of variables and the same order of examples. (Losses differ by the
+    penalties on frozen weights, which are constant.)
 
     A cache is for one choice of variables. After unfreezing, make another one.
 
@@ -82,8 +84,9 @@ def cache_frozen(
     Args:
         model: a Functional or Sequential model, which may have nested ones.
         trained: what trains: a `Plan`, variables, or filters as `optim.select` takes them.
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays, x alone, a `loops.Batches` without a transform,
-            or a finite `tf.data.Dataset` of batches, which is read into memory.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, x alone (a dict, list or tuple of arrays for
+            several inputs), a `loops.Batches` without a transform, or a finite `tf.data.Dataset` of
+            batches, which is read into memory.
         path: a folder for the features, which are then memory-mapped; None to hold them in memory. Features
             that are there already are used if weights, data and layers are the same; otherwise they are
             computed again, with a warning. Layers are the same if their `get_config` is, and if the frozen
@@ -95,8 +98,10 @@ def cache_frozen(
             the folder then.
             A `loops.Batches` loads the features into memory. If they are too large for that, pass `data` as
             arrays, and train on a `tf.data.Dataset.from_generator` over the returned `x`.
-        copies: how many augmented copies of the data to make, if layers of the frozen part augment at random
-            (`RandomFlip`). With 0 such models are refused, as each epoch would see the same images.
+        copies: how many augmented copies of the data to make, if layers of the frozen part augment at random:
+            Keras' own (`RandomFlip`), and layers of yours that draw random numbers before any with weights.
+            These alone run in training mode then. With 0 such models are refused, as each epoch would see
+            the same images.
         batch_size: examples at a time, of arrays.
 
     Returns:
@@ -104,8 +109,8 @@ def cache_frozen(
 
     Raises:
         ValueError: nothing is frozen before what trains; layers that augment without `copies`, or `copies`
-            without them; a `Batches` with a transform; endless or empty data; a subclassed model; `path` and
-            a layer or operation without a `get_config`.
+            without them; a `Batches` with a transform; endless or empty data; inputs that are not the
+            model's; a subclassed model; `path` and a layer or operation without a `get_config`.
         TypeError: a `batch_size` that is no whole number.
         SelectionError: a filter that matches nothing.
         OSError: the features do not fit on the disk of `path`.
@@ -135,8 +140,13 @@ def cache_frozen(
             f"`copies` is {copies}, and no layer before what trains augments data: leave it out, or begin "
             "the model with layers such as `keras.layers.RandomFlip`."
         )
-    arrays = all_examples(data)
-    x, times = arrays[0], max(copies, 1)
+    x, y, sample_weight = all_examples(data)
+    x, times = matched_inputs(model, x), max(copies, 1)
+    if any(array is None for array in keras.tree.flatten(x)):
+        raise ValueError(
+            "`data` leaves out an optional input, None, and features are computed from arrays alone: pass an "
+            "array for it, or make a model without this input."
+        )
     examples = count(x) * times
     batches = features(parts.front, augmenting, batches_of(x, batch_size, times))
     if path is None:
@@ -145,7 +155,7 @@ def cache_frozen(
         key = fingerprint(parts.front, x, copies)
         sample = features_of_few(parts.front, batches_of(sample_of(x), batch_size))
         computed = _in_folder(FeatureFiles(path), key, sample, tolerance(parts.front), examples, batches)
-    x, y, sample_weight = keras.tree.map_structure(lambda array: repeated(array, times), arrays)
+    x, y, sample_weight = keras.tree.map_structure(lambda a: repeated(a, times), (x, y, sample_weight))
     x = parts.rest_inputs(computed, x)
     if hasattr(data, "with_arrays"):
         data = data.with_arrays(x, y, sample_weight)

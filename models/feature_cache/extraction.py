@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Tensors
-from ..graph.keras_graph import calls
-from ..graph.split import split_graph
+from ..graph.split import run_partly_training
 
 _SAMPLE = 16  # examples on which saved features are tried
 
@@ -80,19 +79,9 @@ def features(
     front: keras.Model, augmenting: Sequence[str], batches: Iterable[Tensors]
 ) -> Iterator[list[Array]]:
     """Runs the frozen part over batches: in inference mode, except for its layers named in `augmenting`."""
-    network, augmentation = front, None
-    if augmenting:
-        up_to_last: set[int] = set()  # ids of the tensors up to the last augmentation
-        for call in reversed(calls(front)):
-            if call.operation.name in augmenting or any(id(tensor) in up_to_last for tensor in call.outputs):
-                up_to_last.update(map(id, [*call.inputs, *call.outputs]))
-        parts = split_graph(front, lambda call: id(call.outputs[0]) not in up_to_last)
-        augmentation, network = parts.front, parts.rest
 
     def run(x: Tensors) -> list[tf.Tensor]:
-        if augmentation is not None:
-            x = parts.rest_inputs(keras.tree.flatten(augmentation(x, training=True)), x)
-        return _inference(network, x)
+        return _storable(run_partly_training(front, x, augmenting)) if augmenting else _inference(front, x)
 
     traced = None
     for x in batches:
@@ -114,9 +103,12 @@ def features_of_few(front: keras.Model, batches: Iterable[Tensors]) -> list[Arra
 
 
 def _inference(model: keras.Model, x: Tensors) -> list[tf.Tensor]:
-    outputs = keras.tree.flatten(model(x, training=False))
-    # NumPy's files cannot hold bfloat16.
-    return [tf.cast(t, tf.float32) if t.dtype == tf.bfloat16 else t for t in outputs]
+    return _storable(keras.tree.flatten(model(x, training=False)))
+
+
+def _storable(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """NumPy's files cannot hold bfloat16."""
+    return [tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor for tensor in tensors]
 
 
 def _any_batch_size(tensor: tf.Tensor) -> tf.TensorSpec:

@@ -8,7 +8,8 @@ import keras
 
 from ...optim import Plan
 from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
-from ..graph.keras_graph import Call, calls
+from ...optim.naming.stable_names import tree_of
+from ..graph.keras_graph import Call, calls, stock_family
 from ..graph.split import SplitModel, split_graph, without_nested_models
 
 
@@ -24,8 +25,9 @@ def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) ->
 def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> SplitModel:
     """Cuts a model before the first calls that train, as late as possible.
 
-    Random layers such as dropout belong to the rest, unless frozen weights come after them. ValueError if no
-    layer with weights is frozen before the first that trains, and for a subclassed model.
+    Random layers without weights, such as dropout, belong to the rest, unless frozen weights come after them.
+    What has weights and is frozen, an LSTM with dropout too, belongs to the front. ValueError if no layer
+    with weights is frozen before the first that trains, and for a subclassed model.
     """
     ids = {id(variable) for variable in trained}
     model = without_nested_models(model)
@@ -49,7 +51,7 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
 
     def in_rest(call: Call) -> bool:
         frozen_after = any(id(tensor) in read_by_frozen for tensor in call.outputs)
-        return trains(call) or (is_random(call) and not frozen_after)
+        return trains(call) or (is_random(call) and not _weights(call) and not frozen_after)
 
     if not read_by_frozen:
         first = next(call.operation.name for call in graph if trains(call))
@@ -70,21 +72,36 @@ def is_random(call: Call) -> bool:
 
 
 def augmentations(model: keras.Model) -> list[str]:
-    """The names of the layers that augment data at random: all random ones but dropout and noise.
+    """The names of the layers that augment data at random.
 
-    In a cache dropout is off, as in inference. Augmentation cannot be left out unasked: the model would train
-    on other examples.
+    These are Keras' own of that kind (`RandomFlip`), and a user's own without weights, with nothing but
+    normalisation before it. All others (dropout and noise, what recurrent and attention layers drop, a layer
+    of the user's own that drops features) are off in a cache, as in inference. Augmentation cannot be left
+    out unasked: the model would train on other examples.
     """
-    random = [call.operation for call in calls(model) if is_random(call)]
-    return [layer.name for layer in random if not isinstance(layer, _DROPOUT_AND_NOISE)]
+    computed: set[int] = set()  # ids of the tensors that depend on weights
+    found = []
+    for call in calls(model):
+        after_weights = any(id(tensor) in computed for tensor in call.inputs)
+        if is_random(call) and any(_augments(layer, after_weights) for layer in _drawing(call.operation)):
+            found.append(call.operation.name)
+        if after_weights or _weights(call) and not isinstance(call.operation, keras.layers.Normalization):
+            computed.update(map(id, call.outputs))
+    return found
 
 
-_DROPOUT_AND_NOISE = (
-    keras.layers.Dropout,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-)
+def _drawing(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The innermost layers, itself or inside it, that hold its seed generators."""
+    weights = {id(weight) for weight in layer.weights}
+    owners: dict[int, keras.layers.Layer] = {}  # by the `id` of a generator's state
+    for each in [layer, *(node.layer for node in tree_of(layer).nodes)]:
+        for variable in each.variables:
+            known = owners.get(id(variable))
+            if id(variable) not in weights and (known is None or len(each.variables) <= len(known.variables)):
+                owners[id(variable)] = each
+    return list(owners.values())
+
+
+def _augments(layer: keras.layers.Layer, after_weights: bool) -> bool:
+    family = stock_family(layer)
+    return family == "preprocessing" or not (family or layer.weights or after_weights)

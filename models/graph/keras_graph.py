@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
+from ...optim.common.types import Tensors
 from ...optim.private.keras_private import graph_nodes, is_graph_model
 
 
@@ -43,6 +45,22 @@ def functional(model: keras.Model) -> keras.Model:
 def has_mask(tensor: keras.KerasTensor) -> bool:
     """Whether a symbolic tensor carries a mask, as an Embedding's does with `mask_zero=True`."""
     return getattr(tensor, "_keras_mask", None) is not None
+
+
+def stock_family(layer: keras.layers.Layer) -> str:
+    """The kind of Keras' layers that a layer is, or is a subclass of, such as "rnn" or "preprocessing".
+
+    It is the folder in which Keras has the class; "" for a layer that is wholly the user's own.
+    """
+    prefix = "keras.src.layers."
+    modules = [base.__module__ for base in type(layer).__mro__ if base is not keras.layers.Layer]
+    found = [module.removeprefix(prefix) for module in modules if module.startswith(prefix)]
+    return found[0].partition(".")[0] if found else ""
+
+
+def standardized_inputs(model: keras.Model, x: Tensors) -> list[tf.Tensor]:
+    """What a call of the model makes of inputs first: a tensor for each, of the input's dtype and rank."""
+    return list(functional(model)._standardize_inputs(x))
 
 
 def calls(model: keras.Model) -> list[Call]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ...optim.private.keras_private import is_graph_model
-from .keras_graph import Call, calls, functional, has_mask
+from .inputs import matched_inputs
+from .keras_graph import Call, calls, functional, has_mask, standardized_inputs
 
 
 class SplitModel(NamedTuple):
@@ -26,7 +28,7 @@ class SplitModel(NamedTuple):
 
         It is one tensor or array, or a tuple of them.
         """
-        inputs = keras.tree.flatten(x)
+        inputs = keras.tree.flatten(x)  # in the structure of the model's own
         values = [(inputs if is_input else front_outputs)[index] for is_input, index in self.sources]
         return tuple(values) if len(values) > 1 else values[0]
 
@@ -85,9 +87,10 @@ def without_nested_models(model: keras.Model) -> keras.Model:
     return keras.Model(whole.input, keras.tree.pack_sequence_as(whole.output, outputs), name=model.name)
 
 
-def _repeat_model(model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
+def _repeat_model(model: keras.Model, x: Tensors) -> list[keras.KerasTensor]:
     """Calls a model's layers again, on other symbolic inputs; returns its outputs."""
     whole = functional(model)
+    inputs = keras.tree.flatten(matched_inputs(model, x))
     values = {id(own): given for own, given in zip(keras.tree.flatten(whole.input), inputs)}
     _repeat_calls([call for call in calls(model) if call.inputs], values)
     return [values[id(output)] for output in keras.tree.flatten(whole.output)]
@@ -98,7 +101,24 @@ def _repeat_calls(graph: Sequence[Call], values: dict[int, keras.KerasTensor]) -
     for call in graph:
         args, kwargs = call.arguments(values)
         if is_graph_model(call.operation):
-            outputs = _repeat_model(call.operation, keras.tree.flatten(args[0]))
+            outputs = _repeat_model(call.operation, args[0] if args else kwargs["inputs"])
         else:
             outputs = keras.tree.flatten(call.operation(*args, **kwargs))
         values.update((id(own), new) for own, new in zip(call.outputs, outputs))
+
+
+def run_partly_training(model: keras.Model, x: Tensors, training: Collection[str]) -> list[tf.Tensor]:
+    """The outputs for inputs: the layers named in `training` run in training mode, all others in inference.
+
+    The model has no nested ones. (One call of it would run all of its layers in the same mode.)
+    """
+    whole = functional(model)
+    values = dict(zip(map(id, keras.tree.flatten(whole.input)), standardized_inputs(model, x)))
+    for call in calls(model):
+        if call.inputs:
+            args, kwargs = call.arguments(values)
+            if isinstance(call.operation, keras.layers.Layer):
+                kwargs["training"] = call.operation.name in training
+            outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+            values.update(zip(map(id, call.outputs), outputs))
+    return [values[id(output)] for output in keras.tree.flatten(whole.output)]

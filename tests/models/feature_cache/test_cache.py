@@ -201,6 +201,59 @@ def test_bad_data(data, message):
         models.cache_frozen(network(), "head", data)
 
 
+def two_inputs(kind):
+    """Cut before its end, behind which the second input goes past the frozen layer."""
+    keras.utils.set_random_seed(0)
+    first, second = keras.Input((3,), name="z"), keras.Input((3,), name="a")
+    body = L.Dense(3, name="body")(first)
+    structure = {"list": [first, second], "dict": {"z": first, "a": second}, "nested": [first, [second]]}
+    return keras.Model(structure[kind], L.Dense(2, name="head")(L.Concatenate()([body, second])))
+
+
+ONE, OTHER = np.random.default_rng(1).random((2, 6, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    "kind, x",
+    [
+        ("list", {"a": OTHER, "z": ONE}),
+        ("list", {"z": ONE, "more": OTHER, "a": OTHER}),
+        ("list", (ONE, OTHER)),
+        ("dict", {"a": OTHER, "more": ONE, "z": ONE}),
+        ("nested", (ONE, [OTHER])),
+        ("nested", (ONE, OTHER)),
+        ("nested", {"a": OTHER, "z": ONE}),
+    ],
+)
+def test_several_inputs_in_the_models_order(kind, x):
+    model = two_inputs(kind)
+    body, head = model.get_layer("body"), model.get_layer("head")
+    hidden = np.concatenate([ONE @ body.kernel.numpy(), OTHER], axis=1)
+    dataset = tf.data.Dataset.from_tensors((x, np.zeros(6)))
+    # In a dataset's element, a list is an array.
+    for data in ((x, np.zeros(6)), *([dataset] if isinstance(x, dict) else [])):
+        cached = models.cache_frozen(model, "head", data)
+        np.testing.assert_allclose(cached.model(cached.x), hidden @ head.kernel.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind, x, message",
+    [
+        (
+            "list",
+            {"z": ONE},
+            r"`x` holds \['z'\], and model 'functional\w*' has the inputs z, a: pass a dict",
+        ),
+        ("dict", (ONE, OTHER), "`x` holds '2 without names', and model .* has the inputs a, z: pass a dict"),
+        ("list", (ONE, OTHER, ONE), "`x` holds '3 without names'"),
+        ("list", (ONE, None), "`data` leaves out an optional input, None, .*: pass an array for it, or make"),
+    ],
+)
+def test_inputs_that_are_not_the_models(kind, x, message):
+    with pytest.raises(ValueError, match=message):
+        models.cache_frozen(two_inputs(kind), "head", (x, np.zeros(6)))
+
+
 @pytest.mark.parametrize("batch_size", [0, 2.0, True])
 def test_bad_batch_size(batch_size):
     with pytest.raises((ValueError, TypeError), match="`batch_size` must be .*at least 1, got"):

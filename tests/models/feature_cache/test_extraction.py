@@ -47,6 +47,21 @@ def test_layers_that_augment_run_in_training_mode_and_no_others_do():
     np.testing.assert_allclose(found, model(X + 1).numpy(), rtol=1e-6, atol=1e-6)
 
 
+def test_what_comes_before_an_augmentation_runs_in_inference_mode():
+    model = keras.Sequential(
+        [keras.Input((4,)), L.BatchNormalization(), L.Dropout(0.5), Shift(name="shift"), L.Dense(3)]
+    )
+    norm, dense = model.layers[0], model.layers[-1]
+    mean, variance = np.arange(4.0), np.arange(1.0, 5.0)
+    norm.moving_mean.assign(mean)
+    norm.moving_variance.assign(variance)
+    found = np.concatenate([batch[0] for batch in features(model, ["shift"], tensors())])
+    expected = ((X - mean) / np.sqrt(variance + norm.epsilon) + 1) @ dense.kernel.numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(norm.moving_mean, mean)
+    np.testing.assert_array_equal(norm.moving_variance, variance)
+
+
 def test_few_examples_are_not_augmented():
     model = front(Shift(name="shift"))
     (found,) = features_of_few(model, tensors())

@@ -1,6 +1,7 @@
 """Where the frozen part ends: by what trains, with dropout and augmentation on either side."""
 
 import keras
+import numpy as np
 import pytest
 
 from gradloop import models, optim
@@ -64,13 +65,75 @@ def test_kinds_of_choices():
         trained_variables(model, chain().get_layer("head").trainable_variables)
     with pytest.raises(ValueError, match="`trained` is a plan whose groups are all frozen"):
         trained_variables(model, optim.partition(model, {"all": optim.Group("*", frozen=True)}))
-    with pytest.raises(ValueError, match="`trained` is a plan whose groups are all frozen"):
-        trained_variables(model, optim.partition(model, {"all": optim.Group("*", frozen=True)}))
 
 
 def test_augmentation_is_told_from_dropout():
     assert augmentations(named(chain(), "head").front) == ["flip"]
     assert augmentations(models.lenet5_sequential(dropout=0.5)) == []
+
+
+class Dropped(keras.layers.Layer):
+    """Draws random numbers, in training mode alone, as layers of one's own do for dropout or augmentation."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.generators = [keras.random.SeedGenerator(1)]
+
+    def call(self, x, training=False):
+        return x * keras.random.uniform((1,), seed=self.generators[0]) if training else x
+
+
+class Attention(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.attention = L.MultiHeadAttention(1, 2, dropout=0.3)
+
+    def build(self, shape):
+        self.attention.build(shape, shape)
+
+    def call(self, x, training=False):
+        return self.attention(x, x, training=training)
+
+
+def sequence(*layers):
+    return keras.Sequential([keras.Input((5, 3)), *layers, L.Flatten(), L.Dense(2, name="head")])
+
+
+RANDOM_AND_FROZEN = {
+    "gru": lambda: [L.GRU(4, name="last")],
+    "dropout of an lstm": lambda: [L.Dense(4), L.LSTM(4, dropout=0.3, recurrent_dropout=0.3, name="last")],
+    "both ways": lambda: [L.Bidirectional(L.GRU(4, dropout=0.3), name="last")],
+    "cells": lambda: [L.RNN([L.GRUCell(4, dropout=0.3), L.LSTMCell(4)], name="last")],
+    "wrapped": lambda: [L.TimeDistributed(L.Dropout(0.3)), L.Dense(4, name="last")],
+    "attention": lambda: [Attention(), L.Dense(4, name="last")],
+    "dropout of one's own": lambda: [L.Dense(4), Dropped(), L.Dense(4, name="last")],
+}
+
+
+@pytest.mark.parametrize("kind", RANDOM_AND_FROZEN)
+def test_what_is_off_in_inference_is_computed_once(kind):
+    keras.utils.set_random_seed(0)
+    model, x = sequence(*RANDOM_AND_FROZEN[kind]()), np.random.default_rng(0).random((4, 5, 3), "float32")
+    parts = named(model, "head")
+    assert rest_of(parts) == ["head"]
+    assert augmentations(parts.front) == []
+    cached = models.cache_frozen(model, "head", x)
+    np.testing.assert_allclose(cached.model(cached.x), model(x, training=False), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Dropped(name="augments")],
+        lambda: [L.Normalization(mean=0.0, variance=1.0), L.Rescaling(2.0), Dropped(name="augments")],
+        lambda: [keras.Sequential([Dropped(name="augments")])],
+        lambda: [L.Dense(3), L.Reshape((5, 3, 1)), L.RandomFlip(name="augments"), L.Reshape((5, 3))],
+        lambda: [L.Reshape((5, 3, 1, 1)), L.TimeDistributed(L.RandomFlip(), name="augments"), L.Flatten()],
+    ],
+)
+def test_what_changes_examples_augments(layers):
+    model = sequence(*layers(), L.Dense(4))
+    assert augmentations(named(model, "head").front) == ["augments"]
 
 
 def test_nothing_is_frozen_before():

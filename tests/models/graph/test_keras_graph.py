@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import models
-from gradloop.models.graph.keras_graph import calls, functional, has_mask
+from gradloop.models.graph.keras_graph import calls, functional, has_mask, standardized_inputs, stock_family
 
 L = keras.layers
 
@@ -43,3 +43,34 @@ def test_a_sequential_model_has_a_graph_once_its_input_is_known():
 def test_masks_are_seen():
     words = keras.Input((5,), dtype="int32")
     assert has_mask(L.Embedding(7, 3, mask_zero=True)(words)) and not has_mask(L.Embedding(7, 3)(words))
+
+
+class Mine(keras.layers.Layer):
+    pass
+
+
+class MyDropout(keras.layers.Dropout):
+    pass
+
+
+@pytest.mark.parametrize(
+    "layer, family",
+    [
+        (lambda: L.RandomFlip(), "preprocessing"),
+        (lambda: L.Normalization(), "preprocessing"),
+        (lambda: L.LSTMCell(1), "rnn"),
+        (lambda: L.Attention(), "attention"),
+        (lambda: MyDropout(0.5), "regularization"),
+        (lambda: Mine(), ""),
+        (lambda: keras.Sequential(), ""),
+    ],
+)
+def test_families_of_stock_layers(layer, family):
+    assert stock_family(layer()) == family
+
+
+def test_inputs_as_a_call_makes_them():
+    a = keras.Input((2, 1), name="a", dtype="float16")
+    model = keras.Model([a], L.Flatten()(a))
+    (found,) = standardized_inputs(model, {"a": np.ones((3, 2))})
+    assert found.dtype == "float16" and found.shape == (3, 2, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import models
-from gradloop.models.graph.split import split_graph, without_nested_models
+from gradloop.models.graph.split import run_partly_training, split_graph, without_nested_models
 
 L = keras.layers
 
@@ -62,6 +62,25 @@ def test_models_within_models_are_opened():
     assert {id(v) for v in opened.weights} == {id(v) for v in model.weights}
     flat = models.lenet5_functional()
     assert without_nested_models(flat) is flat
+
+
+def test_a_model_within_is_called_by_the_names_of_its_inputs():
+    z, a = keras.Input((3,), name="z"), keras.Input((3,), name="a")
+    inner = keras.Model([z, a], L.Subtract()([z, a]))
+    one, other = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([one, other], inner({"z": one, "a": other}))
+    x = list(inputs().values())
+    np.testing.assert_array_equal(without_nested_models(model)(x), x[0] - x[1])
+
+
+def test_some_layers_run_in_training_mode_and_no_others():
+    x = np.ones((4, 3), "float32")
+    keep, drop = L.Dropout(0.5, name="keep"), L.Dropout(0.5, name="drop")
+    a = keras.Input((3,), name="a")
+    model = keras.Model(a, [keep(a), drop(a) + 1.0])
+    kept, dropped = run_partly_training(model, x.astype("float64"), ["drop"])
+    np.testing.assert_array_equal(kept, x)
+    assert kept.dtype == "float32" and set(np.unique(dropped)) == {1.0, 3.0}
 
 
 def test_a_masked_sequence_is_not_cut():
