@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -11,6 +10,7 @@ from ...optim.common.types import Array
 from ..data.batches import BatchIterator
 from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
+from ..distribute.same_order import Mean, same_on_all
 from ..distribute.scope import scope_of
 from ..step.train_step import TrainStep
 from ..support.folders import check_log_dir
@@ -18,10 +18,6 @@ from .directory import CheckpointFolder, iterator_in, state_in
 from .notes import Note
 from .tensor_file import TensorFile, write_state
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
-
-# `TrainStep.mean_over_workers`: each worker gets the mean of the numbers that all call it with, so all must
-# call it, and none goes on before the others do. None for one process.
-Mean: TypeAlias = Callable[[float], float] | None
 
 
 class CheckpointStore:
@@ -118,14 +114,6 @@ def assign(step: TrainStep, file: TensorFile) -> None:
     train_as_saved(step, file.note["choice"])
     with scope_of(step.strategy):
         file.assign(step.state())
-
-
-def same_on_all(number: int, mean: Mean) -> bool:
-    """Whether all workers pass the same number; each gets the same answer."""
-    if mean is None:
-        return True
-    own = float(number % 4096)  # float32 holds this exactly, and its differences from a mean
-    return mean(abs(own - mean(own))) < 1e-3
 
 
 def raise_on_all(error: Exception | None, mean: Mean, for_others: str) -> None:

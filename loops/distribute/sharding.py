@@ -210,13 +210,3 @@ def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterato
             f"batches of {min(sizes)} examples are too small for {replicas} replicas, each of which takes a "
             f"part: the batch size is that of all together; make it {replicas} or more."
         )
-
-
-def check_same_order(strategy: tf.distribute.Strategy | None, data: tf.data.Dataset, name: str) -> None:
-    """Raises ValueError if several workers would read a dataset in different orders."""
-    if has_other_workers(strategy) and data.options().deterministic is False:
-        raise ValueError(
-            f"`{name}` cannot be sharded: it is read in no fixed order (its options say `deterministic = "
-            "False`), and each worker takes its part of every batch. Leave that option out, and seed its "
-            "shuffles."
-        )

@@ -19,6 +19,7 @@ from ..device.batch_size import check_batch_size, state_sizes
 from ..device.make_loop import Loop
 from ..device.row_buffer import CAPACITY
 from ..device.steps_per_call import StepsPerCall
+from ..distribute.same_order import SameOrder
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
 from ..distribute.sharding import check_divides, mean_over_workers_of
 from ..loss.label_check import LabelCheck
@@ -74,6 +75,7 @@ class BaseStep(abc.ABC):
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._loops: list[Loop] = []
+        self._same_order = SameOrder(self.mean_over_workers)
         self._labels = LabelCheck(self.loss_and_metrics)
         self._made_for = state_sizes(model)
 
@@ -130,11 +132,13 @@ class BaseStep(abc.ABC):
             Name -> float32 array of one value for each step that ran.
 
         Raises:
-            ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit.
+            ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit; on
+                several workers, a dataset whose order is another one for each.
             NonFiniteError: a NaN or infinity; the steps before it were made, and are in its `records`.
             KeyboardInterrupt: `Ctrl-C`, when the call has returned; the steps that were made are in its
                 `records`. (Not on parameter servers, where it is not known which were.)
         """
+        self._same_order.check(iterator)
         records = self.run_records(iterator, steps)
         if not len(records):
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ...optim.common.arguments import whole_number
 from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
-from ..distribute.sharding import check_same_order
+from ..distribute.same_order import check_same_order
 from ..loss.records import Records
 from ..step.base_step import BaseStep
 from ..update.nonfinite import NonFiniteError
@@ -62,6 +62,7 @@ class EpochReader:
         self._name = name
         self._data = data
         self._one_pass = steps is None
+        self._unchecked = True  # whether several workers read it in the same order
         self.source: Source
         self.steps: int | None
         if isinstance(data, Batches):
@@ -97,8 +98,9 @@ class EpochReader:
             steps_allowed: how many the next call may run at most; None for any number.
             done: how many of the epoch's batches ran before a checkpoint.
         """
-        if isinstance(self._data, tf.data.Dataset):
-            check_same_order(step.strategy, self._data, self._name)
+        if isinstance(self._data, tf.data.Dataset) and self._unchecked:
+            check_same_order(self._data, self._name, step.mean_over_workers)
+            self._unchecked = False
         self.source.start_epoch(number, done)
         announced = False
         while self.steps is None or done < self.steps:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.checkpoint.store import same_on_all
+from gradloop.loops.distribute.same_order import same_on_all
 from tests.values import assert_same, numbers
 
 

@@ -112,17 +112,6 @@ def test_batches_that_do_not_divide():
         sharding.check_divides(InTurn(2), iter(ragged))
 
 
-def test_data_in_no_fixed_order_cannot_be_sharded():
-    options = tf.data.Options()
-    options.deterministic = False
-    ordered = tf.data.Dataset.range(3)
-    unordered = ordered.with_options(options)
-    for strategy, data in ((None, unordered), (InTurn(2), unordered), (InTurn(2, here=1), ordered)):
-        assert sharding.check_same_order(strategy, data, "data") is None
-    with pytest.raises(ValueError, match="`validation` cannot be sharded.*Leave that option out"):
-        sharding.check_same_order(InTurn(2, here=1), unordered, "validation")
-
-
 def test_one_process_has_no_mean_over_workers():
     assert sharding.mean_over_workers_of(None) is None
     assert sharding.mean_over_workers_of(InTurn(2)) is None

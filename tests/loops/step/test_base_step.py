@@ -113,7 +113,7 @@ def test_lists_are_arrays():
     step = make()
     values = step([[0.1, 0.2, 0.3, 0.4]], [2])
     assert np.isfinite(float(values["loss"]))
-    with pytest.raises(TypeError, match="`x` is an array of dtype <U1"):
+    with pytest.raises(TypeError, match="`x` holds strings, which the model takes for numbers"):
         step([["a", "b", "c", "d"]], [2])
 
 

@@ -1,0 +1,97 @@
+"""What makes the order of a dataset's elements another one in each process.
+
+TensorFlow has no public way to ask which transformations a dataset consists of. A test holds each on every
+version. What a Python generator does, or a program before it makes the dataset, cannot be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+_FILTERS = ("FilterDataset", "TakeWhile")
+
+
+def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Returns what has no fixed order in a dataset, in words, and the seeds of what has one by a seed."""
+    loose: list[str] = []
+    seeds: list[tuple[int, ...]] = []
+    kinds: set[str] = set()
+    draws = False
+    for part in _parts(dataset):
+        kind = type(part).__name__.strip("_")
+        kinds.add(kind)
+        if hasattr(part, "_seed2"):
+            pair = int(part._seed), int(part._seed2)
+            seeds.append(pair)
+            if pair == (0, 0):
+                drawn = "`sample_from_datasets` or `Dataset.random`" if "Random" in kind else "`shuffle`"
+                loose.append(f"a {drawn} without a seed")
+        if getattr(part, "_deterministic", None) == "false":
+            loose.append("a transformation with `deterministic=False`")
+        for graph in map(_graph_of, part._functions()):
+            for node, inputs in _nodes(graph):
+                if "Shuffle" in node.op and "Dataset" in node.op:
+                    numbers = [number for number in inputs if number is not None]
+                    seeds.append(tuple(numbers))
+                    if numbers.count(0) > 1:
+                        loose.append("a `shuffle` without a seed, in a function of it,")
+                if _says_no_order(node):
+                    loose.append("a transformation with `deterministic=False`, in a function of it,")
+                unseeded = "seed2" in node.attr and not (node.attr["seed"].i or node.attr["seed2"].i)
+                draws = draws or (unseeded and "Random" in node.op)
+    if draws and any(kind.startswith(_FILTERS) for kind in kinds):
+        loose.append("a `filter` or `rejection_resample` by random numbers without a seed")
+    if "ParallelInterleaveDataset" in kinds and _interleaves_in_no_order(dataset):
+        loose.append("an `interleave` with `deterministic=False`")
+    return loose, seeds
+
+
+def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
+    """The dataset that an iterator reads; None where it does not tell."""
+    return getattr(iterator, "_dataset", None)
+
+
+def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """A dataset and all that it is made from."""
+    waiting, seen = [dataset], set()
+    while waiting:
+        part = waiting.pop()
+        part = getattr(part, "_dataset", part)  # TensorFlow wraps some
+        if id(part) not in seen:
+            seen.add(id(part))
+            waiting.extend(part._inputs())
+            yield part
+
+
+def _graph_of(function: Any) -> tf.compat.v1.GraphDef:
+    return function.function.graph.as_graph_def()
+
+
+def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator[tuple[Any, list[int | None]]]:
+    """The nodes of a graph and of the functions in it, with the integers among their inputs."""
+    for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
+        constants = {node.name: node for node in nodes if node.op == "Const"}
+        for node in nodes:
+            inputs = [constants.get(name.lstrip("^").split(":")[0]) for name in node.input]
+            yield node, [None if one is None else _integer(one) for one in inputs]
+
+
+def _integer(constant: Any) -> int | None:
+    value = tf.make_ndarray(constant.attr["value"].tensor)
+    return int(value) if value.ndim == 0 and value.dtype.kind in "iu" else None
+
+
+def _interleaves_in_no_order(dataset: tf.data.Dataset) -> bool:
+    """Whether a parallel interleave is told to give elements as they come, which no attribute of it says."""
+    try:
+        graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    except (tf.errors.OpError, ValueError):  # one that TensorFlow cannot write
+        return False
+    return any(_says_no_order(node) for node, _ in _nodes(graph))
+
+
+def _says_no_order(node: Any) -> bool:
+    return "deterministic" in node.attr and node.attr["deterministic"].s == b"false"
