@@ -20,6 +20,7 @@ from ..distribute.sharding import LazyBatch, shard_indices
 from ..support.tensorflow_private import is_missing_batch
 from .executor import executor
 from .row_buffer import RowBuffer
+from .step_count import StepCount
 from .trace_cache import TraceCache, fixed_spec, open_spec
 
 # A traced loop, what to give it (the steps and the call's number aside), and how many steps it is to run.
@@ -43,7 +44,7 @@ class DeviceLoop:
         body: function from a batch to `width` float32 scalars. All it does must depend on the batch.
         one_thread: see `executor`; only as long as the step calls no functions of its own.
         forward: see `TraceCache`.
-        count: int64 variable; the number of steps that ran is added to it.
+        count: int64 variable; the number of steps that ran is added to it, as `StepCount` does.
         made_for: the number of examples that the model's inputs are made for; None for any.
         replicas: over how many `body` splits batches, which may be a `LazyBatch` then; None if it takes
             tensors only.
@@ -66,7 +67,7 @@ class DeviceLoop:
         self._body = body
         self._width = width
         self._traces = TraceCache(forward, one_thread)
-        self._count = count
+        self._count = StepCount(count)
         self._replicas = replicas
         self._made_for = made_for
         self._buffer = RowBuffer(width)
@@ -112,6 +113,7 @@ class DeviceLoop:
         left, make = steps, self._arrays_call if arrays else self._dataset_call
         function, arguments, steps = self._traces.open_or_fixed(functools.partial(make, iterator, steps))
         check()
+        self._count.start_call()
         call = tf.constant([steps, self._buffer.next_call()], tf.int64)
         try:
             with executor(self._traces.one_thread):
@@ -125,7 +127,7 @@ class DeviceLoop:
             raise
         finally:
             self.rows = self._buffer.read()
-            self._count.assign_add(len(self.rows), read_value=False)
+            self._count.end_call(len(self.rows))
             if arrays:
                 iterator.position += len(self.rows)
         if left > steps:  # batches of another size
@@ -173,7 +175,7 @@ class DeviceLoop:
     def _one(self, batch: Batch) -> tf.Tensor:
         row = self._row(batch)
         with tf.control_dependencies([row]):
-            self._count.assign_add(1)
+            self._count.add(1)
         return row
 
     def _array_loop(
@@ -196,8 +198,7 @@ class DeviceLoop:
                 return reader.gather(arrays, indices, seed, epoch, position + step)
 
             indices = _between(order, first, last)
-            batch = LazyBatch(indices, take) if lazy else take(indices)
-            self._buffer.write(step, self._row(batch, number))
+            self._record(step, LazyBatch(indices, take) if lazy else take(indices), number)
             return step + 1, last
 
         self._loop(call, body, tf.constant([0], tf.int64))  # a slice takes vectors
@@ -212,8 +213,7 @@ class DeviceLoop:
         def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
             first, last, sizes = tf.split(tf.gather(offsets, step), [1, 1, offsets.shape[1] - 2])
             indices = _between(order, first, last)
-            batch = LazyBatch(indices, take, sizes, tf.gather(shards, step))
-            self._buffer.write(step, self._row(batch, number))
+            self._record(step, LazyBatch(indices, take, sizes, tf.gather(shards, step)), number)
             return (step + 1,)
 
         self._loop(call, body)
@@ -226,7 +226,7 @@ class DeviceLoop:
                 batch = map_tensors(lambda one: tf.ensure_shape(one, [size, *one.shape[1:]]), batch)
             # If there is no batch, nothing of this step may run.
             with tf.control_dependencies(tf.nest.flatten(tensors_in(batch), expand_composites=True)):
-                self._buffer.write(step, self._row(batch, number))
+                self._record(step, batch, number)
             return (step + 1,)
 
         self._loop(call, body)
@@ -239,9 +239,15 @@ class DeviceLoop:
             [tf.constant(0, tf.int64), *state],
         )
 
+    def _record(self, step: tf.Tensor, batch: Batch | LazyBatch, number: tf.Tensor) -> None:
+        row = self._row(batch, number)
+        self._buffer.write(step, row)
+        self._count.after_step(row)
+
     def _row(self, batch: Batch | LazyBatch, *number: tf.Tensor) -> tf.Tensor:
         self._traces.traces += not tf.executing_eagerly()
-        return tf.stack([*self._body(batch), *number])
+        with tf.name_scope(""):  # in `many` too a summary's tag begins with no "while/"
+            return tf.stack([*self._body(batch), *number])
 
 
 def _between(order: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
+from .step_count import StepCount
 
 # About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
 _TASKS_PER_WORKER = 4
@@ -38,7 +39,7 @@ class ParameterServerLoop:
     ) -> None:
         self._body = body
         self._width = width
-        self._count = count
+        self._count = StepCount(count)
         self._strategy = strategy
         self._one = tf.function(self._row, autograph=False, reduce_retracing=True)
         self._loops: dict[BatchReader, Callable[..., tf.Tensor]] = {}
@@ -55,7 +56,7 @@ class ParameterServerLoop:
         coordinator = self._coordinator()
         row = coordinator.schedule(self._one, args=(batch,))
         coordinator.join()
-        self._count.assign_add(1)
+        self._count.add(1)
         return tf.constant(row.fetch())
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
@@ -70,6 +71,7 @@ class ParameterServerLoop:
         if steps == 0:
             return self.rows
         check()
+        self._count.start_call()
         data, coordinator = iterator.batches, self._coordinator()
         function, arrays = self._function(data.reader), self._arrays(data)
         size = max(1, -(-steps // (_TASKS_PER_WORKER * self._workers())))
@@ -82,7 +84,7 @@ class ParameterServerLoop:
             results.append(coordinator.schedule(function, args=arguments))
         coordinator.join()
         self.rows = np.concatenate([result.fetch() for result in results])
-        self._count.assign_add(steps)
+        self._count.end_call(steps)
         iterator.position += steps
         return self.rows
 
@@ -124,6 +126,7 @@ class ParameterServerLoop:
             last = first + reader.batch_size
             indices = tf.strided_slice(order, first, last)
             row = self._row(reader.gather(arrays, indices, seed, epoch, position + step))
+            self._count.after_step(row)
             return step + 1, last, rows.write(tf.cast(step, tf.int32), row)
 
         rows = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), element_shape=[self._width])

@@ -42,3 +42,14 @@ def iterator_not_saved(error: tf.errors.OpError) -> str | None:
         return None
     # The reason stands between the names of operations.
     return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", error.message, flags=re.DOTALL)
+
+
+def reads(variable: tf.Variable) -> bool:
+    """Whether the function that is being traced, or one that it calls, uses a variable; True outside of any.
+
+    """
+    if tf.executing_eagerly():
+        return True
+    copies = tf.distribute.get_strategy().experimental_local_results(variable)
+    handles = {id(copy.handle) for copy in copies}
+    return any(id(outer) in handles for outer, _ in tf.compat.v1.get_default_graph().captures)

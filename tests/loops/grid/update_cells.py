@@ -67,6 +67,22 @@ def averages_of_the_weights(strategy):
     )
 
 
+@per_replica_count
+def a_rate_by_the_number_of_the_batch(strategy):
+    """The count of batches, read in the step: 0, 1, 2, ... on every replica."""
+    steps = []
+
+    class Trained(loops.StepsCallback):
+        def set_train_step(self, step):
+            steps.append(step)
+
+    def rate():
+        return 0.1 / (1.0 + tf.cast(steps[-1].batches_done, "float64"))
+
+    equal(strategy, optimizer=lambda model: K.SGD(rate), epochs=4, callbacks=lambda: [Trained()])
+    assert [int(step.batches_done.numpy()) for step in steps] == [12, 12]
+
+
 @cell
 def a_schedule_with_accumulation(strategy):
     equal(strategy, optimizer=lambda model: K.SGD(K.schedules.CosineDecay(0.1, 30)), accumulate=2)

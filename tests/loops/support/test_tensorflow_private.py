@@ -59,3 +59,17 @@ def test_why_an_iterator_is_not_saved(tmp_path):
     assert (
         tensorflow_private.iterator_not_saved(tf.errors.FailedPreconditionError(None, None, "full")) is None
     )
+
+
+def test_whether_a_function_reads_a_variable():
+    one, other, told = tf.Variable(1.0), tf.Variable(2.0), []
+    inner = tf.function(lambda: one * 2.0)
+
+    def body(step):
+        inner()
+        told.append([tensorflow_private.reads(variable) for variable in (one, other)])
+        return step + 1
+
+    tf.function(lambda: tf.while_loop(lambda step: step < 2, body, [0]))()
+    assert told == [[True, False]]
+    assert tensorflow_private.reads(other)  # nobody knows outside of a function

@@ -58,6 +58,20 @@ for name in ("adam", "lion"):  # by a kernel, and by Keras
         assert np.isfinite(float(one["loss"]))
 
 
+# A step that reads how many batches there were: each of them once, whichever worker ran it.
+with strategy.scope():
+    model = make()
+
+    def counted(model, batch):
+        number = tf.cast(counting.batches_done, tf.float32)
+        return number + 0.0 * tf.reduce_sum(model(batch[0], training=True))
+
+    counting = loops.TrainStep(model, counted, "sgd")
+    numbers = counting.run(iter(data), 64)["loss"]
+    assert int(counting.batches_done.numpy()) == 64, counting.batches_done.numpy()
+    # A worker may read it while another one counts.
+    assert numbers.min() == 0 and 32 <= numbers.max() <= 63, numbers
+
 # A run that is cut goes on: the servers' values are written by the chief, and given back to them.
 def kept(*callbacks):
     with strategy.scope():
