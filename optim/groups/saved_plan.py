@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -45,21 +45,35 @@ class SavedPlan:
             untrained |= set(rest.untrained) - set(variables)
         return cls(plan.groups, list(rows.values()), [name for name in rows if name in untrained])
 
-    def bind(self, variables: Sequence[keras.Variable]) -> Plan:
+    def names_fit(self, names: Collection[str]) -> bool:
+        """Whether these are a model's that has all variables of the plan."""
+        return all(row[0] in names for row in self.variables)
+
+    def bind(
+        self, variables: Sequence[keras.Variable], names: Mapping[str, keras.Variable] | None = None
+    ) -> Plan:
         """The plan over these variables of the model that it was made for, loaded or built anew.
 
-        They are matched by their Keras paths, or by their order if the paths have changed: Keras numbers
-        layers without a name by what the process has built before. Those that did not train when it was saved
-        may be missing, as Keras builds an optimizer over what trains; variables that are not the plan's are
-        passed over. ValueError if others are missing.
+        They are matched by their stable names, which `names` maps to the model's variables. Where there are
+        none, or others than the plan's, by their Keras paths. Keras numbers layers without a name by what the
+        process has built before, so where the paths are others too, by their order, if that leaves no choice.
+        Those that did not train when it was saved may be missing, as Keras builds an optimizer over what
+        trains; variables that are not the plan's are passed over. ValueError if others are missing, or if two
+        that are alike could be exchanged.
         """
         rows, untrained = self.variables, set(self.untrained)
         awaited = [row for row in rows if row[0] not in untrained]
-        found = _by_path(rows, variables)
+        given = {id(variable) for variable in variables}
+        found = {
+            name: names[name] for name, *_ in rows if names and name in names and id(names[name]) in given
+        }
+        if not found or not all(row[0] in found for row in awaited):
+            found = _by_path(rows, variables)
         enough = all(row[0] in found for row in awaited)
         if len(found) < len(rows) and not (enough and len(found) == len(variables)):
             fits = next((each for each in (rows, awaited) if len(each) == len(variables)), None)
             if fits is not None:
+                _check_distinct(fits)
                 found = {row[0]: variable for row, variable in zip(fits, variables)}
             elif not enough:
                 found = {}
@@ -105,6 +119,20 @@ def _by_path(rows: Sequence[Row], variables: Sequence[keras.Variable]) -> dict[s
                 found.setdefault(name, []).append(variable)
     times = Counter(id(variable) for matches in found.values() for variable in matches)
     return {name: one[0] for name, one in found.items() if len(one) == 1 and times[id(one[0])] == 1}
+
+
+def _check_distinct(rows: Sequence[Row]) -> None:
+    """Raises ValueError if variables that are told by their order have the same last name and shape."""
+    alike: dict[tuple[str, tuple[int, ...]], str] = {}
+    for name, _, shape, path in rows:
+        other = alike.setdefault((path.rpartition("/")[2], shape), name)
+        if other != name:
+            raise ValueError(
+                f"`variables` do not tell {other!r} from {name!r} of the optimizer's plan, both of shape "
+                f"{shape}, and their layers have other names now. Pass the model, whose attributes may tell "
+                "(`optimizer.build(model)`), or make a new plan with `optim.partition(model, ...)` and load "
+                "the weights alone"
+            )
 
 
 def _group_to_dict(group: Group) -> Config:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -12,6 +13,8 @@ import tensorflow as tf
 from ..common.types import Array
 from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
+from ..naming.stable_names import NotBuiltError, named_variables
+from ..private.keras_private import calling_models
 from .grouped_update import GroupedUpdate
 
 
@@ -67,22 +70,29 @@ class PlannedOptimizer(keras.optimizers.Optimizer):
         assert config is not None
         return config
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
+    def build(self, variables: Sequence[keras.Variable] | keras.layers.Layer) -> None:
         """Checks that `variables` are the plan's; state was made with the optimizer.
 
-        Only an optimizer that comes from a file has none yet: its plan is bound to these variables. Those of
-        a layer with `trainable = False` may come later; their state waits for them.
+        Only an optimizer that comes from a file has none yet: its plan is bound to these variables, by their
+        stable names. The model knows those, so it may be passed instead of its trainable variables; else it
+        is looked for among what the calling functions work on. Variables of a layer with `trainable = False`
+        may come later; their state waits for them.
 
         Raises:
-            ValueError: a variable that is not in the plan.
+            ValueError: a variable that is not in the plan, or, without the model, two that may be exchanged.
         """
+        models: Iterable[keras.layers.Layer]
+        if isinstance(variables, keras.layers.Layer):
+            models, variables = [variables], variables.trainable_variables
+        else:
+            models = calling_models(variables)
         update = self._internals.update
         if update is None and not variables:
             # Keras reads an `.h5` file, and passes the model's own variables, not those of its layers.
             self._internals.expects_state = True
         elif update is None:
             with tf.init_scope():  # `fit` gets here while it traces
-                self._use(self.saved_plan().bind(variables))
+                self._use(_bound(self.saved_plan(), variables, models))
         else:
             self.take_in(variables)
             self.grouped_update.members_of(variables)
@@ -98,7 +108,8 @@ class PlannedOptimizer(keras.optimizers.Optimizer):
         saved, known = self.saved_plan(), update.plan.variables
         if len(saved.variables) > len(known):
             given = {id(variable) for variable in variables}
-            plan = saved.bind([*variables, *(v for v in known.values() if id(v) not in given)])
+            everything = [*variables, *(v for v in known.values() if id(v) not in given)]
+            plan = _bound(saved, everything, calling_models(everything))
             if len(plan.order) > len(known):
                 with tf.init_scope():
                     self._use(plan)
@@ -125,3 +136,15 @@ class PlannedOptimizer(keras.optimizers.Optimizer):
     @tf.__internal__.tracking.no_automatic_dependency_tracking  # type: ignore[untyped-decorator]  # no types
     def _build_untracked(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
+
+
+def _bound(
+    saved: SavedPlan, variables: Sequence[keras.Variable], models: Iterable[keras.layers.Layer]
+) -> Plan:
+    """The plan over these variables, by the stable names of the one of `models` that it was made for."""
+    for model in models:
+        with contextlib.suppress(NotBuiltError):
+            names = named_variables(model)
+            if saved.names_fit(names):
+                return saved.bind(variables, names)
+    return saved.bind(variables)

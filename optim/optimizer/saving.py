@@ -169,12 +169,12 @@ def _by_name(saved: SavedPlan, internals: Internals) -> dict[str, Array]:
     assert internals.update is not None
     known = internals.update.members
     common = next(iter(known.values())).variable.dtype
-    stand_ins = [
-        keras.Variable(
+    stand_ins = {
+        name: keras.Variable(
             np.zeros(shape), dtype=known[name].variable.dtype if name in known else common, trainable=False
         )
         for name, _, shape, _ in saved.variables
-    ]
-    update = GroupedUpdate(saved.bind(stand_ins), internals.optimizer)
+    }
+    update = GroupedUpdate(saved.bind(list(stand_ins.values()), stand_ins), internals.optimizer)
     assign_all(update.variables(), [variable.numpy() for variable in internals.loaded])
     return _arrays(update)

@@ -1,9 +1,9 @@
 """What this package uses of Keras' private interface.
 
 Keras has no public way to ask how a layer names itself, which attributes it fills itself, which layers it
-tracks, how a Functional model calls them, or what rate an optimizer was made with; nor to give an optimizer
-gradients that are summed over replicas. The answers are in this file alone, and
-`tests/optim/private/test_keras_private.py` tries each on the oldest and the newest Keras.
+tracks, how a Functional model calls them, whose variables an optimizer is built over, or what rate it was
+made with; nor to give an optimizer gradients that are summed over replicas. The answers are in this file
+alone, and `tests/optim/private/test_keras_private.py` tries each on the oldest and the newest Keras.
 
 What cannot be known is whether a user wrote `name="dense_1"` or Keras counted to it: Keras forgets the
 `name` argument (`Operation.__new__` says "Remove argument name"), and a loaded layer was given its name
@@ -13,8 +13,9 @@ either way. So names that look automatic count as automatic.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -68,6 +69,23 @@ def graph_nodes(model: keras.Model) -> list[Any]:
     """
     levels = model._nodes_by_depth
     return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
+
+
+def calling_models(variables: Sequence[keras.Variable]) -> Iterator[keras.layers.Layer]:
+    """The models that have these variables and that a calling function works on, the nearest first.
+
+    Keras gives an optimizer the variables of a model to build it over, not the model, and no variable knows
+    its layer. When a file is loaded, only the method that calls has the model, as its `self`.
+    """
+    wanted = {id(variable) for variable in variables}
+    frame, seen = inspect.currentframe(), set()
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if isinstance(value, keras.layers.Layer) and id(value) not in seen:
+                seen.add(id(value))
+                if wanted <= {id(variable) for variable in value.weights}:
+                    yield value
+        frame = frame.f_back
 
 
 def tracked_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -20,6 +20,11 @@ def net(width=3, named=True):
     )
 
 
+def square():
+    """Two layers that only their names tell apart, and Keras counts on."""
+    return keras.Sequential([keras.Input((3,)), L.Dense(3), L.Dense(3)], name="square")
+
+
 GROUPS = {
     "bias": Group(optim.kind("bias"), lr_scale=0.5, weight_decay=0.0, frozen=True),
     "first": Group(
@@ -106,6 +111,27 @@ def test_variables_that_are_not_the_plans_are_passed_over():
     model.layers[0].trainable = False
     plan = partition(model, {"all": lambda info: info.variable.trainable})
     assert through_json(plan).bind(net().trainable_variables).order == ("b/kernel", "b/bias")
+
+
+def test_names_come_before_paths_and_order():
+    """A class that assigns its layers in another order gets each one's settings all the same."""
+    plan = through_json(partition(square(), {"first": "dense/", "second": "dense_1"}))
+    variables = square().trainable_variables
+    swapped = dict(zip(["dense_1/kernel", "dense_1/bias", "dense/kernel", "dense/bias"], variables))
+    found = plan.bind(variables, swapped)
+    assert {name: id(v) for name, v in found.variables.items()} == {n: id(v) for n, v in swapped.items()}
+    assert list(found.members["first"].values()) == variables[2:]
+
+
+def test_an_order_that_leaves_a_choice_is_refused():
+    plan = through_json(partition(square(), {"all": "*"}))
+    match = (
+        r"do not tell 'dense/kernel' from 'dense_1/kernel' .*of shape \(3, 3\).*`optimizer.build\(model\)`"
+    )
+    with pytest.raises(ValueError, match=match):
+        plan.bind(square().trainable_variables)
+    with pytest.raises(ValueError, match=match):
+        plan.bind(square().trainable_variables, {"other/kernel": keras.Variable(1.0)})
 
 
 def test_variables_of_another_model():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradloop import loops
-from gradloop.optim import Group, GroupedOptimizer, partition
+from gradloop.optim import Group, GroupedOptimizer, named_variables, partition
 from tests.optim.optimizer.saved import X, Y, fit, made, net, state
 from tests.values import assert_same
 
@@ -123,3 +123,53 @@ def test_within_a_loss_scale(make, tmp_path):
     for each in (again, model):
         fit(each)
     assert_same_weights(again, model)
+
+
+def of_parts(*parts):
+    """A model whose class assigns layers of one shape in this order, and Keras counts on for their names.
+
+    (Keras reads those after "layers" in the alphabet by their order.)
+    """
+
+    class Parts(keras.Model):
+        def __init__(self, **options):
+            super().__init__(**options)
+            for part in parts:
+                setattr(self, part, keras.layers.Dense(4, activation="tanh"))
+                getattr(self, part).build((None, 4))
+
+        def call(self, x):
+            return self.end(self.head(self.body(x)))
+
+    return Parts
+
+
+@pytest.mark.parametrize("how", ["keras", "pickle", "config"])
+def test_a_class_that_assigns_its_layers_in_another_order(how, tmp_path):
+    first, second = of_parts("body", "head", "end"), of_parts("end", "head", "body")
+    model = first()
+    model(X)
+    groups = {"body": Group("body", lr_scale=0.01), "head": "head", "end": Group("end", frozen=True)}
+    _, optimizer = made("nadam", groups, model=model)
+    y = X[:, ::-1]
+    model.fit(X, y, batch_size=16, epochs=2, verbose=0)
+    if how == "keras":
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Parts": second})
+    else:
+        again = second()
+        again(X)
+        for part in ("body", "head", "end"):
+            getattr(again, part).set_weights(getattr(model, part).get_weights())
+        copied = pickle.loads(pickle.dumps(optimizer)) if how == "pickle" else copy.deepcopy(optimizer)
+        copied.build(again if how == "config" else again.trainable_variables)
+        again.compile(copied, "mse", run_eagerly=True)
+    again.run_eagerly = True
+    for name, variable in again.optimizer.plan.variables.items():
+        assert variable is named_variables(again)[name]
+    for each in (model, again):
+        each.fit(X, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    for part in ("body", "head", "end"):
+        for left, right in zip(getattr(model, part).weights, getattr(again, part).weights, strict=True):
+            np.testing.assert_array_equal(left, right)
+    assert_same(state(again.optimizer), state(optimizer))

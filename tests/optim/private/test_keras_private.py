@@ -68,6 +68,28 @@ def test_graph_nodes_are_in_an_order_that_can_be_computed():
     assert [id(tensor) for tensor in nodes[-1].output_tensors] == [id(model.output)]
 
 
+def test_the_model_that_builds_an_optimizer_is_found():
+    found = []
+
+    class Recorder(keras.optimizers.SGD):
+        def build(self, variables):
+            found.append(next(keras_private.calling_models(variables), None))
+            super().build(variables)
+
+    def make():
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+    models = [make(), make()]
+    for model in models:
+        compiled = {"optimizer": Recorder(), "loss": keras.losses.MeanSquaredError()}
+        with keras.saving.custom_object_scope({"Recorder": Recorder}):
+            model.compile_from_config(keras.saving.serialize_keras_object(compiled))
+    assert found == models
+    variables = make().trainable_variables
+    nobody = list(keras_private.calling_models(variables))
+    assert nobody == []
+
+
 def test_automatic_variable_name(first_names):
     names = [keras.Variable(0.0).name for _ in range(2)]
     assert names == ["variable", "variable_1"]
