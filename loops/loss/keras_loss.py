@@ -12,7 +12,7 @@ from ...optim.common.types import Scalar, Tensors
 from ..support.keras_private import keras_mask
 from .coupled import check_splits
 from .reduction import LossValue, mean_of, number_of, reduced
-from .weights import as_columns
+from .weights import as_columns, by_position
 
 
 def resolve_loss(loss: str | keras.losses.Loss) -> keras.losses.Loss:
@@ -83,6 +83,9 @@ def loss_value(
             )
         return LossValue(losses, examples)
     masks = [keras_mask(predictions), keras_mask(losses)]
+    function = getattr(loss, "fn", None)
+    if (apart := by_position(function, y, predictions, losses, [*masks, weight])) is not None:
+        losses = _losses(loss, *apart)
     return reduced(loss.reduction, tf.cast(losses, loss.dtype), weight, masks, examples)
 
 

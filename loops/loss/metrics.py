@@ -24,7 +24,7 @@ from .coupled import check_function_splits
 from .metric_objects import update
 from .outputs import check_one_output
 from .reduction import number_of
-from .weights import fitted
+from .weights import by_position, fitted, of_one_rank
 
 _ACCURACIES = ("accuracy", "acc")
 
@@ -89,6 +89,9 @@ class StepMetric:
         if parts:
             check_function_splits(self.name, self._function, (y, predictions), values)
         masks = [keras_mask(predictions), keras_mask(values)]
+        by_keras = getattr(self._function, "__wrapped__", self._function)
+        if (apart := by_position(by_keras, y, predictions, values, [*masks, weight])) is not None:
+            values = self._function(*apart)
         values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:
             if weight is not None:
@@ -187,7 +190,7 @@ def _per_example(function: MetricFunction) -> MetricFunction:
         if predictions.shape.rank == 1:
             predictions = predictions[:, None]
             y = y[:, None] if y.shape.rank == 1 else y
-        return function(y, predictions)
+        return function(*of_one_rank(function, y, predictions))
 
     return call
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ..support.keras_private import keras_mask, with_keras_mask
+
+# Keras' losses, and metrics, that are means over the last dimension of what they find for each number there.
+_MEANS = [
+    getattr(keras.losses, name)
+    for name in (
+        "binary_crossentropy binary_focal_crossentropy hinge huber log_cosh mean_absolute_error poisson "
+        "mean_absolute_percentage_error mean_squared_error mean_squared_logarithmic_error squared_hinge"
+    ).split()
+]
 
 
 def fitted(weight: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -36,6 +48,19 @@ def fitted(weight: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return expand_to_rank(weight, wanted)
 
 
+def of_one_rank(function: object, y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Targets and predictions, of which one may lack a last dimension of 1 that the other has, both with it.
+
+    Some of Keras' functions stretch (batch,) over (batch, 1), to (batch, batch).
+    """
+    pair = [y, predictions]
+    for short, long in ((0, 1), (1, 0)):
+        one, other = pair[short].shape, pair[long].shape
+        if function in _MEANS and one.rank is not None and other.rank == one.rank + 1 and other[-1] == 1:
+            pair[short] = pair[short][..., None]
+    return pair[0], pair[1]
+
+
 def as_columns(y: Tensors, predictions: Tensors) -> tuple[Tensors, Tensors]:
     """Targets and predictions of shape (batch,) as (batch, 1); others as they are.
 
@@ -44,6 +69,33 @@ def as_columns(y: Tensors, predictions: Tensors) -> tuple[Tensors, Tensors]:
     if not (tf.is_tensor(y) and tf.is_tensor(predictions) and y.shape.rank == predictions.shape.rank == 1):
         return y, predictions
     return y[:, None], with_keras_mask(predictions[:, None], keras_mask(predictions))
+
+
+def by_position(
+    function: object, y: Tensors, predictions: Tensors, values: tf.Tensor, factors: Sequence[tf.Tensor | None]
+) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """Targets and predictions for which a function gives a value for each number that masks or weights weigh.
+
+    Keras' means over the last dimension give one for each sequence of numbers, (batch, time), also where the
+    outputs have the shape (batch, time, 1). With a last dimension of 1 they give one for each number.
+
+    Returns:
+        The two; None where the values fit their factors, or cannot be had.
+    """
+    ranks = [_shape_without_ones(factor) for factor in factors if factor is not None]
+    wanted = max(map(len, ranks), default=0)
+    if function not in _MEANS or wanted != values.shape.rank + 1:
+        return None
+    apart = [value[..., None] if value.shape.rank == wanted else value for value in (y, predictions)]
+    fit = all(value.shape.rank == wanted + 1 and value.shape[-1] == 1 for value in apart)
+    return (apart[0], apart[1]) if fit else None
+
+
+def _shape_without_ones(value: tf.Tensor) -> list[int | None]:
+    shape = value.shape.as_list()
+    while len(shape) > 1 and shape[-1] == 1:
+        shape.pop()
+    return shape
 
 
 def expand_to_rank(weight: tf.Tensor, rank: int | None) -> tf.Tensor:

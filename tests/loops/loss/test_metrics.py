@@ -173,6 +173,17 @@ def test_half_precision_reaches_functions_of_ones_own_in_single():
     assert seen == [tf.int32, tf.float32]
 
 
+@pytest.mark.parametrize("name", ["poisson", "log_cosh", "mse", "hinge", "binary_crossentropy", "huber"])
+@pytest.mark.parametrize("shape", [(8,), (4, 2)])
+def test_targets_without_the_last_dimension_of_the_predictions(name, shape):
+    y, predictions = np.random.RandomState(0).uniform(0.1, 0.9, (2, *shape)).astype("float32")
+    (step_metric,) = resolve_metrics([name])
+    expected = keras.losses.get(name)(y[..., None], predictions[..., None]).numpy().mean()
+    for given in ((y, predictions[..., None]), (y[..., None], predictions)):
+        total, count = step_metric(*map(tf.constant, given), None, tf.constant(float(shape[0])))
+        assert float(total / count) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_metric_class_by_name():
     (step_metric,) = resolve_metrics(["AUC"])
     assert step_metric.name == "AUC" and isinstance(step_metric.stateful, keras.metrics.AUC)
