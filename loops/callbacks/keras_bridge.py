@@ -35,6 +35,19 @@ def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.S
     return [c for c in callbacks.callbacks if isinstance(c, keras.callbacks.SwapEMAWeights)]
 
 
+def check_averages(
+    callbacks: Sequence[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer
+) -> None:
+    """Raises ValueError if a `SwapEMAWeights` has no averages of an optimizer, without its loss scale."""
+    several = getattr(optimizer, "optimizers", [optimizer])  # a `MultiOptimizer` may not know them yet
+    averaging = not several or any(one.use_ema for one in several)
+    if any(isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks) and not averaging:
+        raise ValueError(
+            f"`callbacks` has a SwapEMAWeights, and optimizer {optimizer.name!r} keeps no averages: make it "
+            "with `use_ema=True` (for a GroupedOptimizer, the one that it wraps), or leave the callback out."
+        )
+
+
 def swap_in_last_epoch_too(callbacks: keras.callbacks.CallbackList) -> None:
     """Has each `SwapEMAWeights` swap weights and averages in the last epoch, as in the others.
 

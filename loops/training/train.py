@@ -12,6 +12,7 @@ import tensorflow as tf
 from ...optim.common.arguments import whole_number
 from ..callbacks.keras_bridge import (
     bound_optimizer,
+    check_averages,
     swap_averages_out,
     swap_in_last_epoch_too,
     wants_every_step,
@@ -138,8 +139,8 @@ def train(
             run.progress.close_callbacks()
             raise
         swap_averages_out(hooks)
-        # Before the first update there are no averages.
-        if step.inner_optimizer.use_ema and int(step.optimizer.iterations.numpy()) > 0:
+        # Averages, or what the optimizer's class makes of this; before the first update there are none.
+        if int(step.optimizer.iterations.numpy()) > 0:
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(run.progress.logs)
     return step.model.history
@@ -235,6 +236,8 @@ def _check_arguments(
             raise TypeError(f"`callbacks` holds {callback!r}, which is no `keras.callbacks.Callback`.")
     if not isinstance(resume, bool):
         raise TypeError(f"`resume` must be True or False, not {resume!r}.")
+    _ = step.variables  # this binds an optimizer from a file to the model
+    check_averages(callbacks, step.inner_optimizer)
 
 
 def _find_checkpoint(

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
+from ...optim.common.optimizers import overridden
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.given import is_new_value
 from ..support.keras_private import built_variables, knows_variable
@@ -24,6 +25,24 @@ def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite:
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+
+
+def check_asked(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises ValueError for a subclass with a method that Keras would call and `Update` does not."""
+    bases = {
+        keras.optimizers.LossScaleOptimizer: (
+            *("apply_gradients", "apply", "check_finite", "_tf_apply"),
+            *("_stateful_handle_finite_grads", "_stateful_handle_non_finite_grads"),
+        ),
+        GroupedOptimizer: ("apply_gradients", "apply"),
+    }
+    for base, methods in bases.items():
+        own = overridden(type(optimizer), base, methods) if isinstance(optimizer, base) else []
+        if own:
+            raise ValueError(
+                f"`optimizer` is a {type(optimizer).__name__} whose own `{own[0]}` would not be called: "
+                f"`Update` does itself what {base.__name__} does there. Override it in the optimizer inside."
+            )
 
 
 def check_known(

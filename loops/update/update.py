@@ -20,7 +20,14 @@ from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
 from ..support.keras_private import weight_copies
-from .checks import check_gradients, check_known, check_not_frozen, check_update_options, check_weight
+from .checks import (
+    check_asked,
+    check_gradients,
+    check_known,
+    check_not_frozen,
+    check_update_options,
+    check_weight,
+)
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
 
@@ -97,11 +104,13 @@ class Update:
                 "none yet: call it on a batch.)"
             )
         check_update_options(clip_norm, accumulate, on_nonfinite)
+        check_asked(optimizer)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)
         self.accumulate = int(accumulate)
         self.on_nonfinite = on_nonfinite
         self._inner = inner_optimizer(optimizer)
+        check_asked(self._inner)
         self._scale = LossScale(optimizer)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 # Settings that hold for all variables of an optimizer together. Under a `GroupedOptimizer`, for all groups.
@@ -21,3 +23,8 @@ def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
     """The optimizer inside a `LossScaleOptimizer`; any other one as it is."""
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     return optimizer.inner_optimizer if scaled else optimizer
+
+
+def overridden(kind: type, base: type, methods: Sequence[str]) -> list[str]:
+    """Those of the methods of a class that are not those of its base class."""
+    return [name for name in methods if getattr(kind, name, None) is not getattr(base, name, None)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from ..common.optimizers import FOLLOWED_SETTINGS, SHARED_SETTINGS
+from ..common.optimizers import FOLLOWED_SETTINGS, SHARED_SETTINGS, overridden
 from ..groups.group import check_no_shared_settings
 from ..groups.plan import Plan
 from ..private.keras_private import settings_of
@@ -18,6 +18,7 @@ from ..updates.settings import Settings
 from ..updates.tensorflow_ops import update_op_for
 from .assign_updaters import averaging_of, decay_of, grouped_variables
 
+_DONE_EARLY = ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
 _OF_STATE = ("use_ema", "gradient_accumulation_steps")
 # What a `GroupedOptimizer` has in the place of the optimizer that it wraps.
 FOLLOWED = tuple(name for name in (*SHARED_SETTINGS, *FOLLOWED_SETTINGS) if name not in _OF_STATE)
@@ -66,6 +67,8 @@ class FollowedSettings:
                 )
         for group in self._groups:
             check_no_shared_settings(group.optimizer)
+        for one in self.optimizers:
+            _check_order(one, outer)
         members, averaging = grouped_variables(plan, optimizer, outer), averaging_of(outer)
         for updater in updaters:
             mine = [members[member.name] for member in updater.members]
@@ -79,6 +82,20 @@ class FollowedSettings:
                     settings["weight_decay"] = outer.weight_decay
                 updater.follow(settings, *decay_of(group, template, mine, outer), averaging)
         return members
+
+
+def _check_order(optimizer: keras.optimizers.Optimizer, outer: keras.optimizers.Optimizer) -> None:
+    """Raises ValueError for a method of the user's own that Keras calls around what is done before it."""
+    methods = ("apply_gradients", "apply", "_backend_apply_gradients", "_clip_gradients")
+    own = overridden(type(optimizer), keras.optimizers.Optimizer, methods)
+    early = [name for name in _DONE_EARLY if getattr(outer, name)]
+    if own and early:
+        raise ValueError(
+            f"`optimizer` {type(optimizer).__name__} has a method `{own[0]}` of its own, and "
+            f"`{early[0]}={getattr(outer, early[0])!r}` would act before it on all groups together, not "
+            f"within it as in Keras: leave `{early[0]}` out, and do what it does in the method or by "
+            "`loops.Update`"
+        )
 
 
 def check_set(optimizer: keras.optimizers.Optimizer, name: str, value: object, traced: bool) -> None:

@@ -192,8 +192,7 @@ class GroupedOptimizer(GroupedState):
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """With `use_ema`, sets the variables to their averages, those without an update excepted."""
-        if self.use_ema:
-            self.grouped_update.overwrite_by_averages(var_list)
+        self.grouped_update.finalize(var_list, self.use_ema)
 
     def get_config(self) -> dict[str, Json]:
         """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""

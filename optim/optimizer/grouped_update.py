@@ -17,6 +17,7 @@ from ..gradients.replicas import add_one, assign_each, in_replica, replica_count
 from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
 from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
+from ..updates.keras_updater import KerasUpdater
 from .assign_updaters import assign_updaters, grouped_variables
 from .followed_settings import FollowedSettings
 from .group_rates import Rates, setting
@@ -239,9 +240,12 @@ class GroupedUpdate:
                 average.assign(member.variable)
             yield average
 
-    def overwrite_by_averages(self, variables: Sequence[keras.Variable]) -> None:
-        """Sets variables to their averages, if they have been updated."""
+    def finalize(self, variables: Sequence[keras.Variable], use_ema: bool) -> None:
+        """Sets variables to their averages, if there are any and they have been updated."""
+        for updater in self.updaters:
+            if isinstance(updater, KerasUpdater):
+                updater.finalize(variables)
         counts = self.counts.by_name()
-        for member in self.members_of(variables):
+        for member in self.members_of(variables) if use_ema else []:
             if counts[member.name] and not is_new_value(member.variable):
                 member.variable.assign(self.state[f"{member.name}/average"])

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..common.optimizers import SHARED_SETTINGS
+from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..common.types import Gradient, Scalar
 from ..gradients.replicas import apply_sums, when
 from ..private.keras_private import fresh_copy, raw_learning_rate, settings_of, tracked
@@ -86,6 +86,14 @@ class KerasUpdater(Updater):
         for name, value in imposed.items():
             setattr(self._optimizer, name, value)
         self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
+
+    def finalize(self, variables: Sequence[keras.Variable]) -> None:
+        """Has an optimizer with a `finalize_variable_values` of its own set some of the members."""
+        own = overridden(type(self._optimizer), keras.optimizers.Optimizer, ["finalize_variable_values"])
+        given = {id(variable) for variable in variables}
+        mine = [member.variable for member in self.members if id(member.variable) in given]
+        if own and mine:
+            self._optimizer.finalize_variable_values(mine)
 
     def apply(self, pairs: Pairs, context: UpdateContext) -> None:
         group = pairs[0][0].group

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from gradloop import loops
-from gradloop.loops.callbacks.keras_bridge import bound_optimizer, wants_every_step, wants_every_test_step
+from gradloop.loops.callbacks.keras_bridge import (
+    bound_optimizer,
+    check_averages,
+    wants_every_step,
+    wants_every_test_step,
+)
 
 
 class OldName(keras.callbacks.Callback):
@@ -101,6 +106,19 @@ def test_a_compiled_model_gets_its_own_back():
 
 
 @pytest.mark.numbers
+def test_averages_that_nobody_keeps():
+    K, swapping = keras.optimizers, [keras.callbacks.SwapEMAWeights()]
+    with pytest.raises(
+        ValueError, match="`callbacks` has a SwapEMAWeights, and optimizer 'sgd' keeps no averag"
+    ):
+        check_averages(swapping, K.SGD(name="sgd"))
+    check_averages(swapping, K.SGD(use_ema=True))
+    check_averages([keras.callbacks.History()], K.SGD())
+    if hasattr(K, "MultiOptimizer"):
+        check_averages(swapping, K.MultiOptimizer(K.OptimizerMap(K.SGD(use_ema=True), {"a": K.SGD()})))
+        check_averages(swapping, K.MultiOptimizer(lambda variable: K.SGD(use_ema=True)))
+
+
 def test_ema_weights_in_validation(problem, assert_same_logs):
     def optimizer():
         return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)

@@ -4,7 +4,14 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.update.checks import check_gradients, check_known, check_update_options, check_weight
+from gradloop.loops.update.checks import (
+    check_asked,
+    check_gradients,
+    check_known,
+    check_update_options,
+    check_weight,
+)
+from gradloop.optim import GroupedOptimizer, partition
 
 
 @pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan"), float("inf"), "1"])
@@ -40,6 +47,34 @@ def test_optimizers_that_do_not_know_what_trains():
     plain = keras.optimizers.SGD(0.1)
     plain.build([a, b])
     check_known(plain, [b], ["b"])
+
+
+def test_methods_that_would_not_be_asked_for():
+    class Careful(keras.optimizers.LossScaleOptimizer):
+        def check_finite(self, gradients):
+            return True
+
+    class Doubled(GroupedOptimizer):
+        def apply(self, grads, trainable_variables=None):
+            return super().apply([2 * gradient for gradient in grads], trainable_variables)
+
+    layer = keras.layers.Dense(1)
+    layer.build((None, 1))
+    doubled = Doubled(keras.optimizers.SGD(), partition(layer, {"all": "*"}))
+    for optimizer, message in (
+        (
+            Careful(keras.optimizers.SGD()),
+            "is a Careful whose own `check_finite` would not be called: `Up",
+        ),
+        (
+            doubled,
+            "is a Doubled whose own `apply` would not be called: .*what GroupedOptimizer does there. Over",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_asked(optimizer)
+    for optimizer in (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), keras.optimizers.SGD()):
+        check_asked(optimizer)
 
 
 def test_averages_of_scales_are_refused():

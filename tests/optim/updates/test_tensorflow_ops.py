@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gradloop import loops
 from gradloop.optim.gradients.sparse import without_repeats
 from gradloop.optim.updates.tensorflow_ops import update_op_for
 
@@ -138,6 +139,14 @@ def test_no_momentum_is_kept_where_keras_keeps_none():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_no_kernel_for_16_bits(dtype):
     assert update_op_for(K.Adam(), dtype) is None
+
+
+def test_no_kernel_for_a_method_of_ones_own():
+    optimizer, weight = keras.optimizers.SGD(1.0), keras.Variable([1.0])
+    optimizer.update_step = lambda gradient, variable, rate: variable.assign(gradient)
+    assert update_op_for(optimizer, "float32") is None
+    loops.Update(optimizer, [weight])([tf.constant([5.0])])
+    assert float(weight[0]) == 5.0
 
 
 def test_no_kernel_for_other_optimizers():
