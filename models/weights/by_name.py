@@ -82,7 +82,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         ValueError: another ending; a file that is damaged or holds no weights; a name that the model does not
-            have, or another shape. Nothing is loaded then.
+            have, another shape, or a dtype that cannot hold the numbers (those of a float file in an int8
+            model, 1e6 in float16). Nothing is loaded then.
         FileNotFoundError: there is no file.
         NotBuiltError: the model's variables do not exist yet.
 
@@ -100,11 +101,19 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     file = _checked(path)
     variables = named_variables(model)
     arrays = _read(file)
+    said = f"`path` {str(file)!r} has weights"
+    end = " Nothing was loaded."
+    dtypes = [*(array.dtype.name for array in arrays.values()), *(v.dtype for v in variables.values())]
+    if "int8" in dtypes or any(name.endswith("_scale") and name not in variables for name in arrays):
+        end += (
+            " Load weights of a model that is not quantized before `model.quantize(...)`, all those of a "
+            "quantized one after it, with the same mode."
+        )
     unknown = [name for name in arrays if name not in variables]
     if unknown:
         raise ValueError(
-            f"`path` {str(file)!r} has weights that model {model.name!r} has not: {first_few(unknown)}."
-            f"{did_you_mean(unknown[0], variables, most=5)} Nothing was loaded."
+            f"{said} that model {model.name!r} has not: {first_few(unknown)}."
+            f"{did_you_mean(unknown[0], variables, most=5)}{end}"
         )
     other = [
         f"{name} {array.shape} for {tuple(variables[name].shape)}"
@@ -112,13 +121,36 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         if array.shape != tuple(variables[name].shape)
     ]
     if other:
+        raise ValueError(f"{said} of other shapes than model {model.name!r}: {first_few(other)}.{end}")
+    lost = [why for name, array in arrays.items() if (why := _loss_of_numbers(name, array, variables[name]))]
+    lost += [
+        f"{name} without {name}_scale"
+        for name, array in arrays.items()
+        if array.dtype == np.int8 and f"{name}_scale" in variables and f"{name}_scale" not in arrays
+    ]
+    if lost:
         raise ValueError(
-            f"`path` {str(file)!r} has weights of other shapes than model {model.name!r}: "
-            f"{first_few(other)}. Nothing was loaded."
+            f"{said} that model {model.name!r} cannot hold: {first_few(lost)}.{end} A model of a wider dtype "
+            "holds numbers that are too large or too small for this one."
         )
     for name, array in arrays.items():
         variables[name].assign(array)
     return list(arrays)
+
+
+def _loss_of_numbers(name: str, array: Array, variable: keras.Variable) -> str:
+    """Why a variable would not hold an array's numbers, up to rounding; '' if it would."""
+    kinds = f"{name}, {array.dtype} for {variable.dtype}"
+    held = variable.dtype
+    if not keras.backend.is_float_dtype(held):
+        with np.errstate(invalid="ignore"):  # of NaN, and of what is out of range
+            same = array.dtype.kind != "f" and np.array_equal(array.astype(held), array)
+        return "" if same else kinds
+    if array.dtype in (np.int8, np.uint8):  # of a quantized layer, which has their scale beside them
+        return kinds
+    largest = np.max(np.abs(array[np.isfinite(array)]), initial=0.0).astype("float64")
+    rounded = keras.ops.cast(keras.ops.cast(largest, held), "float64").numpy()
+    return "" if np.isfinite(rounded) and (rounded > 0) == (largest > 0) else f"{kinds} (up to {largest:.3g})"
 
 
 def _read(file: Path) -> dict[str, Array]:

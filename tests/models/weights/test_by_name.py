@@ -85,6 +85,71 @@ def test_dtypes(tmp_path):
         assert_same(weights(model), weights(other))
 
 
+def dense(mode=None, seed=0):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="a"), L.Dense(2, name="head")])
+    for layer in model.layers if mode else ():  # of the model Keras warns that its `Input` cannot
+        layer.quantize(mode)
+    return model
+
+
+AROUND = "Nothing was loaded. Load weights of a model that is not quantized before `model.quantize"
+
+
+@pytest.mark.parametrize(
+    "written_by, read_by, filters, match",
+    [
+        (None, "int8", [], r"cannot hold: a/kernel, float32 for int8, head/kernel, float32 for int8\."),
+        (None, "int4", [], r"of other shapes than model .*: a/kernel \(6, 4\) for \(6, 2\)"),
+        ("int8", None, [], "that model .* has not: a/kernel_scale"),
+        ("int8", None, ["*/kernel"], "cannot hold: a/kernel, int8 for float32"),
+        ("int8", "int8", ["*/kernel"], "cannot hold: a/kernel without a/kernel_scale"),
+        ("int8", "int4", [], r"of other shapes than model .*: a/kernel \(6, 4\) for \(6, 2\)"),
+        ("float8", None, [], "that model .* has not: a/inputs_scale"),
+        ("float8", "int8", ["*/kernel"], "cannot hold: a/kernel, float32 for int8"),
+    ],
+)
+def test_quantized_weights_and_others(written_by, read_by, filters, match, tmp_path):
+    model, file = dense(read_by, seed=1), tmp_path / "some.npz"
+    before = weights(model)
+    models.save_weights(dense(written_by), file, *filters)
+    with pytest.raises(ValueError, match=f"(?s){match}.*{AROUND}"):
+        models.load_weights(model, file)
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_quantized_weights_of_the_same_mode(mode, tmp_path):
+    one, other = dense(mode), dense(mode, seed=1)
+    models.save_weights(one, tmp_path / "all.npz")
+    models.load_weights(other, tmp_path / "all.npz")
+    assert_same(weights(one), weights(other))
+
+
+@pytest.mark.parametrize(
+    "value, dtype, held",
+    [
+        (1e6, "float16", False),
+        (1e-9, "float16", False),
+        (1e6, "bfloat16", True),
+        (np.nan, "float16", True),
+        (1e300, "float32", False),
+        (1 / 3, "float16", True),
+    ],
+)
+def test_numbers_that_a_dtype_cannot_hold(value, dtype, held, tmp_path):
+    keras.config.set_dtype_policy(dtype)
+    model, file = dense(), tmp_path / "a.npz"
+    written(file, {"a/bias": np.array([value, 0.0, 0.0, 0.0])})
+    if held:
+        assert models.load_weights(model, file) == ["a/bias"]
+        found = model.get_layer("a").bias.numpy().astype("float64")
+        np.testing.assert_allclose(found, [value, 0, 0, 0], rtol=1e-2)
+    else:
+        with pytest.raises(ValueError, match=r"cannot hold: a/bias, float64 for \w+ \(up to .*wider dtype"):
+            models.load_weights(model, file)
+
+
 def test_names_that_numpy_takes_for_its_own(tmp_path):
     class Scaled(keras.Model):
         def __init__(self):
