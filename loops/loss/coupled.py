@@ -33,7 +33,7 @@ def check_splits(
     """
     one = losses.shape.rank == 0
     known = one or _along_examples(loss, predictions, losses)
-    trusted = known or _is_known(getattr(loss, "fn", None) or type(loss))
+    trusted = is_known(type(loss).call) and is_known(getattr(loss, "fn", None) or type(loss))
     if known or (not trusted and _tried(lambda: _differs(loss.call, (y, predictions), loss.dtype))):
         found = "one number for all examples" if one else "losses that depend on other examples"
         raise CoupledError(
@@ -62,7 +62,7 @@ def check_function_splits(
             f"`metrics`: {name!r} gives one value for all examples, so that of a batch is not made up of "
             "those of its replicas: return one for each example, or measure on one device."
         )
-    if not _is_known(function) and _tried(lambda: _differs(function, given)):
+    if not is_known(function) and _tried(lambda: _differs(function, given)):
         raise CoupledError(
             f"`metrics`: {name!r} gives values that depend on other examples, so that of a batch is not made "
             "up of those of its replicas: measure on one device."
@@ -88,7 +88,7 @@ def check_state_adds_up(metric: keras.metrics.Metric, y: Tensors, predictions: T
         whole, *parts = state(0, 4), state(0, 2), state(2, 4)
         return not all(np.allclose(one, a + b, equal_nan=True) for one, a, b in zip(whole, *parts))
 
-    if not _is_known(type(metric)) and _tried(counts_otherwise):
+    if not is_known(type(metric)) and _tried(counts_otherwise):
         raise CoupledError(
             f"`metrics`: the state of {metric.name!r} after a batch is not the sum of those after its parts, "
             "as replicas have them: count examples, not calls or a maximum, or measure on one device."
@@ -103,7 +103,7 @@ def _along_examples(loss: keras.losses.Loss, predictions: Tensors, losses: tf.Te
     return bool(first) and losses.shape[0] is not None and losses.shape[0] != first[0]
 
 
-def _is_known(kind: object) -> bool:
+def is_known(kind: object) -> bool:
     """Whether Keras or this package made a class or a function."""
     return str(getattr(kind, "__module__", "")).startswith(("keras.", __package__))
 
@@ -114,14 +114,15 @@ def _differs(
     """Whether a function gives other values for two examples alone than beside two others."""
     numbers = _made_up(given)
 
-    def values(examples: int) -> Array:
-        return np.asarray(
-            function(*tf.nest.map_structure(lambda value: tf.constant(value[:examples], dtype), numbers))
-        )[:2]
+    def values(first: int, last: int) -> Array:
+        part = tf.nest.map_structure(lambda value: tf.constant(value[first:last], dtype), numbers)
+        return np.asarray(function(*part))
 
-    four, again, two = values(4), values(4), values(2)
-    same = four.shape == two.shape and np.allclose(four, two, equal_nan=True)
-    return not same and np.array_equal(four, again, equal_nan=True)  # or it draws at random
+    whole, again, parts = values(0, 4), values(0, 4), [values(0, 2), values(2, 4)]
+    if not np.array_equal(whole, again, equal_nan=True):
+        return False  # it draws at random
+    same_shape = [part.shape for part in parts] == [(2, *whole.shape[1:])] * 2
+    return not (same_shape and np.allclose(whole, np.concatenate(parts), equal_nan=True))
 
 
 def _made_up(given: Tensors) -> Tensors:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..support.keras_private import keras_mask
-from .coupled import check_splits
+from .coupled import check_splits, is_known
 from .reduction import LossValue, mean_of, number_of, reduced
 from .weights import as_columns, by_position
 
@@ -83,7 +83,7 @@ def loss_value(
             )
         return LossValue(losses, examples)
     masks = [keras_mask(predictions), keras_mask(losses)]
-    function = getattr(loss, "fn", None)
+    function = getattr(loss, "fn", None) if is_known(type(loss).call) else None
     if (apart := by_position(function, y, predictions, losses, [*masks, weight])) is not None:
         losses = _losses(loss, *apart)
     return reduced(loss.reduction, tf.cast(losses, loss.dtype), weight, masks, examples)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ...optim.common.types import Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, wrapped_function
-from .coupled import check_function_splits, check_state_adds_up
+from .coupled import check_function_splits, check_state_adds_up, is_known
 from .weights import as_columns, expand_to_rank, fitted
 
 # Of outputs of shape (batch,), these take the whole: they are no means over examples.
@@ -38,7 +38,8 @@ def update(
         shard: on several replicas, what the examples of this one count.
     """
 
-    if isinstance(metric, keras.metrics.MeanMetricWrapper) and not isinstance(metric, _OF_BATCHES):
+    wraps = isinstance(metric, keras.metrics.MeanMetricWrapper) and is_known(type(metric).update_state)
+    if wraps and not isinstance(metric, _OF_BATCHES):
         y, predictions = as_columns(y, predictions)
 
     def run() -> tf.Tensor:
@@ -48,7 +49,7 @@ def update(
     if shard is None:
         run()
         return
-    if isinstance(metric, keras.metrics.MeanMetricWrapper):
+    if wraps:
         function = wrapped_function(metric)
         check_function_splits(metric.name, function, (y, predictions), function(y, predictions))
     else:

@@ -19,6 +19,11 @@ class Own(keras.losses.Loss):
         return self.function(y, predictions)
 
 
+class OfStock(keras.losses.MeanSquaredError):
+    def call(self, y, predictions):
+        return super().call(y, predictions) / tf.reduce_max(predictions)
+
+
 def in_batch(y, predictions):
     """Each example beside those of the others (van den Oord et al. 2018)."""
     scores = tf.matmul(predictions, predictions, transpose_b=True)
@@ -40,6 +45,7 @@ TOGETHER = {
     "dice of a channel": keras.losses.Dice(axis=0),
     "mean": Own(lambda y, p: tf.reduce_mean(tf.square(p))),
     "in batch": Own(in_batch),
+    "a subclass of a stock loss": OfStock(),
     "standardised": Own(lambda y, p: tf.reduce_sum(p / tf.math.reduce_std(p, 0), -1)),
 }
 ALONE = {
@@ -112,6 +118,16 @@ class OwnMetric(keras.metrics.Metric):
         return {**super().get_config(), "function": self.function, "change": self.change}
 
 
+class OfMean(keras.metrics.Mean):
+    def update_state(self, y, predictions, sample_weight=None):
+        super().update_state(tf.reduce_max(tf.abs(y - predictions), -1), sample_weight)
+
+
+class OfWrapper(keras.metrics.MeanSquaredError):
+    def update_state(self, y, predictions, sample_weight=None):
+        super().update_state(y, predictions / tf.reduce_max(predictions), sample_weight)
+
+
 @pytest.mark.parametrize(
     ("metric", "adds"),
     [
@@ -121,6 +137,8 @@ class OwnMetric(keras.metrics.Metric):
         (OwnMetric(tf.reduce_mean), False),
         (OwnMetric(tf.reduce_max, "largest"), False),
         (keras.metrics.AUC(), True),
+        (OfMean(name="own"), True),
+        (OfWrapper(name="own"), False),
     ],
 )
 def test_states_of_metrics(metric, adds):

@@ -116,7 +116,10 @@ refuses(lambda: step(x[:16], y[:16]), "called with arrays on several workers, ea
 unordered = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 options = tf.data.Options()
 options.deterministic = False
-refuses(lambda: loops.train(step, unordered.with_options(options), epochs=1), "`data` cannot be sharded")
+refuses(
+    lambda: loops.train(step, unordered.with_options(options), epochs=1),
+    "`data` is a dataset in no fixed order",
+)
 own = f"{sys.argv[1]}/of {strategy.cluster_resolver.task_id}"  # a folder that the other does not see
 if own.endswith("0"):
     shutil.copytree(sys.argv[1] + "/cut", own)
