@@ -58,10 +58,11 @@ class StepsCallback(keras.callbacks.Callback):
 def batches_trained(step: TrainStep, first_epoch: int = 0, steps: int | None = None) -> int:
     """The batches in all of a step's training before a run.
 
-    An optimizer that was restored has made updates of which the step does not know, and the step has skipped
-    some of which the optimizer does not know. If the run's first epoch is not 0, the step's own count is not
-    used, but that of so many epochs of `steps` batches, if known.
+    An optimizer that was restored has made updates of which the step does not know: more than the step has
+    run batches. Each is taken for `accumulate` batches, though one at the end of the data may be fewer. If
+    the run's first epoch is not 0, the step's own count is not used, but that of so many epochs of `steps`
+    batches, if known.
     """
-    updated = int(step.optimizer.iterations.numpy()) * step.accumulate
+    updates = int(step.optimizer.iterations.numpy())
     ran = first_epoch * (steps or 0) if first_epoch else int(step.batches_done.numpy())
-    return max(updated, ran)
+    return ran if updates <= ran else updates * step.accumulate

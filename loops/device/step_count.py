@@ -10,9 +10,9 @@ from ..support.tensorflow_private import reads
 class StepCount:
     """Adds the steps of calls to `variable`, an int64 scalar.
 
-    A loss, a layer or a learning rate that reads it in the step (a summary's `step`, say) gets 0, 1, 2, ...
-    it is then counted on the device, after each step. A step that does not read it has no operation for it,
-    and is counted after the call.
+    A loss, a layer or a learning rate that reads it in the step (as a summary's `step`, say) gets 0, 1, 2,
+    ...: it is then counted on the device, after each step. A step that does not read it has no operation for
+    it, and is counted after the call.
     """
 
     def __init__(self, variable: tf.Variable) -> None:

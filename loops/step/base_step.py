@@ -140,9 +140,16 @@ class BaseStep(abc.ABC):
         """
         self._same_order.check(iterator)
         records = self.run_records(iterator, steps)
+        self._after_run(iterator, steps, len(records))
         if not len(records):
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
         return records.values()
+
+    def end_of_data(self) -> None:  # noqa: B027  # an evaluation has nothing left then
+        """Called when a pass over the data has ended."""
+
+    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:  # noqa: B027
+        """Called after each `run`."""
 
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
         """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.

@@ -25,6 +25,7 @@ from ..update.update import StepUpdate
 from .base_step import BaseStep
 from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
+from .end_of_data import EndOfData
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
 
@@ -66,7 +67,11 @@ class TrainStep(BaseStep):
             Keras masked in the outputs counts nothing in a mean.
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
         accumulate: batches that make one update, that of all their examples as one batch: gradients are
-            averaged by what each batch's loss was divided by, so a short batch counts for what it holds.
+            averaged by what each batch's loss was divided by, so a short batch counts for what it holds. What
+            is left when the data ends makes an update too, unless `carry`; the first time, a line says so.
+            `train` and `run` know when that is (of a dataset's iterator, once `run` has found its end); in a
+            loop over `step(x, y)` call `flush`.
+        carry: whether gradients that are left when the data ends wait for the batches of the next epoch.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
         on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. What may be an
@@ -110,6 +115,7 @@ class TrainStep(BaseStep):
         metrics: Sequence[Metric] = (),
         clip_norm: float | None = None,
         accumulate: int = 1,
+        carry: bool = False,
         jit_compile: bool | str = "auto",
         on_nonfinite: str = "raise",
     ) -> None:
@@ -117,6 +123,10 @@ class TrainStep(BaseStep):
         check_update_options(clip_norm, accumulate, on_nonfinite)
         if accumulate > 1:
             self.loss_and_metrics.check_accumulates()
+        if not isinstance(carry, bool):
+            raise TypeError(
+                f"`carry` must be True, to keep what is left for the next epoch, or False, not {carry!r}."
+            )
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
         if jit_compile is True and (reason := not_for_xla(model, self.strategy)):
@@ -128,6 +138,8 @@ class TrainStep(BaseStep):
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
+        self._flushes = self.accumulate > 1 and not carry
+        self._end = EndOfData(self.accumulate)
         self._make_update = functools.partial(
             StepUpdate, clip_norm=clip_norm, accumulate=accumulate, on_nonfinite=on_nonfinite
         )
@@ -165,6 +177,46 @@ class TrainStep(BaseStep):
         """
         self._choice.choose(list(filters))
         self._key = ()
+
+    @property
+    def waiting(self) -> int:
+        """How many batches were accumulated and not applied yet; of skipped steps, none."""
+        return self._current().update.waiting if self.accumulate > 1 else 0
+
+    def flush(self) -> int:
+        """Applies gradients that were accumulated and not applied yet, as the mean over their batches.
+
+        Returns:
+            Of how many batches they were; with 0, nothing changes.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> from gradloop import loops
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+            >>> step = loops.TrainStep(model, "mse", "sgd", accumulate=4)
+            >>> for _ in range(6):
+            ...     _ = step(np.ones((8, 3)), np.zeros((8, 2)))
+            >>> int(step.optimizer.iterations.numpy()), step.waiting
+            (1, 2)
+            >>> step.flush(), int(step.optimizer.iterations.numpy()), step.waiting
+            (2, 2, 0)
+        """
+        batches = self.waiting
+        if batches:
+            self._current().update.flush()
+        return batches
+
+    def end_of_data(self) -> None:
+        if self._flushes:
+            self._end.tell_applied(self.flush())
+
+    def tell_waiting(self) -> None:
+        """Says how many batches wait for an update, if any do: `train` calls it when a run ends."""
+        self._end.tell_waiting(self.waiting)
+
+    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:
+        if self._flushes and self._end.reached(iterator, wanted, ran):
+            self.end_of_data()
 
     def _loop(self) -> Loop:
         return self._current().loop

@@ -45,11 +45,16 @@ def iterator_not_saved(error: tf.errors.OpError) -> str | None:
 
 
 def reads(variable: tf.Variable) -> bool:
-    """Whether the function that is being traced, or one that it calls, uses a variable; True outside of any.
-
-    """
+    """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
     if tf.executing_eagerly():
         return True
     copies = tf.distribute.get_strategy().experimental_local_results(variable)
     handles = {id(copy.handle) for copy in copies}
     return any(id(outer) in handles for outer, _ in tf.compat.v1.get_default_graph().captures)
+
+
+def length_of(iterator: tf.data.Iterator) -> int | None:
+    """How many elements the dataset of an iterator has; None if that is not known."""
+    dataset = getattr(iterator, "_dataset", None)
+    length = -1 if dataset is None else int(dataset.cardinality())
+    return None if length < 0 else length

@@ -118,6 +118,8 @@ class EpochReader:
                     tell_steps(len(records))
             ran = 0 if records is None else len(records)
             done += ran
+            if ran < wanted or self.source.ended:
+                step.end_of_data()
             if records is not None and ran:
                 announced = False
                 yield records

@@ -31,6 +31,7 @@ class DatasetSource:
         self._data = data
         self._rolls_over = steps is not None
         self._steps = steps or length
+        self._length = length
         self._name = name
         self._passes = self._ran = 0  # how many were begun, and how many batches of this one have run
         self._read_ahead = False
@@ -39,6 +40,11 @@ class DatasetSource:
     def at_start(self) -> bool:
         """Whether nothing of this pass has run: if it has no batch either, there is no data."""
         return self._ran == 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether this pass has no batch left, as far as the length tells; else only reading does."""
+        return self._ran == self._length
 
     def start_epoch(self, number: int, done: int) -> None:
         """Goes to batch `done` of an epoch, unless `resume` or the epoch before has gone there."""
@@ -118,6 +124,10 @@ class BatchesSource:
         self._evaluates = evaluates
         self._found = self._first = data.epoch  # in a run that resumes, the first may be another
         self.iterator = data.iterator()
+
+    @property
+    def ended(self) -> bool:
+        return not self.iterator.remaining
 
     def start_epoch(self, number: int, done: int) -> None:
         batch = 0 if self._evaluates else self._first * len(self._data) + number * self._steps + done

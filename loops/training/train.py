@@ -143,6 +143,7 @@ def train(
         if int(step.optimizer.iterations.numpy()) > 0:
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(run.progress.logs)
+        step.tell_waiting()
     return step.model.history
 
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from ...optim import GroupedOptimizer
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Gradient, Scalar
-from ...optim.gradients.accumulator import GradientAccumulator
 from ...optim.gradients.clipping import clip_by_global_norm
 from ...optim.gradients.given import as_gradient, but_new_values, reduce_over_replicas
 from ...optim.gradients.replicas import apply_sums, once, when
@@ -20,6 +19,7 @@ from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
 from ..support.keras_private import weight_copies
+from .accumulation import Accumulation
 from .checks import (
     check_asked,
     check_gradients,
@@ -32,7 +32,7 @@ from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
 
 
-class Update:
+class Update(Accumulation):
     """Applies gradients to the chosen variables, in one fixed order.
 
     1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
@@ -41,7 +41,8 @@ class Update:
        `loss_scale_factor`: the gradients are those of `update.scale_loss(loss)`;
     3. check that every gradient is finite: on all replicas or on none, since it is the sum. One of more than
        256 elements that add up to more than the largest float counts as infinite;
-    4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone;
+    4. add to the running sum, if `accumulate > 1`; the rest happens on each `accumulate`-th call alone, and
+       in `flush`;
     5. clip by the global norm over all the trained variables together, then as the optimizer itself is set
        to (`clipnorm` and the like);
     6. apply once. `optimizer.iterations` counts updates, so schedules do too.
@@ -57,7 +58,8 @@ class Update:
         variables: the variables to train, as a list or as `{name: variable}`; names appear in errors.
         clip_norm: largest global norm of the gradients; None for no clipping.
         accumulate: how many calls make one update. Their gradients are averaged, each by what its call
-            counts (see `weight` of a call).
+            counts (see `weight` of a call). What is left when the data ends waits for more calls: `flush`
+            applies it.
         on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
             it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
@@ -107,21 +109,18 @@ class Update:
         check_asked(optimizer)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)
-        self.accumulate = int(accumulate)
         self.on_nonfinite = on_nonfinite
         self._inner = inner_optimizer(optimizer)
         check_asked(self._inner)
         self._scale = LossScale(optimizer)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)
-        self._accumulator: GradientAccumulator | None = None
         with scope_of(strategy):
             if not optimizer.built:
                 optimizer.build(self.variables)
             elif isinstance(self._inner, GroupedOptimizer):
                 self._inner.take_in(self.variables)
-            if accumulate > 1:
-                self._accumulator = GradientAccumulator.over(self.variables, self.accumulate)
+            super().__init__(self.variables, int(accumulate), strategy)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._settings = Settings([self._inner])
@@ -221,16 +220,6 @@ class Update:
         weights = [] if weight is None or self._accumulator is None else [weight]
         return self._check(gradients, loss, not_overflow, finite, weights)
 
-    @property
-    def accumulators(self) -> list[tf.Variable]:
-        """The running sums, one a variable, the number of calls, and their weight; empty for none."""
-        return [] if self._accumulator is None else self._accumulator.variables
-
-    def reset_accumulators(self) -> None:
-        """Drops gradients that were accumulated but not applied yet."""
-        if self._accumulator is not None:
-            self._accumulator.reset()
-
     def _check(
         self,
         gradients: list[Gradient],
@@ -273,12 +262,6 @@ class Update:
             waits = [check_finite_unless(~fails, gradients, self.names, *losses)]
         with tf.control_dependencies(waits):
             self._scale.halve()
-
-    def _accumulate(self, gradients: list[Gradient], weight: Scalar | None = None) -> None:
-        if self._accumulator is None:
-            self._clip_and_apply(gradients)
-        else:
-            self._accumulator.add(gradients, self._clip_and_apply, weight=weight)
 
     def _clip_and_apply(self, gradients: list[Gradient]) -> None:
         gradients = [without_repeats(gradient) for gradient in gradients]

@@ -93,6 +93,20 @@ class GradientAccumulator:
 
         when(tf.equal(self.calls.assign_add(1) % self.every, 0), update_and_reset)
 
+    def flush(self, update: Callable[[list[Gradient]], None]) -> Scalar:
+        """Passes the means of what was added since the last update to `update`, and starts anew.
+
+        Returns whether there was something, a scalar bool. For an accumulator with a `weight`.
+        """
+        left = self.calls % self.every > 0
+
+        def update_and_reset() -> None:
+            update([self._mean(position) for position in range(len(self.sums))])
+            self.reset()
+
+        with tf.control_dependencies([when(left, update_and_reset)]):
+            return tf.identity(left)
+
     def reset(self) -> None:
         """Drops gradients that were added but not applied yet."""
         self.calls.assign(0)

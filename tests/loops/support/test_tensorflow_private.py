@@ -73,3 +73,11 @@ def test_whether_a_function_reads_a_variable():
     tf.function(lambda: tf.while_loop(lambda step: step < 2, body, [0]))()
     assert told == [[True, False]]
     assert tensorflow_private.reads(other)  # nobody knows outside of a function
+
+
+def test_the_length_of_an_iterators_dataset():
+    data = tf.data.Dataset.range(3)
+    lengths = [
+        tensorflow_private.length_of(iter(d)) for d in (data, data.repeat(), data.filter(lambda _: True))
+    ]
+    assert lengths == [3, None, None]

@@ -15,7 +15,10 @@ class FakeStep:
     strategy = mean_over_workers = None
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.ends = [], []
+
+    def end_of_data(self):
+        self.ends.append(len(self.seen))
 
     def run_records(self, iterator, steps):
         ran = []

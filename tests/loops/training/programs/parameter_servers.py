@@ -72,6 +72,14 @@ with strategy.scope():
     # A worker may read it while another one counts.
     assert numbers.min() == 0 and 32 <= numbers.max() <= 63, numbers
 
+
+# What is left of accumulated gradients when the data ends is one more update.
+with strategy.scope():
+    sums = loops.TrainStep(make(), loss, "sgd", accumulate=5)
+    loops.train(sums, data, epochs=1)
+    assert int(sums.optimizer.iterations.numpy()) == 13 and sums.waiting == 0
+
+
 # A run that is cut goes on: the servers' values are written by the chief, and given back to them.
 def kept(*callbacks):
     with strategy.scope():

@@ -1,0 +1,90 @@
+"""What an update has accumulated, and what becomes of it when the data ends."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.types import Gradient, Scalar
+from ...optim.gradients.accumulator import GradientAccumulator
+from ...optim.gradients.replicas import in_replica
+
+
+class Accumulation(abc.ABC):
+    """The half of an `Update` that waits until `accumulate` calls have come, or the data has ended.
+
+    Args:
+        variables: whose gradients come, in order.
+        accumulate: how many calls make one update.
+        strategy: of the variables; None for none.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        accumulate: int,
+        strategy: tf.distribute.Strategy | None,
+    ) -> None:
+        self.accumulate = accumulate
+        self._accumulator = GradientAccumulator.over(variables, accumulate) if accumulate > 1 else None
+        self._strategy = strategy
+        self._flush_all: Callable[[], Scalar] | None = None  # on all replicas, once there was one
+
+    @property
+    def accumulators(self) -> list[tf.Variable]:
+        """The running sums, one a variable, the number of calls, and their weight; empty for none."""
+        return [] if self._accumulator is None else self._accumulator.variables
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for an update: they were accumulated, and not applied yet."""
+        accumulator = self._accumulator
+        return 0 if accumulator is None else int(accumulator.calls.numpy()) % self.accumulate
+
+    def flush(self) -> Scalar:
+        """Applies what was accumulated and not applied yet, as the mean over these calls: when the data ends.
+
+        In a TensorFlow function, a replica's part of a step, or outside of any: it runs on all replicas then.
+
+        Returns:
+            A scalar bool tensor: whether there was anything, and so an update.
+
+        Example:
+            >>> import keras, tensorflow as tf
+            >>> from gradloop import loops
+            >>> weight = keras.Variable(1.0)
+            >>> update = loops.Update(keras.optimizers.SGD(0.25), [weight], accumulate=4)
+            >>> for gradient in (1.0, 3.0):
+            ...     _ = update([tf.constant(gradient)])
+            >>> bool(update.flush()), float(weight), bool(update.flush())
+            (True, 0.5, False)
+        """
+        accumulator, strategy = self._accumulator, self._strategy
+        if accumulator is None:
+            return tf.constant(False)
+        if strategy is None or in_replica():
+            return accumulator.flush(self._clip_and_apply)
+        if self._flush_all is None:
+            function = tf.function(lambda: strategy.run(self.flush), autograph=False)
+            with strategy.scope():
+                self._flush_all = function.get_concrete_function()
+        with strategy.scope():
+            return strategy.experimental_local_results(self._flush_all())[0]
+
+    def reset_accumulators(self) -> None:
+        """Drops gradients that were accumulated but not applied yet."""
+        if self._accumulator is not None:
+            self._accumulator.reset()
+
+    def _accumulate(self, gradients: list[Gradient], weight: Scalar | None = None) -> None:
+        if self._accumulator is None:
+            self._clip_and_apply(gradients)
+        else:
+            self._accumulator.add(gradients, self._clip_and_apply, weight=weight)
+
+    @abc.abstractmethod
+    def _clip_and_apply(self, gradients: list[Gradient]) -> None:
+        """Updates the variables."""
