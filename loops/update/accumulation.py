@@ -11,6 +11,7 @@ import tensorflow as tf
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.accumulator import GradientAccumulator
 from ...optim.gradients.replicas import in_replica
+from ...optim.updates.settings import Settings
 
 
 class Accumulation(abc.ABC):
@@ -20,6 +21,7 @@ class Accumulation(abc.ABC):
         variables: whose gradients come, in order.
         accumulate: how many calls make one update.
         strategy: of the variables; None for none.
+        optimizer: whose settings may change.
     """
 
     def __init__(
@@ -27,11 +29,14 @@ class Accumulation(abc.ABC):
         variables: Sequence[keras.Variable],
         accumulate: int,
         strategy: tf.distribute.Strategy | None,
+        optimizer: keras.optimizers.Optimizer,
     ) -> None:
         self.accumulate = accumulate
         self._accumulator = GradientAccumulator.over(variables, accumulate) if accumulate > 1 else None
         self._strategy = strategy
-        self._flush_all: Callable[[], Scalar] | None = None  # on all replicas, once there was one
+        # On all replicas, traced for the settings of its time.
+        self._flush_all: Callable[[], Scalar] | None = None
+        self._flush_settings = Settings([optimizer])
 
     @property
     def accumulators(self) -> list[tf.Variable]:
@@ -67,7 +72,7 @@ class Accumulation(abc.ABC):
             return tf.constant(False)
         if strategy is None or in_replica():
             return accumulator.flush(self._clip_and_apply)
-        if self._flush_all is None:
+        if self._flush_settings.changed() or self._flush_all is None:
             function = tf.function(lambda: strategy.run(self.flush), autograph=False)
             with strategy.scope():
                 self._flush_all = function.get_concrete_function()

@@ -120,7 +120,7 @@ class Update(Accumulation):
                 optimizer.build(self.variables)
             elif isinstance(self._inner, GroupedOptimizer):
                 self._inner.take_in(self.variables)
-            super().__init__(self.variables, int(accumulate), strategy)
+            super().__init__(self.variables, int(accumulate), strategy, self._inner)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._settings = Settings([self._inner])
