@@ -90,7 +90,7 @@ class TraceCache:
         def trace(specs: Specs) -> Traced:
             return self._trace(function, argument(specs) if argument else specs, *rest)
 
-        if known:
+        if known and _differ_beyond_examples(known[0][0], specs):
             forward = self._forward
             check = (lambda data: forward(batch(data))) if batch else forward
             tf.function(check, autograph=False).get_concrete_function(specs)
@@ -168,6 +168,16 @@ def _covers(known: Specs, specs: Specs) -> bool:
     """Whether a function traced for `known` takes `specs`, which are of the same kind."""
     pairs = zip(tensors_in(known), tensors_in(specs))
     return all(spec.is_subtype_of(wide) for wide, spec in pairs)
+
+
+def _differ_beyond_examples(known: Specs, specs: Specs) -> bool:
+    """Whether specs of the same kind differ in more than the first dimension, which no model checks."""
+
+    def example(spec: tf.TypeSpec) -> object:
+        return spec.shape[1:] if isinstance(spec, tf.TensorSpec) and spec.shape.rank else spec
+
+    pairs = zip(tf.nest.flatten(known), tf.nest.flatten(specs))
+    return any(example(one) != example(other) for one, other in pairs)
 
 
 def _widened(known: Specs, specs: Specs) -> Specs:

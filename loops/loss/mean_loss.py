@@ -12,6 +12,7 @@ from ...optim.common.types import Scalar
 from ...optim.gradients.replicas import in_replica, replica_count
 from ..distribute.sharding import total_over_replicas
 from ..support.keras_private import keras_mask
+from ..support.tensorflow_private import without_autograph
 from .reduction import reduced
 
 
@@ -49,6 +50,7 @@ class StepLoss(NamedTuple):
 STEP_LOSS: ContextVar[StepLoss | None] = ContextVar("STEP_LOSS", default=None)
 
 
+@without_autograph
 def mean_loss(
     per_example: tf.Tensor,
     model: keras.Model | None = None,

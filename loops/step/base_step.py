@@ -24,12 +24,14 @@ from ..distribute.scope import check_scope, has_other_workers, scope_of, strateg
 from ..distribute.sharding import check_divides, mean_over_workers_of
 from ..loss.label_check import LabelCheck
 from ..loss.labels import label_error
+from ..loss.late_metrics import build_metrics
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..update.nonfinite import NonFiniteError
 from .named_state import metric_state, model_state, unique
 from .own_methods import check_own_methods
+from .stateful import check_stateless
 
 Result = TypeVar("Result")
 
@@ -68,6 +70,7 @@ class BaseStep(abc.ABC):
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
         if not self.loss_and_metrics.is_own_function:
             check_own_methods(model, loss, self._own_methods)
+        check_stateless(model, self.strategy)
         for metric in self.loss_and_metrics.stateful_metrics:
             for variable in metric.variables:
                 check_scope("metrics", variable, self.strategy)
@@ -213,6 +216,8 @@ class BaseStep(abc.ABC):
             >>> float(step(x, y)["loss"]) == once
             True
         """
+        with scope_of(self.strategy):
+            build_metrics(self.loss_and_metrics)
         return unique(
             [
                 *model_state(self.model),
@@ -235,6 +240,7 @@ class BaseStep(abc.ABC):
         if self._made_for:
             check_batch_size(self._made_for, source, self.strategy)
         with scope_of(self.strategy):
+            build_metrics(self.loss_and_metrics, source)
             loop = self._loop()
             try:
                 return run(loop)

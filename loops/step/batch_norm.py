@@ -1,15 +1,18 @@
-"""BatchNorm layers that do not train run in inference mode."""
+"""Layers that do not train and would change in training mode, such as BatchNorm, run in inference mode."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 
 from ...optim import variable_infos
 from ...optim.common.messages import first_few
+from ...optim.common.types import Tensors
+from ...optim.naming.stable_names import tree_of
 
 
 def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer], replicas: int) -> None:
@@ -32,11 +35,12 @@ def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer],
         )
 
 
-def frozen_batch_norms(model: keras.Model, variables: Iterable[keras.Variable]) -> list[keras.layers.Layer]:
-    """Returns the BatchNorm layers of `model` that must run in inference mode while `variables` train.
+def frozen_norms(model: keras.Model, variables: Iterable[keras.Variable]) -> list[keras.layers.Layer]:
+    """Returns the layers of `model` that must run in inference mode while `variables` train.
 
     A BatchNorm runs in training mode if one of its variables trains. One without trainable variables (no
-    scale, no center) does so only if everything else in the model trains.
+    scale, no center) does so only if everything else in the model trains. A SpectralNormalization, which in
+    training mode writes the kernel of the layer in it, does so if that kernel trains.
     """
     chosen = {id(variable) for variable in variables}
     norms: dict[int, tuple[keras.layers.Layer, list[keras.Variable]]] = {}
@@ -48,29 +52,43 @@ def frozen_batch_norms(model: keras.Model, variables: Iterable[keras.Variable]) 
             weights = norms.setdefault(id(info.layer), (info.layer, []))[1]
             if trainable:
                 weights.append(info.variable)
-    return [
+    frozen = [
         layer
         for layer, weights in norms.values()
         if not (any(id(weight) in chosen for weight in weights) if weights else everything)
     ]
+    layers = [model, *(node.layer for node in tree_of(model).nodes)]
+    spectral = [layer for layer in layers if isinstance(layer, keras.layers.SpectralNormalization)]
+    return frozen + [layer for layer in spectral if id(layer.kernel) not in chosen]
 
 
 @contextlib.contextmanager
 def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
-    """Sets `trainable = False` on `layers` while the body is traced.
+    """Has `layers` in inference mode while the body is traced.
 
-    Keras reads `layer.trainable` while tracing, and an outer call with `training=True` overrides any other
-    switch (https://github.com/keras-team/keras/issues/20285).
+    A BatchNorm reads its `trainable` while tracing, and an outer call with `training=True` overrides any
+    other switch (https://github.com/keras-team/keras/issues/20285). A SpectralNormalization has its argument
+    alone.
     """
     weights = [(weight, weight.trainable) for layer in layers for weight in layer.weights]
     flags = [layer.trainable for layer in layers]
     try:
         for layer in layers:
             layer.trainable = False
+            if isinstance(layer, keras.layers.SpectralNormalization):
+                # The instance's attribute hides the method of the class.
+                vars(layer)["call"] = functools.partial(_without_training, layer.call)
         yield
     finally:
         for layer, flag in zip(layers, flags):
             layer.trainable = flag
+            if isinstance(layer, keras.layers.SpectralNormalization):
+                vars(layer).pop("call", None)
         # The layer's setter sets all its variables alike.
         for weight, trainable in weights:
             weight.trainable = trainable
+
+
+def _without_training(call: Callable[..., Tensors], inputs: Tensors, training: bool = False) -> Tensors:
+    del training  # whatever an outer call says
+    return call(inputs, training=False)

@@ -8,15 +8,16 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
 from ...optim.naming.stable_names import tree_of
-from ..data.arrays import map_tensors
 from ..device.batch_size import batch_size_of
 from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
 from ..loss.loss_and_metrics import LossAndMetrics, Record
+from ..support.recording import recording
+from ..support.writes import Writes
 from ..update.nonfinite import has_nan, hides_nan, nan_of
 from ..update.update import Update
-from .batch_norm import check_synchronised, frozen_batch_norms, inference_mode
+from .batch_norm import check_synchronised, frozen_norms, inference_mode
 from .replica_seeds import replica_seeds
 from .rollback import ForwardState
 
@@ -61,7 +62,7 @@ class CompiledStep:
         self._loss_and_metrics = loss_and_metrics
         self._strategy = strategy
         self.update = update
-        self._frozen = frozen_batch_norms(model, update.variables)
+        self._frozen = frozen_norms(model, update.variables)
         if strategy is not None:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
         self._watched = [variable.value for variable in update.variables]
@@ -69,10 +70,7 @@ class CompiledStep:
         if jit_compile == "auto":
             jit_compile = bool(tf.config.list_logical_devices("GPU")) and not not_for_xla(model, strategy)
         self._jit_compile = jit_compile
-        self._forward_backward = self._gradients
-        if jit_compile:
-            self._forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
-        self.state = ForwardState(model, self._frozen, loss_and_metrics.stateful_metrics)
+        self.state = ForwardState()
         # With a condition in the update there are functions in the step: see `nests_calls`.
         flat = not (jit_compile or update.may_skip or update.accumulate > 1)
         self.loop = make_loop(
@@ -86,47 +84,50 @@ class CompiledStep:
         )
 
     def _body(self, batch: Batch) -> Record:
-        with inference_mode(self._frozen), replica_seeds(self._model, self._strategy):
+        with inference_mode(self._frozen), replica_seeds(self._strategy):
             record = on_replicas(self._strategy, self._one, batch)
         return record if self._strategy is None else self._loss_and_metrics.completed(record)
 
     def _one(self, batch: Batch, shard: Shard | None) -> Record:
         """The step on one replica, or on the only device."""
-        # The forward pass starts after the copy, so the copy is of this step wherever the step fails.
-        saved = self.state.save()
-        if saved:
-            with tf.control_dependencies(saved):
-                batch = map_tensors(tf.identity, batch)
-        try:
-            record, gradients, finite = self._forward_backward(batch, shard)
-        except Exception:  # the user's model or loss may raise anything
-            if tf.executing_eagerly():  # while tracing, nothing has run yet
-                self.state.restore()
-            raise
+        with recording(everything=True) as writes:
+            forward_backward = self._gradients
+            if self._jit_compile:
+                # Another for each trace: what a function writes is found while it is traced.
+                forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
+            try:
+                record, gradients, finite = forward_backward(batch, shard)
+            except Exception:  # the user's model or loss may raise anything
+                if tf.executing_eagerly():  # while tracing, nothing has run yet
+                    writes.undo(False)
+                raise
+        self.state.keep(writes, batch)
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
-        record, gradients, bad = self._summed(record, gradients, bad)
+        record, gradients, bad = self._summed(record, gradients, bad, writes)
         value, count, *metrics = record
         # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
         taken = self.update.apply(gradients, value, not_overflow, finite, count)
         if self.update.may_skip:
-            self.state.restore(when=tf.logical_not(taken))
+            writes.undo(unless=taken)
             # Not even nothing, which a batch counts that is masked all over: a skipped step is in no mean.
             count = tf.where(taken, count, -1.0)
+        writes.put_back_untrained(self.update.variables)
         # A step that fails its check records nothing.
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *metrics]
 
     def _summed(
-        self, record: Record, gradients: list[Gradient], bad: list[tf.Tensor]
+        self, record: Record, gradients: list[Gradient], bad: list[tf.Tensor], writes: Writes
     ) -> tuple[Record, list[Gradient], list[tf.Tensor]]:
         """Sums over replicas, all in one reduction; averages moving statistics."""
         if replica_count() == 1:
             return record, self.update.all_reduce(gradients, [])[0], bad
-        statistics, width = self.state.statistics(), len(record)
-        others = [tf.stack([*record, *bad]), *statistics]
+        statistics, width = writes.statistics(), len(record)
+        others = [tf.stack([*record, *bad]), *map(tf.convert_to_tensor, statistics)]
         gradients, (numbers, *totals) = self.update.all_reduce(gradients, others)
-        self.state.set_statistics(total / replica_count() for total in totals)
+        for variable, total in zip(statistics, totals):
+            variable.assign(total / replica_count())
         numbers = tf.unstack(numbers)
         return numbers[:width], gradients, numbers[width:]
 

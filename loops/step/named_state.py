@@ -14,6 +14,7 @@ from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import has_automatic_variable_name
 from ...optim.updates.slots import slots_of
 from ..support.keras_private import built_variables
+from .untracked import untracked_variables
 
 Variable: TypeAlias = keras.Variable | tf.Variable
 Pairs: TypeAlias = list[tuple[str, Variable]]
@@ -35,10 +36,10 @@ def unique(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
 
 
 def model_state(model: keras.Model) -> Pairs:
-    """Returns the weights of a built model and the states of its seed generators.
+    """Returns the weights of a built model, the states of its seed generators, and what Keras does not track.
 
     Weights have the names of `optim.named_variables`. Keras counts seed generators through the whole process;
-    here they have the name of the innermost layer that holds them.
+    here they have the name of the innermost layer that holds them. The rest have those of attributes.
     """
     named = list(named_variables(model).items())
     weights = {id(variable) for _, variable in named}
@@ -50,7 +51,8 @@ def model_state(model: keras.Model) -> Pairs:
         for variable in variables:
             if id(variable) not in homes or narrow < homes[id(variable)][0]:
                 homes[id(variable)] = narrow, f"{node.path}/"
-    return named + [(homes[id(v)][1] + v.name if id(v) in homes else v.name, v) for v in others]
+    tracked = named + [(homes[id(v)][1] + v.name if id(v) in homes else v.name, v) for v in others]
+    return tracked + untracked_variables(model)
 
 
 def metric_state(model: keras.Model, metrics: Iterable[keras.metrics.Metric]) -> Pairs:

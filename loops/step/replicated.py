@@ -9,9 +9,12 @@ from typing import ParamSpec, TypeVar
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
+from ..device.few_traces import traced_for_few_shapes
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import EXAMPLE_WEIGHT, split
 from ..update.nonfinite import raises_nonfinite
+from .own_step import on_a_replica
+from .replica_seeds import replica_seeds
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -56,6 +59,7 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         (9.0, 1.5)
     """
     decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    on_one = on_a_replica(step)
     functions: dict[int, Callable[P, Result]] = {}
 
     @functools.wraps(step)
@@ -66,10 +70,8 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         if strategy is not None:
             _check_arguments(strategy, (args, kwargs))
         if id(strategy) not in functions:
-            run = step if strategy is None else functools.partial(_run, strategy, step)
-            functions[id(strategy)] = tf.function(run)
-        if not tf.executing_eagerly():
-            return functions[id(strategy)](*args, **kwargs)
+            run = on_one if strategy is None else functools.partial(_run, strategy, on_one)
+            functions[id(strategy)] = traced_for_few_shapes(run)
         with scope_of(strategy), raises_nonfinite():
             return functions[id(strategy)](*args, **kwargs)
 
@@ -95,7 +97,8 @@ def _run(
         finally:
             EXAMPLE_WEIGHT.reset(token)
 
-    results = strategy.run(run, args=(shard, *args), kwargs=kwargs)
+    with replica_seeds(strategy):
+        results = strategy.run(run, args=(shard, *args), kwargs=kwargs)
 
     def joined(result: tf.distribute.DistributedValues) -> tf.Tensor:
         local = strategy.experimental_local_results(result)

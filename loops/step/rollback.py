@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import tensorflow as tf
 
-from ...optim import variable_infos
-from ...optim.common.types import Scalar
+from ...optim.common.types import Batch
+from ..support.tensorflow_private import run_before
+from ..support.writes import Writes, key_of
 
 
 class ForwardState:
-    """A copy of the state that a forward pass writes (moving statistics, metrics), taken before each step.
+    """Copies of the state that a forward pass writes (moving statistics, states of RNNs, metrics).
 
-    The forward pass runs before it is known whether the step is bad; the copy restores what it wrote. Left
-    out are the statistics of `frozen`, the BatchNorm layers in inference mode.
+    The forward pass runs before it is known whether the step is bad; the copies restore what it wrote after
+    an error has ended the step, wherever that was.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        frozen: Iterable[keras.layers.Layer],
-        metrics: Iterable[keras.metrics.Metric] = (),
-    ) -> None:
-        in_inference = {id(layer) for layer in frozen}
-        self._variables = [
-            info.variable.value
-            for info in variable_infos(model)
-            if not info.variable.trainable and info.layer.trainable and id(info.layer) not in in_inference
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[tf.Variable, tf.Variable]] = {}
+
+    def keep(self, writes: Writes, batch: Batch) -> None:
+        """Copies what was written as it was before, each time before `batch` is read."""
+        done = [
+            self._copy_of(write.variable).assign(write.before, read_value=False)
+            for write in writes.first.values()
         ]
-        self._statistics = [variable for variable in self._variables if variable.dtype.is_floating]
-        self._variables += [v.value for metric in metrics for v in metric.variables]
-        # Where each replica has its own value, it has its own copy.
-        self._copies = [
-            tf.Variable(v, trainable=False, synchronization=v.synchronization, aggregation=v.aggregation)
-            for v in self._variables
-        ]
+        if not tf.executing_eagerly():
+            leaves = tf.nest.flatten(batch, expand_composites=True)
+            run_before(done, [leaf for leaf in leaves if isinstance(leaf, tf.Tensor)])
 
-    def save(self) -> list[tf.Tensor]:
-        """Makes the copy; returns the operations that the rest of the step must wait for."""
-        return [copy.assign(variable) for variable, copy in zip(self._variables, self._copies)]
+    def restore(self) -> None:
+        """Assigns the copies back."""
+        for variable, copy in self._copies.values():
+            variable.assign(copy)
 
-    def restore(self, when: bool | Scalar = True) -> None:
-        """Assigns the copy back if `when` is true."""
-        for variable, copy in zip(self._variables, self._copies):
-            variable.assign(copy if when is True else tf.where(when, copy, variable))
+    def _copy_of(self, variable: tf.Variable) -> tf.Variable:
+        key = key_of(variable)
+        if key not in self._copies:
+            # Another thread is outside of the function being traced and of any strategy's scope.
+            with ThreadPoolExecutor(1) as thread:
+                self._copies[key] = variable, thread.submit(_copy, variable).result()
+        return self._copies[key][1]
 
-    def statistics(self) -> list[tf.Tensor]:
-        """Returns this replica's values of moving averages and the like."""
-        return [tf.convert_to_tensor(variable) for variable in self._statistics]
 
-    def set_statistics(self, values: Iterable[tf.Tensor]) -> None:
-        """Assigns the variables whose values `statistics` returns."""
-        for variable, value in zip(self._statistics, values):
-            variable.assign(value)
+def _copy(variable: tf.Variable) -> tf.Variable:
+    with tf.device(variable.device):
+        return tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=False)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ...optim.updates.weight_copies import WeightCopies
+from .method_hooks import Hooks, Method
 
 
 def knows_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
@@ -56,6 +57,12 @@ def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     return value
 
 
+def makes_variables_later(metric: keras.metrics.Metric) -> bool:
+    """Whether a metric makes variables at its first update, which has not been."""
+    late = not metric.variables or not getattr(metric, "_built", True)
+    return late or any(map(makes_variables_later, metric._metrics))
+
+
 def take_initial_epoch(model: keras.Model) -> int:
     """The epoch from which `BackupAndRestore` resumes, which it sets on the model; 0 without one."""
     epoch = getattr(model, "_initial_epoch", None)
@@ -82,19 +89,14 @@ def undivided_losses() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def changed_seeds(
-    generators: Sequence[keras.random.SeedGenerator], change: Callable[[tf.Tensor], tf.Tensor]
-) -> Iterator[None]:
-    """Runs the body with `change` applied to each seed, (2,), that `generators` give."""
+def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+    """Runs the body with `change` applied to each seed, (2,), that any `SeedGenerator` gives.
 
-    def patched(draw: Callable[..., Tensors]) -> Callable[..., tf.Tensor]:
-        return lambda ordered=True: change(tf.convert_to_tensor(draw(ordered=ordered)))
+    Wherever a layer keeps its generators: in lists, in objects of its own, or in the whole process.
+    """
 
-    for generator in generators:
-        # The instance's attribute hides the method of the class.
-        vars(generator)["next"] = patched(generator.next)
-    try:
+    def changed(draw: Method) -> Method:
+        return lambda generator, ordered=True: change(tf.convert_to_tensor(draw(generator, ordered=ordered)))
+
+    with Hooks(lambda: [(keras.random.SeedGenerator, "next", changed)]).installed():
         yield
-    finally:
-        for generator in generators:
-            del vars(generator)["next"]

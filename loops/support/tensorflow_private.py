@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import tensorflow as tf
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 def single_threaded() -> contextlib.AbstractContextManager[object]:
@@ -58,3 +63,25 @@ def length_of(iterator: tf.data.Iterator) -> int | None:
     dataset = getattr(iterator, "_dataset", None)
     length = -1 if dataset is None else int(dataset.cardinality())
     return None if length < 0 else length
+
+
+def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
+    """Has all operations that were made from `tensors` so far wait for `operations`, of the same graph."""
+    waiting = {operation for tensor in tensors for operation in tensor.consumers()}
+    for operation in waiting.difference(operations) if operations else ():
+        operation._add_control_inputs(operations)
+
+
+def without_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Has AutoGraph leave a function as it is, and what it calls: converting ours takes many seconds."""
+    unconverted: Callable[P, Result] = tf.autograph.experimental.do_not_convert(function)
+    return unconverted
+
+
+def with_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
+    """A function whose Python conditions and loops may depend on tensors, as `tf.function` makes it."""
+    context = tf.__internal__.autograph.control_status_ctx()
+    converted: Callable[P, Result] = tf.__internal__.autograph.tf_convert(
+        function, context, user_requested=True
+    )
+    return converted

@@ -19,6 +19,8 @@ from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
 from ..support.keras_private import weight_copies
+from ..support.recording import writes_now
+from ..support.tensorflow_private import without_autograph
 from .accumulation import Accumulation
 from .checks import (
     check_asked,
@@ -142,6 +144,7 @@ class Update(Accumulation):
         """Returns `loss` times the optimizer's loss scale, if it has one: what to differentiate."""
         return self._scale.scaled(loss)
 
+    @without_autograph
     def __call__(
         self, gradients: Sequence[Gradient], loss: Scalar | None = None, weight: Scalar | float | None = None
     ) -> Scalar:
@@ -229,6 +232,25 @@ class Update(Accumulation):
         weight: list[Scalar],
     ) -> Scalar:
         """Goes on with gradients that are finite; returns whether they are."""
+        with tf.control_dependencies(self._undo(gradients, loss)):
+            return self._use(gradients, loss, not_overflow, finite, weight)
+
+    def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
+        """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
+        writes = writes_now()
+        if writes is None or not writes.first or self.on_nonfinite == "ignore" and self._scale is None:
+            return []
+        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        return writes.undo(finite, self.variables)
+
+    def _use(
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None,
+        not_overflow: Scalar | None,
+        finite: Scalar | None,
+        weight: list[Scalar],
+    ) -> Scalar:
         if not self.may_skip:
             checked = []
             if self.on_nonfinite == "raise" and finite is not None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import loops
-from gradloop.loops.step.batch_norm import frozen_batch_norms, inference_mode
+from gradloop.loops.step.batch_norm import frozen_norms, inference_mode
 
 pytestmark = pytest.mark.numbers
 
@@ -78,8 +78,8 @@ def test_inference_mode_puts_every_flag_back():
     assert not layer.moving_mean.trainable
 
 
-def test_frozen_batch_norms_lists_layers():
+def test_frozen_norms_lists_layers():
     network = model()
     head = network.get_layer("head").trainable_variables
-    assert [layer.name for layer in frozen_batch_norms(network, head)] == ["norm1", "norm2"]
-    assert frozen_batch_norms(network, network.trainable_variables) == []
+    assert [layer.name for layer in frozen_norms(network, head)] == ["norm1", "norm2"]
+    assert frozen_norms(network, network.trainable_variables) == []

@@ -1,38 +1,48 @@
-"""The copy of the state that a forward pass writes, for steps that fail."""
+"""The copies of the state that a forward pass writes, for steps that fail."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gradloop.loops.step.rollback import ForwardState
+from gradloop.loops.support.recording import recording
+
+X = np.full((2, 3), 4.0)
 
 
-@pytest.fixture
-def norms():
-    """A model of two BatchNorm layers: itself and the layers."""
-    layers = [keras.layers.BatchNormalization(name=name) for name in ("norm1", "norm2")]
-    return keras.Sequential([keras.Input((5,)), *layers]), *layers
+@pytest.mark.parametrize("traced", [False, True])
+def test_copies_are_of_what_was_before_and_follow_each_step(traced):
+    norm, metric = keras.layers.BatchNormalization(), keras.metrics.Mean()
+    norm.build((None, 3))
+    state = ForwardState()
 
+    def step(batch):
+        with recording(everything=True) as writes:
+            metric.update_state(norm(batch, training=True))
+        state.keep(writes, batch)
 
-def test_it_copies_what_the_forward_pass_writes_alone(norms):
-    network, frozen, norm = norms
-    state = ForwardState(network, [frozen])
-    assert len(state.save()) == 2  # norm2's two statistics
-    norm.moving_mean.assign(np.full(5, 9.0))
-    state.restore(when=False)
-    assert norm.moving_mean.numpy()[0] == 9.0
-    state.restore(when=True)
-    np.testing.assert_array_equal(norm.moving_mean.numpy(), np.zeros(5))
-    norm.trainable = False
-    assert ForwardState(network, [frozen]).save() == []
-
-
-def test_metrics_are_of_it_and_no_statistics(norms):
-    network, *frozen = norms
-    metric = keras.metrics.Mean()
-    state = ForwardState(network, frozen, [metric])
-    state.save()
-    metric.update_state(3.0)
-    assert state.statistics() == []
+    step = tf.function(step, autograph=False) if traced else step
+    before = []
+    for _ in range(2):
+        before = [v.numpy() for v in (*norm.weights, *metric.variables)]
+        step(tf.constant(X))
+    assert float(metric.count.numpy()) == 4.0
     state.restore()
-    assert float(metric.count.numpy()) == 0.0
+    for variable, value in zip((*norm.weights, *metric.variables), before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_nothing_is_copied_of_a_pass_that_writes_nothing():
+    dense, state = keras.layers.Dense(2), ForwardState()
+
+    @tf.function(autograph=False)
+    def step(batch):
+        with recording(everything=True) as writes:
+            outputs = dense(batch, training=True)
+        state.keep(writes, batch)
+        return outputs
+
+    dense.build((None, 3))
+    operations = step.get_concrete_function(tf.TensorSpec([None, 3])).graph.get_operations()
+    assert not any("Assign" in operation.type for operation in operations)

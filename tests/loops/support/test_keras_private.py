@@ -10,6 +10,7 @@ from gradloop.loops.support.keras_private import (
     changed_seeds,
     keras_mask,
     knows_variable,
+    makes_variables_later,
     take_initial_epoch,
     with_keras_mask,
     wrapped_function,
@@ -64,7 +65,7 @@ def test_seeds_are_changed_for_a_while():
         seen.append(seed.numpy().tolist())
         return seed + 1
 
-    with changed_seeds([layer.seed_generator, generator], change):
+    with changed_seeds(change):
         changed = keras.random.uniform([2], seed=generator)
         layer(tf.ones([2]), training=True)
     assert seen == [[1, 0], [1, 0]] and generator.next().numpy().tolist() == [1, 1]
@@ -86,3 +87,23 @@ def test_the_function_of_a_metric():
     function = wrapped_function(metric)
     assert function.__module__.startswith("keras.")
     assert float(tf.reduce_sum(function(tf.constant([[1.0]]), tf.constant([[0.6]])))) == 0.0
+
+
+@pytest.mark.parametrize(
+    "metric, late",
+    [
+        (keras.metrics.F1Score, True),
+        (keras.metrics.R2Score, True),
+        (lambda: keras.metrics.AUC(multi_label=True), True),
+        (keras.metrics.AUC, False),
+        (keras.metrics.Mean, False),
+    ],
+)
+def test_metrics_that_make_variables_later(metric, late):
+    assert makes_variables_later(metric()) is late
+
+
+def test_they_have_made_them_at_the_first_update():
+    metric = keras.metrics.F1Score()
+    metric.update_state(np.ones((2, 3)), np.ones((2, 3)))
+    assert not makes_variables_later(metric)

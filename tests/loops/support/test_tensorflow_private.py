@@ -81,3 +81,33 @@ def test_the_length_of_an_iterators_dataset():
         tensorflow_private.length_of(iter(d)) for d in (data, data.repeat(), data.filter(lambda _: True))
     ]
     assert lengths == [3, None, None]
+
+
+def test_operations_wait_for_others_made_later():
+    with tf.Graph().as_default():
+        batch = tf.constant([1.0])
+        doubled = batch * 2.0
+        after = tf.no_op()
+        tensorflow_private.run_before([after], [batch])
+        assert doubled.op.control_inputs == [after]
+        tensorflow_private.run_before([], [batch])
+
+
+def test_conditions_of_tensors_are_converted_where_the_caller_is_not():
+    def step(x):
+        if x > 0:
+            x = x * 2.0
+        return x
+
+    converted = tensorflow_private.with_autograph(step)
+    assert float(tf.function(lambda x: converted(x), autograph=False)(tf.constant(3.0))) == 6.0
+
+
+def test_what_is_not_to_be_converted_keeps_its_name_and_sees_tensors():
+    @tensorflow_private.without_autograph
+    def told(x):
+        """Says whether it is a tensor."""
+        return tf.constant(tf.is_tensor(x))
+
+    assert told.__name__ == "told" and told.__doc__
+    assert bool(tf.function(lambda x: told(x))(1.0 + tf.constant(1.0)))

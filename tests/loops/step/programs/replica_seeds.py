@@ -11,6 +11,30 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 ones = tf.ones([4, 16])
 
 
+class Holder:
+    """Keeps a generator where Keras does not look."""
+
+    def __init__(self):
+        self.generator = keras.random.SeedGenerator(7)
+
+
+class Lists(keras.layers.Layer):
+    """Drops by generators in a list, a dict and an object of its own."""
+
+    def __init__(self, rate, seed):
+        super().__init__()
+        self.rate, self.listed = rate, [keras.random.SeedGenerator(seed)]
+        self.named, self.held = {"a": keras.random.SeedGenerator(seed + 1)}, Holder()
+
+    def call(self, x):
+        for seed in (self.listed[0], self.named["a"], self.held.generator):
+            x = x + keras.random.dropout(ones, self.rate, seed=seed)
+        return x
+
+
+keras.layers.Lists = Lists
+
+
 def drawn(strategy, name="Dropout", own=True, calls=2):
     """What each replica drew in each call: (calls, replicas, 4, 16)."""
     with strategy.scope() if strategy else tf.name_scope(""):
@@ -24,7 +48,7 @@ def drawn(strategy, name="Dropout", own=True, calls=2):
     def call():
         if strategy is None:
             return [run()]
-        with replica_seeds(model, strategy if own else None):
+        with replica_seeds(strategy if own else None):
             return strategy.experimental_local_results(strategy.run(run))
 
     return np.array([[part.numpy() for part in call()] for _ in range(calls)])
@@ -36,7 +60,7 @@ def mirrored(count):
 
 
 three = mirrored(3)
-for name in ("Dropout", "GaussianNoise"):
+for name in ("Dropout", "GaussianNoise", "Lists"):
     alone, found = drawn(None, name), drawn(three, name)
     np.testing.assert_array_equal(found[:, 0], alone[:, 0], "the first replica is one device")
     np.testing.assert_array_equal(found, drawn(three, name), "the same seed")

@@ -1,0 +1,60 @@
+"""Variables that the layers of a model hold and Keras does not track."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+import keras
+import tensorflow as tf
+
+from ...optim.naming.stable_names import tree_of
+from ...optim.private.keras_private import is_book_keeping
+
+Variable: TypeAlias = keras.Variable | tf.Variable
+
+# These have variables of their own, which are listed elsewhere or belong to no step.
+_OTHERS = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
+# Objects of these packages hold what Keras tracks, or no variables.
+_PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "threading")
+
+
+def untracked_variables(model: keras.Model) -> list[tuple[str, Variable]]:
+    """The states of stateful RNNs, and what layers of one's own keep as a `tf.Variable` or in objects.
+
+    Returns:
+        Names, the attributes that lead there, and variables.
+    """
+    known = {id(value) for variable in model.variables for value in (variable, variable.value)}
+    seen: set[int] = set()
+    nodes = [("", model), *((f"{node.path}/", node.layer) for node in tree_of(model).nodes)]
+    return [
+        (name, variable)
+        for path, layer in nodes
+        for attribute, value in vars(layer).items()
+        if not is_book_keeping(attribute)
+        for name, variable in _held(path + attribute.lstrip("_"), value, seen)
+        if id(variable) not in known
+    ]
+
+
+def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Variable]]:
+    if isinstance(value, _OTHERS) or id(value) in seen:
+        return
+    if isinstance(value, (keras.Variable, tf.Variable)):
+        seen.add(id(value))
+        yield path, value
+        return
+    items: list[tuple[object, object]] = []
+    if isinstance(value, keras.random.SeedGenerator):
+        items = [(value.state.name, value.state)]
+    elif isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    elif hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in _PACKAGES:
+        items = list(vars(value).items())
+    if items:
+        seen.add(id(value))
+    for key, item in items:
+        yield from _held(f"{path}/{key}", item, seen)

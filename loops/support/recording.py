@@ -1,0 +1,99 @@
+"""Which variables some code writes: found while it runs or is traced.
+
+Keras has no list of what a forward pass writes: it tracks no state of a stateful RNN, a SpectralNormalization
+writes a weight that trains, and a layer of one's own may write anything. So the writes themselves are
+watched: for the time of a recording the methods that write a variable are replaced by ones that tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.distribute.values import DistributedVariable
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
+
+from .method_hooks import Hook, Hooks, Method
+from .writes import Writes
+
+_WRITING = ("assign", "scatter_", "batch_scatter_", "_strided_slice_assign")
+_by_thread: dict[int, Writes] = {}
+
+
+def writes_now() -> Writes | None:
+    """The recording that this code is in, if there is one."""
+    return _by_thread.get(threading.get_ident())
+
+
+@contextlib.contextmanager
+def recording(everything: bool = False) -> Iterator[Writes]:
+    """Records what the body writes, on this thread: a replica has its own.
+
+    The seeds of random numbers are left out: a step that is skipped has drawn its own. Within a recording,
+    the body belongs to that.
+
+    Args:
+        everything: also what is not written by layers and metrics.
+    """
+    thread = threading.get_ident()
+    if thread in _by_thread:
+        yield _by_thread[thread]
+        return
+    with _HOOKS.installed():
+        _by_thread[thread] = Writes(everything)
+        try:
+            yield _by_thread[thread]
+        finally:
+            del _by_thread[thread]
+
+
+def _hooks() -> list[Hook]:
+    kinds: list[type] = [BaseResourceVariable, DistributedVariable]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    return [
+        *((kind, name, _telling) for kind in kinds for name in vars(kind) if name.startswith(_WRITING)),
+        (keras.layers.Layer, "__call__", _counted),
+        (keras.random.SeedGenerator, "next", _untold),
+    ]
+
+
+_HOOKS = Hooks(_hooks)
+
+
+def _telling(method: Method) -> Method:
+    def write(variable: tf.Variable, *args: Any, **kwargs: Any) -> Any:
+        writes = writes_now()
+        if writes is not None:
+            writes.note(variable)
+        return method(variable, *args, **kwargs)
+
+    return write
+
+
+def _counted(method: Method) -> Method:
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        writes = writes_now()
+        if writes is None:
+            return method(layer, *args, **kwargs)
+        writes.layers[id(layer)] = layer
+        writes.calling.append(layer)
+        try:
+            return method(layer, *args, **kwargs)
+        finally:
+            writes.calling.pop()
+
+    return call
+
+
+def _untold(method: Method) -> Method:
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        writes = writes_now()
+        with contextlib.nullcontext() if writes is None else writes.paused():
+            return method(*args, **kwargs)
+
+    return draw

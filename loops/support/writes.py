@@ -1,0 +1,198 @@
+"""What some code wrote into variables, and putting it back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import keras
+import tensorflow as tf
+from tensorflow.python.distribute.values import DistributedVariable
+
+from ...optim.common.types import Scalar
+
+# None is eager execution.
+Graph: TypeAlias = tf.Graph | None
+
+
+class Write(NamedTuple):
+    """The first write to a variable.
+
+    Attributes:
+        variable: of a distributed one, this replica's.
+        before: what it held.
+        layers: those that were called at the time, innermost last; none in code outside of layers.
+    """
+
+    variable: tf.Variable
+    before: tf.Tensor
+    layers: tuple[keras.layers.Layer, ...]
+
+
+class _Part:
+    """What was written between two decisions of updates.
+
+    Attributes:
+        writes: by `key_of`.
+        after: what the variables held at the first decision; None before that.
+        settled: keys about which the update that trains the layer has decided.
+    """
+
+    def __init__(self) -> None:
+        self.writes: dict[int, Write] = {}
+        self.after: dict[int, tf.Tensor] | None = None
+        self.settled: set[int] = set()
+
+
+class Writes:
+    """The first write to each variable by some code, on one replica. `recording` fills it.
+
+    Attributes:
+        first: what was written, in order, by `key_of`.
+        calling: the layers that are being called now, innermost last.
+        layers: all that were called, by `id`.
+        active: whether writes are taken down.
+    """
+
+    def __init__(self, everything: bool) -> None:
+        self.first: dict[int, Write] = {}
+        self.calling: list[keras.layers.Layer] = []
+        self.layers: dict[int, keras.layers.Layer] = {}
+        self.active = True
+        self._everything = everything
+        self._root = _graph_now()
+        # A condition or a loop has a graph of its own, and what is put back in it was read in it.
+        self._parts: dict[Graph, _Part] = {}
+        self._trained: set[int] = set()
+
+    def note(self, variable: tf.Variable) -> None:
+        """Takes down what a variable holds, before the first write to it."""
+        if not self.active:
+            return
+        variable, key = own_copy(variable), key_of(variable)
+        # In a step of one's own, what it writes itself may be the weights of another optimizer.
+        if not (self._everything or self.calling or variable.aggregation == tf.VariableAggregation.SUM):
+            return
+        graphs = self._graphs()
+        for graph in graphs[-1:] if self._everything else graphs:
+            part = self._parts.setdefault(graph, _Part())
+            if part.after is not None:
+                part = self._parts[graph] = _Part()
+            if key not in part.writes:
+                part.writes[key] = Write(variable, _read(variable, graph), tuple(self.calling))
+        if graphs and key not in self.first:
+            self.first[key] = self._parts[self._root].writes[key]
+
+    def undo(self, unless: bool | Scalar, trained: Iterable[keras.Variable] = ()) -> list[tf.Operation]:
+        """Puts back what was written since the last decision; returns what is to be waited for.
+
+        With no write between them, decisions are about the same writes: the one of the update that trains a
+        layer counts for what that wrote, and for the rest all must have taken their steps.
+
+        Args:
+            unless: a scalar bool, whether the update takes its step.
+            trained: by the update. What others trained before stays as they left it.
+        """
+        own = {key_of(own_copy(variable)) for variable in trained}
+        others = self._trained - own
+        self._trained |= own
+        part = next((self._parts[graph] for graph in self._graphs() if graph in self._parts), _Part())
+        if part.after is None:
+            part.after = {key: _read(write.variable, _graph_now()) for key, write in part.writes.items()}
+        done = []
+        with self.paused():
+            for key, write in part.writes.items():
+                decides = key in own or _trains(own, write.layers)
+                if key in others or key in part.settled and not decides:
+                    continue
+                if decides:
+                    part.settled.add(key)
+                now = part.after[key] if decides else write.variable
+                value = tf.where(unless, now, write.before)
+                done.append(write.variable.assign(value, read_value=False))
+        return [operation for operation in done if operation is not None]
+
+    def put_back_untrained(self, trained: Iterable[keras.Variable] = ()) -> None:
+        """Puts back weights that a layer wrote and no update trains."""
+        keys = self._trained | {key_of(own_copy(variable)) for variable in trained}
+        with self.paused():
+            for key in self._weights() - keys if keys else ():
+                self.first[key].variable.assign(self.first[key].before, read_value=False)
+
+    def statistics(self) -> list[tf.Variable]:
+        """What layers wrote that is neither a weight to train nor a metric: moving averages and the like."""
+        weights = self._weights()
+        return [
+            write.variable
+            for key, write in self.first.items()
+            if write.layers
+            and key not in weights
+            and write.variable.dtype.is_floating
+            and write.variable.aggregation != tf.VariableAggregation.SUM
+        ]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Takes down nothing of what the body writes."""
+        active, self.active = self.active, False
+        try:
+            yield
+        finally:
+            self.active = active
+
+    def _weights(self) -> set[int]:
+        """Keys of what was written of the variables that Keras made as weights to train, frozen or not."""
+        made = set().union(*map(_weights_of, self.layers.values()))
+        return self.first.keys() & made
+
+    def _graphs(self) -> list[Graph]:
+        """The graph that is traced now and those around it, up to where the recording began; none outside."""
+        graph, found = _graph_now(), []
+        while graph is not self._root:
+            if graph is None:
+                return []
+            found.append(graph)
+            graph = _function_graph(graph.outer_graph)
+        return [*found, graph]
+
+
+def key_of(variable: tf.Variable) -> int:
+    """What two objects for the same variable have in common."""
+    return id(variable.handle)
+
+
+def own_copy(variable: keras.Variable | tf.Variable) -> tf.Variable:
+    """The replica's own copy of a variable."""
+    variable = variable.value if isinstance(variable, keras.Variable) else variable
+    return variable._get_on_device_or_primary() if isinstance(variable, DistributedVariable) else variable
+
+
+def _weights_of(layer: keras.layers.Layer) -> set[int]:
+    """Keys of the variables that were made to train; freezing a layer does not change that."""
+    copies = map(own_copy, layer.weights)
+    return {key_of(copy) for copy in copies if copy.trainable}
+
+
+def _trains(trained: set[int], layers: Iterable[keras.layers.Layer]) -> bool:
+    """Whether what is trained is of the innermost of nested layers that has weights to train."""
+    weights = next(filter(None, (_weights_of(layer) for layer in reversed([*layers]))), set())
+    return bool(weights & trained)
+
+
+def _graph_now() -> Graph:
+    return None if tf.executing_eagerly() else _function_graph(tf.compat.v1.get_default_graph())
+
+
+def _function_graph(graph: tf.Graph) -> Graph:
+    """The graph if it is of a function, None for that around all of them."""
+    return graph if hasattr(graph, "outer_graph") else None
+
+
+def _read(variable: tf.Variable, graph: Graph) -> tf.Tensor:
+    """What a variable holds now, read in `graph`, by an operation that waits for nothing of its own."""
+    place: contextlib.AbstractContextManager[object] = tf.init_scope()
+    if graph is not None:
+        place = contextlib.nullcontext() if graph is _graph_now() else graph.as_default()
+    with place, tf.control_dependencies(None):
+        return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)

@@ -1,0 +1,78 @@
+"""Every way to write a variable is seen, by methods that are private to Keras and TensorFlow."""
+
+import keras
+import pytest
+import tensorflow as tf
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+from gradloop.loops.support.recording import recording, writes_now
+from gradloop.loops.support.writes import key_of
+
+pytestmark = pytest.mark.versions
+
+
+class Writer(keras.layers.Layer):
+    """Writes by each way in turn, and draws a random number."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = [tf.Variable([1.0, 2.0], trainable=False) for _ in range(4)]
+        self.average = self.add_weight(shape=(), initializer="ones", trainable=False)
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, x):
+        assign, add, scatter, item = self.own
+        assign.assign([3.0, 4.0])
+        add.assign_add([1.0, 1.0])
+        scatter.scatter_nd_update([[0]], [5.0])
+        item[0].assign(6.0)
+        self.average.assign(x[0])
+        return x + keras.random.uniform([1], seed=self.seed)
+
+
+@pytest.mark.parametrize("run", [lambda f: f(), lambda f: tf.function(f)()], ids=["eager", "traced"])
+@pytest.mark.parametrize("inner", [lambda f: f(), lambda f: tf.function(f)()], ids=["plain", "nested"])
+def test_all_writes_of_layers_are_found_and_put_back(run, inner):
+    layer, loose = Writer(), tf.Variable(1.0)
+    metric = keras.metrics.Mean()
+    written = [*layer.own, layer.average.value, *(v.value for v in metric.variables)]
+    before = [variable.numpy().tolist() for variable in written]
+
+    def step():
+        with recording() as writes:
+            assert writes_now() is writes
+            inner(lambda: layer(tf.constant([7.0])))
+            metric.update_state(7.0)
+            loose.assign(9.0)  # by the step itself: perhaps a weight of an optimizer
+        assert writes_now() is None
+        assert list(writes.first) == [key_of(variable) for variable in written]
+        assert writes.layers == {id(layer): layer}
+        writes.undo(tf.constant(False))
+
+    run(step)
+    assert [variable.numpy().tolist() for variable in written] == before
+    assert float(loose) == 9.0 and layer.seed.state.numpy()[1] == 1
+
+
+def test_in_loops_and_conditions():
+    layer = Writer()
+
+    @tf.function
+    def step():
+        with recording() as writes:
+            for _ in tf.range(3):
+                layer(tf.constant([7.0]))
+        writes.undo(tf.constant(False))
+
+    step()
+    assert float(layer.average) == 1.0
+
+
+def test_everything_and_a_recording_within_another():
+    loose, methods = tf.Variable(1.0), [ResourceVariable.assign, keras.layers.Layer.__call__]
+    with recording(everything=True) as writes:
+        assert ResourceVariable.assign is not methods[0]
+        with recording() as inner:
+            loose.assign(2.0)
+        assert inner is writes and len(writes.first) == 1
+    assert [ResourceVariable.assign, keras.layers.Layer.__call__] == methods
