@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -10,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from ..common.types import Gradient, Scalar, Tensors
-from ..private.keras_private import takes_sums
+from ..private.keras_private import clips_by, takes_sums
+from .clipping import clip_as_set
 
 # Changes variables; what it returns is ignored.
 Action: TypeAlias = Callable[..., object]
@@ -126,6 +128,16 @@ def apply_sums(
     As `fit`, it calls the outermost method that a class may override. Keras clips first and sums then. As
     nothing is summed again, it clips the sum, as on one device.
     """
+    if optimizer.gradient_accumulation_steps:  # Keras adds them to sums of the variables' dtypes
+        gradients = [tf.cast(gradient, variable.dtype) for gradient, variable in zip(gradients, variables)]
+    several = len({gradient.dtype for gradient in gradients}) > 1
+    with clips_by(optimizer, clip_as_set) if several else contextlib.nullcontext():
+        _apply_sums(optimizer, gradients, variables)
+
+
+def _apply_sums(
+    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
+) -> None:
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
         with takes_sums(optimizer):
             optimizer.apply_gradients(zip(gradients, variables))

@@ -13,14 +13,17 @@ either way. So names that look automatic count as automatic.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
+# What clips an optimizer's gradients.
+Clip: TypeAlias = Callable[[keras.optimizers.Optimizer, Sequence[tf.Tensor]], list[tf.Tensor]]
 # Attributes in which Keras, or TensorFlow's tracking below it, lists what other attributes hold.
 _BOOK_KEEPING = frozenset(
     {
@@ -207,16 +210,29 @@ def tracked() -> Iterator[None]:
         global_state.set_global_attribute("tracking_on", before)
 
 
-@contextlib.contextmanager
-def takes_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+def takes_sums(optimizer: keras.optimizers.Optimizer) -> contextlib.AbstractContextManager[None]:
     """A context in which `optimizer.apply` does not sum gradients over replicas, as they are summed already.
 
     Keras' own sum concatenates all gradients, which fails for gradients of two dtypes.
     """
-    name = "_all_reduce_sum_gradients"
+    return _replaced(optimizer, "_all_reduce_sum_gradients", lambda _: list)
+
+
+def clips_by(optimizer: keras.optimizers.Optimizer, clip: Clip) -> contextlib.AbstractContextManager[None]:
+    """A context in which an optimizer clips by `clip(optimizer, gradients)`.
+
+    Keras' own global norm joins all gradients, which fails for gradients of two dtypes.
+    """
+    return _replaced(optimizer, "_clip_gradients", lambda each: functools.partial(clip, each))
+
+
+@contextlib.contextmanager
+def _replaced(
+    optimizer: keras.optimizers.Optimizer, name: str, method: Callable[[keras.optimizers.Optimizer], object]
+) -> Iterator[None]:
     optimizers = _with_inner(optimizer)
     for each in optimizers:
-        vars(each)[name] = list
+        vars(each)[name] = method(each)
     try:
         yield
     finally:

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from gradloop import models, optim
+from gradloop import loops, models, optim
 
 pytestmark = pytest.mark.numbers
 
@@ -76,3 +77,23 @@ def test_bad_backbones():
         models.classifier(keras.Model(x, [L.Flatten()(x), x]), 2)
     with pytest.raises(ValueError, match="whose code alone knows"):
         models.classifier(models.LeNet5(), 2)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_bfloat16"])
+def test_clipping_with_a_backbone_of_half_precision(policy):
+    """The head's gradients are float32, the backbone's are not; one norm is of both."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
+    inputs = keras.Input((4,))
+    model = models.classifier(keras.Model(inputs, keras.layers.Dense(3, name="body")(inputs)), 2)
+    x, y = np.random.default_rng(0).random((8, 4), "float32"), np.arange(8) % 2
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    with tf.GradientTape() as tape:
+        value = loss(y, model(x, training=True))
+    gradients = [tf.cast(g, tf.float32) for g in tape.gradient(value, [v.value for v in model.weights])]
+    before = model.get_layer("head").kernel.numpy()
+    loops.TrainStep(model, loss, keras.optimizers.SGD(1.0), clip_norm=1e-3, jit_compile=False)(x, y)
+    moved = before - model.get_layer("head").kernel.numpy()
+    np.testing.assert_allclose(
+        moved, gradients[2] * 1e-3 / tf.linalg.global_norm(gradients), rtol=0.03, atol=1e-6
+    )

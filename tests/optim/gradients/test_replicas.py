@@ -49,6 +49,20 @@ def test_apply_sums_is_apply():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+@pytest.mark.parametrize("times, options", [(1, {}), (2, {"gradient_accumulation_steps": 2})])
+def test_apply_sums_clips_gradients_of_two_dtypes_by_their_common_norm(half, times, options):
+    """Keras cannot join them; exact numbers: the norm of 3, 4 and 12 is 13, of which 6.5 is a half."""
+    one, other = keras.Variable([8.0, 8.0], dtype=half), keras.Variable([8.0], dtype="float32")
+    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=6.5, **options)
+    optimizer.build([one, other])
+    # A loss scale leaves gradients of float32 for variables of half precision.
+    for dtype in [half, "float32"][:times]:
+        apply_sums(optimizer, [tf.constant([3.0, 4.0], dtype), tf.constant([12.0])], [one, other])
+    np.testing.assert_array_equal(one.numpy().astype("float32"), [6.5, 6.0])
+    np.testing.assert_array_equal(other, [2.0])
+
+
 def test_on_each_device_in_a_scope():
     with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
         variable = keras.Variable(1.0)

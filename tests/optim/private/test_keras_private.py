@@ -300,6 +300,22 @@ def test_takes_sums(monkeypatch):
     assert seen == [1, 1]
 
 
+def test_clips_by():
+    """Keras clips by the method that is replaced, once."""
+    weight, seen = keras.Variable(1.0), []
+    optimizer = keras.optimizers.SGD(0.5, global_clipnorm=1.0)
+
+    def clip(optimizer, gradients):
+        seen.append(optimizer)
+        return [2 * gradient for gradient in gradients]
+
+    with keras_private.clips_by(optimizer, clip):
+        optimizer.apply([keras.ops.ones(())], [weight])
+    assert seen == [optimizer] and float(weight) == 0.0
+    optimizer.apply([keras.ops.ones(())], [weight])
+    assert len(seen) == 1 and float(weight) == -0.5
+
+
 @pytest.mark.parametrize("context, found", [(keras_private.tracked, 5), (contextlib.nullcontext, 4)])
 def test_tracked_finds_what_an_optimizer_keeps_beside_its_slots(context, found):
     class Inner(keras.optimizers.Nadam):
