@@ -8,6 +8,7 @@ graph nobody knows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,9 +21,9 @@ from ..private.keras_private import graph_nodes, is_graph_model
 def blocks(tree: ModelTree) -> list[list[LayerNode]]:
     """The model's layers with weights in blocks, from the bottom to the top.
 
-    Any layer that is no model counts as one, together with the layers inside it. Models inside are opened,
-    where they are a block by themselves: Functional and Sequential ones within such, and any other one that
-    has at most one sibling, as a backbone has its head. Else they are what their author calls a block.
+    Any layer that is no model counts as one, together with the layers inside it. A model inside, if it is no
+    part of a block, is opened: a Functional one, a Sequential one within those two, and any that has at most
+    one sibling, as a backbone has its head. Others are what their author makes a block of.
     """
     nodes = {id(node.layer): node for node in tree.nodes}
     children: dict[int, list[keras.layers.Layer]] = {}
@@ -32,13 +33,9 @@ def blocks(tree: ModelTree) -> list[list[LayerNode]]:
 
     def runs(model: keras.layers.Layer) -> Iterator[list[keras.layers.Layer]]:
         inside = children.get(id(model), [])
-        known = is_graph_model(model)
-        functional = known and not isinstance(model, keras.Sequential)
-        for run, alone in (
-            _graph_runs(graph_nodes(model)) if functional else (([one], True) for one in inside)
-        ):
-            model_alone = alone and isinstance(run[0], keras.Model)
-            if model_alone and (known and is_graph_model(run[0]) or len(inside) <= 2):
+        chain = (([layer], True) for layer in inside)
+        for run, alone in _graph_runs(graph_nodes(model)) if _is_functional(model) else chain:
+            if alone and isinstance(run[0], keras.Model) and _opens(run[0], model, len(inside)):
                 yield from runs(run[0])
             else:
                 yield run
@@ -53,70 +50,104 @@ def blocks(tree: ModelTree) -> list[list[LayerNode]]:
     return found
 
 
+def _is_functional(model: keras.layers.Layer) -> bool:
+    return is_graph_model(model) and not isinstance(model, keras.Sequential)
+
+
+def _opens(model: keras.Model, around: keras.layers.Layer, siblings: int) -> bool:
+    """Whether a model inside of another, one of so many layers with weights, is no block but holds some."""
+    return _is_functional(model) or siblings <= 2 or (is_graph_model(around) and is_graph_model(model))
+
+
 def _graph_runs(graph: Sequence[Any]) -> Iterator[tuple[list[keras.layers.Layer], bool]]:
-    """The blocks of a graph: their layers with weights, and whether they are one call."""
-    weighty = [bool(getattr(node.operation, "weights", ())) for node in graph]
-    for first, end in _spans(0, len(graph), _open_tensors(graph), weighty):
+    """The blocks of a graph: their layers with weights, and whether a block is one call."""
+    passing = _Passing(graph)
+    for first, end in passing.blocks(0, len(graph), frozenset()):
         layers = {
-            id(node.operation): node.operation
-            for node, counts in zip(graph[first:end], weighty[first:end])
-            if counts
+            id(graph[at].operation): graph[at].operation for at in range(first, end) if passing.weights[at]
         }
         if layers:
             yield list(layers.values()), end - first == 1
 
 
-def _open_tensors(graph: Sequence[Any]) -> list[int]:
-    """For each place after a call, how many tensors pass it that meet again later; 1 if none meet.
+class _Passing:
+    """The tensors that pass from one part of a graph to the next, for each place between two of its calls.
 
-    An input passes from its first reader on, and a mask does not count: both are there for the asking.
+    An input passes from its first reader on. Numbers that are no features, such as a mask or indices, do not
+    count.
+
+    Attributes:
+        weights: for each call, whether its layer has weights.
     """
-    readers: dict[int, list[int]] = {}
-    for index, node in enumerate(graph):
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(index)
-    # As bits of a number: the calls that depend on each tensor.
-    after: dict[int, int] = {}
-    for node in reversed(graph):
-        for tensor in node.output_tensors:
-            reached = 0
-            for reader in readers.get(id(tensor), ()):
-                reached |= 1 << reader
-                for output in graph[reader].output_tensors:
-                    reached |= after[id(output)]
-            after[id(tensor)] = reached
-    begins: list[list[int]] = [[] for _ in graph]
-    for index, node in enumerate(graph):
-        for tensor in node.output_tensors:
-            if id(tensor) in readers and keras.backend.standardize_dtype(tensor.dtype) != "bool":
-                begins[index if node.input_tensors else readers[id(tensor)][0]].append(id(tensor))
-    counts = []
-    passing: set[int] = set()
-    for index, fresh in enumerate(begins):
-        passing = {tensor for tensor in [*passing, *fresh] if readers[tensor][-1] > index}
-        reached, meet = 0, False
-        for tensor in passing:
-            meet = meet or bool(reached & after[tensor])
-            reached |= after[tensor]
-        counts.append(len(passing) if meet else 1)
-    return counts
 
+    def __init__(self, graph: Sequence[Any]) -> None:
+        self.weights = [bool(getattr(node.operation, "weights", ())) for node in graph]
+        self._readers: dict[int, list[int]] = {}  # tensor -> indices of calls
+        for index, node in enumerate(graph):
+            for tensor in node.input_tensors:
+                self._readers.setdefault(id(tensor), []).append(index)
+        # The calls that depend on each tensor, as bits of a number.
+        self._after: dict[int, int] = {}
+        for node in reversed(graph):
+            for tensor in node.output_tensors:
+                reached = 0
+                for reader in self._readers.get(id(tensor), ()):
+                    reached |= 1 << reader
+                    for output in graph[reader].output_tensors:
+                        reached |= self._after[id(output)]
+                self._after[id(tensor)] = reached
+        fresh: list[set[int]] = [set() for _ in graph]
+        for index, node in enumerate(graph):
+            for tensor in node.output_tensors:
+                floating = "float" in keras.backend.standardize_dtype(tensor.dtype)
+                if floating and id(tensor) in self._readers:
+                    fresh[index if node.input_tensors else self._readers[id(tensor)][0]].add(id(tensor))
+        self._tensors: list[set[int]] = []  # that pass after each call
+        for index, begun in enumerate(fresh):
+            before = self._tensors[-1] if self._tensors else set()
+            self._tensors.append({t for t in before | begun if self._readers[t][-1] > index})
 
-def _spans(
-    first: int, end: int, passing: Sequence[int], weighty: Sequence[bool]
-) -> Iterator[tuple[int, int]]:
-    """Blocks within `graph[first:end]`, given the tensors that pass after each call.
+    def blocks(self, first: int, end: int, aside: frozenset[int]) -> Iterator[tuple[int, int]]:
+        """First call and end of each block among the calls from `first` to `end`.
 
-    What a long connection spans is no block where there are blocks of several layers within, as in NASNet.
-    """
-    fewest = min(passing[first : end - 1], default=1)
-    ends = [place + 1 for place in range(first, end - 1) if passing[place] == fewest] + [end]
-    pieces = list(zip([first, *ends], ends))
-    if fewest > 1 and sum(sum(weighty[start:last]) > 1 for start, last in pieces) < 2:
-        yield first, end
-        return
-    for start, last in pieces:
-        if last - start > 1:
-            yield from _spans(start, last, passing, weighty)
-        else:
-            yield start, last
+        A block ends where one tensor alone passes, those `aside` not counted. What a long connection spans,
+        as a condition that every block reads, or one to the block after the next as in NASNet, is no block if
+        there are several within.
+        """
+        pieces = self._cut(first, end, aside, 1)
+        places = range(first, end - 1)
+        if len(pieces) == 1 and end - first > 1:
+            lives = Counter(tensor for place in places for tensor in self._tensors[place] - aside)
+            without = aside | {tensor for tensor, _ in lives.most_common(1)}
+            fewest = min(self._count(place, aside) for place in places)
+            for others, most in ((without, 1), (aside, fewest)):
+                pieces = self._cut(first, end, others, most)
+                if sum(self._branches(*piece, others) for piece in pieces) > 1:
+                    aside = others
+                    break
+            else:
+                pieces = [(first, end)]
+        for start, last in pieces:
+            if (start, last) == (first, end):
+                yield first, end
+            else:
+                yield from self.blocks(start, last, aside)
+
+    def _cut(self, first: int, end: int, aside: frozenset[int], most: int) -> list[tuple[int, int]]:
+        """The calls cut wherever at most so many tensors pass."""
+        ends = [at + 1 for at in range(first, end - 1) if self._count(at, aside) <= most] + [end]
+        return list(zip([first, *ends], ends))
+
+    def _count(self, place: int, aside: frozenset[int]) -> int:
+        """How many tensors pass, if some of them meet again; else 1."""
+        tensors, reached, meet = self._tensors[place] - aside, 0, False
+        for tensor in tensors:
+            meet = meet or bool(reached & self._after[tensor])
+            reached |= self._after[tensor]
+        return len(tensors) if meet else 1
+
+    def _branches(self, first: int, end: int, aside: frozenset[int]) -> bool:
+        """Whether calls have several layers with weights, and read more than once what comes in."""
+        entering = self._tensors[first - 1] - aside if first else ()
+        reads = (sum(first <= reader < end for reader in self._readers[tensor]) for tensor in entering)
+        return sum(self.weights[first:end]) > 1 and any(count > 1 for count in reads)

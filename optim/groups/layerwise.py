@@ -30,8 +30,8 @@ def layerwise_decay(
     Without `blocks` a depth is what no cut should go through, in the model's order. In a Functional model it
     ends where one tensor alone goes on, so a residual unit, attention or parallel branches are one depth, and
     in a chain each layer is; what a long skip connection spans, as in a U-Net, is one as well. In a
-    Sequential or subclassed model each child layer is a depth, with the layers inside it. Functional and
-    Sequential models within such are opened, and so is any other one that has at most one sibling, as a
+    Sequential or subclassed model each child layer is a depth, with the layers inside it. Models inside are
+    opened: Functional ones, Sequential ones within those two, and any that has at most one sibling, as a
     backbone has its head. A normalization layer belongs to the depth just before it. Variables that a model
     owns itself, such as a class token or position embeddings, belong to the depth of its first layer.
 

@@ -77,6 +77,24 @@ def with_a_mask():
     return keras.Model([x, lengths], dense("head")(h))
 
 
+def with_a_condition():
+    """What each unit reads beside the stream, made by weights: units are blocks all the same."""
+    x, when = keras.Input((4,)), keras.Input((1,))
+    condition, h = dense("condition")(when), dense("stem")(x)
+    for name in ("a", "b", "c"):
+        h = h + dense(f"{name}_2")(dense(f"{name}_1")(h) + condition)
+    return keras.Model([x, when], dense("head")(h))
+
+
+def low_rank_attention():
+    def call(x):
+        query, key, value = (dense(f"{n}_up")(dense(f"{n}_down")(x)) for n in "qkv")
+        scores = keras.ops.matmul(query, keras.ops.transpose(key, (0, 2, 1)))
+        return dense("head")(x + keras.ops.matmul(scores, value))
+
+    return functional(call, (3, 4))
+
+
 def several_ends():
     """A table joins images late, and two heads do not meet again."""
     image, table = keras.Input((4,)), keras.Input((2,))
@@ -108,13 +126,20 @@ class Subclassed(keras.Model):
         self.stem = L.Dense(4)
         self.steps = [Unit(), keras.Sequential([L.Dense(4), L.Dense(4)])]
         self.attention = L.MultiHeadAttention(1, 4)
+        self.neck = units()
         self.head = L.Dense(2)
 
     def call(self, x):
         x = self.stem(x)
         for step in self.steps:
             x = x + step(x)
-        return self.head(self.attention(x, x))
+        return self.head(self.neck(self.attention(x, x)[:, 0]))
+
+
+SUBCLASSED = [
+    *("stem", "steps/0", "steps/1", "attention"),
+    *("neck/stem", "neck/a_1 neck/a_2", "neck/b_1 neck/b_2", "neck/head", "head"),
+]
 
 
 def subclassed():
@@ -141,10 +166,15 @@ def shared():
         (qk_norm, ["q q_norm k k_norm v", "head"]),
         (branches, ["stem", "a b1 b2", "head"]),
         (with_a_mask, ["stem", "a a_norm", "b b_norm", "head"]),
+        (with_a_condition, ["stem", "condition", "a_1 a_2", "b_1 b_2", "c_1 c_2", "head"]),
+        (low_rank_attention, ["q_down q_up k_down k_up v_down v_up", "head"]),
         (several_ends, ["conv1", "conv2", "table", "join", "two", "one"]),
         (nested, ["net/stem", "net/a_1 net/a_2", "net/b_1 net/b_2", "net/head", "arm", "top"]),
-        (subclassed, ["stem", "steps/0", "steps/1", "attention", "head"]),
-        (behind_a_head, [f"subclassed/{one}" for one in found(subclassed())] + ["head"]),
+        (subclassed, SUBCLASSED),
+        (
+            behind_a_head,
+            [" ".join(f"subclassed/{one}" for one in run.split()) for run in SUBCLASSED] + ["head"],
+        ),
         (shared, ["twin", "middle", "head"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
