@@ -10,6 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
+from ..support.tensorflow_private import is_spec_of_none
 
 
 def common_length(arrays: dict[str, Tensors]) -> int:
@@ -143,16 +144,11 @@ def map_tensors(function: Callable[[tf.Tensor], Tensors], nest: Tensors) -> Tens
     """`tf.nest.map_structure` of the tensors in a nest, or of their specs; None, for no input, stays None."""
 
     def mapped(leaf: Tensors) -> Tensors:
-        return None if leaf is None or is_no_input(leaf) else function(leaf)
+        return None if leaf is None or is_spec_of_none(leaf) else function(leaf)
 
     return tf.nest.map_structure(mapped, nest)
 
 
 def tensors_in(nest: Tensors) -> list[tf.Tensor]:
     """The tensors of a nest, or their specs, in order, without the None of optional inputs."""
-    return [leaf for leaf in tf.nest.flatten(nest) if not (leaf is None or is_no_input(leaf))]
-
-
-def is_no_input(spec: Tensors) -> bool:
-    """Whether this is the spec that a dataset has for None."""
-    return isinstance(spec, tf.TypeSpec) and spec.value_type is type(None)
+    return [leaf for leaf in tf.nest.flatten(nest) if not (leaf is None or is_spec_of_none(leaf))]

@@ -12,10 +12,11 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
+from .held_metrics import noticed, resolve_held
 from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
 from .mean_loss import STEP_LOSS, StepLoss
-from .metrics import Metric, resolve_metrics
+from .metrics import Metric, StepMetric, resolve_metrics
 from .outputs import check_one_output
 from .reduction import LossValue
 
@@ -36,7 +37,7 @@ class LossAndMetrics:
         record = loss, what it was divided by, and a sum and a weight for each metric
 
     Attributes:
-        metrics: a `StepMetric` for each.
+        metrics: a `StepMetric` for each, then one for each that a layer holds.
         takes_class_indices: whether `y` holds class indices.
         classes: how many classes the labels may name, once a batch was traced; None where labels are no
             class indices.
@@ -67,7 +68,9 @@ class LossAndMetrics:
             raise TypeError(
                 f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."
             )
-        self.metrics = resolve_metrics(metrics)
+        own = resolve_metrics(metrics)
+        self._held = resolve_held(model, own)
+        self.metrics: list[StepMetric] = [*own, *self._held]
         self.classes: int | None = None
 
     @property
@@ -129,12 +132,14 @@ class LossAndMetrics:
         parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
         if self._function is not None:
             step = StepLoss(None if shard is None else counted / shard.examples, [], [])
-            value, predictions = self._function_value(self._function, batch, training, step)
+            with noticed(self._held):
+                value, predictions = self._function_value(self._function, batch, training, step)
             found = LossValue(value, step.divisor(examples, accumulated))
         else:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
-            predictions = self.model(x, training=training)
+            with noticed(self._held):
+                predictions = self.model(x, training=training)
             found = self._keras_value(y, predictions, weight, examples, parts)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.model.losses]
         if shard is not None:
@@ -143,7 +148,7 @@ class LossAndMetrics:
         loss = tf.cast(found.value, tf.float32)
         if penalties:
             loss = tf.add_n([loss, *penalties])
-        if self.metrics and predictions is None:
+        if len(self.metrics) > len(self._held) and predictions is None:
             raise ValueError(
                 "`metrics` need predictions, and the `loss` function returns the loss alone: return "
                 "`(loss, predictions)`."
@@ -201,6 +206,8 @@ class LossAndMetrics:
         scalars = tf.unstack(record)
         values = {"loss": scalars[0]}
         for column, metric in enumerate(self.metrics):
+            if not metric.shown:
+                continue
             total, weight = scalars[2 + 2 * column : 4 + 2 * column]
             values[metric.name] = tf.math.divide_no_nan(total, weight)
         return values

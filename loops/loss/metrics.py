@@ -45,7 +45,12 @@ class StepMetric:
         name: its key in the logs.
         function: per-example values of `(y, predictions)`, for a mean over examples.
         stateful: a Keras metric that has a state, instead of `function`.
+
+    Attributes:
+        shown: whether it belongs in logs, which is known once a step was traced.
     """
+
+    shown = True
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class Records:
         """Each step's own values: name -> float32 array, (steps,)."""
         values = {"loss": self._rows[:, 0]}
         for column, metric in enumerate(self._metrics):
+            if not metric.shown:
+                continue
             total, weight = self._rows[:, 2 + 2 * column], self._rows[:, 3 + 2 * column]
             values[metric.name] = np.divide(total, weight, out=np.zeros_like(total), where=weight != 0)
         return values
@@ -79,9 +81,10 @@ class RunningMeans:
         """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
         if not self._any:
             return {}
-        names = ["loss", *(metric.name for metric in self._metrics)]
+        names = ["loss", *(metric.name if metric.shown else "" for metric in self._metrics)]
         none = 0.0 if self._weights[0] else math.nan
         return {
             name: float(total / weight) if weight else none
             for name, total, weight in zip(names, self._totals, self._weights)
+            if name
         }

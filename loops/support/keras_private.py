@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
+from ...optim.naming.stable_names import tree_of
 from ...optim.updates.weight_copies import WeightCopies
 from .method_hooks import Hooks, Method
 
@@ -61,6 +62,12 @@ def makes_variables_later(metric: keras.metrics.Metric) -> bool:
     """Whether a metric makes variables at its first update, which has not been."""
     late = not metric.variables or not getattr(metric, "_built", True)
     return late or any(map(makes_variables_later, metric._metrics))
+
+
+def held_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
+    """The metrics that a model and its layers hold, without those that `compile` made of any of them."""
+    layers = [model, *(node.layer for node in tree_of(model).nodes)]
+    return list({id(metric): metric for layer in layers for metric in layer._metrics}.values())
 
 
 def take_initial_epoch(model: keras.Model) -> int:

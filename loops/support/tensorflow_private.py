@@ -34,6 +34,11 @@ def is_missing_batch(error: Exception) -> bool:
     return "optional does not have a value" in str(error)
 
 
+def is_spec_of_none(spec: object) -> bool:
+    """Whether this is the spec that a dataset has for a None in its elements."""
+    return type(spec).__name__ == "NoneTensorSpec"
+
+
 def label_out_of_range(error: Exception) -> str | None:
     """The class index that a kernel rejected, if that is what an error says."""
     found = re.search(r"Received a label value of (-?\d+)", str(error))

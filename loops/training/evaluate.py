@@ -59,7 +59,7 @@ class Validation:
         self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
 
     def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
-        metrics = [metric for metric in self._step.metrics if isinstance(metric, keras.Metric)]
+        metrics = self._step.loss_and_metrics.stateful_metrics
         states = [(variable, variable.numpy()) for m in metrics for variable in m.variables]
         try:
             return _evaluate(self._step, self._reader, hooks)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from gradloop.loops.support.keras_private import (
     built_variables,
     changed_seeds,
+    held_metrics,
     keras_mask,
     knows_variable,
     makes_variables_later,
@@ -107,3 +108,15 @@ def test_they_have_made_them_at_the_first_update():
     metric = keras.metrics.F1Score()
     metric.update_state(np.ones((2, 3)), np.ones((2, 3)))
     assert not makes_variables_later(metric)
+
+
+def test_layers_tell_which_metrics_they_hold():
+    layer = keras.layers.Dense(2)
+    layer.own = keras.metrics.Mean()
+    layer.many = {"a": [keras.metrics.Sum()]}
+    inner = keras.Sequential([keras.Input((3,)), layer])
+    model = keras.Sequential([keras.Input((3,)), inner])
+    for compiled in (inner, model):
+        compiled.compile("sgd", "mse", metrics=["mae"])
+        compiled.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    assert held_metrics(model) == [layer.own, layer.many["a"][0]]

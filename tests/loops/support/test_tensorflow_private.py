@@ -111,3 +111,10 @@ def test_what_is_not_to_be_converted_keeps_its_name_and_sees_tensors():
 
     assert told.__name__ == "told" and told.__doc__
     assert bool(tf.function(lambda x: told(x))(1.0 + tf.constant(1.0)))
+
+
+def test_a_dataset_of_none_says_so():
+    specs = tf.data.Dataset.from_tensor_slices((([1], None), [2])).batch(1).element_spec
+    is_none = [tensorflow_private.is_spec_of_none(spec) for spec in tf.nest.flatten(specs)]
+    assert is_none == [False, True, False]
+    assert not tensorflow_private.is_spec_of_none(None)

@@ -116,9 +116,12 @@ refuses(lambda: step(x[:16], y[:16]), "called with arrays on several workers, ea
 unordered = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 options = tf.data.Options()
 options.deterministic = False
+refuses(lambda: loops.train(step, unordered.with_options(options), epochs=1), "the option `deterministic")
+keras.utils.set_random_seed(7 + strategy.cluster_resolver.task_id)  # as a program without any does
+refuses(lambda: loops.train(step, unordered.shuffle(50), epochs=1), "`data` is shuffled by other seeds")
+tf.random.set_seed(None)
 refuses(
-    lambda: loops.train(step, unordered.with_options(options), epochs=1),
-    "`data` is a dataset in no fixed order",
+    lambda: step.run(iter(unordered.shuffle(50)), 1), "`iterator` is a dataset in no fixed order, with a `sh"
 )
 own = f"{sys.argv[1]}/of {strategy.cluster_resolver.task_id}"  # a folder that the other does not see
 if own.endswith("0"):
