@@ -6,6 +6,7 @@ import keras
 
 from ...optim import GroupedOptimizer, Plan, SelectionError, select, variable_infos
 from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
+from ...optim.updates.settings import Settings
 
 
 class Choice:
@@ -25,6 +26,7 @@ class Choice:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._settings: Settings | None = None
         self._plan: Plan | None = None  # the one that `_training` was last worked out for
         self.choose(variables)
 
@@ -71,6 +73,15 @@ class Choice:
                 )
             self._plan, self._training = inner.plan, training
         return self._training
+
+    @property
+    def settings(self) -> Settings:
+        """What the optimizer is set to, and those inside of it; to be asked for after `variables`."""
+        if self._settings is None:
+            inner = self._optimizer
+            grouped = inner.grouped_update.followed.optimizers if isinstance(inner, GroupedOptimizer) else []
+            self._settings = Settings([inner, *grouped])
+        return self._settings
 
     @property
     def key(self) -> tuple[object, ...]:

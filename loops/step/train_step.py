@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from ...optim import FilterLike, GroupedOptimizer, named_variables
+from ...optim import FilterLike, named_variables
 from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Batch
 from ...optim.filters.selection import VariablesOrFilters
-from ...optim.updates.settings import Settings
 from ..data.batches import BatchIterator, DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
@@ -148,7 +147,6 @@ class TrainStep(BaseStep):
         # By `Choice.key`: going back to an earlier choice is no trace.
         self._compiled: dict[tuple[object, ...], CompiledStep] = {}
         self._updates: dict[tuple[object, ...], StepUpdate] = {}
-        self._settings: Settings | None = None
         self._key: tuple[object, ...] = ()  # of what ran last
         self._last: list[keras.Variable] | None = None  # what trained then
 
@@ -234,11 +232,7 @@ class TrainStep(BaseStep):
     def _current(self) -> CompiledStep:
         """The step for what trains now, made where it was not yet."""
         variables = self._choice.variables
-        if self._settings is None:
-            inner = self.inner_optimizer
-            grouped = inner.grouped_update.optimizers if isinstance(inner, GroupedOptimizer) else []
-            self._settings = Settings([inner, *grouped])
-        if self._settings.changed():  # what was traced has the old ones
+        if self._choice.settings.changed():  # what was traced has the old ones
             self._compiled.clear()
             self._last = None
         if variables is not self._last:
@@ -246,7 +240,7 @@ class TrainStep(BaseStep):
                 key = self._choice.key
                 if key not in self._compiled:
                     self._compiled[key] = self._compile(variables, key)
-                    self._settings.changed()  # an optimizer that was built here has its state among them
+                    self._choice.settings.changed()  # one that was built here has its state now
                     self._loops.append(self._compiled[key].loop)
                 if key != self._key:
                     # Accumulated gradients belong to the previous choice.

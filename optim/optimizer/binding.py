@@ -32,6 +32,7 @@ class Internals:
         waiting: values by name, from other files, of variables that the optimizer does not know yet.
         expects_state: whether Keras is reading an `.h5` file and has not passed its state yet.
         partial: whether `partial_load` is entered.
+        exempt: names of variables that do not decay, of an optimizer that comes from a file.
     """
 
     optimizer: keras.optimizers.Optimizer
@@ -41,6 +42,7 @@ class Internals:
     waiting: dict[str, Array] = field(default_factory=dict)
     expects_state: bool = False
     partial: bool = False
+    exempt: Sequence[str] = ()
 
 
 class PlannedOptimizer(keras.optimizers.Optimizer):
@@ -117,6 +119,10 @@ class PlannedOptimizer(keras.optimizers.Optimizer):
     def _use(self, plan: Plan) -> None:
         """Makes the state for a plan, with the values of files and of the update so far."""
         internals, before = self._internals, self._internals.update
+        own = [group.optimizer for group in plan.groups.values() if group.optimizer is not None]
+        exempt = [plan.variables[name] for name in internals.exempt if name in plan.variables]
+        for optimizer in [internals.optimizer, *own] if exempt else []:
+            optimizer.exclude_from_weight_decay(var_list=exempt)
         internals.update = GroupedUpdate(plan, internals.optimizer)
         try:
             self._take_state(before)

@@ -10,7 +10,7 @@ import keras
 from ..common.optimizers import FOLLOWED_SETTINGS, SHARED_SETTINGS, overridden
 from ..groups.group import check_no_shared_settings
 from ..groups.plan import Plan
-from ..private.keras_private import settings_of
+from ..private.keras_private import settings_of, uses_weight_decay
 from ..updates.base import GroupedVariable, Updater
 from ..updates.fused_updater import FusedUpdater
 from ..updates.keras_updater import KerasUpdater
@@ -82,6 +82,15 @@ class FollowedSettings:
                     settings["weight_decay"] = outer.weight_decay
                 updater.follow(settings, *decay_of(group, template, mine, outer), averaging)
         return members
+
+    def exempt(self, plan: Plan, outer: keras.optimizers.Optimizer) -> list[str]:
+        """The names of variables that `exclude_from_weight_decay` of an optimizer excludes."""
+        group_of, names = plan.group_of, []
+        for name, variable in plan.variables.items():
+            template = plan.groups[group_of[name]].optimizer or self.optimizers[0]
+            if not all(uses_weight_decay(one, variable, template) for one in (template, outer)):
+                names.append(name)
+        return names
 
 
 def _check_order(optimizer: keras.optimizers.Optimizer, outer: keras.optimizers.Optimizer) -> None:

@@ -203,7 +203,9 @@ class GroupedOptimizer(GroupedState):
         optimizer["config"]["learning_rate"] = rate
         now = {name: getattr(self, name) for name in FOLLOWED if name in optimizer["config"]}
         optimizer["config"].update(now)
-        return {"optimizer": optimizer, "plan": self.saved_plan().to_dict(), "name": self.name}
+        config = {"optimizer": optimizer, "plan": self.saved_plan().to_dict(), "name": self.name}
+        update, exempt = self._internals.update, list(self._internals.exempt)
+        return config | {"exempt": exempt if update is None else update.followed.exempt(update.plan, self)}
 
     @classmethod
     def from_config(
@@ -213,4 +215,6 @@ class GroupedOptimizer(GroupedState):
         config = deepcopy(config)  # Keras writes into what it reads
         # `keras.optimizers.deserialize` does not know every optimizer of Keras: of Lamb it returns the name.
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
-        return cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])
+        made = cls(optimizer, SavedPlan.from_dict(config["plan"], custom_objects), name=config["name"])
+        made._internals.exempt = config.get("exempt", ())  # files of earlier versions have none
+        return made

@@ -42,13 +42,14 @@ class GroupedUpdate:
         members: the plan's variables by stable name.
         updaters: what updates them.
         counts: how many updates they have had.
+        followed: settings that may change later.
         traced: whether it is part of a TensorFlow function that is not traced again for other settings.
         state: their slots and, with accumulation, running sums, in an order that the plan alone decides.
     """
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
         self.plan = plan
-        self._followed = FollowedSettings(plan, optimizer)
+        self.followed = FollowedSettings(plan, optimizer)
         self.traced = False
         self.members = grouped_variables(plan, optimizer)
         members = list(self.members.values())
@@ -75,11 +76,6 @@ class GroupedUpdate:
         order = {name: index for index, name in enumerate(plan.order)}
         ordered = sorted(state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
         self.state = {name: state[name] for name in ordered}
-
-    @property
-    def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """The optimizer that is wrapped, and those of groups that have one of their own."""
-        return self._followed.optimizers
 
     def unknown(self, variables: Sequence[keras.Variable]) -> list[str]:
         """The paths of those variables that are not in the plan."""
@@ -180,7 +176,7 @@ class GroupedUpdate:
 
     def _follow(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Takes settings that were changed since the last call, as `apply` of a Keras optimizer does."""
-        members = self._followed.follow(self.plan, optimizer, self.updaters)
+        members = self.followed.follow(self.plan, optimizer, self.updaters)
         if members is not None:
             self.members = members
             self._by_id = {id(member.variable): member for member in members.values()}
@@ -235,8 +231,10 @@ class GroupedUpdate:
         """The average of each variable, set to its value before its first update: it holds nothing yet."""
         counts = self.counts.by_name()
         for name, member in self.members.items():
-            average = self.state[f"{name}/average"]
-            if not counts[name]:
+            average = self.state.get(f"{name}/average")
+            if average is None:  # of a new value (`is_new_value`)
+                average = new_slot(member, "average")
+            if is_new_value(member.variable) or not counts[name]:
                 average.assign(member.variable)
             yield average
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..common.types import Gradient, Scalar
+from ..gradients.given import is_new_value
 from ..gradients.replicas import apply_sums, when
 from ..private.keras_private import fresh_copy, raw_learning_rate, settings_of, tracked
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
@@ -51,12 +52,13 @@ class KerasUpdater(Updater):
         # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
         with keras.name_scope(f"group_{members[0].group}"), tracked():
             self._optimizer = fresh_copy(optimizer, 0.0 if self._settable else lambda: self._rate)
+        updated = [member for member in members if not is_new_value(member.variable)]
         self._known: Mapping[str, Any] = settings_of(optimizer)
         self.follow(self._known, decay, exempt, averaging)
         with tracked():
-            self._optimizer.build([member.variable for member in members])
-        self._copies = WeightCopies(self._optimizer, [member.variable for member in members])
-        self._state = _named_state(self._optimizer, members)
+            self._optimizer.build([member.variable for member in updated])
+        self._copies = WeightCopies(self._optimizer, [member.variable for member in updated])
+        self._state = _named_state(self._optimizer, updated)
         self.own_count = self._optimizer.iterations
 
     def state(self) -> dict[str, keras.Variable]:

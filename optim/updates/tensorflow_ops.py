@@ -234,21 +234,14 @@ _UPDATE_OPS: dict[type, Callable[[keras.optimizers.Optimizer], UpdateOp | None]]
 }
 
 
-def has_update_op(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether there are kernels for an optimizer, if with other settings.
+def update_op_for(optimizer: keras.optimizers.Optimizer, dtype: str) -> UpdateOp | None:
+    """The kernel that does what `optimizer` does to variables of `dtype`; None if there is none.
 
     A subclass of a stock optimizer has none, nor has one with a method of its own: it may do anything.
     """
-    patched = any(
-        callable(value) and hasattr(type(optimizer), name) for name, value in vars(optimizer).items()
-    )
-    return type(optimizer) in _UPDATE_OPS and not patched
-
-
-def update_op_for(optimizer: keras.optimizers.Optimizer, dtype: str) -> UpdateOp | None:
-    """The kernel that does what `optimizer` does to variables of `dtype`; None if there is none."""
-    known = has_update_op(optimizer) and dtype in ("float32", "float64")
-    return _UPDATE_OPS[type(optimizer)](optimizer) if known else None
+    patched = any(callable(v) and hasattr(type(optimizer), name) for name, v in vars(optimizer).items())
+    make = None if patched else _UPDATE_OPS.get(type(optimizer))
+    return None if make is None or dtype not in ("float32", "float64") else make(optimizer)
 
 
 def _rounding(decay: float, dtype: str) -> float:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..common.types import Scalar
 from ..gradients.replicas import on_each_device
 from ..private.keras_private import fresh_copy, raw_learning_rate, tracked
-from .tensorflow_ops import has_update_op
+from .tensorflow_ops import update_op_for
 
 
 class WeightCopies:
@@ -53,7 +53,7 @@ def _copies(
     Weights may be zero, as much state is, so this looks at another optimizer of the kind, built over small
     variables each of a value of its own.
     """
-    if has_update_op(optimizer):  # their state starts as a number
+    if update_op_for(optimizer, "float32") is not None:  # their state starts as a number
         return []
     if type(optimizer).__module__.startswith("keras."):
         # Keras' own treat all variables of a rank alike, so a few tell whether there is anything to look for.

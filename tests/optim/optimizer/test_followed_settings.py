@@ -153,6 +153,24 @@ def test_what_a_traced_function_does_not_follow_is_told():
             change(what, optimizer)
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", MAKE)
+def test_what_does_not_decay_is_saved(name, own):
+    model, variables = network()
+    optimizer = MAKE[name]()
+    optimizer.exclude_from_weight_decay(var_list=variables[:1])
+    if own:
+        plan = partition(model, {"all": Group("*", optimizer=optimizer)})
+        optimizer = GroupedOptimizer(K.SGD(0.1), plan)
+    else:
+        optimizer = grouped(model, optimizer)
+    loaded = GroupedOptimizer.from_config(optimizer.get_config())
+    again = GroupedOptimizer.from_config(loaded.get_config())
+    again.build(variables)
+    again.apply([tf.zeros((2, 2)), tf.zeros((2, 2))], variables)
+    assert [float(variable.numpy()[0, 0]) < 1 for variable in variables] == [False, True]
+
+
 class Normalised(keras.optimizers.SGD):
     """Divides by the norm of all gradients that it is given, in a method that Keras calls first."""
 

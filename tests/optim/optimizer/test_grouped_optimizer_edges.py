@@ -100,6 +100,21 @@ def test_float8_scales_are_overwritten_as_keras_does():
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
 
 
+def test_float8_scales_have_neither_state_nor_averages():
+    model = network()
+    quantize(model)
+    optimizer = GroupedOptimizer(K.Adafactor(0.1, use_ema=True), partition(model, {"all": "*"}))
+    assert not any("scale" in name or "amax" in name for name in optimizer.grouped_update.state)
+    optimizer.apply([tf.ones(v.shape) for v in model.trainable_variables])
+    scales = [v for v in model.trainable_variables if v.overwrite_with_gradient]
+    optimizer.finalize_variable_values(model.trainable_variables)
+    averages = list(optimizer._model_variables_moving_average)
+    assert len(averages) == len(model.trainable_variables)
+    for variable, average in zip(model.trainable_variables, averages):
+        np.testing.assert_allclose(average, variable)
+    assert len(scales) == 12 and all(np.all(v.numpy() == 1) for v in scales)
+
+
 class Halved(keras.optimizers.SGD):
     """An optimizer of a user's own, without a `get_config` of its own."""
 
