@@ -108,12 +108,14 @@ def check_end(stages: Stages, by: str, end: int) -> None:
 
 def _variables(step: TrainStep, what: StageFilters, plan: Plan | None) -> list[keras.Variable]:
     """The variables of a stage. A group's name means the group; all else is a filter."""
-    variables: list[keras.Variable] = []
-    for spec in _filters(what):
-        if plan is not None and isinstance(spec, str) and spec in plan.groups:
-            variables += plan.members[spec].values()
-        else:
-            variables += select(step.model, spec)
+    groups = {} if plan is None else plan.members
+    named = [spec for spec in _filters(what) if isinstance(spec, str) and spec in groups]
+    filters = [spec for spec in _filters(what) if not (isinstance(spec, str) and spec in groups)]
+    variables = [variable for group in named for variable in groups[group].values()]
+    if filters:
+        members = {id(variable) for variable in variables}
+        beside: list[FilterLike] = [lambda info: id(info.variable) in members] if members else []
+        variables += [v for v in select(step.model, *filters, *beside) if id(v) not in members]
     return variables
 
 

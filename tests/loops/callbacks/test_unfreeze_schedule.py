@@ -58,6 +58,19 @@ def test_the_top_group_of_a_plan_begins_alone():
     assert top_down(step, 1, 2) == {0: ["layer4"], 1: ["layer0", "layer1", "layer3"]}
 
 
+def test_a_stage_is_empty_only_as_a_whole():
+    """As `select` is: a group or another filter beside a class that the model has not."""
+    model = _model(3)
+    plan = optim.partition(model, {"top": "layer2", "rest": ~optim.name("layer2")})
+    step = loops.TrainStep(model, "mse", optim.GroupedOptimizer(keras.optimizers.SGD(0.1), plan))
+    none = keras.layers.Conv2D
+    assert _layers(step, {0: ["top", none], 1: ["layer1", none, "top"]}) == {0: [2], 1: [1, 2]}
+    with pytest.raises(optim.SelectionError, match=r"layer_type\(Conv2D\) matches none"):
+        resolve_stages(step, {0: [none]})
+    with pytest.raises(optim.SelectionError, match="'layre1'.* matches none"):
+        resolve_stages(step, {0: ["top", "layre1"]})
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_an_optimizer_without_state_for_a_stage(scaled):
     step = _step(3)
