@@ -238,7 +238,7 @@ class Update(Accumulation):
     def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
         """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
         writes = writes_now()
-        if writes is None or not writes.first or self.on_nonfinite == "ignore" and self._scale is None:
+        if writes is None or not writes.first or self.on_nonfinite == "ignore" and not self._scale.dynamic:
             return []
         finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         return writes.undo(finite, self.variables)

@@ -71,6 +71,12 @@ def test_a_bad_batch_changes_nothing(kind, on_nonfinite, make):
     assert float(step(X)) == float(other(X)) and np.isfinite(float(step(X)))
 
 
+def test_nothing_is_undone_where_nobody_looks():
+    network = model("norm")
+    own_step(network, "ignore")(BAD)
+    assert np.isnan(network.layers[0].moving_mean.numpy()).any()
+
+
 @pytest.mark.parametrize("make", [train_step, own_step])
 def test_eagerly(make):
     tf.config.run_functions_eagerly(True)
