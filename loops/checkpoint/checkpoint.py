@@ -28,6 +28,11 @@ class Checkpoint(StepsCallback):
     `state.index` is there, which is written last. `tf.train.list_variables(f"{folder}/checkpoint-3/state")`
     lists what one holds. Of several workers, one writes and all read, so they must share the folder.
 
+    A step that resumes may have been made with other settings. What changes in a run is the checkpoint's:
+    the learning rate, what trains, rates and freezing of groups. All else is the call's: weight decay,
+    momentum, clipping, a schedule, the loss. A warning tells what differs. (A checkpoint of another
+    `accumulate`, of other metrics, data or batch sizes is refused.)
+
     Args:
         folder: path, on any file system that TensorFlow writes to; made when training begins.
         every_epochs: epochs of `train` between two checkpoints; the end of a run is saved in any case.

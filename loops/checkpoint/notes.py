@@ -50,5 +50,6 @@ class Note(TypedDict, total=False):
 
     format: int
     choice: TrainedVariables
+    settings: dict[str, Json]  # what the step was made with
     data: dict[str, Any] | None  # `position_of` the iterator, to which `train` adds; None without one
     run: RunNote  # if `train` wrote the checkpoint

@@ -16,6 +16,7 @@ from ..step.train_step import TrainStep
 from ..support.folders import check_log_dir
 from .directory import CheckpointFolder, iterator_in, state_in
 from .notes import Note
+from .settings import made_with, tell_differences
 from .tensor_file import TensorFile, write_state
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
 
@@ -57,9 +58,11 @@ class CheckpointStore:
                 "one on a file system that all of them share."
             )
         if number is None:
+            made_with(step)
             return None
         file = TensorFile(state_in(self._folder.checkpoint(number)))
         check_trained_variables(step, file)
+        tell_differences(step, file)
         return file
 
     def save(
@@ -98,7 +101,7 @@ class CheckpointStore:
                                 f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
                                 "Save without it, or read the data by a `loops.Batches`."
                             )
-                    full: Note = {"choice": trained_variables_of(step), **note}
+                    full: Note = {"choice": trained_variables_of(step), "settings": made_with(step), **note}
                     write_state(state_in(path), {**values, **(arrays or {})}, full)
                 self._folder.remove_all_but(self._keep)
             except (OSError, TypeError, ValueError) as caught:

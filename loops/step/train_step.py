@@ -137,6 +137,7 @@ class TrainStep(BaseStep):
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
+        self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
         self._flushes = self.accumulate > 1 and not carry
         self._end = EndOfData(self.accumulate)
         self._make_update = functools.partial(

@@ -54,8 +54,9 @@ def train(
     `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (but not how many batches its `save_freq` has
     counted), and of any with methods `state()` and `set_state(state)` (see `StepsCallback`). The numbers are
     those of a run that never stopped; on another number of devices, up to rounding. A run that is complete is
-    returned as it was; with more `epochs` it continues, unless a callback had ended it. Logs for TensorBoard
-    show the steps after the last checkpoint twice.
+    returned as it was; with more `epochs` it continues, unless a callback had ended it. Of settings that
+    differ from the checkpoint's, a warning tells which of the two win (see `Checkpoint`). Logs for
+    TensorBoard show the steps after the last checkpoint twice.
 
     A `Batches` is read from `data.epoch` on, and left at the epoch that comes next. Where in it an epoch of
     the run begins depends on the epoch's number alone. A dataset resumes by its saved iterator, with what it

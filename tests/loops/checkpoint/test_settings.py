@@ -1,0 +1,111 @@
+"""A call with other settings on a checkpoint: what wins, and that it is told."""
+
+import contextlib
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from gradloop import loops, optim
+from gradloop.loops.checkpoint.settings import settings_of
+
+K = keras.optimizers
+
+
+def model():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(3, name="body"), keras.layers.Dense(2, name="head")]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def resumed(folder, optimizer=None, told=None, callbacks=(), **options):
+    """Trains one epoch more than the folder holds, and returns the step."""
+    step = loops.TrainStep(model(), options.pop("loss", "mse"), optimizer or K.SGD(0.125), **options)
+    data = loops.Batches(np.ones((4, 4)), np.zeros((4, 2)), 2)
+    checkpoint = loops.Checkpoint(folder, verbose=0)
+    epochs = 1 + (0 if checkpoint.newest is None else int(checkpoint.newest.rpartition("-")[2]))
+    with contextlib.nullcontext() if told is None else pytest.warns(UserWarning, match=told):
+        loops.train(step, data, epochs=epochs, checkpoint=checkpoint, callbacks=callbacks)
+    return step
+
+
+def test_the_rate_is_the_checkpoints_and_each_call_with_another_is_told(tmp_path):
+    resumed(tmp_path)
+    for _ in range(2):
+        step = resumed(tmp_path, K.SGD(0.5), told="learning_rate is 0.125 as there, not 0.5. .To change")
+        assert float(step.optimizer.learning_rate.numpy()) == 0.125
+    resumed(tmp_path)
+
+
+def test_a_rate_that_the_run_has_changed_is_no_difference(tmp_path):
+    resumed(tmp_path, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch: 0.0625)])
+    step = resumed(tmp_path)
+    assert float(step.optimizer.learning_rate.numpy()) == 0.0625
+    resumed(tmp_path, K.SGD(0.25), told="learning_rate is 0.0625 as there, not 0.25")
+
+
+@pytest.mark.parametrize(
+    "before, after, told",
+    [
+        (K.SGD(0.1), K.SGD(0.1, weight_decay=0.5), "weight_decay is 0.5 from now on, and was None there"),
+        (K.SGD(0.1, momentum=0.9), K.SGD(0.1, momentum=0.5), "momentum is 0.5 from now on, and was 0.9"),
+        (
+            K.SGD(0.1, use_ema=True),
+            K.SGD(0.1, use_ema=True, ema_momentum=0.5),
+            "ema_momentum is 0.5 from now on, and was 0.99",
+        ),
+        (
+            K.SGD(K.schedules.CosineDecay(0.1, 9)),
+            K.SGD(K.schedules.CosineDecay(0.2, 9)),
+            "learning_rate is .*0.2.* from now on, and was .*0.1",
+        ),
+    ],
+    ids=["weight decay", "momentum", "EMA", "schedule"],
+)
+def test_settings_of_the_optimizer_are_the_calls(tmp_path, before, after, told):
+    resumed(tmp_path, before)
+    resumed(tmp_path, after, told=told)
+
+
+def test_settings_of_the_step_are_the_calls_but_for_what_trains(tmp_path):
+    resumed(tmp_path, clip_norm=1.0)
+    step = resumed(
+        tmp_path,
+        clip_norm=np.float32(0.5),
+        on_nonfinite="skip",
+        loss="mae",
+        variables="head",
+        told="clip_norm is 0.5 from now on, and was 1 there; loss is 'mae' .*; on_nonfinite is 'skip' .*; "
+        "variables is .*body.* as there, not .*head",
+    )
+    assert len(step.variables) == 4
+
+
+def test_groups(tmp_path):
+    def grouped(**settings):
+        made = model()
+        plan = optim.partition(made, {"low": optim.Group("body", **settings), "top": optim.Group("head")})
+        optimizer = optim.GroupedOptimizer(K.SGD(0.125), plan)
+        return loops.TrainStep(made, "mse", optimizer)
+
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(grouped(lr_scale=0.5))
+    step = grouped(lr_scale=0.25)
+    with pytest.warns(UserWarning, match="groups/low/lr_scale is 0.5 as there, not 0.25"):
+        checkpoint.restore(step)
+    assert step.inner_optimizer.plan.groups["low"].lr_scale == 0.5
+
+
+def test_an_optimizer_without_a_config_and_old_checkpoints_are_told_nothing(tmp_path, monkeypatch):
+    class Own(K.SGD):
+        def get_config(self):
+            raise NotImplementedError
+
+    step = loops.TrainStep(model(), "mse", Own(0.1))
+    assert settings_of(step)["optimizer"] == "Own"
+    monkeypatch.setattr("gradloop.loops.checkpoint.store.made_with", lambda step: None)
+    loops.Checkpoint(tmp_path).save(step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loops.Checkpoint(tmp_path).restore(loops.TrainStep(model(), "mse", K.SGD(0.5)))
