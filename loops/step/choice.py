@@ -16,6 +16,7 @@ class Choice:
         model: whose variables.
         optimizer: what freezes groups, if it is a `GroupedOptimizer`.
         variables: what to train: variables, or filters as `optim.select` takes them; None for all.
+        outer: the loss scale around the optimizer; None for none.
     """
 
     def __init__(
@@ -23,9 +24,11 @@ class Choice:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         variables: VariablesOrFilters | None,
+        outer: keras.optimizers.Optimizer | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._outer = outer or optimizer
         self._settings: Settings | None = None
         self._plan: Plan | None = None  # the one that `_training` was last worked out for
         self.choose(variables)
@@ -80,7 +83,7 @@ class Choice:
         if self._settings is None:
             inner = self._optimizer
             grouped = inner.grouped_update.followed.optimizers if isinstance(inner, GroupedOptimizer) else []
-            self._settings = Settings([inner, *grouped])
+            self._settings = Settings([self._outer, inner, *grouped])
         return self._settings
 
     @property

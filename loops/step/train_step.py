@@ -144,7 +144,7 @@ class TrainStep(BaseStep):
             StepUpdate, clip_norm=clip_norm, accumulate=accumulate, on_nonfinite=on_nonfinite
         )
         self._jit_compile = jit_compile
-        self._choice = Choice(model, self.inner_optimizer, variables)
+        self._choice = Choice(model, self.inner_optimizer, variables, self.optimizer)
         # By `Choice.key`: going back to an earlier choice is no trace.
         self._compiled: dict[tuple[object, ...], CompiledStep] = {}
         self._updates: dict[tuple[object, ...], StepUpdate] = {}

@@ -35,6 +35,12 @@ def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variabl
     return list(optimizer._trainable_variables)
 
 
+def excludes_variables(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether `exclude_from_weight_decay` of the optimizer was given variables or names."""
+    names = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+    return any(bool(vars(optimizer).get(name)) for name in names)
+
+
 def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
     """What a built optimizer, and those in a `MultiOptimizer`, copied of the weights when they were built."""
     several = getattr(optimizer, "optimizers", [optimizer])

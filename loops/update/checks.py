@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
-from ...optim.common.optimizers import overridden
+from ...optim.common.optimizers import SHARED_SETTINGS, overridden
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.given import is_new_value
-from ..support.keras_private import built_variables, knows_variable
+from ..support.keras_private import built_variables, excludes_variables, knows_variable
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 
@@ -25,6 +25,21 @@ def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite:
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+
+
+def check_passed_on(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises ValueError for settings of a `LossScaleOptimizer`, which hands none on to the one inside."""
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return
+    found = [
+        f"{s}={getattr(optimizer, s)!r}" for s in ("weight_decay", *SHARED_SETTINGS) if getattr(optimizer, s)
+    ]
+    found += ["exclude_from_weight_decay(...)"] if excludes_variables(optimizer) else []
+    if found:
+        raise ValueError(
+            f"`optimizer` is a LossScaleOptimizer with `{found[0]}`, which Keras heeds on the optimizer "
+            "inside alone: set it on `optimizer.inner_optimizer`."
+        )
 
 
 def check_asked(optimizer: keras.optimizers.Optimizer) -> None:

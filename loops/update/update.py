@@ -27,6 +27,7 @@ from .checks import (
     check_gradients,
     check_known,
     check_not_frozen,
+    check_passed_on,
     check_update_options,
     check_weight,
 )
@@ -109,6 +110,7 @@ class Update(Accumulation):
             )
         check_update_options(clip_norm, accumulate, on_nonfinite)
         check_asked(optimizer)
+        check_passed_on(optimizer)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)
         self.on_nonfinite = on_nonfinite
@@ -125,7 +127,7 @@ class Update(Accumulation):
             super().__init__(self.variables, int(accumulate), strategy, self._inner)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
-        self._settings = Settings([self._inner])
+        self._settings = Settings([optimizer, self._inner])
         self._copies = weight_copies(self._inner)
         self._plain: PlainOptimizerUpdate | None = None
         self._trained = [variable.trainable for variable in self.variables]
@@ -291,6 +293,7 @@ class Update(Accumulation):
         if limit is not None:
             gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
         if self._settings.changed():  # Keras reads them anew whenever it is traced
+            check_passed_on(self.optimizer)
             self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
         if self._plain is not None:
             self._plain(gradients)

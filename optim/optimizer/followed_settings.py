@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import keras
 
+from ..common.messages import first_few
 from ..common.optimizers import FOLLOWED_SETTINGS, SHARED_SETTINGS, overridden
 from ..groups.group import check_no_shared_settings
 from ..groups.plan import Plan
-from ..private.keras_private import settings_of, uses_weight_decay
+from ..private.keras_private import lost_settings, settings_of, uses_weight_decay
 from ..updates.base import GroupedVariable, Updater
 from ..updates.fused_updater import FusedUpdater
 from ..updates.keras_updater import KerasUpdater
@@ -127,6 +128,18 @@ def check_set(optimizer: keras.optimizers.Optimizer, name: str, value: object, t
             "`loops.TrainStep` does so by itself)",
             stacklevel=4,
         )
+
+
+def warn_of_lost(wrapped: Sequence[keras.optimizers.Optimizer]) -> None:
+    """Warns of settings that files and copies of optimizers do not hold."""
+    for optimizer in wrapped:
+        lost = lost_settings(optimizer)
+        if lost:
+            warnings.warn(
+                f"files and copies do not hold {first_few(lost)} of the {type(optimizer).__name__} in a "
+                "GroupedOptimizer: return it in `get_config`, and take it in the constructor",
+                stacklevel=3,
+            )
 
 
 def _taken_over(optimizer: keras.optimizers.Optimizer) -> dict[str, object]:

@@ -17,7 +17,7 @@ from ..groups.plan import Plan
 from ..groups.saved_plan import SavedPlan
 from ..private.keras_private import raw_learning_rate
 from .binding import Internals
-from .followed_settings import FOLLOWED, check_set
+from .followed_settings import FOLLOWED, check_set, warn_of_lost
 from .saving import GroupedState
 
 
@@ -196,6 +196,10 @@ class GroupedOptimizer(GroupedState):
 
     def get_config(self) -> dict[str, Json]:
         """The wrapped optimizer and the plan, by names: variables are bound again by `build`."""
+        groups = self.saved_plan().groups.values()
+        warn_of_lost(
+            [o for o in (self._internals.optimizer, *(g.optimizer for g in groups)) if o is not None]
+        )
         optimizer = keras.optimizers.serialize(self._internals.optimizer)
         rate = raw_learning_rate(self)
         if not isinstance(rate, float):

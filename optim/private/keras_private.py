@@ -16,10 +16,12 @@ import contextlib
 import functools
 import inspect
 import re
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 # What clips an optimizer's gradients.
@@ -175,6 +177,40 @@ def settings_of(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     return {
         name: v for name, v in vars(optimizer).items() if name not in _NO_SETTING and name[:6] != "_self_"
     }
+
+
+def lost_settings(optimizer: keras.optimizers.Optimizer) -> list[str]:
+    """The attributes of a user's optimizer that one which is made from its `get_config` does not have.
+
+    `(its constructor)` if none can be made.
+    """
+    if type(optimizer).__module__.startswith("keras."):
+        return []
+    try:
+        again = type(optimizer).from_config(optimizer.get_config())
+    except Exception:  # whatever a constructor makes of arguments that it does not know
+        return ["(its constructor)"]
+    kept = settings_of(again)
+    return [name for name, value in settings_of(optimizer).items() if not _alike(value, kept.get(name))]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two settings are the same, as far as one can tell; objects of which one cannot are."""
+    parts, others = keras.tree.flatten(one), keras.tree.flatten(other)
+    if len(parts) != len(others):
+        return False
+    for part, counterpart in zip(parts, others):
+        if callable(part):
+            part, counterpart = (getattr(f, "__code__", type(f)) for f in (part, counterpart))
+        if isinstance(part, np.ndarray):
+            same = np.array_equal(part, counterpart)
+        elif isinstance(part, (bool, int, float, str, bytes, type(None), types.CodeType)):
+            same = part == counterpart
+        else:
+            same = True
+        if not same:
+            return False
+    return True
 
 
 def _is_state(part: Any) -> bool:

@@ -8,11 +8,13 @@ import tensorflow as tf
 from gradloop.loops.support.keras_private import (
     built_variables,
     changed_seeds,
+    excludes_variables,
     held_metrics,
     keras_mask,
     knows_variable,
     makes_variables_later,
     take_initial_epoch,
+    weight_copies,
     with_keras_mask,
     wrapped_function,
 )
@@ -120,3 +122,31 @@ def test_layers_tell_which_metrics_they_hold():
         compiled.compile("sgd", "mse", metrics=["mae"])
         compiled.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
     assert held_metrics(model) == [layer.own, layer.many["a"][0]]
+
+
+def test_excluded_variables():
+    optimizer, weight = keras.optimizers.AdamW(), keras.Variable([1.0])
+    assert not excludes_variables(optimizer)
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.ones(1)])
+    assert not excludes_variables(optimizer)
+    for given in ({"var_names": ["bias"]}, {"var_list": [weight]}):
+        optimizer.exclude_from_weight_decay(**given)
+        assert excludes_variables(optimizer)
+    optimizer.exclude_from_weight_decay()
+    assert not excludes_variables(optimizer)
+
+
+@pytest.mark.parametrize("name", ["ScheduleFreeAdamW", "Lion"])
+def test_weight_copies(name):
+    if not hasattr(keras.optimizers, name):
+        pytest.skip("not in this Keras")
+    weight, optimizer = keras.Variable([0.0]), getattr(keras.optimizers, name)()
+    assert weight_copies(optimizer) == []  # not built
+    optimizer.build([weight])
+    (copies,) = weight_copies(optimizer)
+    weight.assign([5.0])
+    copies.renew()
+    assert [float(v[0]) for v in optimizer.variables if v.shape == (1,) and float(v[0])] == (
+        [5.0] if name == "ScheduleFreeAdamW" else []
+    )

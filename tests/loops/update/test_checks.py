@@ -8,6 +8,7 @@ from gradloop.loops.update.checks import (
     check_asked,
     check_gradients,
     check_known,
+    check_passed_on,
     check_update_options,
     check_weight,
 )
@@ -47,6 +48,29 @@ def test_optimizers_that_do_not_know_what_trains():
     plain = keras.optimizers.SGD(0.1)
     plain.build([a, b])
     check_known(plain, [b], ["b"])
+
+
+def test_settings_that_a_loss_scale_does_not_hand_on():
+    K = keras.optimizers
+    inner, names = K.SGD(weight_decay=0.1, clipnorm=1.0), ["bias"]
+    inner.exclude_from_weight_decay(var_names=names)
+    check_passed_on(K.LossScaleOptimizer(inner))
+    check_passed_on(inner)
+    for change, message in (
+        (
+            lambda o: setattr(o, "weight_decay", 0.5),
+            "`weight_decay=0.5`, which Keras heeds on the optimizer i",
+        ),
+        (lambda o: setattr(o, "clipnorm", 2.0), "`clipnorm=2.0`.*set it on `optimizer.inner_optimizer`"),
+        (
+            lambda o: o.exclude_from_weight_decay(var_names=names),
+            r"`exclude_from_weight_decay\(...\)`, which",
+        ),
+    ):
+        optimizer = K.LossScaleOptimizer(K.SGD())
+        change(optimizer)
+        with pytest.raises(ValueError, match=f"`optimizer` is a LossScaleOptimizer with {message}"):
+            check_passed_on(optimizer)
 
 
 def test_methods_that_would_not_be_asked_for():

@@ -171,6 +171,33 @@ def test_what_does_not_decay_is_saved(name, own):
     assert [float(variable.numpy()[0, 0]) < 1 for variable in variables] == [False, True]
 
 
+class Fading(keras.optimizers.SGD):
+    """Its `get_config` does not tell what it was made with."""
+
+    def __init__(self, learning_rate=0.1, factors=(), change=abs, **settings):
+        super().__init__(learning_rate, **settings)
+        self.factors, self.change = list(factors), change
+
+
+@pytest.mark.parametrize(
+    "make, lost",
+    [
+        (lambda: Fading(factors=[1.0, 2.0]), "factors"),
+        (lambda: Fading(change=lambda gradient: gradient), "change"),
+        (
+            lambda: type("Bare", (K.SGD,), {"__init__": lambda self: K.SGD.__init__(self, 0.1)})(),
+            "its construct",
+        ),
+    ],
+)
+def test_what_files_do_not_hold_is_told(make, lost):
+    model, _ = network()
+    optimizer = grouped(model, make())
+    with pytest.warns(UserWarning, match=f"files and copies do not hold .*{lost}.*return it in `get_config`"):
+        optimizer.get_config()
+    grouped(model, Fading(momentum=0.5, weight_decay=0.1)).get_config()
+
+
 class Normalised(keras.optimizers.SGD):
     """Divides by the norm of all gradients that it is given, in a method that Keras calls first."""
 
