@@ -24,8 +24,13 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
     """Decorator: runs a step of your own as one TensorFlow function, on all replicas of a strategy.
 
     The strategy is that in whose scope the step is decorated or, if that is in none, called. Outside of any,
-    the step runs once. It is traced once for each signature, and a `NonFiniteError` of an `Update` in it
+    the step runs once. It is traced for the shapes that come first, and once more for others: the dimensions
+    that differ are open then, unless the step asks for a size. A `NonFiniteError` of an `Update` in it
     arrives as one.
+
+    What layers and Keras metrics write before an `Update` that does not take its step is put back; moving
+    statistics are averaged over replicas, each of which draws random numbers of its own (`docs/own_loops.md`
+    compares what a `TrainStep`, this and a plain `tf.function` do).
 
     Args:
         step: function of tensors, made of TensorFlow operations; returns a nest of tensors.
@@ -42,7 +47,8 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
 
     Raises:
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
-            different lengths, or arrays where each of several workers would have its own.
+            different lengths, arrays where each of several workers would have its own, or a stateful RNN
+            on several replicas.
 
     Example:
         >>> import keras, tensorflow as tf

@@ -84,6 +84,12 @@ class Writes:
         if graphs and key not in self.first:
             self.first[key] = self._parts[self._root].writes[key]
 
+    def train(self, variables: Iterable[keras.Variable]) -> set[int]:
+        """Takes down what an update trains; returns the keys."""
+        keys = {key_of(own_copy(variable)) for variable in variables}
+        self._trained |= keys
+        return keys
+
     def undo(self, unless: bool | Scalar, trained: Iterable[keras.Variable] = ()) -> list[tf.Operation]:
         """Puts back what was written since the last decision; returns what is to be waited for.
 
@@ -94,9 +100,8 @@ class Writes:
             unless: a scalar bool, whether the update takes its step.
             trained: by the update. What others trained before stays as they left it.
         """
-        own = {key_of(own_copy(variable)) for variable in trained}
+        own = self.train(trained)
         others = self._trained - own
-        self._trained |= own
         part = next((self._parts[graph] for graph in self._graphs() if graph in self._parts), _Part())
         if part.after is None:
             part.after = {key: _read(write.variable, _graph_now()) for key, write in part.writes.items()}
@@ -115,9 +120,9 @@ class Writes:
 
     def put_back_untrained(self, trained: Iterable[keras.Variable] = ()) -> None:
         """Puts back weights that a layer wrote and no update trains."""
-        keys = self._trained | {key_of(own_copy(variable)) for variable in trained}
+        self.train(trained)
         with self.paused():
-            for key in self._weights() - keys if keys else ():
+            for key in self._weights() - self._trained if self._trained else ():
                 self.first[key].variable.assign(self.first[key].before, read_value=False)
 
     def statistics(self) -> list[tf.Variable]:

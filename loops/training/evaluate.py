@@ -12,6 +12,7 @@ from ..distribute.scope import scope_of
 from ..loss.records import RunningMeans
 from ..step.eval_step import EvalStep
 from ..step.train_step import TrainStep
+from ..step.untracked import untracked_variables
 from .epoch_reader import EpochReader
 
 
@@ -50,7 +51,8 @@ class Validation:
     """The training step's loss and metrics over other data, in inference mode.
 
     Metrics with a state are the training step's own, since a metric cannot always be copied (its config need
-    not hold all that it was made with). The state that training had is restored afterwards.
+    not hold all that it was made with). The state that training had is restored afterwards, and so that of
+    layers which Keras does not track: the states of stateful RNNs.
     """
 
     def __init__(self, step: TrainStep, data: Batches | tf.data.Dataset) -> None:
@@ -59,8 +61,10 @@ class Validation:
         self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
 
     def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
-        metrics = self._step.loss_and_metrics.stateful_metrics
-        states = [(variable, variable.numpy()) for m in metrics for variable in m.variables]
+        state = self._step.state().items()
+        written = [variable for name, variable in state if name.startswith("metrics/")]
+        written += [variable for _, variable in untracked_variables(self._step.model)]
+        states = [(variable, variable.numpy()) for variable in written]
         try:
             return _evaluate(self._step, self._reader, hooks)
         finally:

@@ -65,9 +65,11 @@ class Update(Accumulation):
             applies it.
         on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
-            it was; "ignore" does not look. With a loss scale, an overflow is skipped and the scale halved
-            whichever is chosen, and "raise" raises where the scale cannot be the cause: once it has fallen
-            below 1 and, in a `TrainStep`, where the batch holds NaN and so does the loss.
+            it was; "ignore" does not look. (What the forward pass wrote is put back in a `TrainStep` and in
+            `replicated`, not in a plain `tf.function`: see `docs/own_loops.md`.) With a loss scale, an
+            overflow is skipped and the scale halved whichever is chosen, and "raise" raises where the scale
+            cannot be the cause: once it has fallen below 1 and, in a `TrainStep`, where the batch holds NaN
+            and so does the loss.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer, or an option of another type.
@@ -240,7 +242,10 @@ class Update(Accumulation):
     def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
         """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
         writes = writes_now()
-        if writes is None or not writes.first or self.on_nonfinite == "ignore" and not self._scale.dynamic:
+        if writes is None:
+            return []
+        writes.train(self.variables)
+        if not writes.first or self.on_nonfinite == "ignore" and not self.may_skip:
             return []
         finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         return writes.undo(finite, self.variables)

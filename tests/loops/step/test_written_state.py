@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.training.evaluate import Validation
 
 from .written_layers import BAD, KINDS, X, Y, model
 
@@ -139,6 +140,16 @@ def test_metrics_keep_what_they_have_seen_of_good_batches(make):
     step(BAD)
     after = [variable.numpy() for metric in metrics for variable in metric.variables]
     assert len(after) == 7 and all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+
+
+def test_validation_leaves_the_states_of_training():
+    step = loops.TrainStep(model("rnn"), "mse", keras.optimizers.SGD(0.1))
+    step(X, Y)
+    states = {name: v.numpy() for name, v in step.state().items() if "states" in name}
+    Validation(step, loops.Batches(X + 1.0, Y, 4))(keras.callbacks.CallbackList())
+    assert states
+    for name, value in states.items():
+        np.testing.assert_array_equal(step.state()[name].numpy(), value)
 
 
 def test_two_updates_of_one_step():

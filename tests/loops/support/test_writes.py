@@ -63,6 +63,16 @@ def test_a_weight_that_no_update_trains_stays_and_what_another_trained_too():
     assert len(writes.statistics()) == 3
 
 
+def test_an_update_that_looks_at_nothing_trains_too():
+    trained, frozen = Average(), Average()
+    with recording() as writes:
+        writes.train([trained.weight])
+        for layer in (trained, frozen):
+            layer(np.ones(1))
+    writes.put_back_untrained()
+    assert [float(layer.weight.numpy()) for layer in (trained, frozen)] == [1.0, 0.0]
+
+
 def test_no_update_no_weights_put_back():
     layer = Average()
     with recording() as writes:
