@@ -12,14 +12,13 @@ from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.clipping import clip_by_global_norm
 from ...optim.gradients.given import as_gradient, but_new_values, reduce_over_replicas
-from ...optim.gradients.replicas import apply_sums, once, when
+from ...optim.gradients.replicas import apply_sums
 from ...optim.gradients.sparse import without_repeats
 from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
 from ...optim.updates.settings import Settings
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
 from ..support.keras_private import weight_copies
-from ..support.recording import writes_now
 from ..support.tensorflow_private import without_autograph
 from .accumulation import Accumulation
 from .checks import (
@@ -31,8 +30,9 @@ from .checks import (
     check_update_options,
     check_weight,
 )
+from .guard import FiniteGuard
 from .loss_scale import LossScale
-from .nonfinite import all_finite, check_finite, check_finite_unless, raises_nonfinite
+from .nonfinite import raises_nonfinite
 
 
 class Update(Accumulation):
@@ -115,10 +115,10 @@ class Update(Accumulation):
         check_passed_on(optimizer)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)
-        self.on_nonfinite = on_nonfinite
         self._inner = inner_optimizer(optimizer)
         check_asked(self._inner)
         self._scale = LossScale(optimizer)
+        self._guard = FiniteGuard(self.names, self.variables, self._scale, on_nonfinite)
         strategy = self._strategy = strategy_of(self.variables, "variables")
         check_scope("optimizer", optimizer.variables[0], strategy)
         with scope_of(strategy):
@@ -135,14 +135,19 @@ class Update(Accumulation):
         self._trained = [variable.trainable for variable in self.variables]
 
     @property
+    def on_nonfinite(self) -> str:
+        """What a NaN or infinite gradient does, as given."""
+        return self._guard.on_nonfinite
+
+    @property
     def may_skip(self) -> bool:
         """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
-        return self._scale.dynamic or self.on_nonfinite == "skip"
+        return self._guard.may_skip
 
     @property
     def uses_not_overflow(self) -> bool:
         """Whether `apply` uses its argument `not_overflow`."""
-        return self._scale.dynamic and self.on_nonfinite == "raise"
+        return self._guard.uses_not_overflow
 
     def scale_loss(self, loss: Scalar) -> Scalar:
         """Returns `loss` times the optimizer's loss scale, if it has one: what to differentiate."""
@@ -191,15 +196,13 @@ class Update(Accumulation):
         gradients = list(gradients)
         check_gradients(gradients, self.names)
         check_in_replica("Update", self._strategy)
-        given = zip(self.names, self.variables, gradients)
-        gradients = [as_gradient("gradients", name, variable, g) for name, variable, g in given]
+        gradients = [as_gradient("gradients", *g) for g in zip(self.names, self.variables, gradients)]
         sums = reduce_over_replicas(gradients, self.variables, others)
         return sums[: len(gradients)], sums[len(gradients) :]
 
     def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
         """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
-        there = [(gradient, v) for gradient, v in zip(gradients, self.variables) if gradient is not None]
-        return all_finite([*self._scale.unscaled([g for g, _ in there], [v for _, v in there]), loss])
+        return self._guard.finite(gradients, loss)
 
     def apply(
         self,
@@ -225,77 +228,11 @@ class Update(Accumulation):
         # running sums.
         gradients = self._scale.unscaled(gradients, self.variables)
         weights = [] if weight is None or self._accumulator is None else [weight]
-        return self._check(gradients, loss, not_overflow, finite, weights)
-
-    def _check(
-        self,
-        gradients: list[Gradient],
-        loss: Scalar | None,
-        not_overflow: Scalar | None,
-        finite: Scalar | None,
-        weight: list[Scalar],
-    ) -> Scalar:
-        """Goes on with gradients that are finite; returns whether they are."""
-        with tf.control_dependencies(self._undo(gradients, loss)):
-            return self._use(gradients, loss, not_overflow, finite, weight)
-
-    def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
-        """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
-        writes = writes_now()
-        if writes is None:
-            return []
-        writes.train(self.variables)
-        if not writes.first or self.on_nonfinite == "ignore" and not self.may_skip:
-            return []
-        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        return writes.undo(finite, self.variables)
-
-    def _use(
-        self,
-        gradients: list[Gradient],
-        loss: Scalar | None,
-        not_overflow: Scalar | None,
-        finite: Scalar | None,
-        weight: list[Scalar],
-    ) -> Scalar:
-        if not self.may_skip:
-            checked = []
-            if self.on_nonfinite == "raise" and finite is not None:
-                checked = [check_finite_unless(finite, gradients, self.names, loss)]
-            elif self.on_nonfinite == "raise":
-                checked = [once(check_finite, gradients, self.names, loss)]
-            with tf.control_dependencies(checked):
-                self._accumulate(gradients, *weight)
-                return tf.constant(True)
-
-        def use(gradients: list[Gradient], weight: list[Scalar], *_: list[Scalar]) -> None:
-            if self._scale.dynamic:
-                self._scale.grow()
-            self._accumulate(gradients, *weight)
-
-        if finite is None:
-            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        overflow = None if not self._scale.dynamic else self._overflow
-        given = [[] if value is None else [value] for value in (loss, not_overflow)]
-        done = when(finite, use, gradients, weight, *given, otherwise=overflow)
-        with tf.control_dependencies([done]):
-            return tf.identity(finite)
-
-    def _overflow(
-        self, gradients: list[Gradient], _: list[Scalar], losses: list[Scalar], not_overflow: list[Scalar]
-    ) -> None:
-        """Halves the loss scale, or raises if that would not help."""
-        waits = []
-        if self.on_nonfinite == "raise":
-            fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
-            waits = [check_finite_unless(~fails, gradients, self.names, *losses)]
-        with tf.control_dependencies(waits):
-            self._scale.halve()
+        return self._guard(gradients, loss, not_overflow, finite, weights, use=self._accumulate)
 
     def _clip_and_apply(self, gradients: list[Gradient]) -> None:
         gradients = [without_repeats(gradient) for gradient in gradients]
-        limit = self.clip_norm
-        if limit is not None:
+        if (limit := self.clip_norm) is not None:
             gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
         if self._settings.changed():  # Keras reads them anew whenever it is traced
             check_passed_on(self.optimizer)

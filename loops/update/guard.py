@@ -1,0 +1,126 @@
+"""What becomes of gradients that are not finite, and of the step that gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.types import Gradient, Scalar
+from ...optim.gradients.replicas import once, when
+from ..support.recording import writes_now
+from .loss_scale import LossScale
+from .nonfinite import all_finite, check_finite, check_finite_unless
+
+
+class FiniteGuard:
+    """Goes on with gradients that are finite, and does with others as `on_nonfinite` says.
+
+    Args:
+        names, variables: that the gradients are for.
+        scale: the loss scale. One that moves is halved after an overflow, and grows.
+        on_nonfinite: as for `Update`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        variables: Sequence[keras.Variable],
+        scale: LossScale,
+        on_nonfinite: str,
+    ) -> None:
+        self.names = names
+        self.variables = variables
+        self.on_nonfinite = on_nonfinite
+        self._scale = scale
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether gradients may be left out: on overflow with a loss scale, or if told to skip."""
+        return self._scale.dynamic or self.on_nonfinite == "skip"
+
+    @property
+    def uses_not_overflow(self) -> bool:
+        """Whether a call uses its argument `not_overflow`."""
+        return self._scale.dynamic and self.on_nonfinite == "raise"
+
+    def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
+        """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
+        there = [(gradient, v) for gradient, v in zip(gradients, self.variables) if gradient is not None]
+        return all_finite([*self._scale.unscaled([g for g, _ in there], [v for _, v in there]), loss])
+
+    def __call__(
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None,
+        not_overflow: Scalar | None,
+        finite: Scalar | None,
+        others: list[Scalar],
+        use: Callable[..., object],
+    ) -> Scalar:
+        """Calls `use(gradients, *others)` if the gradients are finite; returns whether they are.
+
+        Args:
+            gradients: summed over replicas, and not scaled.
+            loss: judged with them; None to judge them alone.
+            not_overflow, finite: as for `Update.apply`.
+            others: scalars, the same on each replica.
+            use: changes variables.
+        """
+        with tf.control_dependencies(self._undo(gradients, loss)):
+            return self._use(gradients, loss, not_overflow, finite, others, use)
+
+    def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
+        """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
+        writes = writes_now()
+        if writes is None:
+            return []
+        writes.train(self.variables)
+        if not writes.first or self.on_nonfinite == "ignore" and not self.may_skip:
+            return []
+        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        return writes.undo(finite, self.variables)
+
+    def _use(
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None,
+        not_overflow: Scalar | None,
+        finite: Scalar | None,
+        others: list[Scalar],
+        use: Callable[..., object],
+    ) -> Scalar:
+        if not self.may_skip:
+            checked = []
+            if self.on_nonfinite == "raise" and finite is not None:
+                checked = [check_finite_unless(finite, gradients, self.names, loss)]
+            elif self.on_nonfinite == "raise":
+                checked = [once(check_finite, gradients, self.names, loss)]
+            with tf.control_dependencies(checked):
+                use(gradients, *others)
+                return tf.constant(True)
+
+        def grow_and_use(gradients: list[Gradient], others: list[Scalar], *_: list[Scalar]) -> None:
+            if self._scale.dynamic:
+                self._scale.grow()
+            use(gradients, *others)
+
+        if finite is None:
+            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        overflow = None if not self._scale.dynamic else self._overflow
+        given = [[] if value is None else [value] for value in (loss, not_overflow)]
+        done = when(finite, grow_and_use, gradients, others, *given, otherwise=overflow)
+        with tf.control_dependencies([done]):
+            return tf.identity(finite)
+
+    def _overflow(
+        self, gradients: list[Gradient], _: list[Scalar], losses: list[Scalar], not_overflow: list[Scalar]
+    ) -> None:
+        """Halves the loss scale, or raises if that would not help."""
+        waits = []
+        if self.on_nonfinite == "raise":
+            fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
+            waits = [check_finite_unless(~fails, gradients, self.names, *losses)]
+        with tf.control_dependencies(waits):
+            self._scale.halve()
