@@ -13,8 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["gradloop.loops", "gradloop.models", "gradloop.optim"])
+SERVER = multiprocessing.get_context(
+    "forkserver"
+)  # for programs of ours that start processes themselves, too
+SERVER.set_forkserver_preload(["gradloop.loops", "gradloop.models", "gradloop.optim"])
 
 
 class Program:
@@ -33,7 +35,7 @@ class Program:
         own = Path(tempfile.mkdtemp(dir=folder))
         self.stdout, self._stderr = own / "stdout", own / "stderr"
         argv = [str(path), *map(str, arguments)]
-        self.process = _SERVER.Process(
+        self.process = SERVER.Process(
             target=_run, args=(argv, environment or {}, self.stdout, self._stderr), daemon=True
         )
         self.process.start()

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.programs import SERVER
+
 import check_devices
 
 
-def check(*arguments: str) -> tuple[int, str, dict[str, list[str]]]:
-    """The exit status, all that is printed, and the table: check -> error, bound, seconds, result."""
-    command = [sys.executable, check_devices.__file__, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
-    lines = [line.rsplit(maxsplit=4) for line in done.stdout.splitlines()]
-    table = {
-        cells[0]: cells[1:] for cells in lines if len(cells) == 5 and cells[3].replace(".", "").isdigit()
-    }
-    return done.returncode, done.stdout + done.stderr[-3000:], table
+@pytest.fixture
+def check(
+    status: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, dict[str, list[str]]]]:
+    """Runs it: the exit status, what it prints, and the table: check -> error, bound, seconds, result."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: SERVER)
+
+    def check(*arguments: str) -> tuple[int, str, dict[str, list[str]]]:
+        code, text = status(check_devices, *arguments), capsys.readouterr().out
+        lines = [line.rsplit(maxsplit=4) for line in text.splitlines()]
+        rows = [cells for cells in lines if len(cells) == 5 and cells[3].replace(".", "").isdigit()]
+        return code, text, {name: cells for name, *cells in rows}
+
+    return check
 
 
-def test_devices_are_right_and_one_that_is_not_here_fails_alone() -> None:
+def test_devices_are_right_and_one_that_is_not_here_fails_alone(check: Any) -> None:
     code, text, table = check("--device", "mirrored:63", "--device", "mirrored:cpu:2", "--only", "tokens")
     assert {name: cells[-1] for name, cells in table.items()} == {
         "cpu tokens float32": "right",
@@ -36,7 +43,7 @@ def test_devices_are_right_and_one_that_is_not_here_fails_alone() -> None:
 
 
 @pytest.mark.release
-def test_all_checks_are_right_and_none_is_allowed_much() -> None:
+def test_all_checks_are_right_and_none_is_allowed_much(check: Any) -> None:
     code, text, table = check("--device", "mirrored:cpu:2")
     assert code == 0, text
     assert len(table) > 40 and {cells[-1] for cells in table.values()} == {"right"}

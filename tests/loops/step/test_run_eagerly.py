@@ -15,7 +15,7 @@ IMAGES = RANDOM.random((40, 28, 28, 1), "float32")
 DIGITS = RANDOM.integers(0, 10, 40)
 BATCH = 8
 # A graph, and XLA above all, has kernels of its own; the longest sum is that of 400 inputs.
-CLOSE = rounding("float64", sums=400, steps=20)
+CLOSE = rounding("float64", sums=400, steps=10)
 
 
 @pytest.fixture
@@ -69,14 +69,14 @@ def build(kind=models.LeNet5, optimizer=lambda model: K.SGD(0.05, momentum=0.9),
 
 
 def trained(source, **options):
-    """Weights and logs after 20 steps."""
+    """Weights and logs after 10 steps."""
     step = build(**options)
     arrays = loops.Batches(IMAGES, DIGITS, BATCH, shuffle=False)
     data = tf.data.Dataset.from_tensor_slices((IMAGES, DIGITS)).batch(BATCH)
     if source == "call":
-        logs = [step(x, y) for _ in range(4) for x, y in data]
+        logs = [step(x, y) for _ in range(2) for x, y in data]
         return step, {name: [float(log[name]) for log in logs] for name in logs[0]}
-    return step, loops.train(step, arrays if source == "arrays" else data, epochs=4).history
+    return step, loops.train(step, arrays if source == "arrays" else data, epochs=2).history
 
 
 def assert_same(step, traced, logs, expected):

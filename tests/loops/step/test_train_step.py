@@ -23,10 +23,15 @@ OPTIMIZERS = {
 }
 
 
-# The weights of examples end in the gradients, whatever the optimizer does with them.
+# The weights of examples end in the gradients, whatever the optimizer does with them. What optimizers do is
+# beside Keras' own in `tests/optim/updates`.
+CASES = [("sgd", False), ("adamw", False), ("lion", False), ("ema", False), ("adam with schedule", True)]
+OTHERS = [(name, False) for name in OPTIMIZERS if name not in ("sgd", "adamw", "lion", "ema")]
+
+
 @pytest.mark.parametrize(
     ("name", "weighted"),
-    [*((name, False) for name in OPTIMIZERS), ("momentum", True), ("adam with schedule", True)],
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.release) for case in (*OTHERS, ("momentum", True)))],
 )
 def test_same_weights_as_train_on_batch(logits, assert_same_weights, name, weighted):
     ours, theirs = logits.norm_model(), logits.norm_model()

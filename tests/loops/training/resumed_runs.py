@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
@@ -74,7 +75,7 @@ class Plain:
         self.y = random.randint(0, 3, 22)
 
     def optimizer(self, model):
-        return keras.optimizers.Adam(0.05)
+        return keras.optimizers.SGD(0.1, momentum=0.9)
 
     def step(self):
         model = network()
@@ -100,11 +101,6 @@ class Plain:
             callbacks=[*self.callbacks(), *more],
             **run,
         )
-
-
-class Momentum(Plain):
-    def optimizer(self, model):
-        return keras.optimizers.SGD(0.1, momentum=0.9)
 
 
 class Everything(Plain):
@@ -231,8 +227,16 @@ class LongGenerated(Generated):
     steps_per_epoch = 7
 
 
-CASES = [Plain, Momentum, Everything, Rates, Stops, Scaled, Unfreezes, Waits, Averages, Swaps, Hooks, Long]
-DATASETS = [Dataset, LongDataset, Endless, Generated, LongGenerated]
+# A release runs the others too, of which each part is in one of these, or has tests of its own.
+CASES = [Plain, Everything, Rates, Scaled, Unfreezes, Swaps, Long, Dataset, Generated]
+OTHERS = [Stops, Waits, Averages, Hooks, LongDataset, Endless, LongGenerated]
+
+
+def cases(*always, release=()):
+    """Parametrizes a test by cases, of which some run for a release alone."""
+    return pytest.mark.parametrize(
+        "make", [*always, *(pytest.param(case, marks=pytest.mark.release) for case in release)]
+    )
 
 
 class Result(NamedTuple):

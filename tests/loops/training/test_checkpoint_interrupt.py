@@ -21,12 +21,13 @@ from tests.loops.training.resumed_runs import (
     Rates,
     Swaps,
     assert_same_run,
+    cases,
     result,
     straight,
 )
 
 
-@pytest.mark.parametrize("make", [Everything, Averages, Swaps, Hooks, Dataset, LongGenerated])
+@cases(Everything, Swaps, Hooks, LongGenerated, release=[Averages, Dataset])
 def test_an_interrupted_run_goes_on_at_the_very_step(make, tmp_path):
     case = make()
     noted = Noted()
@@ -60,8 +61,23 @@ class Interrupt(keras.callbacks.Callback):
         self.epoch = epoch
 
 
-@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_test_begin", "on_epoch_end"])
-@pytest.mark.parametrize("make", [Rates, Swaps])
+HOOKS = ("on_epoch_begin", "on_test_begin", "on_epoch_end")
+ALWAYS = [
+    (Rates, "on_epoch_begin"),
+    (Rates, "on_epoch_end"),
+    (Swaps, "on_test_begin"),
+    (Swaps, "on_epoch_end"),
+]
+
+
+@pytest.mark.parametrize(
+    "make, hook",
+    [
+        pytest.param(make, hook, marks=() if (make, hook) in ALWAYS else pytest.mark.release)
+        for make in (Rates, Swaps)
+        for hook in HOOKS
+    ],
+)
 def test_an_interrupt_between_the_steps_of_epochs(make, hook, tmp_path):
     """Hooks that have run do not run again on top of what they did."""
     case, noted = make(), Noted()
@@ -83,7 +99,7 @@ def test_the_data_is_left_where_it_would_have_been(tmp_path):
     assert source.epoch == EPOCHS
 
 
-@pytest.mark.parametrize("make", [Long, Dataset, LongGenerated])
+@cases(Long, LongGenerated, release=[Dataset])
 def test_an_interrupt_in_a_call_of_the_device(make, tmp_path, monkeypatch):
     case, noted, left = make(), Noted(), [2, 3]
     calls = []

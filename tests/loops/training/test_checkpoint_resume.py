@@ -1,25 +1,22 @@
 """A run that was cut and taken up from a checkpoint has all the numbers of one that was not."""
 
-import pytest
-
 from gradloop import loops
 from tests.loops.training.resumed_runs import (
     CASES,
-    DATASETS,
     EPOCHS,
+    OTHERS,
     Averages,
     Cut,
     Dataset,
     Everything,
     LongDataset,
-    LongGenerated,
-    Momentum,
     Noted,
     Plain,
     Rates,
     Swaps,
     Unfreezes,
     assert_same_run,
+    cases,
     result,
     straight,
 )
@@ -41,29 +38,22 @@ def ended_and_resumed(make, folder, cut, **options):
             return result(step, history, noted)
 
 
-# What each of these may change, another changes too.
-ALIKE = {Momentum, LongDataset, LongGenerated}
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=pytest.mark.release if case in ALIKE else ()) for case in (*CASES, *DATASETS)],
-)
-def test_a_run_that_is_cut_has_the_numbers_of_one_that_is_not(case, tmp_path):
+@cases(*CASES, release=OTHERS)
+def test_a_run_that_is_cut_has_the_numbers_of_one_that_is_not(make, tmp_path):
     # A step after a checkpoint in the middle of an epoch, on the last batch of one; then after another.
-    assert_same_run(ended_and_resumed(case, tmp_path, Cut(10, 13), every_steps=4), straight(case))
+    assert_same_run(ended_and_resumed(make, tmp_path, Cut(10, 13), every_steps=4), straight(make))
 
 
 def test_cut_before_anything_was_kept(tmp_path):
     assert_same_run(ended_and_resumed(Plain, tmp_path, Cut(2, 6)), straight(Plain))
 
 
-@pytest.mark.parametrize("case", [Everything, Unfreezes, Swaps, LongDataset])
-def test_cut_between_checkpoints_of_epochs_alone(case, tmp_path):
-    assert_same_run(ended_and_resumed(case, tmp_path, Cut(8)), straight(case))
+@cases(Everything, LongDataset, release=[Unfreezes, Swaps])
+def test_cut_between_checkpoints_of_epochs_alone(make, tmp_path):
+    assert_same_run(ended_and_resumed(make, tmp_path, Cut(8)), straight(make))
 
 
-@pytest.mark.parametrize("make", [Plain, Averages, Swaps, Rates, Dataset])
+@cases(Swaps, Rates, Dataset, release=[Plain, Averages])
 def test_more_epochs_are_those_that_would_have_followed(make, tmp_path):
     case, noted = make(), Noted()
     for epochs in (2, EPOCHS):

@@ -62,10 +62,13 @@ def _cut_and_resumed(problem, folder, data, again, cut, **run):
     return step.model
 
 
-@pytest.mark.parametrize("batch", [None, 1], ids=["between epochs", "in an epoch"])
-@pytest.mark.parametrize("same", [False, True], ids=["new data", "same data"])
+CASES = [(None, None, False), (None, 1, True), (3, 1, False)]  # steps, batch, same
+ALL = [(steps, batch, same) for steps in (None, 3, 5, 13) for batch in (None, 1) for same in (False, True)]
+
+
 @pytest.mark.parametrize(
-    "steps", [None, 3, *(pytest.param(steps, marks=pytest.mark.release) for steps in (5, 13))]
+    "steps, batch, same",
+    [pytest.param(*case, marks=() if case in CASES else pytest.mark.release) for case in ALL],
 )
 def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(
     problem, assert_same_weights, tmp_path, steps, same, batch
@@ -78,7 +81,7 @@ def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(
     assert again.epoch == straight.epoch == -(-4 * (steps or 5) // 5)
 
 
-@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("steps", [3, pytest.param(None, marks=pytest.mark.release)])
 def test_a_backup_in_data_that_was_read_before(problem, assert_same_weights, tmp_path, steps):
     """What a script read before the run, it reads again before it takes the run up."""
 

@@ -53,7 +53,14 @@ class BatchHooks(Hooks):
 
 @pytest.mark.parametrize(
     "hooks, kind",
-    [(Hooks, "dataset"), (BatchHooks, "dataset"), (Hooks, "generated"), (BatchHooks, "generated")],
+    [
+        (Hooks, "generated"),
+        (BatchHooks, "dataset"),
+        *(
+            pytest.param(*case, marks=pytest.mark.release)
+            for case in ((Hooks, "dataset"), (BatchHooks, "generated"))
+        ),
+    ],
 )
 def test_hooks_are_called_as_fit_calls_them(problem, hooks, kind):
     ours, theirs = hooks(), hooks()

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.programs import Program
+
 EXAMPLES = Path(__file__).parents[3] / "scripts" / "examples"
 # For each: options that make it small, scalars and images that it logs, and the model that it saves.
 WANTED = {
@@ -78,11 +80,9 @@ def test_what_it_leaves(name, one_device):
 def test_two_replicas_give_the_numbers_of_one_device(name, data, one_device, tmp_path):
     options, _, _, model = WANTED[name]
     # As a program: logical devices are made before anything runs.
-    command = [sys.executable, EXAMPLES / f"{name}.py", *options, "--data", data, "--log-dir", tmp_path]
-    command += ["--strategy", "mirrored:cpu:2"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert f"tensorboard --logdir {tmp_path}" in done.stdout
+    options = [*options, "--data", data, "--log-dir", tmp_path, "--strategy", "mirrored:cpu:2"]
+    shown = Program(EXAMPLES / f"{name}.py", *options, folder=tmp_path).finish()
+    assert f"tensorboard --logdir {tmp_path}" in shown
     folders = one_device(name), tmp_path
     one, two = (keras.models.load_model(folder / model).get_weights() for folder in folders)
     for alone, replicated in zip(one, two, strict=True):
