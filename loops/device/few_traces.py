@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
+from ..support.tensorflow_private import spec_of
 from .trace_cache import TraceCache
 
 P = ParamSpec("P")
@@ -32,7 +33,7 @@ def traced_for_few_shapes(function: Callable[P, Result]) -> Callable[P, Result]:
             return function(*args, **kwargs)
         arguments = (args, kwargs)
         flat = [_as_tensor(value) for value in tf.nest.flatten(arguments)]
-        given = [_spec(value) for value in flat]
+        given = [spec_of(value) for value in flat]
         constants = [None if spec else value for value, spec in zip(flat, given)]
         structure = repr(tf.nest.map_structure(lambda _: 0, arguments))
         key = (structure, *(None if spec else _key(value) for value, spec in zip(flat, given)))
@@ -56,14 +57,6 @@ def traced_for_few_shapes(function: Callable[P, Result]) -> Callable[P, Result]:
 
 def _as_tensor(value: object) -> object:
     return tf.convert_to_tensor(value) if isinstance(value, (np.ndarray, np.generic)) else value
-
-
-def _spec(value: object) -> tf.TypeSpec | None:
-    """What a function is traced for, if a value is a tensor or is made of some; else None."""
-    if isinstance(value, tf.Tensor):
-        return tf.TensorSpec(value.shape, value.dtype)
-    composite = isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable)
-    return tf.type_spec_from_value(value) if composite else None
 
 
 def _key(value: object) -> Hashable:

@@ -14,6 +14,7 @@ from ...optim.common.types import Batch
 from ..data.arrays import map_tensors
 from ..data.batches import BatchIterator, DataIterator
 from ..support.keras_private import makes_variables_later
+from ..support.tensorflow_private import never_run
 from .loss_and_metrics import LossAndMetrics
 
 
@@ -27,8 +28,7 @@ def build_metrics(loss_and_metrics: LossAndMetrics, source: DataIterator | Batch
     late = [metric for metric in loss_and_metrics.stateful_metrics if makes_variables_later(metric)]
     if not late:
         return
-    # Variables that are made while this graph is traced exist at once, and nothing in it ever runs.
-    with tf.__internal__.FuncGraph("build_metrics").as_default():
+    with never_run():
         if source is not None:
             loss_and_metrics(_batch_of(source), training=False)
             return

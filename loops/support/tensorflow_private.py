@@ -70,6 +70,20 @@ def length_of(iterator: tf.data.Iterator) -> int | None:
     return None if length < 0 else length
 
 
+def spec_of(value: object) -> tf.TypeSpec | None:
+    """What a function is traced for, if a value is a tensor or is made of some; None for any other."""
+    if isinstance(value, tf.Tensor):
+        return tf.TensorSpec(value.shape, value.dtype)
+    composite = isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable)
+    return tf.type_spec_from_value(value) if composite else None
+
+
+def never_run() -> contextlib.AbstractContextManager[object]:
+    """A graph for the body's operations, none of which ever run. Variables made in it exist at once."""
+    graph: contextlib.AbstractContextManager[object] = tf.__internal__.FuncGraph("never_run").as_default()
+    return graph
+
+
 def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
     """Has all operations that were made from `tensors` so far wait for `operations`, of the same graph."""
     waiting = {operation for tensor in tensors for operation in tensor.consumers()}

@@ -118,3 +118,19 @@ def test_a_dataset_of_none_says_so():
     is_none = [tensorflow_private.is_spec_of_none(spec) for spec in tf.nest.flatten(specs)]
     assert is_none == [False, True, False]
     assert not tensorflow_private.is_spec_of_none(None)
+
+
+def test_what_is_traced_for_what():
+    ragged = tf.ragged.constant([[1], [2, 3]])
+    assert tensorflow_private.spec_of(tf.ones([2])) == tf.TensorSpec([2], tf.float32)
+    assert tensorflow_private.spec_of(ragged) == tf.RaggedTensorSpec.from_value(ragged)
+    assert [tensorflow_private.spec_of(value) for value in (tf.Variable(1.0), 1.0, None, "a")] == [None] * 4
+
+
+def test_variables_of_a_graph_that_never_runs_are_there():
+    before = tf.Variable(1.0)
+    with tensorflow_private.never_run():
+        made = tf.Variable(lambda: tf.constant(2.0))
+        before.assign(5.0)
+        made.assign(6.0)
+    assert [float(before), float(made)] == [1.0, 2.0]
