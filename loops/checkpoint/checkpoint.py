@@ -12,6 +12,7 @@ from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import check_same_data, position_of, read_iterator
 from ..step.train_step import TrainStep
 from .directory import iterator_in
+from .settings import tell_differences
 from .store import CheckpointStore, assign
 
 
@@ -161,6 +162,7 @@ class Checkpoint(StepsCallback):
             if file is not None:
                 read_iterator(iterator_in(os.path.dirname(file.path)), iterator)
         if file is not None:
+            tell_differences(step, file)
             assign(step, file)
         if isinstance(data, Batches):
             at = (data.epoch, 0) if position is None else (position["epoch"], position["position"])

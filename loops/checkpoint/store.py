@@ -16,7 +16,7 @@ from ..step.train_step import TrainStep
 from ..support.folders import check_log_dir
 from .directory import CheckpointFolder, iterator_in, state_in
 from .notes import Note
-from .settings import made_with, tell_differences
+from .settings import made_with
 from .tensor_file import TensorFile, write_state
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
 
@@ -62,7 +62,6 @@ class CheckpointStore:
             return None
         file = TensorFile(state_in(self._folder.checkpoint(number)))
         check_trained_variables(step, file)
-        tell_differences(step, file)
         return file
 
     def save(

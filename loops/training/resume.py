@@ -13,6 +13,7 @@ from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.directory import iterator_in
 from ..checkpoint.notes import Note, RunNote
+from ..checkpoint.settings import tell_differences
 from ..checkpoint.store import CheckpointStore, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
@@ -65,6 +66,7 @@ class RunCheckpointer:
         if file is None or self._checkpoint is None:
             return
         run = self._checked(file)
+        tell_differences(self._step, file)
         folder = os.path.dirname(file.path)
         iterator_path = iterator_in(folder)
         saved = iterator_path if is_written(iterator_path) else None
