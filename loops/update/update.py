@@ -129,7 +129,7 @@ class Update(Accumulation):
             super().__init__(self.variables, int(accumulate), strategy, self._inner)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
-        self._settings = Settings([optimizer, self._inner])
+        self._settings = Settings([self._inner])
         self._copies = weight_copies(self._inner)
         self._plain: PlainOptimizerUpdate | None = None
         self._trained = [variable.trainable for variable in self.variables]
@@ -234,8 +234,8 @@ class Update(Accumulation):
         gradients = [without_repeats(gradient) for gradient in gradients]
         if (limit := self.clip_norm) is not None:
             gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
+        check_passed_on(self.optimizer)
         if self._settings.changed():  # Keras reads them anew whenever it is traced
-            check_passed_on(self.optimizer)
             self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
         if self._plain is not None:
             self._plain(gradients)

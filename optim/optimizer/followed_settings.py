@@ -54,10 +54,10 @@ class FollowedSettings:
         Raises:
             ValueError: settings that need other state, or that belong to `outer`.
         """
-        if self._settings is None:
-            self._settings = Settings([outer, *self.optimizers])
-        if not self._settings.changed():
+        settings = self._settings or Settings([outer, *self.optimizers])
+        if not settings.changed():
             return None
+        self._settings = None  # refused settings are refused again by the next call
         optimizer = self.optimizers[0]
         for name, value in _taken_over(optimizer).items():
             if value != self._as_made[name]:
@@ -78,10 +78,11 @@ class FollowedSettings:
             if isinstance(updater, FusedUpdater):
                 updater.follow(update_op_for(template, mine[0].variable.dtype), averaging)
             elif isinstance(updater, KerasUpdater):
-                settings = settings_of(template)
+                now = settings_of(template)
                 if group.optimizer is None:
-                    settings["weight_decay"] = outer.weight_decay
-                updater.follow(settings, *decay_of(group, template, mine, outer), averaging)
+                    now["weight_decay"] = outer.weight_decay
+                updater.follow(now, *decay_of(group, template, mine, outer), averaging)
+        self._settings = settings
         return members
 
     def exempt(self, plan: Plan, outer: keras.optimizers.Optimizer) -> list[str]:

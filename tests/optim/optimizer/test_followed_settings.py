@@ -127,6 +127,16 @@ def test_a_step_follows_what_is_set_between_its_calls(wrap):
     assert step.traces == 4
 
 
+def test_a_step_refuses_what_its_loss_scale_does_not_hand_on():
+    model, _ = network()
+    optimizer = K.LossScaleOptimizer(K.SGD(0.5))
+    step = loops.TrainStep(model, lambda model, batch: tf.reduce_sum(model(batch[0])), optimizer)
+    step(np.zeros((1, 2), "float32"))
+    optimizer.clipnorm = 1.0
+    with pytest.raises(ValueError, match="`optimizer` is a LossScaleOptimizer with `clipnorm=1.0`"):
+        step(np.zeros((1, 2), "float32"))
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_limits_and_averages_that_are_set_later(traced):
     model, variables = network()
@@ -271,8 +281,9 @@ def test_changes_of_what_is_wrapped_are_refused_if_they_cannot_act(name, value, 
     wrapped = K.AdamW(0.1)
     optimizer = grouped(model, wrapped)
     setattr(wrapped, name, value)
-    with pytest.raises(ValueError, match=message):
-        optimizer.apply([tf.zeros((2, 2)), tf.zeros((2, 2))])
+    for _ in range(2):  # a `TrainStep` traces what fails once more
+        with pytest.raises(ValueError, match=message):
+            optimizer.apply([tf.zeros((2, 2)), tf.zeros((2, 2))])
 
 
 def test_a_common_setting_on_a_groups_own_is_refused_later_too():
