@@ -162,8 +162,7 @@ class BatchIterator:
                 f"{len(batches)} batches."
             )
         self.batches = batches
-        self.epoch = epoch
-        self.position = position
+        self.epoch, self.position = int(epoch), int(position)  # a checkpoint's JSON takes no NumPy numbers
 
     @property
     def remaining(self) -> int:

@@ -63,7 +63,7 @@ class TrainStep(BaseStep):
             that is new. (The optimizer has to know what is unfrozen: build it over that before.)
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
             weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`); what
-            Keras masked in the outputs counts nothing in a mean.
+            Keras masked in the outputs counts nothing in a mean. Metrics that layers hold are logged too.
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
         accumulate: batches that make one update, that of all their examples as one batch: gradients are
             averaged by what each batch's loss was divided by, so a short batch counts for what it holds. What

@@ -18,8 +18,9 @@ def dataset():
     return tf.data.Dataset.range(8).shuffle(8, seed=1).batch(2)
 
 
-def test_a_place_in_batches_is_two_numbers_and_the_order():
-    iterator = data(seed=3).iterator(2, 1)
+@pytest.mark.parametrize("kind", [int, np.int64])
+def test_a_place_in_batches_is_two_numbers_and_the_order(kind):
+    iterator = data(seed=kind(3)).iterator(kind(2), kind(1))
     place = json.loads(json.dumps(position_of(iterator)))
     assert (place["epoch"], place["position"]) == (2, 1)
     assert place["order"] == {"examples": 10, "batch_size": 4, "shuffle": True, "seed": 3}

@@ -354,3 +354,35 @@ def convolutions(strategy):
         )
 
     equal(strategy, make=make, x=IMAGES)
+
+
+@cell
+def a_metric_that_a_layer_holds(strategy):
+    class Holds(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.level = keras.metrics.Mean(name="level")
+
+        def call(self, x):
+            self.level.update_state(x)
+            return x
+
+    equal(strategy, make=lambda: keras.Sequential([keras.Input((6,)), Holds(), L.Dense(3)]), evaluated=True)
+
+
+@cell
+def a_model_that_asks_for_the_number_of_examples(strategy):
+    class Asks(L.Layer):
+        def call(self, x):
+            return tf.concat([x[n : n + 1] for n in range(x.shape[0])], 0)
+
+    found = []
+    for where in (None, strategy):
+        keras.utils.set_random_seed(0)
+        with where.scope() if where else tf.name_scope(""):
+            asks = Asks()
+            model = keras.Sequential([keras.Input((6,), batch_size=16), asks, L.Dense(3)])
+            step = loops.TrainStep(model, DIGITS, K.SGD(0.1))
+        losses = step.run(iter(loops.Batches(X, Y, 16, shuffle=False)), 3)["loss"]
+        found.append({"losses": losses, "kernel": model.layers[-1].kernel.numpy()})
+    same(*found)
