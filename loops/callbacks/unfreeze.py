@@ -35,10 +35,9 @@ class Unfreeze(StepsCallback):
     It acts on the `TrainStep` as `train_only` does: the optimizer's state stays, each new set of variables is
     traced once, gradients that were accumulated but not applied are dropped, and a BatchNorm that does not
     train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer` on
-    `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. The
-    bias correction of a `GroupedOptimizer` (with Adam and the like) counts a variable's own updates, or a
-    group's where it is not `fused`. That of Keras' optimizers counts the whole run's, so that their first
-    steps on what is unfrozen late are several times too large.
+    `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. Bias
+    corrections, as Adam's, count a variable's own updates in a `GroupedOptimizer` (a group's where it is not
+    `fused`). In Keras' optimizers they count the run's: first steps on what is unfrozen late are too large.
 
     What trains depends on the time alone and, without a stage at time 0, on what trained at first. So a run
     resumes from a `Checkpoint` as if it had not stopped, and likewise from a
@@ -219,8 +218,7 @@ class Unfreeze(StepsCallback):
 
     def _run_length(self) -> int | None:
         """The run's epochs or steps; None where that is not known."""
-        params = self.params or {}
-        epochs, steps = params.get("epochs"), params.get("steps")
+        epochs, steps = ((self.params or {}).get(name) for name in ("epochs", "steps"))
         if self._by == "epoch":
             return epochs
         return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps

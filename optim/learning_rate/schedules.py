@@ -11,8 +11,22 @@ import tensorflow as tf
 from ..common.arguments import real_number, whole_number
 
 
+class _Peak(keras.optimizers.schedules.LearningRateSchedule):
+    """A highest rate in a number of updates, and further arguments, which are attributes of their names."""
+
+    _further: tuple[str, ...]
+
+    def __init__(self, max_rate: float, total_steps: int) -> None:
+        self.max_rate = real_number("max_rate", max_rate, above=0)
+        self.total_steps = whole_number("total_steps", total_steps, at_least=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain values."""
+        return {name: getattr(self, name) for name in ("max_rate", "total_steps", *self._further)}
+
+
 @keras.saving.register_keras_serializable(package="gradloop")
-class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+class OneCycle(_Peak):
     r"""Rises to `max_rate`, then falls far below where it began.
 
     With $T$ = `total_steps` and $w$ = `warmup_fraction`, the rate goes from `max_rate / div_factor` at step 0
@@ -44,6 +58,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     large learning rates"; `torch.optim.lr_scheduler.OneCycleLR`.
     """
 
+    _further = ("warmup_fraction", "div_factor", "final_div_factor", "anneal", "three_phase")
+
     def __init__(
         self,
         max_rate: float,
@@ -59,8 +75,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"`three_phase` must be True or False, got {three_phase!r}")
         if anneal not in ("cos", "linear"):
             raise ValueError(f"`anneal` must be 'cos' or 'linear', got {anneal!r}")
-        self.max_rate = real_number("max_rate", max_rate, above=0)
-        self.total_steps = whole_number("total_steps", total_steps, at_least=1)
+        super().__init__(max_rate, total_steps)
         self.warmup_fraction = real_number("warmup_fraction", warmup_fraction, at_least=0, at_most=1)
         if three_phase and self.warmup_fraction > 0.5:
             raise ValueError(
@@ -89,11 +104,6 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             fall = self._climb(end, self.max_rate, _height(step, last, peak))
         return tf.where(step <= peak, rise, fall)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain values."""
-        names = ("max_rate", "total_steps", "warmup_fraction", "div_factor", "final_div_factor")
-        return {name: getattr(self, name) for name in (*names, "anneal", "three_phase")}
-
     def _climb(self, low: float, high: float, height: tf.Tensor) -> tf.Tensor:
         # A sine squared, not half of 1 - cos: it keeps its digits near the low end, which may be 1e5 times
         # smaller than the high one.
@@ -103,7 +113,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="gradloop")
-class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
+class SlantedTriangular(_Peak):
     r"""Rises fast to `max_rate`, then falls slowly, both in a straight line.
 
     With $cut = \lfloor T \cdot cut\_fraction \rfloor$, where $T$ = `total_steps`, the rate of step $t$
@@ -132,11 +142,12 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
     equation 3.
     """
 
+    _further = ("cut_fraction", "ratio")
+
     def __init__(
         self, max_rate: float, total_steps: int, *, cut_fraction: float = 0.1, ratio: float = 32.0
     ) -> None:
-        self.max_rate = real_number("max_rate", max_rate, above=0)
-        self.total_steps = whole_number("total_steps", total_steps, at_least=1)
+        super().__init__(max_rate, total_steps)
         self.cut_fraction = real_number("cut_fraction", cut_fraction, above=0, below=1)
         self.ratio = real_number("ratio", ratio, at_least=1)
         if self.total_steps * self.cut_fraction < 1:
@@ -155,10 +166,6 @@ class SlantedTriangular(keras.optimizers.schedules.LearningRateSchedule):
         height = tf.where(step < cut, _height(step, 0, cut), fall)
         low = self.max_rate / self.ratio
         return low + (self.max_rate - low) * height
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain values."""
-        return {name: getattr(self, name) for name in ("max_rate", "total_steps", "cut_fraction", "ratio")}
 
 
 def _clamped(step: tf.Tensor | int, last: int) -> tf.Tensor:

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -25,6 +26,8 @@ def test_runs_every_way_and_writes_the_figures(
     x = (rng.integers(0, 100, (20, 32, 32, 3)) + 150 * y[:, None, None, None]).astype("uint8")
     np.savez(tmp_path / "small.npz", x_train=x, y_train=y)
     monkeypatch.chdir(tmp_path)
+    # Here it would drop what TensorFlow has compiled in all tests before, which takes up to a minute.
+    monkeypatch.setattr(keras.backend, "clear_session", lambda: None)
     options = ["--data", "small.npz", "--backbone", "SmallNet", "--weights", "none", "--size", "32"]
     options += ["--epochs", "1", "--seeds", "1", "--csv", "a/b.csv", "--picture", "a/c.png"]
     run(compare_finetuning, *options, "--ways", "both", "head", "--log-dir", "logs")

@@ -7,8 +7,6 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
-pytestmark = pytest.mark.numbers
-
 ALL = {"stem", "norm", "body", "head"}
 
 
@@ -22,6 +20,7 @@ def test_without_a_stage_at_zero_begins_with_what_the_step_trains(layered):
     assert layered.moved(loops.Unfreeze({2: "stem"}), 3, step) == [{"body"}, {"body"}, {"body", "stem"}]
 
 
+@pytest.mark.numbers
 def test_stages_equal_a_loop_that_changes_the_choice_by_hand(layered, assert_same_weights):
     step, by_hand = layered.step(), layered.step()
     loops.train(step, layered.data(), epochs=4, callbacks=[loops.Unfreeze({0: "head", 2: "body", 3: "*"})])
@@ -58,6 +57,7 @@ def test_frozen_batch_norm_keeps_its_statistics_until_it_trains(layered):
     assert mean.numpy().any()
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("batch_hook", [False, True])
 def test_by_step_changes_between_two_steps_of_an_epoch(layered, assert_same_weights, batch_hook):
     step, by_hand = layered.step(), layered.step(variables="head")
@@ -121,6 +121,7 @@ def test_from_the_top_down_the_top_begins_alone_in_a_deep_model(layered):
     assert moved == [{"head"}, *({"head", *names[-count:]} for count in (3, 7, 11))]
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_first_steps_of_what_is_unfrozen_late(layered, grouped):
     model = layered.model()
@@ -144,6 +145,7 @@ def test_the_first_steps_of_what_is_unfrozen_late(layered, grouped):
     assert grouped or size > 0.015
 
 
+@pytest.mark.numbers
 def test_from_the_top_down_by_the_groups_of_a_plan_each_at_its_rate(layered):
     model = layered.model()
     plan = optim.partition(model, optim.discriminative(model, 1e-3, 1e-1, groups=2))

@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
-pytestmark = pytest.mark.numbers
-
 ALL = {"stem", "norm", "body", "head"}
 
 
@@ -77,6 +75,7 @@ def test_by_step_from_the_top_down_on_a_step_that_has_trained(layered):
     assert layered.moved(loops.Unfreeze(by="step", every=4), 4, other) == BY_STEP
 
 
+@pytest.mark.numbers
 def test_by_step_from_the_top_down_in_the_middle_of_an_epoch(layered, assert_same_weights):
     step, by_hand = _trained_step(layered), _trained_step(layered)
     loops.train(step, layered.data(), epochs=2, callbacks=[loops.Unfreeze(by="step", every=3)])

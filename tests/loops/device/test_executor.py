@@ -11,8 +11,6 @@ from gradloop import loops
 from gradloop.loops.device import executor as module
 from tests.programs import Program
 
-pytestmark = pytest.mark.numbers
-
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=32)
 
@@ -32,6 +30,7 @@ def test_small_dense_models_alone_suit_one_thread():
     assert not module.suits_one_thread(convolution)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("recurrent", [False, True], ids=["dense", "recurrent"])
 def test_same_weights_with_either_executor(monkeypatch, recurrent):
     def train(one_thread):

@@ -10,8 +10,6 @@ import tensorflow as tf
 
 from gradloop import loops
 
-pytestmark = pytest.mark.numbers
-
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=20)
 
@@ -60,6 +58,7 @@ def test_bad_runs():
         step.run(iterator, 1)
 
 
+@pytest.mark.numbers
 def test_metrics_with_state_run_on_until_reset():
     step = make([keras.metrics.SparseCategoricalAccuracy(name="sparse"), "accuracy"])
     step.optimizer.learning_rate = 0.0

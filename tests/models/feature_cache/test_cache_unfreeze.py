@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gradloop import loops, models, optim
+from tests.keras_names import count_layers_anew
 
 pytestmark = pytest.mark.numbers
 
@@ -18,7 +19,7 @@ LOSS = "sparse_categorical_crossentropy"
 def network():
     """Convolutions without a name of their own: counted anew, their stable names differ in each part."""
     # From where Keras' count stands after other tests, its names could be stable names of other layers.
-    keras.backend.clear_session()
+    count_layers_anew()
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 3))
     features = x

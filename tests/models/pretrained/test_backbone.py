@@ -65,7 +65,7 @@ def test_other_preprocessing():
         None: x,
     }
     for mode, images in expected.items():
-        model = models.backbone("MobileNetV2", (32, 32, 3), preprocessing=mode)
+        model = models.backbone("VGG16", (32, 32, 3), preprocessing=mode)
         before = models.truncate(model, "preprocessing") if mode else None
         if before is not None:
             np.testing.assert_allclose(before(x), images, rtol=1e-5, atol=1e-5)

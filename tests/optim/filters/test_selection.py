@@ -8,6 +8,7 @@ import pytest
 from gradloop import optim
 from gradloop.optim import kind, layer_type, layers, name, select
 from gradloop.optim.filters.base import as_filter
+from tests.keras_names import count_layers_anew
 
 L = keras.layers
 
@@ -37,7 +38,7 @@ def lenet():
 
 def two_dense():
     """A second model in its process: Keras calls its layers dense_1 and dense_2."""
-    keras.utils.clear_session()
+    count_layers_anew()
     L.Dense(1)
     return keras.Sequential([keras.Input((2,)), L.Dense(3), L.Dense(4)])
 

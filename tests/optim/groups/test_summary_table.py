@@ -6,6 +6,7 @@ import pytest
 
 from gradloop import optim
 from gradloop.optim import select, summary
+from tests.keras_names import count_layers_anew
 
 L = keras.layers
 
@@ -71,7 +72,7 @@ def test_columns_are_aligned(model):
 
 
 def test_names_that_keras_shows_otherwise_get_a_column():
-    keras.utils.clear_session()
+    count_layers_anew()
     L.Dense(1)
     ones = {"kernel_initializer": "ones", "bias_initializer": "ones"}
     other = keras.Sequential([keras.Input((2,)), L.Dense(3, **ones), L.Dense(4, name="head", **ones)])

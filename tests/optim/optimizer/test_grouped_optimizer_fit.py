@@ -105,9 +105,9 @@ def test_frozen_from_the_start_unfrozen_and_frozen_in_a_callback(make):
     "make",
     [
         lambda: K.SGD(0.1, momentum=0.9, nesterov=True, global_clipnorm=0.1),
-        lambda: K.RMSprop(0.01, centered=True),
         lambda: K.AdamW(0.01, weight_decay=0.1, use_ema=True, ema_overwrite_frequency=3),
-        lambda: K.Lion(0.01),
+        pytest.param(lambda: K.RMSprop(0.01, centered=True), marks=pytest.mark.release),
+        pytest.param(lambda: K.Lion(0.01), marks=pytest.mark.release),
     ],
 )
 def test_compiled_by_xla(make):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradloop.optim.private import keras_private
+from tests.keras_names import count_layers_anew
 
 pytestmark = pytest.mark.versions
 
@@ -18,9 +19,9 @@ class HTTPBlock2(keras.layers.Layer):
 @pytest.fixture
 def first_names():
     """Automatic names as of a process that has built nothing yet."""
-    keras.utils.clear_session()
+    count_layers_anew()
     yield
-    keras.utils.clear_session()
+    count_layers_anew()
 
 
 LAYERS = [

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.optim.updates.plain_optimizer import PlainOptimizerUpdate
+from tests.keras_names import count_layers_anew
 
 pytestmark = pytest.mark.versions
 
@@ -25,7 +26,7 @@ WITH_KERNEL = {
 
 
 def dense_variables(dtype="float32"):
-    keras.utils.clear_session()
+    count_layers_anew()
     layer = keras.layers.Dense(3, dtype=dtype, kernel_initializer=keras.initializers.GlorotUniform(1))
     layer.build((None, 4))
     return layer.trainable_variables
