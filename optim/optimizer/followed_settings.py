@@ -11,7 +11,8 @@ from ..common.messages import first_few
 from ..common.optimizers import FOLLOWED_SETTINGS, SHARED_SETTINGS, overridden
 from ..groups.group import check_no_shared_settings
 from ..groups.plan import Plan
-from ..private.keras_private import lost_settings, settings_of, uses_weight_decay
+from ..private.keras_private import uses_weight_decay
+from ..private.optimizer_copies import lost_settings, settings_of
 from ..updates.base import GroupedVariable, Updater
 from ..updates.fused_updater import FusedUpdater
 from ..updates.keras_updater import KerasUpdater

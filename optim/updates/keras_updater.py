@@ -12,7 +12,8 @@ from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..common.types import Gradient, Scalar
 from ..gradients.given import is_new_value
 from ..gradients.replicas import apply_sums, when
-from ..private.keras_private import fresh_copy, raw_learning_rate, settings_of, tracked
+from ..private.keras_private import raw_learning_rate, tracked
+from ..private.optimizer_copies import fresh_copy, settings_of
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
 from .slots import slots_of
 from .weight_copies import WeightCopies

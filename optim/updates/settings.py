@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from ..private.keras_private import settings_of
+from ..private.optimizer_copies import settings_of
 
 
 class Settings:

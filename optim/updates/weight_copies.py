@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from ..common.types import Scalar
 from ..gradients.replicas import on_each_device
-from ..private.keras_private import fresh_copy, raw_learning_rate, tracked
+from ..private.keras_private import raw_learning_rate, tracked
+from ..private.optimizer_copies import fresh_copy
 from .tensorflow_ops import update_op_for
 
 
