@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
@@ -75,6 +76,21 @@ def swap_averages_out(callbacks: keras.callbacks.CallbackList) -> None:
     """
     for callback in _averages(callbacks):
         callback.on_test_end()
+
+
+def train_endings(
+    callbacks: keras.callbacks.CallbackList, logs: dict[str, float]
+) -> list[Callable[[], object]]:
+    """`callbacks.on_train_end(logs)` in parts: of one after another, an error leaves the others out."""
+
+    def of_the_list_itself() -> None:
+        each, callbacks.callbacks = callbacks.callbacks, []
+        try:
+            callbacks.on_train_end(logs)
+        finally:
+            callbacks.callbacks = each
+
+    return [of_the_list_itself, *(functools.partial(c.on_train_end, logs) for c in callbacks.callbacks)]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array
 from ..distribute.cluster import is_chief
+from ..support.errors import call_each
 from ..support.folders import check_log_dir
 from .event_writer import EventWriter
 from .steps_callback import StepsCallback
@@ -76,12 +77,7 @@ class TensorBoard(StepsCallback):
             self._thread = None
         pending, self._pending = self._pending, []
         files, self._files = self._files, {}
-        try:
-            for write in pending:
-                write.result()
-        finally:
-            for file in files.values():
-                file.close()
+        call_each([lambda: [write.result() for write in pending], *(file.close for file in files.values())])
 
     def _submit(self, write: Callable[[], None]) -> None:
         """Has the thread write. If that fails, a later call raises the error, or the end of training."""

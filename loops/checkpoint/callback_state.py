@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count, takewhile
 
 import keras
 
-from ...optim.common.types import Array
+from ...optim.common.types import Array, Json
 from .notes import CallbackState
-from .tensor_file import OWN, TensorFile
+from .tensor_file import OWN, TensorFile, as_json
 
 # Keras' own callbacks have no method that returns their state. These attributes are public, and are all that
 # these callbacks carry from epoch to epoch.
@@ -39,11 +40,15 @@ class CallbackStates:
             seen[kind] += 1
 
     def gather(self) -> tuple[dict[str, CallbackState], dict[str, Array]]:
-        """Returns the states by callback, and the arrays that belong to them by name in a `TensorFile`."""
+        """Returns the states by callback, and the arrays that belong to them by name in a `TensorFile`.
+
+        Raises:
+            TypeError: a `state()` that JSON cannot hold.
+        """
         states: dict[str, CallbackState] = {}
         arrays: dict[str, Array] = {}
         for name, callback in self._callbacks.items():
-            own: CallbackState = {"own": callback.state()} if _has_state(callback) else {}
+            own: CallbackState = {"own": _own_state(callback)} if _has_state(callback) else {}
             stock = {attribute: getattr(callback, attribute) for attribute in _attributes(callback)}
             if own or stock:
                 states[name] = {**own, "stock": stock}
@@ -72,7 +77,25 @@ class CallbackStates:
 
 
 def _has_state(callback: keras.callbacks.Callback) -> bool:
-    return all(callable(getattr(callback, name, None)) for name in ("state", "set_state"))
+    """Whether a callback has both methods; what is called so and takes other arguments is something else."""
+    for name, arguments in (("state", ()), ("set_state", (None,))):
+        try:
+            inspect.signature(getattr(callback, name)).bind(*arguments)
+        except (AttributeError, TypeError, ValueError):
+            return False
+    return True
+
+
+def _own_state(callback: keras.callbacks.Callback) -> Json:
+    state = callback.state()
+    try:
+        as_json(state)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`callbacks` has a {type(callback).__name__} whose `state()` returns {state!r}, which JSON "
+            f"cannot hold ({error}): return numbers, text, lists, and dicts whose keys are text."
+        ) from error
+    return state
 
 
 def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ import tensorflow as tf
 from ...optim.common.arguments import real_number, whole_number
 from ..callbacks.steps_callback import StepsCallback
 from ..data.batches import Batches, BatchIterator, check_iterator
-from ..data.position import check_same_data, position_of, read_iterator
+from ..data.position import check_same_data, iterator_after, position_of, read_iterator
 from ..step.train_step import TrainStep
 from .directory import iterator_in
 from .settings import tell_differences
 from .store import CheckpointStore, assign
+from .tensor_file import TensorFile, is_written
 
 
 class Checkpoint(StepsCallback):
@@ -135,9 +136,10 @@ class Checkpoint(StepsCallback):
             data: the `Batches` or `tf.data.Dataset` that was being read.
 
         Returns:
-            An iterator of `data` that continues where `save` was called or, without a checkpoint,
-            `iter(data)`; None without `data`. The next `iter(data)` of a `Batches` is the epoch after it.
-            (For a dataset, TensorFlow may shuffle later passes in another order than it would have.)
+            An iterator of `data` that continues where `save` was called or, after a run of `train`, with the
+            batch that the run would have read next; without a checkpoint `iter(data)`, without `data` None.
+            The next `iter(data)` of a `Batches` is the epoch after it. (For a dataset, TensorFlow may shuffle
+            later passes in another order than it would have.)
 
         Raises:
             TypeError: `step` is no `TrainStep`, or `data` neither of these.
@@ -158,14 +160,14 @@ class Checkpoint(StepsCallback):
             check_same_data(position, data, file.path)
         iterator: BatchIterator | tf.data.Iterator | None = None
         if isinstance(data, tf.data.Dataset):
-            iterator = iter(data)
-            if file is not None:
-                read_iterator(iterator_in(os.path.dirname(file.path)), iterator)
+            iterator = iter(data) if file is None else _resumed(data, file)
         if file is not None:
             tell_differences(step, file)
             assign(step, file)
         if isinstance(data, Batches):
             at = (data.epoch, 0) if position is None else (position["epoch"], position["position"])
+            if file is not None and "run" in file.note and at[1] == len(data):
+                at = at[0] + 1, 0
             iterator = data.iterator(*at)
             data.epoch = at[0] + 1  # as `iter(data)` leaves it
         return iterator
@@ -192,6 +194,21 @@ class Checkpoint(StepsCallback):
 
     def steps_allowed(self, done: int) -> int | None:
         return None if self.every_steps is None else self.every_steps - done % self.every_steps
+
+
+def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:
+    """An iterator of the data where the checkpoint says."""
+    position, run = file.note["data"] or {}, file.note.get("run")
+    saved = iterator_in(os.path.dirname(file.path))
+    if run is None:  # by `save`
+        iterator = iter(data)
+        read_iterator(saved, iterator)
+        return iterator
+    there = saved if is_written(saved) else None
+    # An older version did not say whether a pass went on.
+    if position.get("in_pass", there is not None or run["batch"] not in (0, run["steps"])):
+        return iterator_after(data, "data", position["passes"], position["read"], there, file.path)
+    return iterator_after(data, "data", position["passes"] + 1, 0, None, file.path)
 
 
 def _check_step(step: TrainStep) -> None:

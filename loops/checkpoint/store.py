@@ -118,6 +118,21 @@ def assign(step: TrainStep, file: TensorFile) -> None:
         file.assign(step.state())
 
 
+class Snapshot:
+    """What `assign` changes of a step, as it is now, to put it back."""
+
+    def __init__(self, step: TrainStep) -> None:
+        with scope_of(step.strategy):
+            self._values = {name: variable.numpy() for name, variable in step.state().items()}
+        self._choice = trained_variables_of(step)
+
+    def put_back(self, step: TrainStep) -> None:
+        train_as_saved(step, self._choice)
+        with scope_of(step.strategy):
+            for name, variable in step.state().items():
+                variable.assign(self._values[name])
+
+
 def raise_on_all(error: Exception | None, mean: Mean, for_others: str) -> None:
     """Raises a worker's error; if any worker passes one, those that have none raise `OSError(for_others)`."""
     failed = error is not None if mean is None else mean(float(error is not None)) > 0

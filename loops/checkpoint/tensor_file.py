@@ -37,7 +37,7 @@ def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    text = json.dumps({"format": _FORMAT, **note}, default=_number)
+    text = as_json({"format": _FORMAT, **note})
     tensors = {_NOTE: text, **values}
     try:
         with tf.device("CPU"):
@@ -49,6 +49,23 @@ def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
             )
     except tf.errors.OpError as error:
         raise OSError(f"The checkpoint {path!r} cannot be written: {error.message}.") from error
+
+
+def as_json(value: object) -> str:
+    """JSON of a note or a part of one; TypeError for what would not come back as it was."""
+    _check_keys(value)
+    return json.dumps(value, default=_number)
+
+
+def _check_keys(value: object) -> None:
+    """Raises TypeError for keys that JSON would turn into text, as it does with numbers."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text")
+    if isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_keys(part)
 
 
 def is_written(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import tensorflow as tf
@@ -68,6 +69,30 @@ def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
             raise OSError(message) from error
         return reason
     return ""
+
+
+def iterator_after(
+    data: tf.data.Dataset, name: str, passes: int, read: int, iterator_path: str | None, path: str
+) -> tf.data.Iterator:
+    """Returns an iterator of a dataset, the argument `name`, after `read` batches of pass number `passes`.
+
+    By the file that `write_iterator` wrote or, without one, by reading so far again. First it begins the
+    passes before, as the seeds of shuffles depend on how many there were.
+
+    Raises:
+        ValueError: the dataset is another one than that of the checkpoint `path`, or too short.
+    """
+    # To read an iterator's file, TensorFlow begins the dataset once more by itself.
+    for _ in range(max(passes - (iterator_path is not None), 1)):
+        iterator = iter(data)
+    if iterator_path is not None:
+        read_iterator(iterator_path, iterator)
+    elif sum(1 for _ in itertools.islice(iterator, read)) < read:
+        raise ValueError(
+            f"`{name}` ends before the {read} batches that the run of the checkpoint {path!r} had read of "
+            "it: pass the same data, or name another folder."
+        )
+    return iterator
 
 
 def read_iterator(path: str, iterator: tf.data.Iterator) -> None:

@@ -121,10 +121,6 @@ class DeviceLoop:
         except tf.errors.InvalidArgumentError as error:
             if arrays or not is_missing_batch(error):
                 raise
-        except KeyboardInterrupt as interrupt:
-            # Only an interrupt during the call has rows.
-            interrupt.rows_of = self  # type: ignore[attr-defined]  # not declared for an interrupt
-            raise
         finally:
             self.rows = self._buffer.read()
             self._count.end_call(len(self.rows))

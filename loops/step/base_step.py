@@ -28,6 +28,7 @@ from ..loss.late_metrics import build_metrics
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
+from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
 from .named_state import metric_state, model_state, unique
 from .own_methods import check_own_methods
@@ -53,6 +54,8 @@ class BaseStep(abc.ABC):
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
         loss_and_metrics: computes a batch's loss and metrics.
         steps_per_call: how many steps `train` runs in a call.
+        broken_off: whether a call is running, or an interrupt broke the last one off in its middle: then the
+            counts may not fit what has run.
     """
 
     # Methods by which a model's class may do in `fit` what a step does not.
@@ -78,6 +81,7 @@ class BaseStep(abc.ABC):
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._loops: list[Loop] = []
+        self.broken_off = False
         self._same_order = SameOrder(self.mean_over_workers)
         self._labels = LabelCheck(self.loss_and_metrics)
         self._made_for = state_sizes(model)
@@ -138,8 +142,8 @@ class BaseStep(abc.ABC):
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit; on
                 several workers, a dataset whose order is another one for each.
             NonFiniteError: a NaN or infinity; the steps before it were made, and are in its `records`.
-            KeyboardInterrupt: `Ctrl-C`, when the call has returned; the steps that were made are in its
-                `records`. (Not on parameter servers, where it is not known which were.)
+            KeyboardInterrupt: `Ctrl-C`, when the steps that run have been made and counted; they are in its
+                `records`. (Pressed twice, it does not wait.)
         """
         self._same_order.check(iterator)
         records = self.run_records(iterator, steps)
@@ -159,7 +163,10 @@ class BaseStep(abc.ABC):
 
         Dimensions that `spec`, the `element_spec` of the batch's dataset, leaves open do not cause a retrace.
         """
-        return Records(self._run_one(batch, spec).numpy()[None], self.loss_and_metrics.metrics)
+        self.broken_off = True
+        row = self._run_one(batch, spec).numpy()
+        self.broken_off = False
+        return Records(row[None], self.loss_and_metrics.metrics)
 
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
         """Like `run`, but returns `Records`, which average exactly; none at the data's end."""
@@ -170,11 +177,14 @@ class BaseStep(abc.ABC):
         for done in range(0, steps, CAPACITY):
             wanted = min(steps - done, CAPACITY)
             try:
-                rows.append(self._run_part(iterator, wanted))
+                with DeferredSignals().deferred():  # so that what has run is counted, and recorded here
+                    self.broken_off = True
+                    rows.append(self._run_part(iterator, wanted))
+                    self.broken_off = False
             except (NonFiniteError, KeyboardInterrupt) as error:
-                loop = self._loop()
-                if isinstance(error, NonFiniteError) or getattr(error, "rows_of", None) is loop:
-                    rows.append(loop.rows)
+                if isinstance(error, NonFiniteError):
+                    self.broken_off = False
+                    rows.append(self._loop().rows)
                 records = Records(np.concatenate(rows), self.loss_and_metrics.metrics) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise

@@ -135,8 +135,8 @@ class EpochReader:
     def _run(self, step: BaseStep, steps: int) -> Records:
         try:
             records = step.run_records(self.source.iterator, steps)
-        except (NonFiniteError, KeyboardInterrupt) as error:
-            self.unfinished = getattr(error, "records", None)
+        except NonFiniteError as error:
+            self.unfinished = error.records
             self.source.count(len(self.unfinished or ()))
             raise
         self.source.count(len(records))

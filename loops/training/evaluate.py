@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -44,7 +46,7 @@ def evaluate(
         {'loss': 1.0}
     """
     reader = EpochReader(data, steps, steps_name="steps", evaluates=True)
-    return _evaluate(step, reader, keras.callbacks.CallbackList())
+    return _evaluate(step, reader, keras.callbacks.CallbackList(), lambda: None)
 
 
 class Validation:
@@ -60,19 +62,24 @@ class Validation:
             self._step = EvalStep(step.model, step.loss, step.metrics)
         self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
 
-    def __call__(self, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
+    def __call__(
+        self, hooks: keras.callbacks.CallbackList, after_call: Callable[[], None]
+    ) -> dict[str, float]:
+        """Evaluates; calls `after_call` after each call on the device."""
         state = self._step.state().items()
         written = [variable for name, variable in state if name.startswith("metrics/")]
         written += [variable for _, variable in untracked_variables(self._step.model)]
         states = [(variable, variable.numpy()) for variable in written]
         try:
-            return _evaluate(self._step, self._reader, hooks)
+            return _evaluate(self._step, self._reader, hooks, after_call)
         finally:
             for variable, state in states:
                 variable.assign(state)
 
 
-def _evaluate(step: EvalStep, reader: EpochReader, hooks: keras.callbacks.CallbackList) -> dict[str, float]:
+def _evaluate(
+    step: EvalStep, reader: EpochReader, hooks: keras.callbacks.CallbackList, after_call: Callable[[], None]
+) -> dict[str, float]:
     step.reset_metrics()
     means, batch = RunningMeans(step.loss_and_metrics.metrics), 0
     each = any(wants_every_test_step(callback) for callback in hooks.callbacks)
@@ -83,6 +90,7 @@ def _evaluate(step: EvalStep, reader: EpochReader, hooks: keras.callbacks.Callba
         batch += len(records)
         if each:
             hooks.on_test_batch_end(batch - 1, means.result())
+        after_call()
     logs = means.result()
     hooks.on_test_end(logs)
     return logs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import keras
 
 from ..callbacks.steps_callback import StepsCallback, batches_trained
@@ -58,10 +61,10 @@ class RunProgress:
         """Counts what a call recorded, and tells the callbacks."""
         if records is None or not len(records):
             return
+        first, values = self.done + 1, records.values()
         self.means.add(records)
         self.batch += len(records)
-        first, values = self.done + 1, records.values()
-        self.done += len(records)
+        self.done += len(records)  # the last to change: see `is_whole`
         for callback in self._callbacks:
             callback.on_train_steps_end(first, values)
 
@@ -73,14 +76,14 @@ class RunProgress:
         limits = [callback.steps_allowed(self.done) for callback in self._callbacks]
         return min((max(limit, 1) for limit in limits if limit is not None), default=None)
 
-    def unreported(self) -> int:
-        """How many batches ran in a call of which nothing was recorded, as it was interrupted."""
-        return int(self._step.batches_done.numpy()) - self.done
+    @property
+    def is_whole(self) -> bool:
+        """Whether what has run is counted everywhere; not if something raised between lines that count."""
+        return not self._step.broken_off and int(self._step.batches_done.numpy()) == self.done
 
-    def close_callbacks(self) -> None:
-        """Ends each `StepsCallback` of a run that failed, so that it closes its files.
+    def closings(self) -> list[Callable[[], None]]:
+        """What ends each `StepsCallback` of a run that failed, so that it closes its files.
 
         Keras' own are not told, as `fit` does not tell them: `BackupAndRestore` would delete its backup.
         """
-        for callback in self._callbacks:
-            callback.on_train_end(self.logs)
+        return [functools.partial(callback.on_train_end, self.logs) for callback in self._callbacks]

@@ -14,7 +14,7 @@ from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.directory import iterator_in
 from ..checkpoint.notes import Note, RunNote
 from ..checkpoint.settings import tell_differences
-from ..checkpoint.store import CheckpointStore, assign
+from ..checkpoint.store import CheckpointStore, Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..distribute.scope import has_other_workers, is_asynchronous
@@ -53,6 +53,7 @@ class RunCheckpointer:
         self._file: TensorFile | None = None
         self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
         self._last_time = 0.0  # by the clock
+        self._before: Snapshot | None = None  # what the step was before it resumed
         self.resumed: RunNote | None = None
 
     # -- resuming ------------------------------------------------------------------------------------------
@@ -75,6 +76,7 @@ class RunCheckpointer:
         # The state is assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze` does;
         # and after the hooks that had run before the checkpoint, so that one that, say, halves the learning
         # rate does not halve it again.
+        self._before = Snapshot(self._step)
         assign(self._step, file)
         self._file, self.resumed = file, run
         self._last = run["epoch"], run["batch"]
@@ -84,6 +86,16 @@ class RunCheckpointer:
                 tqdm.write(f"Training is done after {run['epoch']} epochs, by {folder}")
             else:
                 tqdm.write(f"Training goes on at epoch {run['epoch'] + 1}{within}, from {folder}")
+
+    def put_back(self) -> None:
+        """Undoes what resuming changed of the step, if the run fails before its first batch."""
+        if self._before is not None:
+            self._before.put_back(self._step)
+
+    def check_states(self) -> None:
+        """Raises TypeError if a callback has a state that no checkpoint can hold."""
+        if self._store is not None:
+            self._states.gather()
 
     def _checked(self, file: TensorFile) -> RunNote:
         run = file.note.get("run")
@@ -122,6 +134,7 @@ class RunCheckpointer:
     def after_epoch_begin(self, progress: RunProgress) -> None:
         """Restores what the beginning of an epoch reset that had begun already; starts its batches."""
         file, run, self._file = self._file, self.resumed, None  # for the first epoch alone
+        self._before = None
         if file is None or run is None or run["means"] is None:
             progress.start_batches(0)
             return
@@ -158,21 +171,17 @@ class RunCheckpointer:
     def after_interrupt(self, progress: RunProgress) -> None:
         """Writes a checkpoint of a run that was interrupted, if that was between the hooks of an epoch.
 
-        Within those hooks, nobody knows which have run, and several workers may be at different steps: there
-        the checkpoint before remains the newest.
+        Within those hooks, nobody knows which have run, between the lines that count, what was counted, and
+        several workers may be at different steps: there the checkpoint before remains the newest.
         """
         strategy = self._step.strategy
         at_other_steps = has_other_workers(strategy) or is_asynchronous(strategy)
         if self._store is None or at_other_steps or not progress.in_epoch:
             return
-        unreported = progress.unreported()
-        batch = progress.batch + unreported
-        if batch and (progress.epoch, batch) != self._last:
-            self._write(progress, progress.epoch, batch, unreported=unreported)
+        if progress.is_whole and progress.batch and (progress.epoch, progress.batch) != self._last:
+            self._write(progress, progress.epoch, progress.batch)
 
-    def _write(
-        self, progress: RunProgress, epoch: int, batch: int, ended: bool = False, unreported: int = 0
-    ) -> None:
+    def _write(self, progress: RunProgress, epoch: int, batch: int, ended: bool = False) -> None:
         assert self._store is not None
         states, arrays = self._states.gather()
         history = self._step.model.history
@@ -188,7 +197,7 @@ class RunCheckpointer:
             "callbacks": states,
             "ended": ended,
         }
-        note: Note = {"run": run, "data": self._reader.source.position(unreported)}
+        note: Note = {"run": run, "data": self._reader.source.position(batch)}
         self._store.save(self._step, note, arrays, self._reader.source.iterator_to_save(batch))
         self._last, self._last_time = (epoch, batch), time.monotonic()
 

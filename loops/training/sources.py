@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from ..data.batches import Batches
-from ..data.position import check_same_data, position_of, read_iterator
+from ..data.position import check_same_data, iterator_after, position_of
 
 
 class DatasetSource:
@@ -53,8 +52,7 @@ class DatasetSource:
 
     def next_pass(self) -> None:
         """Begins the data anew."""
-        self._passes, self._ran = self._passes + 1, 0
-        self.iterator = iter(self._data)
+        self.iterator, self._passes, self._ran = iter(self._data), self._passes + 1, 0
 
     def next_batch(self) -> tf.experimental.Optional:
         """Reads a batch for a step that is yet to run."""
@@ -66,9 +64,9 @@ class DatasetSource:
         self._ran += batches
         self._read_ahead = False
 
-    def position(self, unreported: int = 0) -> dict[str, Any]:
-        """Where the next batch is, as JSON can hold it; `unreported` more have run than were counted."""
-        own = {"first": 0, "passes": self._passes, "read": self._ran + unreported}
+    def position(self, done: int) -> dict[str, Any]:
+        """Where the next batch is after `done` of an epoch, as JSON can hold it."""
+        own = {"first": 0, "passes": self._passes, "read": self._ran, "in_pass": self._in_a_pass(done)}
         return {**position_of(self.iterator), **own}
 
     def iterator_to_save(self, done: int) -> tf.data.Iterator | None:
@@ -84,17 +82,8 @@ class DatasetSource:
         """
         check_same_data(position, self._data, path)
         passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)
-        iterator_path = iterator_path if in_a_pass else None
-        # To read an iterator's file, TensorFlow begins the dataset once more by itself.
-        for _ in range(max(passes - (iterator_path is not None), 1)):
-            self.next_pass()
-        if iterator_path is not None:
-            read_iterator(iterator_path, self.iterator)
-        elif in_a_pass and sum(1 for _ in itertools.islice(self.iterator, ran)) < ran:
-            raise ValueError(
-                f"`{self._name}` ends before the {ran} batches that the run of the checkpoint {path!r} had "
-                "read of it: pass the same data, or name another folder."
-            )
+        file, read = (iterator_path, ran) if in_a_pass else (None, 0)
+        self.iterator = iterator_after(self._data, self._name, passes, read, file, path)
         self._passes, self._ran = passes, ran
 
     def _in_a_pass(self, done: int) -> bool:
@@ -147,7 +136,7 @@ class BatchesSource:
     def count(self, batches: int) -> None:
         pass  # the iterator counts
 
-    def position(self, unreported: int = 0) -> dict[str, Any]:
+    def position(self, done: int) -> dict[str, Any]:
         return {**position_of(self.iterator), "first": self._first}
 
     def iterator_to_save(self, done: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from ..callbacks.keras_bridge import (
     check_averages,
     swap_averages_out,
     swap_in_last_epoch_too,
+    train_endings,
     wants_every_step,
 )
 from ..checkpoint.checkpoint import Checkpoint
@@ -23,7 +25,9 @@ from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
 from ..step.train_step import TrainStep
+from ..support.errors import call_each
 from ..support.keras_private import take_initial_epoch
+from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
 from .epoch_reader import EpochReader
 from .evaluate import Validation
@@ -45,8 +49,8 @@ def train(
     """Trains for some epochs. All that it does, a loop of your own over `step` can do.
 
     A call on the device runs as many steps as take a fraction of a second, or one where a callback has a
-    batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the step that is
-    running, and what was learned stays.
+    batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the steps that
+    are running, with their hooks, and what was learned stays. Pressed twice, it does not wait.
 
     With a `checkpoint`, the same call resumes a run that ended early. It restores what `TrainStep.state()`
     names (weights, optimizer and its learning rate, random numbers), what was chosen to train, the position
@@ -125,26 +129,27 @@ def train(
         )
         swap_in_last_epoch_too(hooks)
         checkpointer = RunCheckpointer(found, step, reader, hooks)
-        run = _Run(step, reader, validate, hooks, RunProgress(step, hooks), checkpointer)
+        progress = RunProgress(step, hooks)
+        run = _Run(step, reader, validate, hooks, progress, checkpointer, DeferredSignals())
         _begin(run, int(epochs), resume)
-        try:
+        with run.signals.deferred():
             try:
-                _run_epochs(run, int(epochs))
-            except KeyboardInterrupt:
-                step.model.stop_training = True
-                swap_averages_out(hooks)
-                checkpointer.after_interrupt(run.progress)
-        except BaseException:
-            reader.source.reset()
+                try:
+                    _run_epochs(run, int(epochs))
+                except KeyboardInterrupt:
+                    step.model.stop_training = True
+                    swap_averages_out(hooks)
+                    checkpointer.after_interrupt(run.progress)
+            except BaseException as error:
+                out = functools.partial(swap_averages_out, hooks)
+                call_each([reader.source.reset, checkpointer.put_back, out, *run.progress.closings()], error)
+                raise
             swap_averages_out(hooks)
-            run.progress.close_callbacks()
-            raise
-        swap_averages_out(hooks)
-        # Averages, or what the optimizer's class makes of this; before the first update there are none.
-        if int(step.optimizer.iterations.numpy()) > 0:
-            step.optimizer.finalize_variable_values(step.variables)
-        hooks.on_train_end(run.progress.logs)
-        step.tell_waiting()
+            # Averages, or what the optimizer's class makes of this; before the first update there are none.
+            if int(step.optimizer.iterations.numpy()) > 0:
+                step.optimizer.finalize_variable_values(step.variables)
+            call_each(train_endings(hooks, run.progress.logs))
+            step.tell_waiting()
     return step.model.history
 
 
@@ -155,6 +160,7 @@ class _Run(NamedTuple):
     hooks: keras.callbacks.CallbackList
     progress: RunProgress
     checkpointer: RunCheckpointer
+    signals: DeferredSignals
 
 
 # The order of a run. Do not change it: the reasons stand at the lines.
@@ -168,14 +174,15 @@ def _begin(run: _Run, epochs: int, resume: bool) -> None:
             run.checkpointer.before_train_begin(epochs)  # before the callbacks, which may look at the state
         run.progress.set_train_step()
         run.hooks.on_train_begin()
-    except BaseException:
-        run.reader.source.reset()
+        run.checkpointer.check_states()  # those of callbacks that begin with `on_train_begin`
+    except BaseException as error:
+        call_each([run.reader.source.reset, run.checkpointer.put_back], error)
         raise
 
 
 def _run_epochs(run: _Run, epochs: int) -> None:
     """Data, step, hooks, validation and checkpoints of all epochs."""
-    step, reader, validate, hooks, progress, checkpointer = run
+    step, reader, validate, hooks, progress, checkpointer, signals = run
     checkpointer.after_train_begin()  # restores what the callbacks have reset
     each = any(wants_every_step(callback) for callback in hooks.callbacks)
     for epoch in _epochs_left(run, epochs):
@@ -190,15 +197,18 @@ def _run_epochs(run: _Run, epochs: int) -> None:
             if step.model.stop_training:
                 break  # without a checkpoint, as that of the epoch follows
             checkpointer.after_call(progress)
+            signals.deliver()  # `Ctrl-C` waits until here: all that belongs to these steps is done
         logs = progress.means.result()
         if validate is not None:  # before the hooks, of which some look at `val_loss`
-            logs |= {f"val_{name}": value for name, value in validate(hooks).items()}
+            logs |= {f"val_{name}": value for name, value in validate(hooks, signals.deliver).items()}
         progress.end_epoch(logs)
         hooks.on_epoch_end(epoch, logs)
         ended = bool(step.model.stop_training)
-        checkpointer.after_epoch(progress, ended, last=ended or epoch + 1 == epochs)  # with the hooks' state
+        last = ended or epoch + 1 == epochs or signals.any_waits
+        checkpointer.after_epoch(progress, ended, last)  # with the hooks' state
         if ended:
             return
+        signals.deliver()
 
 
 def _epochs_left(run: _Run, epochs: int) -> range:
@@ -220,7 +230,7 @@ def _calls(run: _Run, each: bool) -> Iterator[Records]:
         yield from run.reader.epoch(
             progress.epoch, step, steps_per_call, begin, progress.steps_allowed, progress.batch
         )
-    except (NonFiniteError, KeyboardInterrupt):
+    except NonFiniteError:
         progress.add(run.reader.unfinished)  # the steps of the call that were made
         raise
 

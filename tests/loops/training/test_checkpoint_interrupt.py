@@ -1,6 +1,7 @@
 """A run that `Ctrl-C` ended, wherever it was, goes on to the numbers of one that was not ended."""
 
 import contextlib
+import signal
 
 import keras
 import pytest
@@ -109,9 +110,10 @@ def test_an_interrupt_in_a_call_of_the_device(make, tmp_path, monkeypatch):
         yield
         calls.append(one_thread)
         if left and len(calls) == left[0]:
-            raise KeyboardInterrupt  # as Python does when the call returns
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("gradloop.loops.device.device_loop.executor", around_a_call)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:
         step, ends = case.step(), not left
         history = case.train(step, noted, checkpoint=loops.Checkpoint(tmp_path, verbose=0))
@@ -119,6 +121,7 @@ def test_an_interrupt_in_a_call_of_the_device(make, tmp_path, monkeypatch):
             break
         left.pop(0)
         calls.clear()
+    signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     assert_same_run(result(step, history, noted), straight(make))
 

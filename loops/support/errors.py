@@ -1,0 +1,33 @@
+"""Several things that must all be tried, whatever one of them raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+
+def call_each(functions: Iterable[Callable[[], object]], error: BaseException | None = None) -> None:
+    """Calls all functions, in order.
+
+    Args:
+        functions: without arguments.
+        error: the one that is being handled, which the caller raises again; what functions raise becomes
+            notes of it. None to raise the first of theirs, with the others as its notes.
+    """
+    raises = error is None
+    for function in functions:
+        try:
+            function()
+        except BaseException as other:  # noqa: B036  # it is raised, or told, when all were tried
+            if error is None:
+                error = other
+            elif other is not error:
+                _note(error, f"Then {type(other).__name__} came as well: {other}")
+    if raises and error is not None:
+        raise error
+
+
+def _note(error: BaseException, text: str) -> None:
+    # What `add_note` does, which Python 3.10 lacks; it does not print them either.
+    notes = getattr(error, "__notes__", [])
+    if text not in notes:
+        error.__notes__ = [*notes, text]  # type: ignore[attr-defined]
