@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import keras
 import tensorflow as tf
 
 from ...optim.gradients.replicas import replica_count, sum_over_replicas
@@ -16,12 +17,14 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-def on_a_replica(step: Callable[P, Result]) -> Callable[P, Result]:
+def on_a_replica(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) -> Callable[P, Result]:
     """Returns a step as it runs on each replica, or on the only device.
 
     run the step; an `Update` that does not take its step puts back what layers and metrics wrote
     put back weights that a layer wrote and no update trains
     average the moving statistics over replicas
+
+    The layers that ran are added to `ran`, by `id`.
     """
     converted = with_autograph(step)
 
@@ -31,6 +34,7 @@ def on_a_replica(step: Callable[P, Result]) -> Callable[P, Result]:
             return each(*args, **kwargs)
         with recording() as writes:
             result = each(*args, **kwargs)
+        ran.update(writes.layers)
         check_layers(writes.layers.values(), replica_count())
         writes.put_back_untrained()
         if replica_count() > 1:

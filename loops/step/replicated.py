@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
@@ -25,8 +26,8 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
 
     The strategy is that in whose scope the step is decorated or, if that is in none, called. Outside of any,
     the step runs once. It is traced for the shapes that come first, and once more for others: the dimensions
-    that differ are open then, unless the step asks for a size. A `NonFiniteError` of an `Update` in it
-    arrives as one.
+    that differ are open then, unless the step asks for a size. When a layer in it is frozen or unfrozen, by
+    `trainable`, it is traced again. A `NonFiniteError` of an `Update` in it arrives as one.
 
     What layers and Keras metrics write before an `Update` that does not take its step is put back; moving
     statistics are averaged over replicas, each of which draws random numbers of its own (`docs/own_loops.md`
@@ -65,8 +66,10 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         (9.0, 1.5)
     """
     decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
-    on_one = on_a_replica(step)
+    ran: dict[int, keras.layers.Layer] = {}
+    on_one = on_a_replica(step, ran)
     functions: dict[int, Callable[P, Result]] = {}
+    traced_with: dict[int, list[bool]] = {}  # `trainable` of the layers that ran
 
     @functools.wraps(step)
     def call(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -75,11 +78,14 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
             strategy = tf.distribute.get_strategy()
         if strategy is not None:
             _check_arguments(strategy, (args, kwargs))
-        if id(strategy) not in functions:
+        now = [layer.trainable for layer in ran.values()]
+        if id(strategy) not in functions or traced_with.get(id(strategy), now) != now:
             run = on_one if strategy is None else functools.partial(_run, strategy, on_one)
             functions[id(strategy)] = traced_for_few_shapes(run)
         with scope_of(strategy), raises_nonfinite():
-            return functions[id(strategy)](*args, **kwargs)
+            result = functions[id(strategy)](*args, **kwargs)
+        traced_with[id(strategy)] = [layer.trainable for layer in ran.values()]
+        return result
 
     return call
 

@@ -113,6 +113,34 @@ def test_what_cannot_be_followed_is_refused_and_changes_nothing(logits):
     assert step.traces == 1
 
 
+def test_a_step_of_ones_own_follows_layers_or_refuses(logits):
+    model = logits.norm_model()
+    norm, head = model.get_layer("norm"), model.get_layer("head")
+    update = loops.Update(keras.optimizers.SGD(0.1), head.trainable_variables)
+    traced = []
+
+    @loops.replicated
+    def step(x, y):
+        traced.append(1)
+        with tf.GradientTape() as tape:
+            loss = loops.mean_loss(keras.losses.mean_squared_error(y, model(x, training=True)))
+        update(tape.gradient(loss, update.variables))
+
+    y = np.zeros((64, 3), "float32")
+    moved = []
+    for trainable in (True, True, False, False, True):
+        norm.trainable = trainable
+        before = norm.moving_mean.numpy()
+        step(logits.x, y)
+        moved.append(not np.array_equal(norm.moving_mean.numpy(), before))
+    assert moved == [True, True, False, False, True] and len(traced) == 3
+    head.trainable = False
+    before = head.kernel.numpy()
+    with pytest.raises(ValueError, match="`variables` holds '.*head/kernel'.* since the `Update` was made"):
+        step(logits.x, y)
+    np.testing.assert_array_equal(head.kernel.numpy(), before)
+
+
 def test_an_update_of_ones_own_refuses_what_was_frozen_since(logits):
     model = logits.dense_model()
     update = loops.Update(keras.optimizers.SGD(0.1), model.trainable_variables)
