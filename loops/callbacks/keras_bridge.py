@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
+from ..support.keras_private import compiled_with
+
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 
@@ -101,12 +103,14 @@ def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     model, set the rate of an optimizer that is not used.
     """
     missing = object()
-    before = getattr(model, "optimizer", missing)
+    before, compiled = getattr(model, "optimizer", missing), compiled_with(model)
     model.optimizer = optimizer
     try:
         yield
     finally:
-        if before is missing:
+        if compiled_with(model) is not compiled:
+            pass  # it was compiled meanwhile, by the first step or by a callback
+        elif before is missing:
             del model.optimizer
         else:
             model.optimizer = before

@@ -27,6 +27,7 @@ from .compiled_step import CompiledStep, not_for_xla
 from .end_of_data import EndOfData
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
+from .saved_optimizer import compile_for_saving
 
 
 class TrainStep(BaseStep):
@@ -44,7 +45,9 @@ class TrainStep(BaseStep):
     Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
     variables of the model, so another choice later finds its state in place. One that you have built over
     fewer (`optimizer.build(optim.select(model, "head"))`) takes no memory for the others, and never trains
-    them.
+    them. The first step compiles a model that is not compiled, so that `model.save` writes the optimizer as
+    after `fit`: `TrainStep(loaded, loss, loaded.optimizer)` goes on where this one was. One that you have
+    compiled keeps what you gave to `compile`, so give it this optimizer if it is to be saved.
 
     Args:
         model: a built `keras.Model`.
@@ -253,6 +256,7 @@ class TrainStep(BaseStep):
     def _compile(self, variables: list[keras.Variable], key: tuple[object, ...]) -> CompiledStep:
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
+        compile_for_saving(self.model, self.optimizer, self.loss)
         if key not in self._updates:
             names = self._names()
             named = {names[id(variable)]: variable for variable in variables}

@@ -76,6 +76,11 @@ def held_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
     return list({id(metric): metric for layer in layers for metric in layer._metrics}.values())
 
 
+def compiled_with(model: keras.Model) -> object:
+    """What Keras keeps of the last call of `model.compile`, another object each time; None before any."""
+    return getattr(model, "_compile_config", None)
+
+
 def take_initial_epoch(model: keras.Model) -> int:
     """The epoch from which `BackupAndRestore` resumes, which it sets on the model; 0 without one."""
     epoch = getattr(model, "_initial_epoch", None)

@@ -79,7 +79,11 @@ def partition(
         assert its_group is not None
         members[its_group][name] = variable
         order.append(name)
-    return Plan(groups=settings, members=members, order=tuple(order))
+    norms: dict[str, list[str]] = {}
+    for info in tree.infos:
+        if isinstance(info.layer, keras.layers.BatchNormalization) and info.name in order:
+            norms.setdefault(info.layer.name, []).append(info.name)
+    return Plan(groups=settings, members=members, order=tuple(order), batch_norms=tuple(norms.items()))
 
 
 def _checked_groups(groups: Mapping[str, Group | FilterLike]) -> dict[str, Group]:

@@ -26,6 +26,7 @@ class Plan:
         groups: the settings of each group, by name.
         members: the variables of each group: group -> stable name -> variable.
         order: all names, in `model.trainable_variables` order.
+        batch_norms: each BatchNorm layer's name, and the names of its variables here.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
@@ -38,6 +39,7 @@ class Plan:
     groups: Mapping[str, Group]
     members: Mapping[str, Mapping[str, keras.Variable]]
     order: Sequence[str]
+    batch_norms: Sequence[tuple[str, Sequence[str]]] = ()
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
@@ -61,6 +63,16 @@ class Plan:
         """The variables of all frozen groups, in `model.trainable_variables` order."""
         group_of = self.group_of
         return [v for name, v in self.variables.items() if self.groups[group_of[name]].frozen]
+
+    @property
+    def frozen_batch_norms(self) -> list[str]:
+        """The BatchNorm layers that the plan freezes, and that no layer's `trainable = False` does."""
+        group_of, variables = self.group_of, self.variables
+        return [
+            layer
+            for layer, names in self.batch_norms
+            if all(self.groups[group_of[name]].frozen and variables[name].trainable for name in names)
+        ]
 
     def freeze(self, *names: str) -> Plan:
         """The same plan with these groups frozen."""

@@ -28,11 +28,13 @@ class SavedPlan:
         groups: by name.
         variables: a row for each, in `model.trainable_variables` order.
         untrained: the names of those that the model did not train, by a layer's `trainable = False`.
+        batch_norms: as a `Plan` has them.
     """
 
     groups: Mapping[str, Group]
     variables: Sequence[Row]
     untrained: Sequence[str] = ()
+    batch_norms: Sequence[tuple[str, Sequence[str]]] = ()
 
     @classmethod
     def of(cls, plan: Plan, rest: SavedPlan | None = None) -> SavedPlan:
@@ -43,7 +45,8 @@ class SavedPlan:
         if rest is not None:
             rows = {row[0]: rows.get(row[0], row) for row in rest.variables}
             untrained |= set(rest.untrained) - set(variables)
-        return cls(plan.groups, list(rows.values()), [name for name in rows if name in untrained])
+        norms = plan.batch_norms if rest is None else rest.batch_norms
+        return cls(plan.groups, list(rows.values()), [name for name in rows if name in untrained], norms)
 
     def names_fit(self, names: Collection[str]) -> bool:
         """Whether these are a model's that has all variables of the plan."""
@@ -90,13 +93,18 @@ class SavedPlan:
         for name, group, _, _ in rows:
             if name in found:
                 members[group][name] = found[name]
-        return Plan(self.groups, members, tuple(name for name in shapes if name in found))
+        norms = [(layer, [name for name in names if name in found]) for layer, names in self.batch_norms]
+        order = tuple(name for name in shapes if name in found)
+        return Plan(self.groups, members, order, [(layer, names) for layer, names in norms if names])
 
     def to_dict(self) -> Config:
         """A dict that JSON can hold, for `get_config`."""
         groups = {name: _group_to_dict(group) for name, group in self.groups.items()}
         config = {"groups": groups, "variables": [list(row) for row in self.variables]}
-        return config | ({"untrained": list(self.untrained)} if self.untrained else {})
+        return config | {
+            "untrained": list(self.untrained),
+            "batch_norms": [[*row] for row in self.batch_norms],
+        }
 
     @classmethod
     def from_dict(cls, config: Config, custom_objects: CustomObjects = None) -> SavedPlan:
@@ -106,7 +114,7 @@ class SavedPlan:
             name: _group_from_dict(settings, {row[0] for row in rows if row[1] == name}, custom_objects)
             for name, settings in config["groups"].items()
         }
-        return cls(groups, rows, config.get("untrained", ()))
+        return cls(groups, rows, config.get("untrained", ()), config.get("batch_norms", ()))
 
 
 def _by_path(rows: Sequence[Row], variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:

@@ -20,6 +20,7 @@ from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
 from ..updates.keras_updater import KerasUpdater
 from .assign_updaters import assign_updaters, grouped_variables
 from .followed_settings import FollowedSettings
+from .frozen_norms import FrozenNorms
 from .group_rates import Rates, setting
 from .update_counts import UpdateCounts
 
@@ -49,6 +50,7 @@ class GroupedUpdate:
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
         self.plan = plan
+        self._norms = FrozenNorms()
         self.followed = FollowedSettings(plan, optimizer)
         self.traced = False
         self.members = grouped_variables(plan, optimizer)
@@ -102,6 +104,7 @@ class GroupedUpdate:
         self._rates.set(groups)
         self._active.assign([not group.frozen for group in groups])
         self.plan = plan
+        self._norms.tell(plan)
 
     def rates(self, optimizer: keras.optimizers.Optimizer) -> list[Scalar]:
         """The rate of each group in the next update."""
@@ -132,6 +135,7 @@ class GroupedUpdate:
                 `loops.TrainStep` does. Frozen ones are then no part of the graph.
         """
         self._follow(optimizer)
+        self._norms.tell(self.plan, elsewhere=not retraces)
         conditional = not (retraces or tf.executing_eagerly())
         self.traced = self.traced or conditional
         groups = list(self.plan.groups.values())

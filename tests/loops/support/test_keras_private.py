@@ -8,6 +8,7 @@ import tensorflow as tf
 from gradloop.loops.support.keras_private import (
     built_variables,
     changed_seeds,
+    compiled_with,
     excludes_variables,
     held_metrics,
     keras_mask,
@@ -150,3 +151,12 @@ def test_weight_copies(name):
     assert [float(v[0]) for v in optimizer.variables if v.shape == (1,) and float(v[0])] == (
         [5.0] if name == "ScheduleFreeAdamW" else []
     )
+
+
+def test_each_compile_is_told_from_the_one_before():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    seen = [compiled_with(model)]
+    for _ in range(2):
+        model.compile("sgd")
+        seen += [compiled_with(model)] * 2
+    assert seen[0] is None and seen[1] is seen[2] is not None and seen[3] is not seen[1]
