@@ -10,10 +10,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from ...optim.common.arguments import whole_number
 from ..callbacks.keras_bridge import (
     bound_optimizer,
-    check_averages,
     swap_averages_out,
     swap_in_last_epoch_too,
     train_endings,
@@ -29,6 +27,7 @@ from ..support.errors import call_each
 from ..support.keras_private import take_initial_epoch
 from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
+from .arguments import check_arguments, find_checkpoint
 from .epoch_reader import EpochReader
 from .evaluate import Validation
 from .progress import RunProgress
@@ -111,8 +110,8 @@ def train(
         >>> sorted(history.history), len(history.history["loss"])
         (['loss', 'val_loss'], 3)
     """
-    _check_arguments(step, epochs, callbacks, resume)
-    found = _find_checkpoint(checkpoint, callbacks)
+    check_arguments(step, epochs, callbacks, resume)
+    found = find_checkpoint(checkpoint, callbacks)
     if found is not None:
         CheckpointStore(found.folder, found.keep).make_folder()
         callbacks = [*(callback for callback in callbacks if callback is not found), found]
@@ -233,37 +232,3 @@ def _calls(run: _Run, each: bool) -> Iterator[Records]:
     except NonFiniteError:
         progress.add(run.reader.unfinished)  # the steps of the call that were made
         raise
-
-
-def _check_arguments(
-    step: TrainStep, epochs: int, callbacks: Sequence[keras.callbacks.Callback], resume: bool
-) -> None:
-    if not isinstance(step, TrainStep):
-        raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
-    whole_number("epochs", epochs, at_least=1)
-    if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"`callbacks` must be a list or tuple, not {callbacks!r}.")
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(f"`callbacks` holds {callback!r}, which is no `keras.callbacks.Callback`.")
-    if not isinstance(resume, bool):
-        raise TypeError(f"`resume` must be True or False, not {resume!r}.")
-    _ = step.variables  # this binds an optimizer from a file to the model
-    check_averages(callbacks, step.inner_optimizer)
-
-
-def _find_checkpoint(
-    checkpoint: str | os.PathLike[str] | Checkpoint | None, callbacks: Sequence[keras.callbacks.Callback]
-) -> Checkpoint | None:
-    """The one `Checkpoint` of a call, whichever way it was given."""
-    found = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
-    if checkpoint is not None and checkpoint not in found:
-        if not isinstance(checkpoint, (str, os.PathLike, Checkpoint)):
-            raise TypeError(f"`checkpoint` must be a folder or a `loops.Checkpoint`, not {checkpoint!r}.")
-        found.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-    if len(found) > 1:
-        raise ValueError(
-            "There are several checkpoints in `checkpoint` and `callbacks`, and a run resumes from one: pass "
-            "one `loops.Checkpoint`."
-        )
-    return found[0] if found else None
