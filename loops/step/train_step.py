@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from ...optim import FilterLike, named_variables
-from ...optim.common.messages import did_you_mean
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Batch
 from ...optim.filters.selection import VariablesOrFilters
-from ..data.batches import BatchIterator, DataIterator
+from ..data.batches import DataIterator
 from ..device.make_loop import Loop
 from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
@@ -24,7 +22,9 @@ from ..update.update import StepUpdate
 from .base_step import BaseStep
 from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
+from .compiled_steps import CompiledSteps
 from .end_of_data import EndOfData
+from .given_optimizer import resolve_optimizer
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
 from .saved_optimizer import compile_for_saving
@@ -136,23 +136,34 @@ class TrainStep(BaseStep):
                 f"`jit_compile` is True, and XLA cannot compile the layer {reason}. Pass 'auto' or False."
             )
         with scope_of(self.strategy):
-            self.optimizer = _resolve_optimizer(optimizer, model)
+            self.optimizer = resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
         self._flushes = self.accumulate > 1 and not carry
         self._end = EndOfData(self.accumulate)
-        self._make_update = functools.partial(
-            StepUpdate, clip_norm=clip_norm, accumulate=accumulate, on_nonfinite=on_nonfinite
-        )
-        self._jit_compile = jit_compile
+
+        def make_update(variables: list[keras.Variable]) -> StepUpdate:
+            if not self.optimizer.built:
+                self.optimizer.build(self.model.trainable_variables)
+            names = self._names()
+            return StepUpdate(
+                self.optimizer,
+                {names[id(variable)]: variable for variable in variables},
+                clip_norm=clip_norm,
+                accumulate=accumulate,
+                on_nonfinite=on_nonfinite,
+            )
+
+        def make_step(update: StepUpdate) -> CompiledStep:
+            compile_for_saving(model, self.optimizer, loss)
+            return CompiledStep(
+                model, self.loss_and_metrics, update, jit_compile, self.batches_done, self.strategy
+            )
+
         self._choice = Choice(model, self.inner_optimizer, variables, self.optimizer)
-        # By `Choice.key`: going back to an earlier choice is no trace.
-        self._compiled: dict[tuple[object, ...], CompiledStep] = {}
-        self._updates: dict[tuple[object, ...], StepUpdate] = {}
-        self._key: tuple[object, ...] = ()  # of what ran last
-        self._last: list[keras.Variable] | None = None  # what trained then
+        self._steps = CompiledSteps(self._choice, self.strategy, make_update, make_step, self._loops)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -178,12 +189,12 @@ class TrainStep(BaseStep):
             ValueError: a variable that is not one of the model's trainable ones.
         """
         self._choice.choose(list(filters))
-        self._key = ()
+        self._steps.drop_accumulated()
 
     @property
     def waiting(self) -> int:
         """How many batches were accumulated and not applied yet; of skipped steps, none."""
-        return self._current().update.waiting if self.accumulate > 1 else 0
+        return self._steps.current().update.waiting if self.accumulate > 1 else 0
 
     def flush(self) -> int:
         """Applies gradients that were accumulated and not applied yet, as the mean over their batches.
@@ -205,7 +216,7 @@ class TrainStep(BaseStep):
         """
         batches = self.waiting
         if batches:
-            self._current().update.flush()
+            self._steps.current().update.flush()
         return batches
 
     def end_of_data(self) -> None:
@@ -221,10 +232,10 @@ class TrainStep(BaseStep):
             self.end_of_data()
 
     def _loop(self) -> Loop:
-        return self._current().loop
+        return self._steps.current().loop
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
-        update, names = self._current().update, self._names()
+        update, names = self._steps.current().update, self._names()
         pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
         of = [*update.names, "calls", "total_weight"]
         pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
@@ -233,73 +244,12 @@ class TrainStep(BaseStep):
     def _names(self) -> dict[int, str]:
         return {id(variable): name for name, variable in named_variables(self.model).items()}
 
-    def _current(self) -> CompiledStep:
-        """The step for what trains now, made where it was not yet."""
-        variables = self._choice.variables
-        if self._choice.settings.changed():  # what was traced has the old ones
-            self._compiled.clear()
-            self._last = None
-        if variables is not self._last:
-            with scope_of(self.strategy):
-                key = self._choice.key
-                if key not in self._compiled:
-                    self._compiled[key] = self._compile(variables, key)
-                    self._choice.settings.changed()  # one that was built here has its state now
-                    self._loops.append(self._compiled[key].loop)
-                if key != self._key:
-                    # Accumulated gradients belong to the previous choice.
-                    for update in self._updates.values():
-                        update.reset_accumulators()
-            self._last, self._key = variables, key
-        return self._compiled[self._key]
-
-    def _compile(self, variables: list[keras.Variable], key: tuple[object, ...]) -> CompiledStep:
-        if not self.optimizer.built:
-            self.optimizer.build(self.model.trainable_variables)
-        compile_for_saving(self.model, self.optimizer, self.loss)
-        if key not in self._updates:
-            names = self._names()
-            named = {names[id(variable)]: variable for variable in variables}
-            self._updates[key] = self._make_update(self.optimizer, named)
-        update = self._updates[key]
-        return CompiledStep(
-            self.model, self.loss_and_metrics, update, self._jit_compile, self.batches_done, self.strategy
-        )
-
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         explained = super()._explain(error, source)
         if explained is None:
-            explained = NonFiniteError.from_tensorflow(error, self.optimizer, lambda: _input_hint(source))
+            explained = NonFiniteError.from_tensorflow(
+                error, self.optimizer, lambda: nonfinite_inputs(source)
+            )
         if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
-            self._current().state.restore()
+            self._steps.current().state.restore()
         return explained
-
-
-def _resolve_optimizer(
-    optimizer: keras.optimizers.Optimizer | str, model: keras.Model
-) -> keras.optimizers.Optimizer:
-    if isinstance(optimizer, str):
-        try:
-            optimizer = keras.optimizers.get(optimizer)
-        except ValueError:
-            names = [name.lower() for name in dir(keras.optimizers) if name[0].isupper()]
-            raise ValueError(
-                f"`optimizer` {optimizer!r} is no Keras optimizer."
-                + (did_you_mean(optimizer, names) or " Pass one, or a name such as 'adam'.")
-            ) from None
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        call = f": call it, `{optimizer.__name__}()`" if isinstance(optimizer, type) else ""
-        raise TypeError(f"`optimizer` must be a Keras optimizer or its name, not {optimizer!r}{call}.")
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if model.dtype_policy.compute_dtype == "float16" and not scaled:
-        return keras.optimizers.LossScaleOptimizer(optimizer, name=optimizer.name)
-    return optimizer
-
-
-def _input_hint(source: DataIterator | Batch) -> str:
-    """A sentence if the batch that failed holds NaN or infinity and can be read again, else ''."""
-    if isinstance(source, tf.data.Iterator):
-        return ""
-    if isinstance(source, BatchIterator):
-        source = next(source.batches.iterator(source.epoch, source.position))
-    return nonfinite_inputs(source)

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Gradient, Scalar, Tensors
 from ...optim.naming.stable_names import tree_of
+from ..data.batches import BatchIterator, DataIterator
 
 _MARK = "gradloop found a non-finite gradient of "
 _LOSS = "(the loss itself)"
@@ -148,9 +149,17 @@ def has_nan(batch: Batch) -> Scalar:
     return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(each)) for each in _floats(batch))])
 
 
-def nonfinite_inputs(batch: Batch) -> str:
-    """Returns a sentence if the tensors of a batch hold NaN or infinity, '' if not."""
-    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(batch))
+def nonfinite_inputs(source: DataIterator | Batch) -> str:
+    """Returns a sentence if the batch that failed holds NaN or infinity and can be read again, else ''.
+
+    Args:
+        source: that batch, or the iterator that it is the next one of.
+    """
+    if isinstance(source, tf.data.Iterator):
+        return ""
+    if isinstance(source, BatchIterator):
+        source = next(source.batches.iterator(source.epoch, source.position))
+    bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(source))
     return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""
 
 
