@@ -146,7 +146,7 @@ def test_validation_leaves_the_states_of_training():
     step = loops.TrainStep(model("rnn"), "mse", keras.optimizers.SGD(0.1))
     step(X, Y)
     states = {name: v.numpy() for name, v in step.state().items() if "states" in name}
-    Validation(step, loops.Batches(X + 1.0, Y, 4))(keras.callbacks.CallbackList())
+    Validation(step, loops.Batches(X + 1.0, Y, 4))(keras.callbacks.CallbackList(), lambda: None)
     assert states
     for name, value in states.items():
         np.testing.assert_array_equal(step.state()[name].numpy(), value)
