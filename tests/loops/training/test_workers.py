@@ -57,7 +57,8 @@ def test_parameter_servers(tmp_path):
     cluster = {"chief": ports(1), "ps": ports(1), "worker": ports(2)}
     with tasks("parameter_servers.py", cluster, tmp_path) as started:
         chief = started["chief", 0]
-        while chief.process.is_alive() and not chief.stdout.read_text().endswith("kill worker 1\n"):
+        told = chief.stdout  # a file that is not there at first
+        while chief.process.is_alive() and not (told.exists() and "kill worker 1\n" in told.read_text()):
             time.sleep(0.1)
         started["worker", 1].kill()
         (tmp_path / "killed").touch()
