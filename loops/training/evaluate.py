@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -66,15 +67,19 @@ class Validation:
         self, hooks: keras.callbacks.CallbackList, after_call: Callable[[], None]
     ) -> dict[str, float]:
         """Evaluates; calls `after_call` after each call on the device."""
-        state = self._step.state().items()
-        written = [variable for name, variable in state if name.startswith("metrics/")]
-        written += [variable for _, variable in untracked_variables(self._step.model)]
-        states = [(variable, variable.numpy()) for variable in written]
+        states = [(variable, variable.numpy()) for variable in self._written]
         try:
             return _evaluate(self._step, self._reader, hooks, after_call)
         finally:
             for variable, state in states:
                 variable.assign(state)
+
+    @functools.cached_property
+    def _written(self) -> list[keras.Variable | tf.Variable]:
+        """What an evaluation writes, all of which is there once a step of training has run."""
+        state = self._step.state().items()
+        metrics = [variable for name, variable in state if name.startswith("metrics/")]
+        return [*metrics, *(variable for _, variable in untracked_variables(self._step.model))]
 
 
 def _evaluate(
