@@ -105,18 +105,19 @@ for make in (lambda: K.SGD(0.5), lambda: K.Lion(0.5)):
             np.testing.assert_array_equal(copy.numpy(), [-3, 3])
 
 # State that copies the weights does so on each replica, when the first update comes.
-ends = []
-for strategy in (one, two):
-    with strategy.scope():
-        layer = keras.layers.Dense(2, kernel_initializer="ones", use_bias=False)
-        layer.build((None, 1))
-        update = loops.Update(K.ScheduleFreeAdamW(0.1), layer.trainable_variables)
-    layer.set_weights([np.full((1, 2), 5.0)])
-    call = tf.function(lambda update=update: update([tf.ones((1, 2))]), autograph=False)
-    for _ in range(2):
-        strategy.run(call)
-    ends.append(layer.kernel.numpy())
-np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9)
+if hasattr(K, "ScheduleFreeAdamW"):  # not in every Keras
+    ends = []
+    for strategy in (one, two):
+        with strategy.scope():
+            layer = keras.layers.Dense(2, kernel_initializer="ones", use_bias=False)
+            layer.build((None, 1))
+            update = loops.Update(K.ScheduleFreeAdamW(0.1), layer.trainable_variables)
+        layer.set_weights([np.full((1, 2), 5.0)])
+        call = tf.function(lambda update=update: update([tf.ones((1, 2))]), autograph=False)
+        for _ in range(2):
+            strategy.run(call)
+        ends.append(layer.kernel.numpy())
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9)
 layer = keras.layers.Dense(2)
 
 # Optimizers inside of another one sum what is summed already no more than it does.
