@@ -80,7 +80,7 @@ def unusual_data(error: Exception, batch: Tensors) -> TypeError | None:
                     "`dataset.padded_batch(...)` or `.to_tensor()` in `dataset.map(...)`, and mask the "
                     "padding in the model or weigh it 0 in `sample_weight`."
                 )
-            if getattr(leaf, "shape", tf.TensorShape([])).rank is None:
+            if tf.TensorShape(getattr(leaf, "shape", ())).rank is None:
                 return TypeError(
                     f"`{path}` has no known number of dimensions in the dataset's `element_spec`, {leaf}: "
                     "make it with `from_generator(..., output_signature=...)`, or say its shape in "

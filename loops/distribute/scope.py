@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from ...optim import GroupedOptimizer
 from ...optim.gradients.replicas import in_replica
 
 
@@ -60,6 +61,8 @@ def check_on_replicas(optimizer: keras.optimizers.Optimizer, strategy: tf.distri
             "fails in a TensorFlow function on several replicas (Keras does it eagerly alone): use "
             "`accumulate=...` of `Update` or `TrainStep`."
         )
+    if isinstance(optimizer, GroupedOptimizer):  # which averages by itself
+        return
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:
         raise ValueError(
             f"`optimizer` has `ema_overwrite_frequency={optimizer.ema_overwrite_frequency}`, which fails in "
