@@ -72,25 +72,28 @@ def unusual_data(error: Exception, batch: Tensors) -> TypeError | None:
     """
     if str(error).startswith("`"):  # it is ours, and says it better
         return None
-    for name, value in zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch)):
-        for path, leaf in _named_leaves(name, value):
-            if isinstance(leaf, (tf.RaggedTensor, tf.RaggedTensorSpec)):
-                return TypeError(
-                    f"`{path}` is ragged, which the model or its loss does not take: pad it, by "
-                    "`dataset.padded_batch(...)` or `.to_tensor()` in `dataset.map(...)`, and mask the "
-                    "padding in the model or weigh it 0 in `sample_weight`."
-                )
-            if tf.TensorShape(getattr(leaf, "shape", ())).rank is None:
-                return TypeError(
-                    f"`{path}` has no known number of dimensions in the dataset's `element_spec`, {leaf}: "
-                    "make it with `from_generator(..., output_signature=...)`, or say its shape in "
-                    "`dataset.map(...)` by `tf.ensure_shape`."
-                )
-            if getattr(leaf, "dtype", None) == tf.string and "string" in str(error):
-                return TypeError(
-                    f"`{path}` holds strings, which the model takes for numbers: convert them, or let it "
-                    "look them up, `keras.layers.StringLookup` after `keras.Input(shape, dtype='string')`."
-                )
+    named = zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch))
+    leaves = [leaf for name, value in named for leaf in _named_leaves(name, value)]
+    for path, leaf in leaves:
+        if isinstance(leaf, (tf.RaggedTensor, tf.RaggedTensorSpec)):
+            return TypeError(
+                f"`{path}` is ragged, which the model or its loss does not take: pad it, by "
+                "`dataset.padded_batch(...)` or `.to_tensor()` in `dataset.map(...)`, and mask the "
+                "padding in the model or weigh it 0 in `sample_weight`."
+            )
+        if tf.TensorShape(getattr(leaf, "shape", ())).rank is None:
+            return TypeError(
+                f"`{path}` has no known number of dimensions in the dataset's `element_spec`, {leaf}: "
+                "make it with `from_generator(..., output_signature=...)`, or say its shape in "
+                "`dataset.map(...)` by `tf.ensure_shape`."
+            )
+    # These last: an error of another kind may name a layer that looks strings up.
+    for path, leaf in leaves:
+        if getattr(leaf, "dtype", None) == tf.string and "string" in str(error):
+            return TypeError(
+                f"`{path}` holds strings, which the model takes for numbers: convert them, or let it "
+                "look them up, `keras.layers.StringLookup` after `keras.Input(shape, dtype='string')`."
+            )
     return None
 
 
