@@ -155,7 +155,7 @@ class BaseStep(abc.ABC):
     def end_of_data(self) -> None:  # noqa: B027  # an evaluation has nothing left then
         """Called when a pass over the data has ended."""
 
-    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:  # noqa: B027
+    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:  # noqa: B027  # nor here
         """Called after each `run`."""
 
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:

@@ -30,4 +30,4 @@ def _note(error: BaseException, text: str) -> None:
     # What `add_note` does, which Python 3.10 lacks; it does not print them either.
     notes = getattr(error, "__notes__", [])
     if text not in notes:
-        error.__notes__ = [*notes, text]  # type: ignore[attr-defined]
+        error.__notes__ = [*notes, text]  # type: ignore[attr-defined]  # not in 3.10

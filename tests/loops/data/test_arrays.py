@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.data.arrays import common_length, map_tensors, tensors_in, to_tensors
+from gradloop.loops.data.arrays import common_length, map_tensors, tensors_in, to_tensors, unusual_data
 
 
 def test_nests_keep_their_structure_and_dtypes():
@@ -49,3 +49,9 @@ def test_what_cannot_be_trained_on():
         to_tensors([np.zeros(2), np.zeros(2)], "x")
     with pytest.raises(ValueError, match="`x` holds no array"):
         common_length({"x": (None, None)})
+
+
+def test_usual_arrays_leave_an_error_as_it_is():
+    assert unusual_data(ValueError("another"), (np.zeros((2, 3)), tf.zeros([2]))) is None
+    ragged_targets = (np.zeros((2, 3)), tf.ragged.constant([[1.0], []]))
+    assert "`y` is ragged" in str(unusual_data(ValueError("another"), ragged_targets))
