@@ -12,10 +12,9 @@ import tensorflow as tf
 from gradloop import loops
 from gradloop.loops.checkpoint.store import Snapshot
 from gradloop.loops.checkpoint.tensor_file import TensorFile
+from tests.loops.training.ten_examples import X, Y, batches, generated, shuffled
 
 OURS = os.path.dirname(loops.__file__)
-X = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
-Y = X.sum(1, keepdims=True)
 
 
 class Lines:
@@ -46,23 +45,6 @@ def raises():
 
 def sends():
     signal.raise_signal(signal.SIGINT)
-
-
-def batches():
-    return loops.Batches(X, Y, 4, seed=1)
-
-
-def generated():
-    def generate():
-        for first in range(0, 10, 4):
-            yield X[first : first + 4], Y[first : first + 4]
-
-    specs = (tf.TensorSpec([None, 3], tf.float32), tf.TensorSpec([None, 1], tf.float32))
-    return tf.data.Dataset.from_generator(generate, output_signature=specs)
-
-
-def shuffled():
-    return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(10, seed=3).batch(4)
 
 
 def in_order():
