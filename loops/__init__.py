@@ -3,7 +3,6 @@
 from ..optim.common.old_paths import keep_old_paths
 from .callbacks.progress_bar import ProgressBar
 from .callbacks.steps_callback import StepsCallback
-from .callbacks.tensorboard import TensorBoard
 from .callbacks.unfreeze import Unfreeze
 from .checkpoint.checkpoint import Checkpoint
 from .data.batches import Batches, BatchIterator
@@ -16,6 +15,7 @@ from .step.eval_step import EvalStep
 from .step.replicated import replicated
 from .step.train_step import TrainStep
 from .support.folders import check_log_dir
+from .tensorboard_log.board import TensorBoard
 from .training.evaluate import evaluate
 from .training.train import train
 from .update.nonfinite import NonFiniteError
@@ -44,16 +44,17 @@ __all__ = [
     "train",
 ]
 
-# Where classes that may be in somebody's pickle lay before the package had rooms.
+# Where classes that may be in somebody's pickle lay before.
 keep_old_paths(
     __name__,
     {
         "batches": "data.batches",
+        "callbacks.tensorboard": "tensorboard_log.board",
         "checkpoint_folder": "checkpoint.directory",
         "labels": "loss.labels",
         "nonfinite": "update.nonfinite",
         "progress": "callbacks.progress_bar",
-        "tensorboard": "callbacks.tensorboard",
+        "tensorboard": "tensorboard_log.board",
         "unfreeze": "callbacks.unfreeze",
     },
 )

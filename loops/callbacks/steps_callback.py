@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...optim.common.types import Array
+from ..step.watch import Measured, Watch
 
 if TYPE_CHECKING:
     from ..step.train_step import TrainStep
@@ -52,6 +53,18 @@ class StepsCallback(keras.callbacks.Callback):
             first: number of the first of these steps in all of the step's training, from 1. Every batch
                 counts, whether its step was skipped or its gradients still wait for an update.
             values: name -> float32 array, (steps,): each step's own loss and metrics.
+        """
+
+    def watch(self) -> Watch | None:
+        """What to measure of the training step; `train` asks when training begins. None for nothing."""
+        return None
+
+    def on_measured(self, number: int, measured: Measured) -> None:
+        """Called for each step that was watched, after `on_train_steps_end` of its call.
+
+        Args:
+            number: of the step in all of the step's training, from 1.
+            measured: what `watch` asks for.
         """
 
 

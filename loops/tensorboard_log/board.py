@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array
+from ..callbacks.steps_callback import StepsCallback
 from ..distribute.cluster import is_chief
 from ..support.errors import call_each
 from ..support.folders import check_log_dir
 from .event_writer import EventWriter
-from .steps_callback import StepsCallback
 
 
 class TensorBoard(StepsCallback):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gradloop.loops.callbacks.event_writer import EventWriter
+from gradloop.loops.tensorboard_log.event_writer import EventWriter
 
 
 def test_tensorboard_reads_every_value(tmp_path):

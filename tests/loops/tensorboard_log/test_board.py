@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.callbacks.event_writer import EventWriter
+from gradloop.loops.tensorboard_log.event_writer import EventWriter
 
 pytestmark = pytest.mark.numbers
 

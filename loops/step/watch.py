@@ -1,0 +1,51 @@
+"""What may be measured of a step beside its loss and metrics, and what was."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...optim import FilterLike
+from ...optim.common.types import Array
+
+
+class Watch(NamedTuple):
+    """What to measure of a training step, and on which steps.
+
+    Attributes:
+        variables: "groups", "variables", or a filter as `optim.select` takes it: what norms are of; None for
+            no norms.
+        every: the steps whose number is a multiple of it are watched.
+        histograms: a filter of the variables whose weights and gradients become histograms; None for none.
+        histograms_every: as `every`, for histograms.
+        activations: a filter of the layers whose outputs are measured; None for none.
+    """
+
+    variables: str | FilterLike | None = "groups"
+    every: int = 10
+    histograms: FilterLike | None = None
+    histograms_every: int = 1000
+    activations: FilterLike | None = None
+
+
+class Histogram(NamedTuple):
+    """How many values lie between edges.
+
+    Attributes:
+        counts: float64, (buckets,).
+        edges: float64, (buckets + 1,).
+    """
+
+    counts: Array
+    edges: Array
+
+
+class Measured(NamedTuple):
+    """What a watched step was found to do.
+
+    Attributes:
+        scalars: by tag: `rate/GROUP`, `grad_norm/GROUP` and so on.
+        histograms: by tag: `weights/NAME`, `gradients/NAME`.
+    """
+
+    scalars: dict[str, float]
+    histograms: dict[str, Histogram]
