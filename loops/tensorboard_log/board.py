@@ -1,20 +1,25 @@
-"""Scalars for TensorBoard."""
+"""`TensorBoard`: what TensorBoard shows of a run."""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Mapping
+from typing import Any
 
-import tensorflow as tf
-
+from ...optim import FilterLike
 from ...optim.common.arguments import whole_number
-from ...optim.common.types import Array
+from ...optim.common.types import Array, Json, Scalar
 from ..callbacks.steps_callback import StepsCallback
 from ..distribute.cluster import is_chief
+from ..step.watch import Measured, Watch
 from ..support.errors import call_each
-from ..support.folders import check_log_dir
-from .event_writer import EventWriter
+from . import arguments
+from .arguments import HParam
+from .event_files import EventFiles
+from .part import Part
+from .scalars import Scalars
 
 
 class TensorBoard(StepsCallback):
@@ -30,9 +35,9 @@ class TensorBoard(StepsCallback):
         every_steps: writes the steps whose number is a multiple of it.
 
     Raises:
-        TypeError: `every_steps` is no whole number.
-        ValueError: a `log_dir` that is no path, `every_steps` below 1; when training begins, a `log_dir` that
-            cannot be written.
+        TypeError: an argument of the wrong type.
+        ValueError: a `log_dir` that is no path, a number below 1; when training begins, a `log_dir` that
+            cannot be written, or that another run writes to.
 
     Example:
         >>> import os, tempfile, keras, numpy as np
@@ -46,65 +51,145 @@ class TensorBoard(StepsCallback):
         ['steps', 'train', 'validation']
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], every_steps: int = 1) -> None:
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        every_steps: int = 1,
+        *,
+        watch: str | FilterLike | None = "groups",
+        watch_every: int = 10,
+        histograms: FilterLike | None = None,
+        histograms_every: int = 1000,
+        activations: FilterLike | None = None,
+        images: int = 0,
+        graph: bool = True,
+        profile: tuple[int, int] | None = None,
+        hparams: Mapping[str, HParam] | None = None,
+    ) -> None:
         super().__init__()
-        if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
-            raise ValueError(f"`log_dir` must be the path of a folder, not {log_dir!r}.")
-        self.log_dir = os.fspath(log_dir)
-        self.every_steps = whole_number("every_steps", every_steps, at_least=1)
-        self._thread: ThreadPoolExecutor | None = None
-        self._pending: list[Future[None]] = []
-        self._files: dict[str, EventWriter] = {}  # by run; only the thread uses it while there is one
+        self.log_dir = arguments.folder("log_dir", log_dir)
+        every_steps = whole_number("every_steps", every_steps, at_least=1)
+        self._watch = Watch(
+            arguments.filter_or_none("watch", watch, words='"groups", "variables", '),
+            whole_number("watch_every", watch_every, at_least=1),
+            arguments.filter_or_none("histograms", histograms),
+            whole_number("histograms_every", histograms_every, at_least=1),
+            arguments.filter_or_none("activations", activations),
+        )
+        whole_number("images", images, at_least=0)
+        arguments.true_or_false("graph", graph)
+        arguments.step_range("profile", profile)
+        arguments.hyperparameters("hparams", hparams)
+        self.files = EventFiles(self.log_dir)
+        self._parts: list[Part] = [Scalars(every_steps)]
+        self._in_session = False
+
+    # -- a loop of one's own -------------------------------------------------------------------------------
+
+    def write(self, step: int, values: Mapping[str, float | Scalar | Array]) -> None:
+        """Writes scalars into the run `steps`, in a loop of one's own or beside what `train` writes.
+
+        The folder is taken with the first call, and let go by `close`, by leaving a `with`, or at the end of
+        training. In a loop of one's own, the first call also begins a session: TensorBoard forgets what
+        earlier ones wrote from this step on. Of several workers, the chief writes.
+
+        Args:
+            step: number of the step.
+            values: tag -> number or scalar tensor, for this step; or all of them (steps,), as `step.run`
+                returns them, for as many steps from this one on.
+
+        Raises:
+            TypeError: `step` is no whole number, a tag no text, or a value not numeric.
+            ValueError: `step` below 0, values of another shape, or a folder as for training.
+
+        Example:
+            >>> import tempfile
+            >>> from gradloop import loops
+            >>> with loops.TensorBoard(tempfile.mkdtemp()) as board:
+            ...     for number in range(1, 4):
+            ...         board.write(number, {"loss": 1 / number, "entropy": tf.constant(0.5)})
+            ...     board.write(4, {"loss": np.array([0.2, 0.1])})  # of steps 4 and 5
+        """
+        step = whole_number("step", step, at_least=0)
+        columns = arguments.columns("values", values)
+        if not is_chief():
+            return
+        self._open()
+        numbers = range(step, step + len(next(iter(columns.values()), ())))
+        self.files.scalars("steps", numbers, columns)
+
+    def close(self) -> None:
+        """Completes the files and lets go of the folder; `train` does so at its end."""
+        self.files.close()
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if not self.files.is_open:
+            self.files.open()
+            weakref.finalize(self, self.files.close)  # where nobody closes them, also at the program's end
+
+    # -- a run of `train` ----------------------------------------------------------------------------------
+
+    def watch(self) -> Watch | None:
+        watch = self._watch
+        nothing = watch.variables is None and watch.histograms is None and watch.activations is None
+        return None if nothing else watch
+
+    def steps_allowed(self, done: int) -> int | None:
+        limits = [part.steps_allowed(done) for part in self._parts]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if not is_chief():
             return
-        check_log_dir(self.log_dir)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gradloop-tensorboard")
+        self._open()
+        try:
+            self.files.hold()
+            self._tell("on_train_begin")
+        except BaseException as error:
+            call_each([self.files.close], error)
+            raise
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self.files.is_open and not self._in_session:
+            self._in_session = True
+            assert self.train_step is not None
+            step = int(self.train_step.batches_done.numpy()) + 1
+            self.files.start({"steps": step, "train": epoch + 1, "validation": epoch + 1})
+            self._tell("on_session", step, epoch + 1)
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
-        self._submit(lambda: self._write_steps(first, values))
+        self._tell("on_steps", first, values)
+
+    def on_measured(self, number: int, measured: Measured) -> None:
+        self._tell("on_measured", number, measured)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # With a schedule of Keras', this is the rate of the next step.
-        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate).numpy())
-        values = {"learning_rate": rate, **(logs or {})}
-        self._submit(lambda: self._write_epoch(epoch + 1, values))
+        self._tell("on_epoch_end", epoch + 1, logs or {})
+        self.files.flush(wait=False)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
-            self._thread = None
-        pending, self._pending = self._pending, []
-        files, self._files = self._files, {}
-        call_each([lambda: [write.result() for write in pending], *(file.close for file in files.values())])
+        self._in_session = False
+        endings = [functools.partial(part.on_train_end, self, logs or {}) for part in self._parts]
+        call_each([*(endings if self.files.is_open else ()), self.files.close])
 
-    def _submit(self, write: Callable[[], None]) -> None:
-        """Has the thread write. If that fails, a later call raises the error, or the end of training."""
-        if self._thread is None:
-            return
-        while self._pending and self._pending[0].done():
-            self._pending.pop(0).result()
-        self._pending.append(self._thread.submit(write))
+    def state(self) -> Json:
+        """Called when a checkpoint is written: hands the logs of the steps that it holds to the file system.
 
-    def _write_steps(self, first: int, values: dict[str, Array]) -> None:
-        selected = slice(-first % self.every_steps, None, self.every_steps)
-        numbers = range(first, first + len(values["loss"]))[selected]
-        if numbers:
-            columns = {f"step/{name}": array[selected].tolist() for name, array in values.items()}
-            self._file("steps").write(numbers, columns)
+        Those of a run that is killed afterwards, and resumes there, would lack them otherwise.
+        """
+        self.files.flush(wait=True)
+        return {}
 
-    def _write_epoch(self, number: int, values: dict[str, float]) -> None:
-        runs: dict[str, dict[str, list[float]]] = {}
-        for name, value in values.items():
-            run = "validation" if name.startswith("val_") else "train"
-            runs.setdefault(run, {})[f"epoch/{name.removeprefix('val_')}"] = [float(value)]
-        for run, columns in runs.items():
-            self._file(run).write([number], columns)
-        for file in self._files.values():
-            file.flush()
+    def set_state(self, state: Json) -> None:
+        """Takes what `state` returned."""
 
-    def _file(self, run: str) -> EventWriter:
-        if run not in self._files:
-            self._files[run] = EventWriter(os.path.join(self.log_dir, run))
-        return self._files[run]
+    def _tell(self, hook: str, *given: Any) -> None:
+        if self.files.is_open:
+            for part in self._parts:
+                getattr(part, hook)(self, *given)

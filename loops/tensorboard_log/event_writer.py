@@ -1,4 +1,4 @@
-"""Scalars in a TensorBoard event file.
+"""A TensorBoard event file.
 
 A small network runs thousands of steps a second, and a benchmark's figure is its time with every step's
 scalars logged. 20,000 scalars took 0.02 s of a CPU core here, and 1.2 s with `tensorboard.summary.Writer`.
@@ -9,35 +9,57 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+# A message whose numbers are set for each step, and where they stand in it.
+Message: TypeAlias = tuple[tf.compat.v1.Event, list[MutableSequence[float]]]
+
 
 class EventWriter:
-    """Appends scalars to a new event file, which TensorBoard shows with the others in the run's folder."""
+    """Appends to a new event file, which TensorBoard shows with the others in the run's folder."""
 
     def __init__(self, folder: str) -> None:
         tf.io.gfile.makedirs(folder)
         # TensorBoard reads the files of a run in the order of their names, which begin with the time.
-        name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.{os.getpid()}.{time.time_ns()}.v2"
+        now = time.time_ns()
+        name = f"events.out.tfevents.{now // 10**9:010d}.{now % 10**9:09d}.{os.getpid()}.v2"
         self._file = tf.io.TFRecordWriter(os.path.join(folder, name))
-        self._event = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
-        self._file.write(self._event.SerializeToString())
-        self._tags: list[str] = []
-        self._values: list[MutableSequence[float]] = []
+        self._write_event(0, file_version="brain.Event:2")
+        self._messages: dict[tuple[str, ...], Message] = {}  # by their tags
+
+    def start_session(self, step: int) -> None:
+        """Says that points of earlier files from this step on are no longer true.
+
+        Twice, as TensorBoard takes the first that it sees in a run for the beginning of all, and the run may
+        have files in which there is none.
+        """
+        for _ in range(2):
+            status = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+            self._write_event(step, session_log=status)
 
     def write(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> None:
         """Writes one event a step; `columns` maps tags to a value for each, written as float32."""
-        if [*columns] != self._tags:
-            self._make_message([*columns])
-        event, write = self._event, self._file.write
-        event.wall_time = time.time()
+        tags = tuple(columns)
+        if tags not in self._messages:
+            self._messages[tags] = _message(tags)
+        event, numbers = self._messages[tags]
+        event.wall_time, write = time.time(), self._file.write
         for step, row in zip(steps, zip(*columns.values())):
             event.step = step
-            for value, number in zip(self._values, row):
+            for value, number in zip(numbers, row):
                 value[0] = number
             write(event.SerializeToString())
+
+    def write_values(self, step: int, values: Iterable[tf.compat.v1.Summary.Value]) -> None:
+        """Writes values of any plugin as one event; each needs its tag, its metadata and a tensor."""
+        self._write_event(step, summary=tf.compat.v1.Summary(value=values))
+
+    def write_graph(self, step: int, graph: tf.compat.v1.GraphDef) -> None:
+        """Writes a graph, of which TensorBoard shows a run's last."""
+        self._write_event(step, graph_def=graph.SerializeToString())
 
     def flush(self) -> None:
         """Hands everything to the file system."""
@@ -47,14 +69,17 @@ class EventWriter:
         """Flushes and closes; nothing can be written afterwards."""
         self._file.close()
 
-    def _make_message(self, tags: list[str]) -> None:
-        """Makes the message whose values are set for each step."""
-        self._event.Clear()
-        for tag in tags:
-            value = self._event.summary.value.add(tag=tag)
-            value.metadata.plugin_data.plugin_name = "scalars"
-            value.tensor.dtype = tf.float32.as_datatype_enum
-            value.tensor.tensor_shape.SetInParent()
-            value.tensor.float_val.append(0.0)
-        self._tags = tags
-        self._values = [value.tensor.float_val for value in self._event.summary.value]
+    def _write_event(self, step: int, **content: Any) -> None:
+        event = tf.compat.v1.Event(wall_time=time.time(), step=step, **content)
+        self._file.write(event.SerializeToString())
+
+
+def _message(tags: Iterable[str]) -> Message:
+    event = tf.compat.v1.Event()
+    for tag in tags:
+        value = event.summary.value.add(tag=tag)
+        value.metadata.plugin_data.plugin_name = "scalars"
+        value.tensor.dtype = tf.float32.as_datatype_enum
+        value.tensor.tensor_shape.SetInParent()
+        value.tensor.float_val.append(0.0)
+    return event, [value.tensor.float_val for value in event.summary.value]

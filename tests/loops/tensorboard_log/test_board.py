@@ -31,12 +31,17 @@ def _data():
     return loops.Batches(X, Y, 5, shuffle=False)
 
 
+def _events(file):
+    """Those of an event file that hold values."""
+    events = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    return [event for event in events if event.summary.value]
+
+
 def _scalars(folder):
     """{tag: [(step, value), ...]} of all event files of a folder, in order."""
     found = {}
     for name in sorted(os.listdir(folder)):
-        for record in tf.data.TFRecordDataset(os.path.join(folder, name)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
+        for event in _events(folder / name):
             for value in event.summary.value:
                 number = float(tf.make_ndarray(value.tensor))
                 found.setdefault(value.tag, []).append((event.step, number))
@@ -172,21 +177,8 @@ def test_file_systems_of_tensorflow():
     loops.train(_step(), _data(), epochs=1, callbacks=[loops.TensorBoard(folder)])
     assert sorted(tf.io.gfile.listdir(folder)) == ["steps", "train"]
     (name,) = tf.io.gfile.listdir(f"{folder}/steps")
-    assert len(list(tf.data.TFRecordDataset(f"{folder}/steps/{name}"))) == 1 + 5
+    assert len(_events(f"{folder}/steps/{name}")) == 5
     assert not os.path.exists("ram:")
-
-
-@pytest.mark.parametrize("every", [0, -1, True, 1.5])
-def test_bad_every_steps(tmp_path, every):
-    error = ValueError if type(every) is int else TypeError
-    with pytest.raises(error, match=f"`every_steps` must be .*at least 1, got {every!r}"):
-        loops.TensorBoard(tmp_path, every_steps=every)
-
-
-@pytest.mark.parametrize("folder", [None, "", 3])
-def test_bad_log_dir(folder):
-    with pytest.raises(ValueError, match=f"`log_dir` must be the path of a folder, not {folder!r}"):
-        loops.TensorBoard(folder)
 
 
 def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
@@ -197,10 +189,9 @@ def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
     values = []
     for folder in (tmp_path / "ours" / "steps", tmp_path / "theirs"):
         (name,) = os.listdir(folder)
-        records = list(tf.data.TFRecordDataset(str(folder / name)))
-        events = [tf.compat.v1.Event.FromString(record.numpy()) for record in records[:2]]
-        assert events[0].file_version == "brain.Event:2" and "tfevents" in name
-        values.append(events[1].summary.value[0])
+        first = next(tf.data.TFRecordDataset(str(folder / name)).as_numpy_iterator())
+        assert tf.compat.v1.Event.FromString(first).file_version == "brain.Event:2" and "tfevents" in name
+        values.append(_events(folder / name)[0].summary.value[0])
     for value in values:  # the number itself may stand in either of two fields
         value.tensor.ClearField("float_val")
         value.tensor.ClearField("tensor_content")

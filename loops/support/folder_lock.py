@@ -1,0 +1,108 @@
+"""One writer at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = ".gradloop-lock"
+
+
+class FolderLock:
+    """Holds a folder until `release`, or as long as the process lives.
+
+    The operating system keeps the lock, so none is left when its process dies; a file in the folder tells who
+    has it. Where there are no locks (`gs://` and its like, Windows, some network file systems) it does
+    nothing.
+
+    Args:
+        folder: must exist.
+        name: of the caller's argument for it, for errors.
+
+    Raises:
+        ValueError: another holds it.
+    """
+
+    def __init__(self, folder: str, name: str = "log_dir") -> None:
+        self._file: IO[str] | None = None
+        self._path = os.path.join(folder, _NAME)
+        self._process = os.getpid()
+        while fcntl is not None and "://" not in folder and self._file is None:
+            file = open(self._path, "a+")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = _owner(file.read())
+                file.close()
+                if not _is_dead(owner):
+                    raise _held(folder, name, owner) from None
+                # A process that it started holds it still.
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self._path)
+                continue
+            except OSError:  # a file system without locks
+                file.close()
+                return
+            if _is_at(file, self._path):
+                self._file = file
+            else:  # another removed it meanwhile
+                file.close()
+        if self._file is not None:
+            self._file.truncate(0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            json.dump({"host": socket.gethostname(), "process": self._process, "since": since}, self._file)
+            self._file.flush()
+
+    def release(self) -> None:
+        """Lets go of the folder; the second time it does nothing."""
+        file, self._file = self._file, None
+        if file is not None:
+            if self._process == os.getpid():  # not a copy of it
+                with contextlib.suppress(OSError):
+                    os.remove(self._path)
+            file.close()
+
+
+def _owner(text: str) -> dict[str, str | int]:
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):  # it has not been written yet
+        return {}
+
+
+def _is_dead(owner: dict[str, str | int]) -> bool:
+    if owner.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(owner["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        pass
+    return False
+
+
+def _is_at(file: IO[str], path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _held(folder: str, name: str, owner: dict[str, str | int]) -> ValueError:
+    who, way_out = "another process", "wait until it ends"
+    if owner:
+        who = f"process {owner['process']} on {owner['host']} since {owner['since']}"
+        if (owner["process"], owner["host"]) == (os.getpid(), socket.gethostname()):
+            who, way_out = f"another `TensorBoard` of this process since {owner['since']}", "`close` that"
+    return ValueError(f"`{name}` {folder!r} is being written by {who}: choose another folder, or {way_out}.")

@@ -1,0 +1,99 @@
+"""The arguments of `TensorBoard`, checked before anything changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from ...optim import FilterLike
+from ...optim.common.arguments import whole_number
+from ...optim.common.messages import short_repr
+from ...optim.common.types import Array, Scalar
+from ...optim.filters.base import as_filter
+
+# What the HParams tab can show.
+HParam: TypeAlias = bool | int | float | str
+
+
+def folder(name: str, value: object) -> str:
+    """The argument of this name as a path; ValueError for what is none."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"`{name}` must be the path of a folder, not {value!r}.")
+    return os.fsdecode(value)
+
+
+def filter_or_none(name: str, value: FilterLike | None, words: str = "") -> FilterLike | None:
+    """The argument of this name; TypeError for what is no filter."""
+    if value is not None:
+        try:
+            as_filter(value)
+        except TypeError as error:
+            raise TypeError(
+                f"`{name}` must be {words}a filter as `optim.select` takes it, or None, got "
+                f"{short_repr(value)}"
+            ) from error
+    return value
+
+
+def true_or_false(name: str, value: object) -> bool:
+    """The argument of this name; TypeError for what is no bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False, got {short_repr(value)}")
+    return value
+
+
+def step_range(name: str, value: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The argument of this name as numbers of a first and a last step, from 1."""
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(
+            f"`{name}` must be a pair `(first, last)` of numbers of steps, or None, got {short_repr(value)}"
+        )
+    first = whole_number(f"{name}[0]", value[0], at_least=1)
+    return first, whole_number(f"{name}[1]", value[1], at_least=first)
+
+
+def hyperparameters(name: str, value: Mapping[str, HParam] | None) -> dict[str, HParam] | None:
+    """The argument of this name as names and plain values; TypeError for what the HParams tab cannot show."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a dict of names and values, or None, got {short_repr(value)}")
+    plain = {}
+    for key, one in value.items():
+        one = one.item() if isinstance(one, np.generic) else one
+        if not isinstance(key, str) or not key or not isinstance(one, (bool, int, float, str)):
+            raise TypeError(
+                f"`{name}` must map names to numbers, text, True or False, got {short_repr(key)}: "
+                f"{short_repr(one)}; write it as text, `str(value)`"
+            )
+        plain[key] = one
+    return plain
+
+
+def columns(name: str, value: Mapping[str, float | Scalar | Array]) -> dict[str, Array]:
+    """The argument of this name as tag -> values, (steps,): of one step if they are numbers."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a dict of tags and numbers, got {short_repr(value)}")
+    found: dict[str, Array] = {}
+    for tag, one in value.items():
+        if not isinstance(tag, str) or not tag:
+            raise TypeError(
+                f"`{name}` must map tags to numbers, got the tag {short_repr(tag)}: name it by a text"
+            )
+        array = np.asarray(one.numpy() if hasattr(one, "numpy") else one)
+        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+            raise TypeError(f"`{name}` must map tags to numbers, got {tag!r}: {short_repr(one)}")
+        found[tag] = array
+    shapes = {array.shape for array in found.values()}
+    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes):
+        all_shapes = ", ".join(f"{tag!r} {array.shape}" for tag, array in found.items())
+        raise ValueError(
+            f"`{name}` must be all numbers, or all of shape (steps,) for consecutive steps, got the shapes "
+            f"{all_shapes}: reduce the others, as `tf.reduce_mean` does, or write them by another call"
+        )
+    return {tag: np.atleast_1d(array) for tag, array in found.items()}

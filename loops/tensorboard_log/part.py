@@ -1,0 +1,57 @@
+"""What a `TensorBoard` writes is a list of parts; this is what one is.
+
+To add one: derive from `Part` in a file of this room, and make it in `TensorBoard.__init__`. A part is given
+the `TensorBoard` with each call, and finds in it the `model`, `train_step` and `params` that `train` sets, and
+`files`, to which it hands what it writes, for the run of its choice:
+
+    board.files.scalars("steps", [number], {"speed/steps_per_s": [120.0]})
+    board.files.values("train", epoch, [tf.compat.v1.Summary.Value(...)])
+    board.files.submit("train", 0, lambda file: file.write_graph(0, graph))     # called in the thread
+
+The runs `steps` (by number of the step, from 1), `train` and `validation` (by number of the epoch, from 1)
+are there; what is told once in a session has the number of its first epoch, so that it is there once, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...optim.common.types import Array
+from ..step.watch import Measured
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+
+class Part:
+    """One kind of content. Each method may be left out; of several workers, the chief alone calls them.
+
+        on_train_begin      may raise; nothing can be written yet
+        on_session          the run's first epoch begins
+        on_steps, on_measured, on_epoch_end
+        on_train_end        after a run that failed, too; the files are still open
+
+    An object may see several runs, one after another.
+    """
+
+    def on_train_begin(self, board: TensorBoard) -> None:
+        """Called at the beginning of training, to refuse what does not fit the model or the data."""
+
+    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+        """Called when the first epoch begins; with the numbers of the next step and of the epoch, from 1."""
+
+    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+        """Called as `StepsCallback.on_train_steps_end`."""
+
+    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+        """Called as `StepsCallback.on_measured`."""
+
+    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+        """Called after an epoch and its validation; `epoch` counts from 1."""
+
+    def on_train_end(self, board: TensorBoard, logs: dict[str, float]) -> None:
+        """Called at the end of training, with the logs of the last epoch that ended."""
+
+    def steps_allowed(self, done: int) -> int | None:
+        """As `StepsCallback.steps_allowed`. All workers ask, and need the same answer."""
+        return None

@@ -1,0 +1,41 @@
+"""Scalars of every step and every epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from ...optim.common.types import Array
+from .part import Part
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+
+class Scalars(Part):
+    """`step/NAME` in the run `steps`, `epoch/NAME` in the runs `train` and `validation`.
+
+    Args:
+        every_steps: writes the steps whose number is a multiple of it.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        self._every = every_steps
+
+    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+        selected = slice(-first % self._every, None, self._every)
+        numbers = range(first, first + len(values["loss"]))[selected]
+        board.files.scalars(
+            "steps", numbers, {f"step/{name}": array[selected] for name, array in values.items()}
+        )
+
+    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+        # With a schedule of Keras', this is the rate of the next step.
+        rate = float(tf.convert_to_tensor(board.model.optimizer.learning_rate).numpy())
+        runs: dict[str, dict[str, list[float]]] = {}
+        for name, value in {"learning_rate": rate, **logs}.items():
+            run = "validation" if name.startswith("val_") else "train"
+            runs.setdefault(run, {})[f"epoch/{name.removeprefix('val_')}"] = [float(value)]
+        for run, columns in runs.items():
+            board.files.scalars(run, [epoch], columns)
