@@ -106,7 +106,7 @@ class EventFiles:
                 self._pending.popleft().result()
 
     def close(self) -> None:
-        """Ends the thread, closes the files and lets go of the folder, whatever fails; raises the first error."""
+        """Ends the thread, closes the files, lets go of the folder; raises the first error after all that."""
         if self._held is not None:
             self.start(None)
         thread, self._thread = self._thread, None
@@ -139,8 +139,8 @@ class EventFiles:
         if few and len(self._tags) > _MANY_TAGS:
             warnings.warn(
                 f"The logs in {self._log_dir!r} have {len(self._tags)} tags or more, with which TensorBoard "
-                'becomes slow: write fewer, as `watch="groups"` does, or a filter as `watch`, `histograms` or '
-                "`activations`.",
+                'becomes slow: write fewer, as `watch="groups"` does, or a filter as `watch`, `histograms` '
+                "or `activations`.",
                 stacklevel=2,
             )
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from gradloop.loops.support import folder_lock
 from gradloop.loops.support.folder_lock import FolderLock
 
-HOLD = """
-import sys
-from gradloop.loops.support.folder_lock import FolderLock
-lock = FolderLock(sys.argv[1])
+HOLD = f"""
+import runpy, sys  # the file alone, as the package imports TensorFlow
+lock = runpy.run_path({folder_lock.__file__!r})["FolderLock"](sys.argv[1])
 print("held", flush=True)
 if sys.argv[2:] and __import__("os").fork() == 0:
     print(__import__("os").getpid(), flush=True)
@@ -29,7 +29,7 @@ def folder(tmp_path):
 def _holder(folder, *more):
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder, *more], stdin=pipe, stdout=pipe, text=True, env=os.environ
+        [sys.executable, "-c", HOLD, folder, *more], stdin=pipe, stdout=pipe, text=True
     )
     assert process.stdout.readline() == "held\n"
     return process
