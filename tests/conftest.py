@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,21 @@ def same_start(request: pytest.FixtureRequest) -> Iterator[None]:
     keras.utils.set_random_seed(0)
     yield
     use("float32")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_autotuning() -> Iterator[None]:
+    """Datasets are not tuned, which shows in speed alone.
+
+    The thread that tunes one now and then misses that its iterator is deleted, and whoever deletes that waits
+    until it wakes by itself: up to a minute, in the middle of any test in which Python collects garbage.
+    """
+    make_iterator = tf.data.Dataset.__iter__
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda data: make_iterator(data.with_options(options)))
+        yield
 
 
 def use(dtype: str) -> None:
