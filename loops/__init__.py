@@ -15,6 +15,7 @@ from .step.eval_step import EvalStep
 from .step.replicated import replicated
 from .step.train_step import TrainStep
 from .support.folders import check_log_dir
+from .support.scalars import record
 from .tensorboard_log.board import TensorBoard
 from .training.evaluate import evaluate
 from .training.train import train
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate",
     "is_chief",
     "mean_loss",
+    "record",
     "replicated",
     "strategy",
     "train",

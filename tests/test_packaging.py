@@ -29,7 +29,7 @@ PUBLIC = {
     "loops": """
         BatchIterator Batches Checkpoint EvalStep LabelError NonFiniteError ProgressBar Records
         StepsCallback TensorBoard TrainStep Unfreeze Update check_log_dir evaluate is_chief mean_loss
-        replicated strategy train
+        record replicated strategy train
     """,
 }
 MAY_IMPORT: dict[str, set[str]] = {"optim": set(), "models": {"optim"}, "loops": {"optim"}}

@@ -17,9 +17,10 @@ from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import BatchIterator, BatchReader, DataIterator
 from ..distribute.sharding import LazyBatch, shard_indices
+from ..support.scalars import Columns
 from ..support.tensorflow_private import is_missing_batch
 from .executor import executor
-from .row_buffer import RowBuffer
+from .row_buffer import RowBuffer, Rows, joined
 from .step_count import StepCount
 from .trace_cache import TraceCache, fixed_spec, open_spec
 
@@ -41,17 +42,19 @@ class DeviceLoop:
     are, batches of another size.
 
     Args:
-        body: function from a batch to `width` float32 scalars. All it does must depend on the batch.
+        body: function from a batch to `width` float32 scalars, or more. All it does must depend on the batch.
         one_thread: see `executor`; only as long as the step calls no functions of its own.
         forward: see `TraceCache`.
         count: int64 variable; the number of steps that ran is added to it, as `StepCount` does.
         made_for: the number of examples that the model's inputs are made for; None for any.
+        columns: what `body`, when it was run or traced last, returned beyond `width` scalars.
         replicas: over how many `body` splits batches, which may be a `LazyBatch` then; None if it takes
             tensors only.
 
     Attributes:
         traces: how often `body` was traced.
         rows: what the last call of `many` returned or, if it failed, what its steps until then recorded.
+        columns: of the last call, what its rows hold beyond `width` numbers.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class DeviceLoop:
         count: tf.Variable,
         replicas: int | None = None,
         made_for: int | None = None,
+        columns: Callable[[], Columns] = tuple,
     ) -> None:
         self._body = body
         self._width = width
@@ -70,15 +74,16 @@ class DeviceLoop:
         self._count = StepCount(count)
         self._replicas = replicas
         self._made_for = made_for
-        self._buffer = RowBuffer(width)
+        self._buffer = RowBuffer(width, columns)
         self.rows: Array = np.zeros((0, width), np.float32)
+        self.columns: Columns = ()
 
     @property
     def traces(self) -> int:
         return self._traces.traces
 
     def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
-        """Runs one batch of tensors; returns its values: float32, (width,).
+        """Runs one batch of tensors; returns its values: float32, (width + columns,).
 
         Args:
             check: called after the step is traced and before it runs.
@@ -93,18 +98,22 @@ class DeviceLoop:
         function = self._traces.open_or_fixed(trace)
         check()
         with executor(self._traces.one_thread):
-            return function(batch)
+            row = function(batch)
+        self.columns = self._buffer.columns_of(function)
+        return row
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
-        """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps that ran, width).
+        """Runs up to `steps` batches, fewer only if the data ends; returns the rows of those that ran.
 
         Args:
             iterator: it is moved on.
             steps: at most `CAPACITY`.
             check: called after the step is traced and before it runs.
+
+        Returns:
+            Float32, (steps, width + columns).
         """
-        self.rows = np.zeros((0, self._width), np.float32)
-        self._buffer.make()
+        self.rows, self.columns = np.zeros((0, self._width), np.float32), ()
         arrays = isinstance(iterator, BatchIterator)
         if arrays:
             steps = min(steps, iterator.remaining)
@@ -122,16 +131,16 @@ class DeviceLoop:
             if arrays or not is_missing_batch(error):
                 raise
         finally:
-            self.rows = self._buffer.read()
+            self.rows, self.columns = self._buffer.read(function)
             self._count.end_call(len(self.rows))
             if arrays:
                 iterator.position += len(self.rows)
         if left > steps:  # batches of another size
-            rows = self.rows
+            before = Rows(self.rows, self.columns)
             try:
                 self.many(iterator, left - steps, check)
             finally:
-                self.rows = np.concatenate([rows, self.rows])
+                self.rows, self.columns = joined([before, Rows(self.rows, self.columns)])
         return self.rows
 
     def _arrays_call(self, iterator: BatchIterator, steps: int, fixed: bool) -> Call:
@@ -242,7 +251,8 @@ class DeviceLoop:
 
     def _row(self, batch: Batch | LazyBatch, *number: tf.Tensor) -> tf.Tensor:
         self._traces.traces += not tf.executing_eagerly()
-        with tf.name_scope(""):  # in `many` too a summary's tag begins with no "while/"
+        # In `many` too a summary's tag begins with no "while/".
+        with tf.name_scope(""), self._count.default_summary_step():
             return tf.stack([*self._body(batch), *number])
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Scalar, Tensors
 from ..distribute.scope import is_asynchronous
+from ..support.scalars import Columns
 from .device_loop import DeviceLoop
 from .parameter_server_loop import ParameterServerLoop
 
@@ -23,13 +24,14 @@ def make_loop(
     forward: Callable[[Batch], Tensors],
     count: tf.Variable,
     made_for: int | None = None,
+    columns: Callable[[], Columns] = tuple,
 ) -> Loop:
     """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`.
 
     `made_for` is that of each replica.
     """
     if is_asynchronous(strategy):
-        return ParameterServerLoop(body, width, strategy, count)
+        return ParameterServerLoop(body, width, strategy, count, columns)
     replicas = None if strategy is None else strategy.num_replicas_in_sync
     made_for = None if made_for is None else made_for * (replicas or 1)
-    return DeviceLoop(body, width, one_thread, forward, count, replicas, made_for)
+    return DeviceLoop(body, width, one_thread, forward, count, replicas, made_for, columns)

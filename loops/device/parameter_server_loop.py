@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
+from ..support.scalars import Columns
 from .step_count import StepCount
 
 # About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
@@ -36,32 +37,38 @@ class ParameterServerLoop:
         width: int,
         strategy: tf.distribute.Strategy,
         count: tf.Variable,
+        columns: Callable[[], Columns] = tuple,
     ) -> None:
         self._body = body
         self._width = width
+        self._columns = columns
         self._count = StepCount(count)
         self._strategy = strategy
         self._one = tf.function(self._row, autograph=False, reduce_retracing=True)
         self._loops: dict[BatchReader, Callable[..., tf.Tensor]] = {}
+        self._traced: dict[object, Columns] = {}  # by what was traced
         self._sources: dict[int, tuple[Batches, Iterator[Tensors]]] = {}
         self.traces = 0
         self.rows: Array = np.zeros((0, width), np.float32)
+        self.columns: Columns = ()
 
     def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
-        """Runs one batch of tensors on a worker; returns its values: float32, (width,).
+        """Runs one batch of tensors on a worker; returns its values: float32, (width + columns,).
 
         `spec` is not used: TensorFlow retraces for a new shape, and then for any.
         """
         check()
         coordinator = self._coordinator()
-        row = coordinator.schedule(self._one, args=(batch,))
+        function = self._one.get_concrete_function(batch)
+        self.columns = self._traced.setdefault(function, self._columns())
+        row = coordinator.schedule(function, args=(batch,))
         coordinator.join()
         self._count.add(1)
         return tf.constant(row.fetch())
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
         """Like `DeviceLoop.many`; raises ValueError for any iterator but a `BatchIterator`."""
-        self.rows = np.zeros((0, self._width), np.float32)
+        self.rows, self.columns = np.zeros((0, self._width), np.float32), ()
         if not isinstance(iterator, BatchIterator):
             raise ValueError(
                 f"`iterator` is {type(iterator).__name__}: on parameter servers each worker picks its own "
@@ -82,6 +89,7 @@ class ParameterServerLoop:
             # As bytes, since a vector of another length would cause a retrace.
             arguments = arrays, tf.constant(part.tobytes()), tf.constant(task, tf.int64)
             results.append(coordinator.schedule(function, args=arguments))
+        self.columns = self._traced.setdefault(data.reader, self._columns())
         coordinator.join()
         self.rows = np.concatenate([result.fetch() for result in results])
         self._count.end_call(steps)
@@ -129,7 +137,7 @@ class ParameterServerLoop:
             self._count.after_step(row)
             return step + 1, last, rows.write(tf.cast(step, tf.int32), row)
 
-        rows = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), element_shape=[self._width])
+        rows = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), element_shape=[None])
         state = [tf.constant(0, tf.int64), tf.constant([0], tf.int64), rows]
         return tf.while_loop(lambda step, *_: step < steps, body, state)[2].stack()
 

@@ -6,12 +6,16 @@ data, a NaN), the rows written until then can still be read.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array
+from ..support.scalars import Columns
 
 # More steps than this make several calls.
 CAPACITY = 4096
@@ -19,36 +23,87 @@ CAPACITY = 4096
 LAST_CALL = 2**24
 
 
+class Rows(NamedTuple):
+    """What some steps recorded.
+
+    Attributes:
+        numbers: a row for each, float32, (steps, width + columns).
+        columns: what the last numbers of a row are of.
+    """
+
+    numbers: Array
+    columns: Columns = ()
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, of one width; NaN where a step has no such column."""
+    columns = tuple(dict.fromkeys(column for part in parts for column in part.columns))
+
+    def filled(part: Rows) -> Array:
+        if part.columns == columns:
+            return part.numbers
+        width = part.numbers.shape[1] - len(part.columns)
+        found = np.full((len(part.numbers), width + len(columns)), np.nan, np.float32)
+        found[:, [*range(width), *(width + columns.index(c) for c in part.columns)]] = part.numbers
+        return found
+
+    return Rows(np.concatenate([filled(part) for part in parts]), columns)
+
+
 class RowBuffer:
-    """`CAPACITY` rows of float32, and which of them the last call wrote."""
+    """`CAPACITY` rows of float32, and which of them the last call wrote.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: of a row, without columns.
+        columns: returns those of the step that was traced last; while functions run eagerly, that ran last.
+    """
+
+    def __init__(self, width: int, columns: Callable[[], Columns]) -> None:
         self._width = width
-        self._rows: tf.Variable | None = None
+        self._columns = columns
+        # By the width of a row: a step that records other scalars is another trace, and so another call.
+        self._rows: dict[int, tf.Variable] = {}
+        self._traced: WeakKeyDictionary[Callable[..., object], Columns] = WeakKeyDictionary()
+        self._eager: list[Rows] = []
         self._call = 0
-
-    def make(self) -> None:
-        """Makes the variable, if there is none yet; outside of a TensorFlow function."""
-        if self._rows is None:
-            # The last column holds the number of the call that wrote the row. Another thread is outside of
-            # any strategy's scope, so the variable belongs to none.
-            with ThreadPoolExecutor(1) as thread:
-                zeros = tf.zeros([CAPACITY, self._width + 1])
-                self._rows = thread.submit(tf.Variable, zeros, trainable=False).result()
 
     def next_call(self) -> int:
         """Begins a call; returns its number, which each row that it writes must end in."""
         self._call = self._call % LAST_CALL + 1
+        self._eager = [Rows(np.zeros((0, self._width), np.float32))]
         return self._call
 
     def write(self, step: tf.Tensor, row: tf.Tensor) -> None:
-        """Writes what a step of the call recorded, (width + 1,), the steps counted from 0."""
-        assert self._rows is not None
-        self._rows.scatter_update(tf.IndexedSlices(row, step))
+        """Writes what a step of the call recorded, with the call's number, the steps counted from 0."""
+        if tf.executing_eagerly():
+            self._eager.append(Rows(row.numpy()[None, :-1], self._columns()))
+        else:
+            self._variable(row.shape[0]).scatter_update(tf.IndexedSlices(row, step))
 
-    def read(self) -> Array:
-        """Returns what the steps of the last call recorded: (steps that ran, width)."""
-        assert self._rows is not None
-        rows = self._rows.numpy()
+    def read(self, function: Callable[..., object]) -> Rows:
+        """Returns what the steps of the last call recorded, which was one of `function`."""
+        if tf.config.functions_run_eagerly():
+            return joined(self._eager)
+        columns = self.columns_of(function)
+        rows = self._variable(self._width + len(columns) + 1).numpy()
         written = rows[:, -1] == self._call
-        return rows[: len(written) if written.all() else int(np.argmin(written)), :-1]
+        ran = len(written) if written.all() else int(np.argmin(written))
+        return Rows(rows[:ran, :-1], columns)
+
+    def columns_of(self, function: Callable[..., object]) -> Columns:
+        """The columns of the steps of a function: ask after each call, since the first one has traced it."""
+        if tf.config.functions_run_eagerly():
+            return self._columns()
+        return self._traced.setdefault(function, self._columns())
+
+    def _variable(self, width: int) -> tf.Variable:
+        """The rows of so many numbers, the last of which is that of the call that wrote the row."""
+        if width not in self._rows:
+
+            def make() -> tf.Variable:
+                return tf.Variable(tf.zeros([CAPACITY, width]), trainable=False)
+
+            # Another thread is outside of the function being traced and of any strategy's scope.
+            with ThreadPoolExecutor(1) as thread:
+                self._rows[width] = thread.submit(make).result()
+        return self._rows[width]

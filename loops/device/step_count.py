@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import tensorflow as tf
 
 from ..support.tensorflow_private import reads
+
+
+class StepNumber:
+    """The number of the step that runs, from 1; an int64 scalar, which has no operation where it is not used.
+
+    Args:
+        count: how many steps ran before.
+    """
+
+    def __init__(self, count: tf.Variable) -> None:
+        self._count = count
+
+    def __tf_tensor__(self, dtype: tf.DType | None = None, name: str | None = None) -> tf.Tensor:
+        return tf.cast(self._count + 1, dtype or tf.int64, name)
+
+
+def _of_tensor(operator: str) -> Callable[..., tf.Tensor]:
+    return lambda number, *others: getattr(tf.convert_to_tensor(number), operator)(*others)
+
+
+for _operator in tf.Tensor.OVERLOADABLE_OPERATORS:  # `tf.summary.experimental.get_step() % 100`
+    setattr(StepNumber, _operator, _of_tensor(_operator))
 
 
 class StepCount:
@@ -26,6 +51,18 @@ class StepCount:
         if self._is_read:
             with tf.control_dependencies([row]):
                 self._variable.assign_add(1, read_value=False)
+
+    @contextlib.contextmanager
+    def default_summary_step(self) -> Iterator[None]:
+        """In the body, `tf.summary` takes the number of the step, from 1, unless a default was set."""
+        if tf.summary.experimental.get_step() is not None:
+            yield
+            return
+        tf.summary.experimental.set_step(StepNumber(self._variable))
+        try:
+            yield
+        finally:
+            tf.summary.experimental.set_step(None)
 
     def start_call(self) -> None:
         if self._is_read is not False:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Tensors
+from ..support.scalars import nothing_recorded
 
 
 class CoupledError(ValueError):
@@ -140,8 +141,13 @@ def _made_up(given: Tensors) -> Tensors:
 
 def _tried(question: Callable[[], bool]) -> bool:
     """The answer to a question that runs a user's code on made-up numbers; no if it does not take them."""
+
+    def quietly() -> bool:
+        with nothing_recorded():
+            return question()
+
     try:
         with ThreadPoolExecutor(1) as thread:  # in which TensorFlow is eager, and in no strategy's scope
-            return thread.submit(question).result()
+            return thread.submit(quietly).result()
     except Exception:  # a user's code may raise anything
         return False

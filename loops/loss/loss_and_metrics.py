@@ -12,19 +12,21 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
+from ..support.scalars import Columns, nothing_recorded, recorded_scalars
 from .held_metrics import noticed, resolve_held
 from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
 from .mean_loss import STEP_LOSS, StepLoss
 from .metrics import Metric, StepMetric, resolve_metrics
 from .outputs import check_one_output
+from .recorded import parts_of, whole_of
 from .reduction import LossValue
 
 # A user's function of `(model, batch)`, and of `training` if it has such a parameter, that returns the scalar
 # loss or `(loss, predictions)`.
 LossFunction: TypeAlias = Callable[..., Scalar | tuple[Scalar, Tensors]]
 Loss: TypeAlias = keras.losses.Loss | str | LossFunction
-# The loss, what it was divided by, and a sum and a weight for each metric: float32.
+# The loss, what it was divided by, a sum and a weight for each metric, and what was recorded: float32.
 Record: TypeAlias = list[Scalar]
 
 
@@ -34,13 +36,14 @@ class LossAndMetrics:
         loss, predictions = the user's function, or the Keras loss of model(x)
         loss = this replica's part of the mean over all of them    # on several replicas
         loss += the model's regularisation
-        record = loss, what it was divided by, and a sum and a weight for each metric
+        record = loss, what it was divided by, a sum and a weight for each metric, and what `record` was given
 
     Attributes:
         metrics: a `StepMetric` for each, then one for each that a layer holds.
         takes_class_indices: whether `y` holds class indices.
         classes: how many classes the labels may name, once a batch was traced; None where labels are no
             class indices.
+        columns: of what the user's code recorded on the batch that was run or traced last.
 
     Raises:
         ValueError: an unknown loss or metric.
@@ -72,6 +75,9 @@ class LossAndMetrics:
         self._held = resolve_held(model, own)
         self.metrics: list[StepMetric] = [*own, *self._held]
         self.classes: int | None = None
+        self.columns: Columns = ()
+        self._names = ["loss", *(metric.name for metric in self.metrics)]
+        self._reduces: dict[str, str] = {}  # of what was recorded, by name
 
     @property
     def is_own_function(self) -> bool:
@@ -80,7 +86,7 @@ class LossAndMetrics:
 
     @property
     def width(self) -> int:
-        """How many scalars a record holds."""
+        """How many scalars a record holds, apart from what the user's code recorded."""
         return 2 + 2 * len(self.metrics)
 
     @property
@@ -124,6 +130,20 @@ class LossAndMetrics:
             ValueError: a batch that does not fit the loss or a metric.
             CoupledError: a part of a batch, for a loss or metric that takes its examples together.
         """
+        with recorded_scalars(self._names, self._reduces) as recorded:
+            loss, record = self._computed(batch, training, shard, accumulated)
+        self.columns = recorded.columns
+        if shard is None or not self.columns:
+            return loss, [*record, *recorded.values]
+        counted = (
+            tf.cast(examples_in(keras.utils.unpack_x_y_sample_weight(batch)[0]), tf.float32) * shard.weight
+        )
+        return loss, [*record, *parts_of(recorded, counted / shard.examples, shard.weight)]
+
+    def _computed(
+        self, batch: Batch, training: bool, shard: Shard | None, accumulated: bool
+    ) -> tuple[Scalar, Record]:
+        """The loss and the record, without what the user's code records."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         # Labels are quicker to count than examples.
         flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
@@ -195,14 +215,15 @@ class LossAndMetrics:
 
     def completed(self, record: Record) -> Record:
         """The record of a whole batch, summed over replicas, with the values of metrics that have a state."""
-        record = list(record)
+        record, recorded = list(record[: self.width]), record[self.width :]
         for column, metric in enumerate(self.metrics):
             if metric.stateful is not None:
-                record[2 + 2 * column : 4 + 2 * column] = metric.result()
-        return record
+                with nothing_recorded():  # it was on the replicas
+                    record[2 + 2 * column : 4 + 2 * column] = metric.result()
+        return [*record, *whole_of(self.columns, recorded)]
 
-    def batch_values(self, record: tf.Tensor) -> dict[str, Scalar]:
-        """Returns name -> scalar of one record, a float32 vector."""
+    def batch_values(self, record: tf.Tensor, columns: Columns = ()) -> dict[str, Scalar]:
+        """Returns name -> scalar of one record, a float32 vector, that ends in `columns`."""
         scalars = tf.unstack(record)
         values = {"loss": scalars[0]}
         for column, metric in enumerate(self.metrics):
@@ -210,4 +231,5 @@ class LossAndMetrics:
                 continue
             total, weight = scalars[2 + 2 * column : 4 + 2 * column]
             values[metric.name] = tf.math.divide_no_nan(total, weight)
-        return values
+        recorded = {column.name: value for column, value in zip(columns, scalars[self.width :])}
+        return values | recorded

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ...optim.common.types import Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, wrapped_function
+from ..support.scalars import nothing_recorded
 from .coupled import check_function_splits, check_state_adds_up, is_known
 from .weights import as_columns, expand_to_rank, fitted
 
@@ -51,7 +52,8 @@ def update(
         return
     if wraps:
         function = wrapped_function(metric)
-        check_function_splits(metric.name, function, (y, predictions), function(y, predictions))
+        with nothing_recorded():
+            check_function_splits(metric.name, function, (y, predictions), function(y, predictions))
     else:
         check_state_adds_up(metric, y, predictions)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group

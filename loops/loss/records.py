@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...optim.common.types import Array, Json
+from ..support.scalars import Columns
 from .metrics import StepMetric
 
 
@@ -16,13 +17,16 @@ class Records:
     """What the steps of a call recorded: a row for each, which is the `Record` of `LossAndMetrics`.
 
     Args:
-        rows: float32 array, (steps, 2 + 2 * metrics).
+        rows: float32 array, (steps, 2 + 2 * metrics + columns).
         metrics: what their columns are of.
+        columns: what the last ones are of: scalars that the user's code recorded, NaN where a step did not.
     """
 
-    def __init__(self, rows: Array, metrics: Sequence[StepMetric]) -> None:
+    def __init__(self, rows: Array, metrics: Sequence[StepMetric], columns: Columns = ()) -> None:
         self._rows = rows
         self._metrics = list(metrics)
+        first = 2 + 2 * len(self._metrics)
+        self._recorded = {column: rows[:, first + number] for number, column in enumerate(columns)}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -35,7 +39,7 @@ class Records:
                 continue
             total, weight = self._rows[:, 2 + 2 * column], self._rows[:, 3 + 2 * column]
             values[metric.name] = np.divide(total, weight, out=np.zeros_like(total), where=weight != 0)
-        return values
+        return values | {column.name: array for column, array in self._recorded.items()}
 
 
 class RunningMeans:
@@ -43,7 +47,8 @@ class RunningMeans:
 
     The loss is weighted by what it was divided by, a metric by its own weights, so a short last batch, or one
     with much padding, counts for what it holds, and a step that was skipped not at all. A metric with state
-    has its last value.
+    has its last value. What the user's code recorded has the mean over the steps that did so, or with the
+    reduction "max" the largest.
     """
 
     def __init__(self, metrics: Iterable[StepMetric]) -> None:
@@ -51,11 +56,16 @@ class RunningMeans:
         self._any = False
         self._totals = np.zeros(1 + len(self._metrics))
         self._weights = np.zeros(1 + len(self._metrics))
+        # Name -> reduction, sum or maximum, number of steps.
+        self._recorded: dict[str, tuple[str, float, int]] = {}
 
     def add(self, records: Records) -> None:
         rows = records._rows.astype(np.float64)
         self._any = self._any or len(rows) > 0
-        rows = rows[rows[:, 1] >= 0]  # less than 0 is a skipped step
+        taken = rows[:, 1] >= 0  # less than 0 is a skipped step
+        rows = rows[taken]
+        for (name, reduce), array in records._recorded.items():
+            self._add_recorded(name, reduce, array[taken & ~np.isnan(array)].astype(np.float64))
         if not len(rows):
             return
         self._totals[0] += rows[:, 0] @ rows[:, 1]
@@ -68,14 +78,26 @@ class RunningMeans:
                 self._totals[1 + column] += total.sum()
                 self._weights[1 + column] += weight.sum()
 
+    def _add_recorded(self, name: str, reduce: str, values: Array) -> None:
+        _, total, count = self._recorded.get(name, (reduce, -math.inf if reduce == "max" else 0.0, 0))
+        total = float(max([total, *values])) if reduce == "max" else total + float(values.sum())
+        self._recorded[name] = reduce, total, count + len(values)
+
     def state(self) -> dict[str, Json]:
         """Returns the sums as JSON, for `set_state`."""
-        return {"any": self._any, "totals": self._totals.tolist(), "weights": self._weights.tolist()}
+        sums = {"totals": self._totals.tolist(), "weights": self._weights.tolist()}
+        return {
+            "any": self._any,
+            **sums,
+            "recorded": {name: [*sums] for name, sums in self._recorded.items()},
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Sets the sums to what `state` returned for the same metrics."""
         self._any = state["any"]
         self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
+        recorded = state.get("recorded", {})  # which older checkpoints lack
+        self._recorded = {name: (reduce, total, count) for name, (reduce, total, count) in recorded.items()}
 
     def result(self) -> dict[str, float]:
         """Returns name -> mean; nothing before anything was added, NaN where all steps were skipped."""
@@ -83,8 +105,11 @@ class RunningMeans:
             return {}
         names = ["loss", *(metric.name if metric.shown else "" for metric in self._metrics)]
         none = 0.0 if self._weights[0] else math.nan
-        return {
+        means = {
             name: float(total / weight) if weight else none
             for name, total, weight in zip(names, self._totals, self._weights)
             if name
         }
+        for name, (reduce, total, count) in self._recorded.items():
+            means[name] = math.nan if not count else total if reduce == "max" else total / count
+        return means

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ...optim import named_variables
@@ -17,7 +16,7 @@ from ..data.arrays import common_length, to_tensors, unusual_data
 from ..data.batches import BatchIterator, DataIterator, check_iterator
 from ..device.batch_size import check_batch_size, state_sizes
 from ..device.make_loop import Loop
-from ..device.row_buffer import CAPACITY
+from ..device.row_buffer import CAPACITY, Rows, joined
 from ..device.steps_per_call import StepsPerCall
 from ..distribute.same_order import SameOrder
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
@@ -33,6 +32,7 @@ from ..update.nonfinite import NonFiniteError
 from .named_state import metric_state, model_state, unique
 from .own_methods import check_own_methods
 from .stateful import check_stateless
+from .summaries import summary_error
 
 Result = TypeVar("Result")
 
@@ -58,6 +58,7 @@ class BaseStep(abc.ABC):
             counts may not fit what has run.
     """
 
+    _ran: Loop  # the one of the last call
     # Methods by which a model's class may do in `fit` what a step does not.
     _own_methods: tuple[str, ...]
 
@@ -104,8 +105,8 @@ class BaseStep(abc.ABC):
             sample_weight: of each example, (batch,), or of each of its losses, (batch, ...); None for 1.
 
         Returns:
-            Name -> scalar tensor: this batch's loss and metrics. (A metric that is no mean over examples,
-            such as AUC, gives its value since `reset_metrics`.)
+            Name -> scalar tensor: this batch's loss and metrics, and what `loops.record` was given. (A metric
+            that is no mean over examples, such as AUC, gives its value since `reset_metrics`.)
 
         Raises:
             TypeError: an array that is no dense array of numbers or strings.
@@ -125,7 +126,7 @@ class BaseStep(abc.ABC):
         batch = keras.utils.pack_x_y_sample_weight(
             *(None if value is None else to_tensors(value, name) for name, value in named.items())
         )
-        return self.loss_and_metrics.batch_values(self._run_one(batch))
+        return self.loss_and_metrics.batch_values(self._run_one(batch), self._ran.columns)
 
     def run(self, iterator: DataIterator, steps: int) -> dict[str, Array]:
         """Runs up to `steps` batches without a return to Python.
@@ -136,7 +137,7 @@ class BaseStep(abc.ABC):
             steps: how many. Fewer run only if the data ends.
 
         Returns:
-            Name -> float32 array of one value for each step that ran.
+            Name -> float32 array of one value for each step that ran; NaN for a step that did not record it.
 
         Raises:
             ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit; on
@@ -166,7 +167,7 @@ class BaseStep(abc.ABC):
         self.broken_off = True
         row = self._run_one(batch, spec).numpy()
         self.broken_off = False
-        return Records(row[None], self.loss_and_metrics.metrics)
+        return self._records([Rows(row[None], self._ran.columns)])
 
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
         """Like `run`, but returns `Records`, which average exactly; none at the data's end."""
@@ -179,18 +180,22 @@ class BaseStep(abc.ABC):
             try:
                 with DeferredSignals().deferred():  # so that what has run is counted, and recorded here
                     self.broken_off = True
-                    rows.append(self._run_part(iterator, wanted))
+                    rows.append(Rows(self._run_part(iterator, wanted), self._ran.columns))
                     self.broken_off = False
             except (NonFiniteError, KeyboardInterrupt) as error:
                 if isinstance(error, NonFiniteError):
                     self.broken_off = False
-                    rows.append(self._loop().rows)
-                records = Records(np.concatenate(rows), self.loss_and_metrics.metrics) if rows else None
+                    rows.append(Rows(self._ran.rows, self._ran.columns))
+                records = self._records(rows) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
-            if len(rows[-1]) < wanted:
+            if len(rows[-1].numbers) < wanted:
                 break
-        return Records(np.concatenate(rows), self.loss_and_metrics.metrics)
+        return self._records(rows)
+
+    def _records(self, parts: Sequence[Rows]) -> Records:
+        rows, columns = joined(parts)
+        return Records(rows, self.loss_and_metrics.metrics, columns)
 
     def reset_metrics(self) -> None:
         """Resets the metrics that have a state: those that are no means over examples."""
@@ -251,7 +256,7 @@ class BaseStep(abc.ABC):
             check_batch_size(self._made_for, source, self.strategy)
         with scope_of(self.strategy):
             build_metrics(self.loss_and_metrics, source)
-            loop = self._loop()
+            loop = self._ran = self._loop()
             try:
                 return run(loop)
             except (*_OF_DATA, TypeError, ValueError, AttributeError) as error:
@@ -263,7 +268,7 @@ class BaseStep(abc.ABC):
     def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
         """The error to raise instead of one that a call raised; None to raise that one."""
         data = source.batches.arrays if isinstance(source, BatchIterator) else source
-        explained = label_error(error, self.loss_and_metrics.classes)
+        explained = summary_error(error) or label_error(error, self.loss_and_metrics.classes)
         return explained or unusual_data(error, getattr(data, "element_spec", data))
 
     @abc.abstractmethod

@@ -81,6 +81,7 @@ class CompiledStep:
             forward=lambda batch: loss_and_metrics(batch, training=True)[1],
             count=count,
             made_for=batch_size_of(model),
+            columns=lambda: loss_and_metrics.columns,
         )
 
     def _body(self, batch: Batch) -> Record:

@@ -54,6 +54,7 @@ class EvalStep(BaseStep):
             forward=lambda batch: self.loss_and_metrics(batch, training=False)[1],
             count=self.batches_done,
             made_for=batch_size_of(model),
+            columns=lambda: self.loss_and_metrics.columns,
         )
         self._loops.append(loop)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import ParamSpec, TypeVar
 
 import keras
 import tensorflow as tf
 
+from ...optim.common.types import Scalar, Tensors
 from ...optim.gradients.replicas import replica_count, sum_over_replicas
+from ..distribute.sharding import examples_in, share_of, total_over_replicas
+from ..loss.recorded import parts_of, whole_of
 from ..support.recording import recording, writes_now
+from ..support.scalars import Recorded, is_recording, recorded_scalars
 from ..support.tensorflow_private import with_autograph
 from .stateful import check_layers
 
@@ -23,16 +28,19 @@ def on_a_replica(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
     run the step; an `Update` that does not take its step puts back what layers and metrics wrote
     put back weights that a layer wrote and no update trains
     average the moving statistics over replicas
+    add what `record` was given to the dict that the step returns
 
     The layers that ran are added to `ran`, by `id`.
     """
     converted = with_autograph(step)
+    reduces: dict[str, str] = {}  # of what was recorded, by name
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         each = step if tf.executing_eagerly() else converted
         if writes_now() is not None:  # it is a part of another step
             return each(*args, **kwargs)
-        with recording() as writes:
+        inside = is_recording()  # of another step, which has what is recorded
+        with recording() as writes, nullcontext() if inside else recorded_scalars((), reduces) as recorded:
             result = each(*args, **kwargs)
         ran.update(writes.layers)
         check_layers(writes.layers.values(), replica_count())
@@ -43,6 +51,45 @@ def on_a_replica(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
                 statistics, sum_over_replicas([*map(tf.convert_to_tensor, statistics)])
             ):
                 variable.assign(total / replica_count())
-        return result
+        return result if recorded is None else with_recorded(result, recorded, (args, kwargs))
 
     return run
+
+
+def with_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Result:
+    """What a step returned on a replica, with what it recorded: scalars that `replicated` sums.
+
+    Raises:
+        ValueError: the step returned no dict, or one with a name that was recorded.
+    """
+    columns = recorded.columns
+    if not columns:
+        return result
+    name = columns[0].name
+    if not isinstance(result, dict):
+        raise ValueError(
+            f"`record` was called with the name {name!r} in a step that returns {type(result).__name__}, and "
+            "what is recorded is added to the dict that a step returns: return one, such as `{'loss': loss}`."
+        )
+    if taken := [column.name for column in columns if column.name in result]:
+        raise ValueError(
+            f"`record` was called with the name {taken[0]!r}, which is in the dict that the step returns: "
+            "choose another, or leave it out of the dict."
+        )
+    values = recorded.values if replica_count() == 1 else _on_first_replica(recorded, arguments)
+    return {**result, **dict(zip((column.name for column in columns), values))}  # type: ignore[return-value]
+
+
+def _on_first_replica(recorded: Recorded, arguments: Tensors) -> list[Scalar]:
+    """The values over all replicas, on the first one; 0 on the others."""
+    arrays = [value for value in tf.nest.flatten(arguments) if len(getattr(value, "shape", ()))]
+    weight = share_of(tf.constant(1.0))
+    count = tf.cast(examples_in(arrays), tf.float32) * weight if arrays else weight
+    sums = tf.unstack(total_over_replicas(tf.stack([count, *parts_of(recorded, count, weight)])))
+    whole = whole_of(recorded.columns, sums[1:])
+    values = [
+        value / sums[0] if column.reduce == "mean" else value
+        for value, column in zip(whole, recorded.columns)
+    ]
+    first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+    return [tf.where(first, value, 0.0) for value in values]

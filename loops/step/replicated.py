@@ -16,6 +16,7 @@ from ..distribute.sharding import EXAMPLE_WEIGHT, split
 from ..update.nonfinite import raises_nonfinite
 from .own_step import on_a_replica
 from .replica_seeds import replica_seeds
+from .summaries import explained_summaries
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -46,10 +47,12 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
           `mean_loss` gives it (a scalar bool is that of the first replica); other tensors are joined along
           their first dimension, in the order of the batch (the part of this process, with several workers).
 
+        What `loops.record` is given in the step is added to the dict that it returns.
+
     Raises:
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
-            different lengths, arrays where each of several workers would have its own, or a stateful RNN
-            on several replicas.
+            different lengths, arrays where each of several workers would have its own, a stateful RNN on
+            several replicas, or a step that records and returns no dict.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -82,7 +85,7 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         if id(strategy) not in functions or traced_with.get(id(strategy), now) != now:
             run = on_one if strategy is None else functools.partial(_run, strategy, on_one)
             functions[id(strategy)] = traced_for_few_shapes(run)
-        with scope_of(strategy), raises_nonfinite():
+        with scope_of(strategy), raises_nonfinite(), explained_summaries():
             result = functions[id(strategy)](*args, **kwargs)
         traced_with[id(strategy)] = [layer.trainable for layer in ran.values()]
         return result

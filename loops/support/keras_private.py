@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common.global_state import get_global_attribute
 
 from ...optim.common.types import Tensors
 from ...optim.naming.stable_names import tree_of
@@ -79,6 +80,17 @@ def held_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
 def compiled_with(model: keras.Model) -> object:
     """What Keras keeps of the last call of `model.compile`, another object each time; None before any."""
     return getattr(model, "_compile_config", None)
+
+
+def is_symbolic() -> bool:
+    """Whether Keras calls a layer to learn the shapes of its outputs, of which nothing runs."""
+    return get_global_attribute("symbolic_scope") is not None
+
+
+def is_inference() -> bool:
+    """Whether a layer is being called, and none around it was told that it trains."""
+    context = get_global_attribute("current_call_ctx")
+    return context is not None and not getattr(context, "training", None)
 
 
 def take_initial_epoch(model: keras.Model) -> int:

@@ -45,6 +45,16 @@ def label_out_of_range(error: Exception) -> str | None:
     return None if found is None else found.group(1)
 
 
+def lacks_summary_step(error: Exception) -> bool:
+    """Whether an error says that `tf.summary` was given no step, and there is no default."""
+    return "No step set." in str(error)
+
+
+def is_summary_for_xla(error: Exception) -> bool:
+    """Whether an error says that XLA cannot compile `tf.summary`."""
+    return re.search(r"No registered 'Write\w*Summary' OpKernel for XLA", str(error)) is not None
+
+
 def iterator_not_saved(error: tf.errors.OpError) -> str | None:
     """Why the state of an iterator cannot be saved, such as `PyFunc is stateful.`; None for another error."""
     # File systems raise errors of this type too.

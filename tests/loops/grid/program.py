@@ -23,7 +23,7 @@ if __name__ == "__main__" and sys.argv[1] != "workers":
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 # Each adds its own to CELLS.
-from tests.loops.grid import cells, resume_cells, update_cells  # noqa: E402, F401
+from tests.loops.grid import cells, record_cells, resume_cells, update_cells  # noqa: E402, F401
 from tests.loops.grid.harness import CELLS, PER_REPLICA_COUNT, mirrored  # noqa: E402
 
 

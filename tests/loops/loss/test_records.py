@@ -8,6 +8,7 @@ import pytest
 
 from gradloop.loops.loss.metrics import StepMetric
 from gradloop.loops.loss.records import Records, RunningMeans
+from gradloop.loops.support.scalars import Column
 
 pytestmark = pytest.mark.numbers
 
@@ -57,3 +58,34 @@ def test_a_batch_that_is_masked_all_over_is_in_the_means_of_its_metrics():
     means = RunningMeans(step_metrics)
     means.add(Records(np.array([masked, [1.0, 2.0, 0.0, 2.0]], np.float32), step_metrics))
     assert means.result() == {"loss": 1.0, "m": 1.5}
+
+
+def test_what_was_recorded():
+    columns = (Column("a", "mean"), Column("b", "sum"), Column("c", "max"), Column("d", "max"))
+    nan = np.nan
+    steps = [
+        [1.0, 8.0, 2.0, 2.0, -5.0, nan],
+        [nan, -1.0, 7.0, 70.0, 70.0, 7.0],
+        [1.0, 2.0, 4.0, nan, -3.0, nan],
+    ]
+    rows = np.array(steps, np.float32)
+    first, means = Records(rows[:2], [], columns), RunningMeans([])
+    assert {name: array.tolist() for name, array in first.values().items() if name != "loss"} == {
+        "a": [2.0, 7.0], "b": [2.0, 70.0], "c": [-5.0, 70.0], "d": [pytest.approx(nan, nan_ok=True), 7.0]
+    }  # fmt: skip
+    means.add(first)
+    # The last two in another order, as another trace may record them, and the run resumes.
+    again = RunningMeans([])
+    again.set_state(json.loads(json.dumps(means.state())))
+    again.add(Records(rows[2:, [0, 1, 2, 3, 5, 4]], [], (*columns[:2], *columns[:1:-1])))
+    # The second step was skipped, and each name has the mean, or the largest, of those that are no NaN.
+    found = again.result()
+    assert found.pop("d") != found.get("d") and found == {"loss": 1.0, "a": 3.0, "b": 2.0, "c": -3.0}
+
+
+def test_a_checkpoint_of_before_there_was_anything_to_record():
+    means = RunningMeans([])
+    state = means.state()
+    assert state.pop("recorded") == {}
+    means.set_state(state)
+    assert means.result() == {}

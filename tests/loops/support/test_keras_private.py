@@ -11,6 +11,8 @@ from gradloop.loops.support.keras_private import (
     compiled_with,
     excludes_variables,
     held_metrics,
+    is_inference,
+    is_symbolic,
     keras_mask,
     knows_variable,
     makes_variables_later,
@@ -160,3 +162,29 @@ def test_each_compile_is_told_from_the_one_before():
         model.compile("sgd")
         seen += [compiled_with(model)] * 2
     assert seen[0] is None and seen[1] is seen[2] is not None and seen[3] is not seen[1]
+
+
+class Asking(keras.layers.Layer):
+    """What is known while it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def call(self, x, training=None):
+        self.seen.append((is_symbolic(), is_inference()))
+        return x
+
+
+def test_a_call_for_shapes_and_one_that_does_not_train():
+    outside = (is_symbolic(), is_inference())
+    asking = Asking()
+    model = keras.Sequential([keras.Input((1,)), asking])
+    assert {symbolic for symbolic, _ in asking.seen} == {True}
+    asking.seen.clear()
+    x = np.ones((1, 1))
+    for options in ({}, {"training": False}, {"training": True}):
+        model(x, **options)
+    model.predict(x, verbose=0)
+    assert asking.seen == [(False, True), (False, True), (False, False), (False, True)]
+    assert outside == (is_symbolic(), is_inference()) == (False, False)

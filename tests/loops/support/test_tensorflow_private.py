@@ -134,3 +134,23 @@ def test_variables_of_a_graph_that_never_runs_are_there():
         before.assign(5.0)
         made.assign(6.0)
     assert [float(before), float(made)] == [1.0, 2.0]
+
+
+def test_errors_about_summaries(tmp_path):
+    def write():
+        tf.summary.scalar("a", 1.0)
+        return tf.constant(1.0)
+
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        with pytest.raises(ValueError) as without_step:
+            tf.function(write)()
+        tf.summary.experimental.set_step(tf.Variable(1, dtype=tf.int64))
+        try:
+            under_xla = caught(tf.function(write, jit_compile=True))
+        finally:
+            tf.summary.experimental.set_step(None)
+    found = [
+        (tensorflow_private.lacks_summary_step(error), tensorflow_private.is_summary_for_xla(error))
+        for error in (without_step.value, under_xla)
+    ]
+    assert found == [(True, False), (False, True)]

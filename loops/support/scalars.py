@@ -1,0 +1,215 @@
+"""Scalars that a user's code records while a step runs or is traced."""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+import threading
+from collections.abc import Collection, Iterator
+from typing import NamedTuple, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ...optim.common.types import Array, Scalar
+from .keras_private import is_inference, is_symbolic
+from .tensorflow_private import without_autograph
+
+REDUCTIONS = ("mean", "sum", "max")
+
+
+class Column(NamedTuple):
+    """The name of a recorded scalar, and how it is reduced over replicas: "mean", "sum" or "max"."""
+
+    name: str
+    reduce: str
+
+
+Columns: TypeAlias = tuple[Column, ...]
+
+
+@without_autograph
+def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
+    """Records a scalar of the step that runs: in its loss, a metric, a layer's `call`, or a step of your own.
+
+    Each step's value is beside its loss and metrics: in what `step(...)` and `step.run(...)` return, in what
+    callbacks get from `train`, in the progress bar and in TensorBoard, as `step/NAME`. An epoch's logs have
+    the mean over the steps that recorded it, or with `reduce="max"` the largest; neither counts skipped
+    steps, nor values that are NaN. Of an `EvalStep` it is the mean over the batches, in `train` as
+    `val_NAME`. A function under `@replicated` returns it: it is added to the dict that the step returns.
+
+    On replicas the numbers are those of one device where `value` is a mean, a sum or a maximum over examples.
+    What is recorded several times in a step, as by a layer that is called twice, becomes their mean, sum or
+    maximum. Training gives the same numbers as without.
+
+    Outside of a step this is an error, with one exception: a layer that records can be built, called and
+    exported without `training=True`; nothing is recorded then.
+
+    Args:
+        name: in logs. Not the name of the loss or of a metric, and none that begins with `val_`.
+        value: a number or a scalar tensor, which float32 must hold; bool counts as 0 or 1.
+        reduce: what becomes of the values of several replicas: their "mean", by the examples that each has,
+            their "sum" or their "max".
+
+    Raises:
+        TypeError: a name that is no string, a value that is no number.
+        ValueError: a name that is empty or taken, a value that is no scalar, an unknown `reduce` or another
+            than before for this name; a call outside of a step, or in a TensorFlow function, condition or
+            loop within it.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> def loss(model, batch):
+        ...     outputs = model(batch[0], training=True)
+        ...     loops.record("largest", keras.ops.max(keras.ops.abs(outputs)), reduce="max")
+        ...     return loops.mean_loss(keras.ops.mean(outputs**2, axis=-1))
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.TrainStep(model, loss, "sgd")
+        >>> sorted(step.run(iter(loops.Batches(np.ones((8, 3)), None, 4)), 2))
+        ['largest', 'loss']
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"`name` must be a string, not {name!r}.")
+    if not name:
+        raise ValueError("`name` is '': give what is recorded a name, by which logs have it.")
+    if reduce not in REDUCTIONS:
+        raise ValueError(f"`reduce` must be 'mean', 'sum' or 'max', not {reduce!r}.")
+    recorded = _of_thread.recorded
+    if _of_thread.drops or is_symbolic() or recorded is None and is_inference():
+        return
+    if recorded is None:
+        raise ValueError(
+            f"`record` was called with the name {name!r} outside of a step: call it in what a `TrainStep`, "
+            "an `EvalStep` or a function under `@loops.replicated` runs (a loss, a metric, a layer's `call`)."
+            " In a `tf.function` of your own, return the value."
+        )
+    recorded.add(name, value, reduce)
+
+
+class Recorded:
+    """What is recorded while code runs once, or is traced once.
+
+    Args:
+        taken: names that mean something else in the logs.
+        reduces: by name, what was said for it in earlier runs; added to.
+    """
+
+    def __init__(self, taken: Collection[str], reduces: dict[str, str]) -> None:
+        self._taken = taken
+        self._reduces = reduces
+        self._graph = _graph()
+        self._values: dict[str, list[Scalar]] = {}
+
+    @property
+    def columns(self) -> Columns:
+        """What was recorded, in the order in which it came first."""
+        return tuple(Column(name, self._reduces[name]) for name in self._values)
+
+    @property
+    def values(self) -> list[Scalar]:
+        """A float32 scalar for each column."""
+        return [_one_of(self._values[name], reduce) for name, reduce in self.columns]
+
+    def add(self, name: str, value: Scalar | float, reduce: str) -> None:
+        """Adds a value that `record` was given; raises what it says."""
+        if name in self._taken or name.startswith("val_"):
+            what = "that of the loss or of a metric" if name in self._taken else "one of the validation"
+            raise ValueError(f"`name` {name!r} is {what} in the logs: choose another.")
+        if (before := self._reduces.get(name, reduce)) != reduce:
+            raise ValueError(
+                f"`reduce` is {reduce!r} for {name!r}, and was {before!r} for the same name: use one of "
+                "them, or two names."
+            )
+        value = _checked(name, value)
+        if _graph() is not self._graph or not self._sees(value):
+            raise ValueError(
+                f"`record` was called with the name {name!r} in a TensorFlow function, condition or loop "
+                "within the step, which may run several times or not at all: have that return the value, and "
+                "record it after."
+            )
+        self._reduces[name] = reduce
+        self._values.setdefault(name, []).append(tf.cast(value, tf.float32))
+
+    def _sees(self, value: tf.Tensor | Array | float) -> bool:
+        """Whether a value is none of a TensorFlow function that the code calls."""
+        graph, seen = getattr(value, "graph", None), self._graph
+        while graph is not None and seen is not None and seen is not graph:
+            seen = getattr(seen, "outer_graph", None)
+        return graph is seen or graph is None
+
+
+class _OfThread(threading.local):
+    """A replica runs on a thread of its own."""
+
+    recorded: Recorded | None = None
+    drops = False
+
+
+_of_thread = _OfThread()
+
+
+@contextlib.contextmanager
+def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterator[Recorded]:
+    """Collects what the body records, on this thread; the arguments are those of `Recorded`."""
+    recorded = Recorded(taken, reduces)
+    with _set(recorded, drops=False):
+        yield recorded
+
+
+@contextlib.contextmanager
+def nothing_recorded() -> Iterator[None]:
+    """Runs a user's code on trial, or once more: what the body records is dropped."""
+    with _set(_of_thread.recorded, drops=True):
+        yield
+
+
+def is_recording() -> bool:
+    """Whether this code is a part of a step that collects what is recorded."""
+    return _of_thread.recorded is not None
+
+
+@contextlib.contextmanager
+def _set(recorded: Recorded | None, drops: bool) -> Iterator[None]:
+    before = _of_thread.recorded, _of_thread.drops
+    _of_thread.recorded, _of_thread.drops = recorded, drops
+    try:
+        yield
+    finally:
+        _of_thread.recorded, _of_thread.drops = before
+
+
+def _graph() -> tf.Graph | None:
+    """The graph that is being traced; None for none."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
+    """A value as a tensor, an array or a number; raises if it is no real scalar."""
+    if isinstance(value, (keras.Variable, tf.Variable)):
+        value = tf.convert_to_tensor(value)
+    if not isinstance(value, (tf.Tensor, np.ndarray, np.generic, numbers.Real)):
+        raise TypeError(
+            f"`value` of {name!r} must be a number or a scalar tensor, not {type(value).__name__}: reduce it "
+            "to one, for example with `tf.reduce_mean`."
+        )
+    dtype = tf.as_dtype(getattr(value, "dtype", tf.float32))
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise TypeError(f"`value` of {name!r} has dtype {dtype.name}: record a real number.")
+    shape = getattr(value, "shape", ())
+    if tf.TensorShape(shape).rank != 0:
+        raise ValueError(
+            f"`value` of {name!r} has shape {shape}: reduce it to a scalar, for example with "
+            "`tf.reduce_mean`."
+        )
+    return value
+
+
+def _one_of(values: list[Scalar], reduce: str) -> Scalar:
+    if len(values) == 1:
+        return values[0]
+    stacked = tf.stack(values)
+    if reduce == "max":
+        return tf.reduce_max(stacked)
+    return tf.reduce_sum(stacked) if reduce == "sum" else tf.reduce_mean(stacked)

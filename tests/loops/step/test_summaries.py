@@ -1,0 +1,135 @@
+"""`tf.summary` in steps: what a file holds, read back by TensorBoard's own reader."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gradloop import loops
+
+X = np.arange(12, dtype="float32")[:, None]
+
+
+class Summing(keras.layers.Layer):
+    def call(self, x):
+        tf.summary.scalar("layer", tf.reduce_sum(x))
+        return x
+
+
+def loss(model, batch):
+    outputs = model(batch[0], training=True)
+    number = tf.summary.experimental.get_step()
+    with tf.summary.record_if(lambda: tf.equal(number % 2, 0)):
+        tf.summary.scalar("even", tf.cast(number, tf.float32))
+        tf.summary.histogram("histogram", outputs)
+        tf.summary.image("image", tf.ones([1, 2, 2, 1]))
+    return loops.mean_loss(outputs)
+
+
+def plain(model, batch):
+    return loops.mean_loss(model(batch[0], training=True))
+
+
+def network():
+    return keras.Sequential([keras.Input((1,), name="in"), Summing(name="sum"), keras.layers.Dense(1)])
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Runs a function with a default writer; returns tag -> steps and, of scalars, values."""
+
+    def run(function):
+        writer = tf.summary.create_file_writer(str(tmp_path))
+        with writer.as_default():
+            function()
+        writer.close()
+        events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+
+        def value(event):
+            array = tf.make_ndarray(event.tensor_proto)
+            return float(array) if array.shape == () and array.dtype.kind == "f" else None
+
+        return {
+            tag.rpartition("/")[2]: [(event.step, value(event)) for event in events.Tensors(tag)]
+            for tag in events.Tags()["tensors"]
+        }
+
+    return run
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_each_lands_at_its_step(written, eagerly):
+    step = loops.TrainStep(network(), loss, keras.optimizers.SGD(0.1))
+
+    def run():
+        step.run(iter(loops.Batches(X, None, 2, shuffle=False)), 4)
+        step(X[:2])
+        assert tf.summary.experimental.get_step() is None
+
+    tf.config.run_functions_eagerly(eagerly)
+    try:
+        found = written(run)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert found["layer"] == [(1, 1.0), (2, 5.0), (3, 9.0), (4, 13.0), (5, 1.0)]
+    assert found["even"] == [(2, 2.0), (4, 4.0)]
+    assert found["histogram"] == found["image"] == [(2, None), (4, None)]
+
+
+def test_a_step_that_was_set_stays(written):
+    step = loops.TrainStep(network(), plain, keras.optimizers.SGD(0.1))
+
+    def run():
+        number = tf.Variable(10, dtype=tf.int64)
+        tf.summary.experimental.set_step(number)
+        try:
+            step.run(iter(loops.Batches(X, None, 6)), 2)
+            assert tf.summary.experimental.get_step() is number
+        finally:
+            tf.summary.experimental.set_step(None)
+
+    assert [number for number, _ in written(run)["layer"]] == [10, 10]
+
+
+def test_the_default_is_put_back_after_an_error():
+    def failing(model, batch):
+        assert tf.summary.experimental.get_step() is not None
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        loops.TrainStep(network(), failing, "sgd")(X)
+    assert tf.summary.experimental.get_step() is None
+
+
+def test_xla_is_refused(written):
+    step = loops.TrainStep(network(), plain, keras.optimizers.SGD(0.1), jit_compile=True)
+    before = step.model.get_weights()
+
+    def run():
+        with pytest.raises(
+            ValueError, match="`tf.summary` .* XLA compiles.*: pass `jit_compile=False`, or use `l"
+        ):
+            step.run(iter(loops.Batches(X, None, 6)), 2)
+
+    assert written(run) == {} and int(step.batches_done) == 0
+    np.testing.assert_array_equal(step.model.get_weights()[0], before[0])
+
+
+def test_a_step_of_ones_own_has_no_number(written):
+    model, count = network(), tf.Variable(3, dtype=tf.int64)
+    without = loops.replicated(lambda x: model(x))
+
+    @loops.replicated
+    def given(x):
+        tf.summary.scalar("given", tf.reduce_sum(x), step=count)
+        return x
+
+    def run():
+        with pytest.raises(
+            ValueError, match="`tf.summary` .* no number, .*: pass one, .* or use `loops.record"
+        ):
+            without(X)
+        given(X)
+
+    assert written(run)["given"] == [(3, 66.0)]
