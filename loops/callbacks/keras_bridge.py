@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 
-from ..support.keras_private import compiled_with
+from ..loss.metrics import Metric, StepMetric
+from ..support.keras_private import better_way, compiled_with
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
@@ -32,6 +32,23 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     return any(
         getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook) for hook in hooks
     )
+
+
+def tell_better_ways(
+    callbacks: Sequence[keras.callbacks.Callback], metrics: Iterable[tuple[Metric, StepMetric]]
+) -> None:
+    """Has callbacks with `mode="auto"` know which way a step's metrics get better.
+
+    Keras looks for that among the metrics of `compile`.
+
+    Args:
+        callbacks: those that monitor a value are told.
+        metrics: each as it was given, and what became of it.
+    """
+    monitoring = [c for c in callbacks if hasattr(c, "monitor_op") and getattr(c, "mode", None) == "auto"]
+    ways = {own.name: better_way(given) for given, own in metrics} if monitoring else {}
+    for callback in monitoring:
+        callback.mode = ways.get(str(callback.monitor).removeprefix("val_")) or callback.mode
 
 
 def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:
@@ -78,21 +95,6 @@ def swap_averages_out(callbacks: keras.callbacks.CallbackList) -> None:
     """
     for callback in _averages(callbacks):
         callback.on_test_end()
-
-
-def train_endings(
-    callbacks: keras.callbacks.CallbackList, logs: dict[str, float]
-) -> list[Callable[[], object]]:
-    """`callbacks.on_train_end(logs)` in parts: of one after another, an error leaves the others out."""
-
-    def of_the_list_itself() -> None:
-        each, callbacks.callbacks = callbacks.callbacks, []
-        try:
-            callbacks.on_train_end(logs)
-        finally:
-            callbacks.callbacks = each
-
-    return [of_the_list_itself, *(functools.partial(c.on_train_end, logs) for c in callbacks.callbacks)]
 
 
 @contextlib.contextmanager

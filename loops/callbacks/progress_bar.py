@@ -1,31 +1,39 @@
-"""A progress bar."""
+"""How far a run is, for people to see."""
 
 from __future__ import annotations
 
 import math
-import os
 import sys
-from typing import Any, TextIO
+import time
+from typing import TextIO
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from ...optim.common.arguments import real_number
 from ...optim.common.types import Array
 from ..distribute.cluster import is_chief
+from .progress_display import Display, display_on
+from .progress_text import Progress
 from .steps_callback import StepsCallback
-
-_DONE = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
-_RUNNING = "{desc}: {n_fmt} steps [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class ProgressBar(StepsCallback):
-    """A tqdm bar for each epoch: steps done, speed, means over the steps so far, and its logs at its end.
+    """Shows of each epoch the steps done, the speed, the time left and means; then its logs, which stay.
 
-    Of several workers, one shows it. In an epoch that resumes in its middle, the means are of the steps
-    since.
+    In a notebook it is a widget, in a terminal a line that is drawn again at most ten times a second and fits
+    its width. Anywhere else (a file, `| tee`, Slurm) it writes whole lines, at the end of each epoch and in
+    longer ones from time to time, with no control characters among them. Of several workers, one shows it.
+
+    The speed leaves an epoch's first call on the device out, in which a step may be traced. In an epoch that
+    resumes in its middle, means and speed are of the steps since.
 
     Args:
-        file: where to write; None for standard error, as tqdm does.
+        file: where to write; None for the notebook or standard error.
+        every_seconds: without a terminal, the time between lines within an epoch.
+
+    Raises:
+        TypeError: a `file` that is none, `every_seconds` no number.
+        ValueError: `every_seconds` not above 0.
 
     Example:
         >>> import io, keras, numpy as np
@@ -34,32 +42,35 @@ class ProgressBar(StepsCallback):
         >>> step, screen = loops.TrainStep(model, "mse", "sgd"), io.StringIO()
         >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
         >>> _ = loops.train(step, data, epochs=1, callbacks=[loops.ProgressBar(screen)])
-        >>> "Epoch 1/1: 2/2 [" in screen.getvalue()
+        >>> screen.getvalue().startswith("Epoch 1/1: 2/2 [00:0")
         True
     """
 
-    def __init__(self, file: TextIO | None = None) -> None:
+    def __init__(self, file: TextIO | None = None, *, every_seconds: float = 30.0) -> None:
         super().__init__()
+        if file is not None and not (hasattr(file, "write") and hasattr(file, "isatty")):
+            raise TypeError(f"`file` must be an open text file, not {file!r}: give `open(path, 'w')`.")
         self._file = file
-        self._bar: Any = None  # a tqdm; None before the first epoch and after each
+        self._every_seconds = real_number("every_seconds", every_seconds, above=0)
+        self._display: Display | None = None  # while a run is shown
+        self._label: str | None = None  # of the epoch that runs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        file = self._file or sys.stderr
-        self._bar = tqdm(
-            total=self.params.get("steps"),
-            desc=f"Epoch {epoch + 1}/{self.params.get('epochs')}",
-            unit="step",
-            file=file,
-            disable=not is_chief(),
-            **({"ncols": 80, "nrows": 24} if _has_no_size(file) else {"dynamic_ncols": True}),
-            # An update comes once in a fraction of a second, so that each may show.
-            miniters=1,
-            mininterval=0.05,
-        )
+        if self._display is None and is_chief():
+            self._display = display_on(self._file, sys.stderr, self._every_seconds)
+        self._label = f"Epoch {epoch + 1}/{self.params.get('epochs')}"
+        self._total = self.params.get("steps")
         self._sums: dict[str, tuple[float, int]] = {}
+        self._done = 0
+        self._began = time.monotonic()
+        # Steps and time: when the speed is counted from, and when steps last ended.
+        self._since = self._last = 0, self._began
+        self._calls = 0
+        self._show()
 
     def on_epoch_resumed(self, batches: int) -> None:
-        self._bar.initial = self._bar.n = batches  # as initial ones, they do not count for the speed
+        self._done = batches
+        self._since = self._last = batches, self._began
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
         for name, array in values.items():
@@ -67,40 +78,46 @@ class ProgressBar(StepsCallback):
             finite = array[np.isfinite(array)].astype(np.float64)
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + float(finite.sum()), count + len(finite))
-        means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
-        self._show(means)
-        self._bar.update(len(values["loss"]))
+        self._done += len(values["loss"])
+        self._calls += 1
+        if self._calls == 2:
+            self._since = self._last
+        self._last = self._done, time.monotonic()
+        if self._done != self._total:  # else validation or the epoch's end is shown at once
+            self._show()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._test_began = time.monotonic()
+        self.on_test_steps_end(0, None)
+
+    def on_test_steps_end(self, done: int, total: int | None) -> None:
+        if self._display is not None:
+            self._display.show(lambda: self._validation(done, total))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # The line that stays has no bar, and may wrap, so that it loses no values at its end.
-        self._bar.bar_format = _RUNNING if self._bar.total is None else _DONE
-        self._bar.dynamic_ncols, self._bar.ncols = None, None
-        self._show(logs or {})
-        self._close()
+        if self._display is not None and self._label is not None:
+            self._display.end(self._progress(logs or {}, over=True))
+        self._label = None
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._close()
+        if self._label is not None:  # an epoch that did not end
+            self.on_epoch_end(0, self._means())
+        self._display = None
 
-    def _show(self, values: dict[str, float]) -> None:
-        ordered = sorted(values.items(), key=lambda item: _order(item[0]))
-        text = " ".join(f"{name}={value:.4g}" for name, value in ordered)
-        self._bar.set_postfix_str(text, refresh=False)
+    def _show(self) -> None:
+        if self._display is not None:
+            self._display.show(lambda: self._progress(self._means()))
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.close()
-            self._bar = None
+    def _means(self) -> dict[str, float]:
+        return {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
 
+    def _progress(self, values: dict[str, float], over: bool = False) -> Progress:
+        steps, seconds = (last - since for last, since in zip(self._last, self._since))
+        rate = steps / seconds if steps and seconds > 0 else None
+        seconds = time.monotonic() - self._began
+        return Progress(str(self._label), self._done, self._total, seconds, rate, values, over)
 
-def _has_no_size(file: TextIO) -> bool:
-    """Whether this is a terminal of 0 columns, as in some containers, where tqdm would show nothing."""
-    try:
-        return os.get_terminal_size(file.fileno()).columns == 0
-    except (AttributeError, OSError, ValueError):  # no terminal; tqdm handles that
-        return False
-
-
-def _order(name: str) -> tuple[bool, bool]:
-    """Sorts training before validation, and the loss first in each."""
-    return name.startswith("val_"), name.removeprefix("val_") != "loss"
+    def _validation(self, done: int, total: int | None) -> Progress:
+        seconds = time.monotonic() - self._test_began
+        rate = done / seconds if done and seconds > 0 else None
+        return Progress(f"{self._label} validation", done, total, seconds, rate, self._means())

@@ -59,6 +59,14 @@ class StepsCallback(keras.callbacks.Callback):
         """What to measure of the training step; `train` asks when training begins. None for nothing."""
         return None
 
+    def on_test_steps_end(self, done: int, total: int | None) -> None:
+        """Called after each call of the device within an evaluation, between Keras' hooks around that.
+
+        Args:
+            done: how many of its batches ran.
+            total: of how many; None where that is not known.
+        """
+
     def on_measured(self, number: int, measured: Measured) -> None:
         """Called for each step that was watched, after `on_train_steps_end` of its call.
 

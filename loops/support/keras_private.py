@@ -65,6 +65,16 @@ def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     return value
 
 
+def better_way(metric: object) -> str | None:
+    """Whether less of one of Keras' metrics, or what names one, is better: "min", "max"; None if unknown."""
+    if isinstance(metric, str):
+        try:
+            metric = keras.metrics.get({"acc": "accuracy"}.get(metric.lower(), metric))
+        except (ValueError, TypeError):  # none, or one that needs arguments
+            return None
+    return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""))
+
+
 def makes_variables_later(metric: keras.metrics.Metric) -> bool:
     """Whether a metric makes variables at its first update, which has not been."""
     late = not metric.variables or not getattr(metric, "_built", True)

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from ..callbacks.keras_bridge import wants_every_test_step
+from ..callbacks.run_callbacks import RunCallbacks
 from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..distribute.scope import scope_of
@@ -47,7 +48,7 @@ def evaluate(
         {'loss': 1.0}
     """
     reader = EpochReader(data, steps, steps_name="steps", evaluates=True)
-    return _evaluate(step, reader, keras.callbacks.CallbackList(), lambda: None)
+    return _evaluate(step, reader, RunCallbacks(), lambda: None)
 
 
 class Validation:
@@ -63,9 +64,7 @@ class Validation:
             self._step = EvalStep(step.model, step.loss, step.metrics)
         self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
 
-    def __call__(
-        self, hooks: keras.callbacks.CallbackList, after_call: Callable[[], None]
-    ) -> dict[str, float]:
+    def __call__(self, hooks: RunCallbacks, after_call: Callable[[], None]) -> dict[str, float]:
         """Evaluates; calls `after_call` after each call on the device."""
         states = [(variable, variable.numpy()) for variable in self._written]
         try:
@@ -83,7 +82,7 @@ class Validation:
 
 
 def _evaluate(
-    step: EvalStep, reader: EpochReader, hooks: keras.callbacks.CallbackList, after_call: Callable[[], None]
+    step: EvalStep, reader: EpochReader, hooks: RunCallbacks, after_call: Callable[[], None]
 ) -> dict[str, float]:
     step.reset_metrics()
     means, batch = RunningMeans(step.loss_and_metrics.metrics), 0
@@ -95,6 +94,7 @@ def _evaluate(
         batch += len(records)
         if each:
             hooks.on_test_batch_end(batch - 1, means.result())
+        hooks.on_test_steps_end(batch, reader.steps)
         after_call()
     logs = means.result()
     hooks.on_test_end(logs)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import keras
-
-from ..callbacks.steps_callback import StepsCallback, batches_trained
+from ..callbacks.run_callbacks import RunCallbacks
+from ..callbacks.steps_callback import batches_trained
 from ..loss.records import Records, RunningMeans
 from ..step.train_step import TrainStep
 
@@ -24,9 +23,9 @@ class RunProgress:
         in_epoch: whether the run is between the hooks at an epoch's beginning and those at its end.
     """
 
-    def __init__(self, step: TrainStep, hooks: keras.callbacks.CallbackList) -> None:
+    def __init__(self, step: TrainStep, hooks: RunCallbacks) -> None:
         self._step = step
-        self._callbacks = [c for c in hooks.callbacks if isinstance(c, StepsCallback)]
+        self._hooks, self._callbacks = hooks, hooks.of_steps
         self.done = self.epoch = self.batch = 0
         self.means = RunningMeans(step.loss_and_metrics.metrics)
         self.logs: dict[str, float] = {}
@@ -35,7 +34,7 @@ class RunProgress:
     def set_train_step(self) -> None:
         """Tells each `StepsCallback` which step trains."""
         for callback in self._callbacks:
-            callback.set_train_step(self._step)
+            self._hooks.call(callback, "set_train_step", self._step)
 
     def start_run(self, first_epoch: int, steps: int | None) -> None:
         """Counts the batches before the first epoch, which is not 0 if `BackupAndRestore` resumes it."""
@@ -49,13 +48,14 @@ class RunProgress:
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch, self.batch, self.means = epoch, 0, RunningMeans(self._step.loss_and_metrics.metrics)
+        self._hooks.when = self._when
 
     def start_batches(self, batch: int) -> None:
         """The hooks of the epoch's beginning have run, and its batches follow from this one on."""
         self.batch, self.in_epoch = batch, True
         if batch:
             for callback in self._callbacks:
-                callback.on_epoch_resumed(batch)
+                self._hooks.call(callback, "on_epoch_resumed", batch)
 
     def add(self, records: Records | None) -> None:
         """Counts what a call recorded, and tells the callbacks."""
@@ -66,14 +66,14 @@ class RunProgress:
         self.batch += len(records)
         self.done += len(records)  # the last to change: see `is_whole`
         for callback in self._callbacks:
-            callback.on_train_steps_end(first, values)
+            self._hooks.call(callback, "on_train_steps_end", first, values)
 
     def end_epoch(self, logs: dict[str, float]) -> None:
         self.logs, self.in_epoch = logs, False
 
     def steps_allowed(self) -> int | None:
         """How many steps the next call may run at most; None for any number."""
-        limits = [callback.steps_allowed(self.done) for callback in self._callbacks]
+        limits = [self._hooks.call(each, "steps_allowed", self.done) for each in self._callbacks]
         return min((max(limit, 1) for limit in limits if limit is not None), default=None)
 
     @property
@@ -82,8 +82,12 @@ class RunProgress:
         return not self._step.broken_off and int(self._step.batches_done.numpy()) == self.done
 
     def closings(self) -> list[Callable[[], None]]:
-        """What ends each `StepsCallback` of a run that failed, so that it closes its files.
+        """What ends each `StepsCallback` that has begun, of a run that failed, so that it closes its files.
 
         Keras' own are not told, as `fit` does not tell them: `BackupAndRestore` would delete its backup.
         """
-        return [functools.partial(callback.on_train_end, self.logs) for callback in self._callbacks]
+        begun = [callback for callback in self._callbacks if callback in self._hooks.begun]
+        return [functools.partial(self._hooks.call, each, "on_train_end", self.logs) for each in begun]
+
+    def _when(self) -> str:
+        return f"after step {self.done}, in epoch {self.epoch + 1}"

@@ -14,9 +14,10 @@ from ..callbacks.keras_bridge import (
     bound_optimizer,
     swap_averages_out,
     swap_in_last_epoch_too,
-    train_endings,
+    tell_better_ways,
     wants_every_step,
 )
+from ..callbacks.run_callbacks import RunCallbacks
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.store import CheckpointStore
 from ..data.batches import Batches
@@ -110,7 +111,7 @@ def train(
         >>> sorted(history.history), len(history.history["loss"])
         (['loss', 'val_loss'], 3)
     """
-    check_arguments(step, epochs, callbacks, resume)
+    callbacks = check_arguments(step, epochs, callbacks, resume)
     found = find_checkpoint(checkpoint, callbacks)
     if found is not None:
         CheckpointStore(found.folder, found.keep).make_folder()
@@ -118,8 +119,8 @@ def train(
     reader = EpochReader(data, steps_per_epoch)
     validate = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer):
-        hooks = keras.callbacks.CallbackList(
-            list(callbacks),
+        hooks = RunCallbacks(
+            callbacks,
             add_history=True,
             model=step.model,
             verbose=1,  # read by `ProgbarLogger` alone, which is there only if the caller put it there
@@ -127,6 +128,7 @@ def train(
             steps=reader.steps,
         )
         swap_in_last_epoch_too(hooks)
+        tell_better_ways(callbacks, zip(step.metrics, step.loss_and_metrics.metrics))
         checkpointer = RunCheckpointer(found, step, reader, hooks)
         progress = RunProgress(step, hooks)
         run = _Run(step, reader, validate, hooks, progress, checkpointer, DeferredSignals())
@@ -147,7 +149,7 @@ def train(
             # Averages, or what the optimizer's class makes of this; before the first update there are none.
             if int(step.optimizer.iterations.numpy()) > 0:
                 step.optimizer.finalize_variable_values(step.variables)
-            call_each(train_endings(hooks, run.progress.logs))
+            hooks.on_train_end(run.progress.logs)
             step.tell_waiting()
     return step.model.history
 
@@ -156,7 +158,7 @@ class _Run(NamedTuple):
     step: TrainStep
     reader: EpochReader
     validate: Validation | None
-    hooks: keras.callbacks.CallbackList
+    hooks: RunCallbacks
     progress: RunProgress
     checkpointer: RunCheckpointer
     signals: DeferredSignals
@@ -166,7 +168,7 @@ class _Run(NamedTuple):
 
 
 def _begin(run: _Run, epochs: int, resume: bool) -> None:
-    """Resumes, and begins the callbacks; if this fails, their `on_train_end` is not called."""
+    """Resumes, and begins the callbacks; if this fails, those that have begun are closed."""
     try:
         run.step.model.stop_training = False  # before the callbacks, which may set it
         if resume:
@@ -175,7 +177,7 @@ def _begin(run: _Run, epochs: int, resume: bool) -> None:
         run.hooks.on_train_begin()
         run.checkpointer.check_states()  # those of callbacks that begin with `on_train_begin`
     except BaseException as error:
-        call_each([run.reader.source.reset, run.checkpointer.put_back], error)
+        call_each([run.reader.source.reset, run.checkpointer.put_back, *run.progress.closings()], error)
         raise
 
 

@@ -1,0 +1,123 @@
+"""Where progress is shown: on a line of a terminal, in a notebook, or as lines of a log."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO
+
+from tqdm import auto
+from tqdm import tqdm as terminal_tqdm
+
+from .progress_text import Progress, details, fitting_line, whole_line
+
+_SECONDS_A_DRAWING = 0.1
+
+
+class Display(Protocol):
+    """Shows how far an epoch is."""
+
+    def show(self, progress: Callable[[], Progress]) -> None:
+        """Asks for the progress and shows it, if it is time."""
+
+    def end(self, progress: Progress) -> None:
+        """Shows how far an epoch came, which stays."""
+
+
+def display_on(file: TextIO | None, standard: TextIO, every_seconds: float) -> Display:
+    """What shows progress on a file; where there is none, in the notebook, or on `standard`."""
+    if file is None and any(kind.__name__ == "tqdm_notebook" for kind in auto.tqdm.__mro__):
+        return NotebookDisplay()
+    file = file or standard
+    # A notebook without widgets shows what its kernel writes, and follows "\r".
+    if file.isatty() or type(file).__module__.startswith("ipykernel."):
+        return TerminalDisplay(file)
+    return LogDisplay(file, every_seconds)
+
+
+class TerminalDisplay:
+    """A line that is drawn again, at most ten times a second.
+
+    It is a tqdm, so that what `tqdm.write` writes meanwhile stands above it.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._bar: Any = None  # a tqdm, while a line is drawn
+        self._drawn = -math.inf
+
+    def show(self, progress: Callable[[], Progress]) -> None:
+        now = time.monotonic()
+        if now - self._drawn < _SECONDS_A_DRAWING:
+            return
+        self._drawn, now_shown = now, progress()
+        columns = _columns(self._file) - 1  # where the last one is written, some terminals begin a new line
+        text = fitting_line(now_shown, columns)
+        line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": now_shown.total}
+        if self._bar is None:  # it draws itself
+            self._bar = terminal_tqdm(file=self._file, initial=now_shown.done, nrows=24, leave=False, **line)
+        else:
+            vars(self._bar).update(line, n=now_shown.done)
+            self._bar.refresh()
+
+    def end(self, progress: Progress) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        # This line may wrap, so that it loses no value; it is never drawn over.
+        terminal_tqdm.write(whole_line(progress), file=self._file)
+
+
+class NotebookDisplay:
+    """A widget for each epoch, drawn again at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None  # a tqdm, between the first drawing of an epoch and its end
+        self._drawn = -math.inf
+
+    def show(self, progress: Callable[[], Progress]) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= _SECONDS_A_DRAWING:
+            self._drawn = now
+            self._draw(progress())
+
+    def end(self, progress: Progress) -> None:
+        self._draw(progress)
+        self._bar.close()
+        self._bar = None
+
+    def _draw(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = auto.tqdm(total=progress.total, desc=progress.label, dynamic_ncols=True)
+        # Validation is told in words, beside the bar of its epoch, which is full then.
+        self._bar.n = progress.done if progress.label == self._bar.desc else self._bar.total or self._bar.n
+        words = f"{progress.label}: {{bar}} {details(progress)}".replace
+        self._bar.bar_format = words("{", "{{").replace("}", "}}").replace("{{bar}}", "{bar}")
+        self._bar.refresh()
+
+
+class LogDisplay:
+    """Whole lines, as a file or a pipe keeps all of them: one in so many seconds, and one for each epoch."""
+
+    def __init__(self, file: TextIO, every_seconds: float) -> None:
+        self._file = file
+        self._every_seconds = every_seconds
+        self._written = time.monotonic()
+
+    def show(self, progress: Callable[[], Progress]) -> None:
+        if time.monotonic() - self._written >= self._every_seconds:
+            self.end(progress())
+
+    def end(self, progress: Progress) -> None:
+        self._written = time.monotonic()
+        print(whole_line(progress), file=self._file, flush=True)
+
+
+def _columns(file: TextIO) -> int:
+    """Of a terminal; 80 where it has no size, as in some containers."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns or 80
+    except (AttributeError, OSError, ValueError):
+        return 80

@@ -1,0 +1,134 @@
+"""How far an epoch is, as one line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+_SMALLEST_BAR = 6  # columns
+
+
+class Progress(NamedTuple):
+    """How far an epoch, or its validation, is.
+
+    Attributes:
+        label: what it is.
+        done: steps so far.
+        total: of how many; None where that is not known.
+        seconds: since it began.
+        rate: steps a second; None where that is not known.
+        values: name -> mean so far.
+        over: whether it has ended.
+    """
+
+    label: str
+    done: int
+    total: int | None
+    seconds: float
+    rate: float | None
+    values: dict[str, float]
+    over: bool = False
+
+
+def details(progress: Progress) -> str:
+    """All that there is to say beside the label, however long.
+
+    Example:
+        >>> details(Progress("Epoch 2/15", 1200, 1200, 61.0, 0.05, {"val_loss": 0.7, "loss": 0.5}, over=True))
+        '1200/1200 [01:01, 20 s/step] loss=0.5000 val_loss=0.7000'
+    """
+    left = "" if progress.over or progress.total is None else _left(progress)
+    clock = _interval(progress.seconds) + left + _rate(progress, ", ", " steps/s")
+    return f"{_count(progress)} [{clock}]{_shown(progress.values)}"
+
+
+def whole_line(progress: Progress) -> str:
+    """The label and the details."""
+    return f"{progress.label}: {details(progress)}"
+
+
+def fitting_line(progress: Progress, columns: int) -> str:
+    """What fits into so many columns, as tqdm's `bar_format`, in which `{bar}` takes the columns left.
+
+    In fewer columns there is less: the time so far goes first, then the bar, the count and the rate, and at
+    last values from the end.
+
+    Example:
+        >>> epoch = Progress("Epoch 2/15", 750, 1200, 1.0, 743.2, {"loss": 0.5123, "accuracy": 0.7512})
+        >>> for columns in (90, 80, 70, 50, 40):
+        ...     print(fitting_line(epoch, columns))
+        Epoch 2/15:  62%|{bar}| 750/1200 [00:01<00:00, 743/s] loss=0.5123 accuracy=0.7512
+        Epoch 2/15:  62%|{bar}| 750/1200 [<00:00, 743/s] loss=0.5123 accuracy=0.7512
+        Epoch 2/15:  62% 750/1200 [<00:00, 743/s] loss=0.5123 accuracy=0.7512
+        Epoch 2/15:  62% loss=0.5123 accuracy=0.7512
+        Epoch 2/15:  62% loss=0.5123 ...
+    """
+    values, text = _shown(progress.values), ""
+    for text in _shorter_and_shorter(progress):
+        if len(text.replace("{bar}", "-" * _SMALLEST_BAR)) + len(values) <= columns:
+            return text + _escaped(values)
+    room = max(columns - len(text) - len(" ..."), 0)
+    return text + _escaped(values[: room + 1].rpartition(" ")[0]) + " ..."  # the last value whole
+
+
+def _shorter_and_shorter(progress: Progress) -> Iterator[str]:
+    """The line without its values, in fewer and fewer columns."""
+    head = _escaped(progress.label)
+    if progress.total is None:
+        head += f": {_count(progress)}"
+        yield f"{head} [{_interval(progress.seconds)}{_rate(progress, ', ', '/s')}]"
+        yield head
+        return
+    head += f": {100 * min(progress.done / max(progress.total, 1), 1):3.0f}%"
+    narrow = _left(progress) + _rate(progress, ", ", "/s")
+    yield f"{head}|{{bar}}| {_count(progress)} [{_interval(progress.seconds)}{narrow}]"
+    yield f"{head}|{{bar}}| {_count(progress)} [{narrow}]"
+    yield f"{head} {_count(progress)} [{narrow}]"
+    yield f"{head} [{narrow}]"
+    yield f"{head} [{_left(progress)}]"
+    yield head
+
+
+def _count(progress: Progress) -> str:
+    return f"{progress.done} steps" if progress.total is None else f"{progress.done}/{progress.total}"
+
+
+def _left(progress: Progress) -> str:
+    """The time to go."""
+    if not progress.rate or progress.total is None:
+        return "<?"
+    return f"<{_interval((progress.total - progress.done) / progress.rate)}"
+
+
+def _rate(progress: Progress, before: str, unit: str) -> str:
+    rate = progress.rate
+    if not rate:
+        return ""
+    if rate < 1:
+        return f"{before}{1 / rate:.3g} s/step"
+    return before + (f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}") + unit
+
+
+def _interval(seconds: float) -> str:
+    text: str = tqdm.format_interval(seconds)
+    return text
+
+
+def _shown(values: dict[str, float]) -> str:
+    """Names and values, each after a space: training before validation, and the loss first in each."""
+
+    def order(name: str) -> tuple[bool, bool]:
+        return name.startswith("val_"), name.removeprefix("val_") != "loss"
+
+    return "".join(f" {name}={_digits(values[name])}" for name in sorted(values, key=order))
+
+
+def _digits(value: float) -> str:
+    """Four of them, also where the last is 0: a line whose length changes is hard to read."""
+    return f"{value:#.4g}".rstrip(".")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,87 @@
+"""A run's callbacks, called so that what one of them raises tells whose it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from ..support.errors import add_note, call_each
+from .steps_callback import StepsCallback
+
+
+class RunCallbacks(keras.callbacks.CallbackList):
+    """Calls callbacks as Keras does. In what one raises, a note names it, its hook, and how far the run was.
+
+    All of them are called on the thread that trains, one after another, also those that Keras would call on
+    another one (`async_safe`).
+
+    Attributes:
+        when: says how far the run is, such as "after step 3".
+        begun: those whose `on_train_begin` has run.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback] = (), **options: Any) -> None:
+        super().__init__(list(callbacks), **options)
+        self.when: Callable[[], str] = lambda: "before the first epoch"
+        self.begun: list[keras.callbacks.Callback] = []
+
+    @property
+    def of_steps(self) -> list[StepsCallback]:
+        return [callback for callback in self.callbacks if isinstance(callback, StepsCallback)]
+
+    def call(self, callback: keras.callbacks.Callback, hook: str, *arguments: Any, **named: Any) -> Any:
+        """Calls one hook of one callback."""
+        try:
+            return getattr(callback, hook)(*arguments, **named)
+        except Exception as error:
+            name = type(callback).__name__
+            add_note(error, f"The callback {name} raised this in its `{hook}`, {self.when()}.")
+            raise
+
+    def _tell(self, hook: str, logs: dict[str, float] | None = None) -> None:
+        logs = _for_all(logs)
+        for callback in self.callbacks:
+            self.call(callback, hook, logs)
+
+    def _tell_of_epoch(self, hook: str, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = _for_all(logs)
+        for callback in self.callbacks:
+            self.call(callback, hook, epoch, logs)
+
+    def _tell_of_batch(self, hook: str, batch: int, logs: dict[str, float] | None = None) -> None:
+        logs = _for_all(logs)
+        for callback in self.callbacks:
+            self.call(callback, hook, batch, logs=logs)
+
+    on_test_begin = functools.partialmethod(_tell, "on_test_begin")
+    on_test_end = functools.partialmethod(_tell, "on_test_end")
+    on_epoch_begin = functools.partialmethod(_tell_of_epoch, "on_epoch_begin")
+    on_epoch_end = functools.partialmethod(_tell_of_epoch, "on_epoch_end")
+    on_train_batch_begin = functools.partialmethod(_tell_of_batch, "on_train_batch_begin")
+    on_train_batch_end = functools.partialmethod(_tell_of_batch, "on_train_batch_end")
+    on_test_batch_begin = functools.partialmethod(_tell_of_batch, "on_test_batch_begin")
+    on_test_batch_end = functools.partialmethod(_tell_of_batch, "on_test_batch_end")
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        logs = _for_all(logs)
+        for callback in self.callbacks:
+            self.call(callback, "on_train_begin", logs)
+            self.begun.append(callback)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Ends all of them: of one after another, an error would leave the others out."""
+        logs = _for_all(logs)
+        call_each(functools.partial(self.call, each, "on_train_end", logs) for each in self.callbacks)
+
+    def on_test_steps_end(self, done: int, total: int | None) -> None:
+        """Tells each `StepsCallback`."""
+        for callback in self.of_steps:
+            self.call(callback, "on_test_steps_end", done, total)
+
+
+def _for_all(logs: dict[str, float] | None) -> dict[str, float]:
+    """The logs in the order in which Keras gives them, to one callback after another, which may add some."""
+    return dict(sorted((logs or {}).items()))
