@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from ..support.errors import call_each
 from . import arguments
 from .arguments import HParam
 from .event_files import EventFiles
+from .measured import MeasuredValues
 from .part import Part
 from .scalars import Scalars
 
@@ -81,7 +83,7 @@ class TensorBoard(StepsCallback):
         arguments.step_range("profile", profile)
         arguments.hyperparameters("hparams", hparams)
         self.files = EventFiles(self.log_dir)
-        self._parts: list[Part] = [Scalars(every_steps)]
+        self._parts: list[Part] = [Scalars(every_steps), MeasuredValues()]
         self._in_session = False
 
     # -- a loop of one's own -------------------------------------------------------------------------------
@@ -160,6 +162,12 @@ class TensorBoard(StepsCallback):
             self._in_session = True
             assert self.train_step is not None
             step = int(self.train_step.batches_done.numpy()) + 1
+            if step == 1 and self.files.found_logs:
+                warnings.warn(
+                    f"`log_dir` {self.log_dir!r} holds the logs of an earlier run: from step 1 on, "
+                    "TensorBoard shows this one's in their place. To see both, choose another folder.",
+                    stacklevel=2,
+                )
             self.files.start({"steps": step, "train": epoch + 1, "validation": epoch + 1})
             self._tell("on_session", step, epoch + 1)
 

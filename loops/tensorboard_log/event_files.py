@@ -33,7 +33,12 @@ class EventFiles:
 
     Args:
         log_dir: the folder.
+
+    Attributes:
+        found_logs: whether there were logs in the folder when it was taken.
     """
+
+    found_logs = False
 
     def __init__(self, log_dir: str) -> None:
         self._log_dir = log_dir
@@ -58,6 +63,7 @@ class EventFiles:
         if self._lock is None:
             check_log_dir(self._log_dir)
             self._lock = FolderLock(self._log_dir)
+            self.found_logs = bool(tf.io.gfile.glob(os.path.join(self._log_dir, "*", "*tfevents*")))
 
     def hold(self) -> None:
         """Keeps what is submitted back until `start`."""

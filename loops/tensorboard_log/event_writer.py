@@ -8,12 +8,14 @@ The files are the same: records of `Event` messages.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+_TIME = re.compile(r".*tfevents\.(\d{10})\.")
 # A message whose numbers are set for each step, and where they stand in it.
 Message: TypeAlias = tuple[tf.compat.v1.Event, list[MutableSequence[float]]]
 
@@ -23,9 +25,11 @@ class EventWriter:
 
     def __init__(self, folder: str) -> None:
         tf.io.gfile.makedirs(folder)
-        # TensorBoard reads the files of a run in the order of their names, which begin with the time.
-        now = time.time_ns()
-        name = f"events.out.tfevents.{now // 10**9:010d}.{now % 10**9:09d}.{os.getpid()}.v2"
+        # TensorBoard reads the files of a run in the order of their names, which begin with the time. An
+        # earlier file may be of the same second, or of a computer whose clock is ahead.
+        times = [int(found[1]) for found in map(_TIME.match, tf.io.gfile.listdir(folder)) if found]
+        now = max([int(time.time()), *(each + 1 for each in times)])
+        name = f"events.out.tfevents.{now:010d}.{os.getpid()}.v2"
         self._file = tf.io.TFRecordWriter(os.path.join(folder, name))
         self._write_event(0, file_version="brain.Event:2")
         self._messages: dict[tuple[str, ...], Message] = {}  # by their tags

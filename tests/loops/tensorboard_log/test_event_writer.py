@@ -45,3 +45,13 @@ def test_other_tags_from_some_step_on(tmp_path):
         for tag in ("loss", "rate")
     }
     assert read == {"loss": [(1, 0.5), (2, 0.25), (3, 0.125)], "rate": [(2, 1.0), (3, 2.0), (4, 4.0)]}
+
+
+def test_files_are_in_the_order_in_which_they_were_made(tmp_path):
+    """TensorBoard goes by their names; a clock may be behind that of an earlier computer."""
+    earlier = tmp_path / "events.out.tfevents.4000000000.computer.7.v2"
+    earlier.touch()
+    EventWriter(str(tmp_path)).close()
+    EventWriter(str(tmp_path)).close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[0] == earlier.name and [name[20:30] for name in names[1:]] == ["4000000001", "4000000002"]

@@ -1,0 +1,62 @@
+"""What was measured in a watched step: scalars and histograms."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from ...optim import named_variables
+from ...optim.common.types import Array
+from ..step.watch import Histogram, Measured
+from .part import Part
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+
+class MeasuredValues(Part):
+    """The tags of `Measured`, in the run `steps`."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] | None = None  # of the variables, by name; None before they are needed
+        self._told = False
+
+    def on_train_begin(self, board: TensorBoard) -> None:
+        self._sizes = None
+
+    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+        if measured.scalars:
+            columns = {tag: [value] for tag, value in measured.scalars.items()}
+            board.files.scalars("steps", [number], columns)
+        if measured.histograms:
+            self._tell(board, number, measured.histograms)
+            drawn = [histogram_value(tag, *histogram) for tag, histogram in measured.histograms.items()]
+            board.files.values("steps", number, drawn)
+
+    def _tell(self, board: TensorBoard, number: int, histograms: dict[str, Histogram]) -> None:
+        """Warns, once, if some elements of a variable or gradient are in none of the buckets."""
+        if self._sizes is None:
+            self._sizes = {name: math.prod(v.shape) for name, v in named_variables(board.model).items()}
+        for tag, histogram in histograms.items():
+            size = self._sizes.get(tag.partition("/")[2], 0)
+            missing = size - int(histogram.counts.sum())
+            if missing > 0 and not self._told:
+                self._told = True
+                warnings.warn(
+                    f"The histogram {tag!r} of step {number} is drawn without {missing} of {size} values, "
+                    "which are NaN or infinite; of later ones this is not said. To end training at the "
+                    'first, pass `on_nonfinite="raise"`.',
+                    stacklevel=2,
+                )
+
+
+def histogram_value(tag: str, counts: Array, edges: Array) -> tf.compat.v1.Summary.Value:
+    """A value for TensorBoard's plugin of histograms: rows of `[left, right, count]`."""
+    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+    value = tf.compat.v1.Summary.Value(tag=tag, tensor=tf.make_tensor_proto(buckets, tf.float64))
+    value.metadata.plugin_data.plugin_name = "histograms"
+    return value
