@@ -13,10 +13,11 @@ from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
 from ..support.scalars import Columns, nothing_recorded, recorded_scalars
+from .called_losses import CALLED_LOSSES
 from .held_metrics import noticed, resolve_held
 from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
-from .mean_loss import STEP_LOSS, StepLoss
+from .mean_loss import STEP_LOSS, SUM, StepLoss
 from .metrics import Metric, StepMetric, resolve_metrics
 from .outputs import check_one_output
 from .recorded import parts_of, whole_of
@@ -106,10 +107,7 @@ class LossAndMetrics:
     def check_accumulates(self) -> None:
         """Raises ValueError if the loss is no mean, of which several batches have one together."""
         if getattr(self._loss, "reduction", None) == "sum":
-            raise ValueError(
-                "`loss` has the reduction 'sum', and `accumulate` averages over batches: use "
-                "'sum_over_batch_size', with a learning rate that is larger by the number of examples."
-            )
+            raise ValueError(SUM)
 
     def __call__(
         self, batch: Batch, training: bool, shard: Shard | None = None, accumulated: bool = False
@@ -148,13 +146,12 @@ class LossAndMetrics:
         # Labels are quicker to count than examples.
         flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
         examples = tf.cast(examples_in(y if flat else x), tf.float32)
-        counted = examples if shard is None else examples * shard.weight
         parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
         if self._function is not None:
-            step = StepLoss(None if shard is None else counted / shard.examples, [], [])
+            step = StepLoss(examples, shard, parts, [])
             with noticed(self._held):
                 value, predictions = self._function_value(self._function, batch, training, step)
-            found = LossValue(value, step.divisor(examples, accumulated))
+            found = LossValue(value, step.divisor(accumulated))
         else:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
@@ -163,6 +160,7 @@ class LossAndMetrics:
             found = self._keras_value(y, predictions, weight, examples, parts)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.model.losses]
         if shard is not None:
+            counted = examples * shard.weight
             found = found.of_replica(counted, shard)
             penalties = [penalty * (counted / shard.examples) for penalty in penalties]
         loss = tf.cast(found.value, tf.float32)
@@ -186,7 +184,8 @@ class LossAndMetrics:
         arguments = {"training": training} if self._tells_training else {}
         token = STEP_LOSS.set(step)
         try:
-            result = loss_of(self.model, batch, **arguments)
+            with CALLED_LOSSES.installed():
+                result = loss_of(self.model, batch, **arguments)
         finally:
             STEP_LOSS.reset(token)
         loss, predictions = result if isinstance(result, tuple) else (result, None)

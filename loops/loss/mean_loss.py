@@ -10,40 +10,64 @@ import tensorflow as tf
 
 from ...optim.common.types import Scalar
 from ...optim.gradients.replicas import in_replica, replica_count
-from ..distribute.sharding import total_over_replicas
+from ..distribute.sharding import Shard, total_over_replicas
 from ..support.keras_private import keras_mask
 from ..support.tensorflow_private import without_autograph
-from .reduction import reduced
+from .reduction import LossValue, reduced
+
+# Why batches cannot be accumulated by a loss that is a sum.
+SUM = (
+    "`loss` has the reduction 'sum', and `accumulate` averages over batches: use 'sum_over_batch_size', with "
+    "a learning rate that is larger by the number of examples."
+)
 
 
 class StepLoss(NamedTuple):
-    """What a step and the `mean_loss` in its user's loss function tell each other.
+    """What a step and the means in its user's loss function tell each other.
 
     Attributes:
-        part: by what the step multiplies the function's result on this replica; None for one replica.
-        divisors: what each call divided by, for the step.
-        masked: for each call, whether that is not the number of all values.
+        examples: of this replica, float32 scalar.
+        shard: on several replicas, what these count.
+        parts: what makes the batch a part of a larger one, for messages; '' for a whole one.
+        found: the value of each mean, for the step.
     """
 
-    part: Scalar | None
-    divisors: list[Scalar]
-    masked: list[bool]
+    examples: Scalar
+    shard: Shard | None
+    parts: str
+    found: list[LossValue]
 
-    def divisor(self, examples: Scalar, accumulated: bool) -> Scalar:
+    @property
+    def counted(self) -> Scalar:
+        """What this replica's examples count together."""
+        return self.examples if self.shard is None else self.examples * self.shard.weight
+
+    def taken(self, found: LossValue) -> Scalar:
+        """Takes down a mean; returns what the function is to have of it: the step weighs that by examples."""
+        self.found.append(found)
+        if self.shard is None or found.by == "examples":
+            return found.value
+        value = found.of_replica(self.counted, self.shard).value
+        return value / tf.cast(self.counted / self.shard.examples, value.dtype)
+
+    def divisor(self, accumulated: bool) -> Scalar:
         """What the function's loss was divided by, as far as that is known: float32 scalar.
 
         Raises:
-            ValueError: it was divided by several numbers, and is to be `accumulated` with others.
+            ValueError: it was divided by several numbers, or by none, and is to be `accumulated` with others.
         """
-        if len(self.masked) == 1 and self.masked[0]:
-            return self.divisors[0]
-        if accumulated and any(self.masked):
+        kinds = {found.by for found in self.found} - {"examples"}
+        if accumulated and "sum" in kinds:
+            raise ValueError(SUM)
+        if len(self.found) == 1 and kinds == {"values"}:
+            return self.found[0].divisor
+        if accumulated and kinds:
             raise ValueError(
                 "`loss` is a function that takes several means, one of which is masked, so what a batch "
                 "counts beside others that `accumulate` joins with it is not one number: use `accumulate=1`, "
                 "or one `mean_loss`, of the sum of the losses."
             )
-        return examples
+        return self.examples
 
 
 # Set while a step runs a user's loss function.
@@ -92,14 +116,11 @@ def mean_loss(
     masks = [None if mask is None else tf.cast(mask, tf.bool), keras_mask(per_example)]
     found = reduced("mean", losses, weight, masks, tf.cast(tf.shape(losses)[0], tf.float32))
     penalties = [] if model is None else [tf.cast(loss, tf.float32) for loss in model.losses]
-    step = STEP_LOSS.get()
-    if step is not None:
-        step.divisors.append(found.divisor)
-        step.masked.append(found.by == "values")
-    if not in_replica() or replica_count() == 1 or (step is not None and found.by == "examples"):
+    if (step := STEP_LOSS.get()) is not None:
+        return tf.add_n([step.taken(found), *penalties])
+    if not in_replica() or replica_count() == 1:
         return tf.add_n([found.value, *penalties])
     # Penalties are not of the values that a mask leaves.
     here = tf.stack([found.divisor, tf.cast(tf.size(losses), tf.float32)])
     part, of_all = tf.unstack(tf.math.divide_no_nan(here, total_over_replicas(here)))
-    loss = tf.add_n([found.value * part, *(penalty * of_all for penalty in penalties)])
-    return loss if step is None or step.part is None else loss / step.part
+    return tf.add_n([found.value * part, *(penalty * of_all for penalty in penalties)])

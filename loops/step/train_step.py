@@ -57,7 +57,7 @@ class TrainStep(BaseStep):
             `mean_loss` the model, counts it twice. A model with a `train_step` or `compute_loss` of its own
             needs such a function in its place. Replicas and accumulated batches count by what their loss was
             divided by (examples, unmasked values, weights): for a function, the examples, or what its one
-            `mean_loss` divided by. A loss that takes a batch's examples together is refused there.
+            `mean_loss` or Keras loss did. A loss that takes a batch's examples together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,

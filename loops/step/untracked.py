@@ -48,6 +48,8 @@ def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Varia
     items: list[tuple[object, object]] = []
     if isinstance(value, keras.random.SeedGenerator):
         items = [(value.state.name, value.state)]
+    elif isinstance(value, tf.random.Generator):
+        items = [("state", value.state)]
     elif isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, (list, tuple)):

@@ -218,7 +218,11 @@ def a_divisor_and_a_metric_of_each_replica(strategy):
 
 @cell
 def what_takes_examples_together_is_refused(strategy):
-    for loss, metrics in (("circle", []), ("dice", []), (DIGITS, [lambda y, p: tf.reduce_max(p)])):
+    def function(model, batch):
+        return keras.losses.Circle()(batch[1], model(batch[0]))
+
+    refused = (("circle", []), (function, []), ("dice", []), (DIGITS, [lambda y, p: tf.reduce_max(p)]))
+    for loss, metrics in refused:
         with strategy.scope():
             step = loops.TrainStep(dense(), loss, K.SGD(0.1), metrics=metrics)
         y = np.eye(3)[Y] if loss == "dice" else Y
@@ -286,7 +290,12 @@ def loss_functions(strategy):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[1], predictions)
         return loops.mean_loss(losses, mask=batch[1] > 0) + 0.1 * loops.mean_loss(losses), predictions
 
-    for loss in (of_keras, by_hand, by_mean_loss, masked):
+    def ignoring(model, batch, training=True):
+        predictions = model(batch[0], training=training)
+        ignores = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+        return ignores(batch[1], predictions), predictions
+
+    for loss in (of_keras, by_hand, by_mean_loss, masked, ignoring):
         equal(strategy, loss=loss, make=lambda: dense(kernel_regularizer="l2"), metrics=("accuracy",))
 
 

@@ -29,8 +29,9 @@ def model() -> keras.Model:
     return keras.Sequential([keras.Input((4, 3)), keras.layers.Masking(0.0), outputs])
 
 
+@pytest.mark.parametrize("called", [False, True], ids=["given", "called"])
 @pytest.mark.parametrize(("options", "weighted"), CASES)
-def test_short_batches_weights_and_masks(options: dict[str, object], weighted: bool) -> None:
+def test_short_batches_weights_and_masks(options: dict[str, object], weighted: bool, called: bool) -> None:
     x = X * (np.arange(4) < RANDOM.randint(1, 5, 13)[:, None])[..., None]  # sequences of other lengths
     loss, whole, parts = Digits(from_logits=True, **options), model(), model()
     # Keras lays weights of examples along time; as weights of each value they are what they should be.
@@ -40,7 +41,11 @@ def test_short_batches_weights_and_masks(options: dict[str, object], weighted: b
     keras.optimizers.SGD(1.0).apply(
         tape.gradient(value, whole.trainable_variables), whole.trainable_variables
     )
-    step = loops.TrainStep(parts, loss, keras.optimizers.SGD(1.0), accumulate=4)
+
+    def function(model, batch, training=True):
+        return loss(batch[1], model(batch[0], training=training), *batch[2:])
+
+    step = loops.TrainStep(parts, function if called else loss, keras.optimizers.SGD(1.0), accumulate=4)
     data = loops.Batches(x, Y, 4, shuffle=False, sample_weight=WEIGHT if weighted else None)  # 4, 4, 4 and 1
     history = loops.train(step, data, epochs=1).history
     for one, other in zip(whole.get_weights(), parts.get_weights()):

@@ -11,6 +11,7 @@ class Helper:
     def __init__(self):
         self.count, self.itself = tf.Variable(0.0), self
         self.seed = keras.random.SeedGenerator(0)
+        self.draws = {"noise": tf.random.Generator.from_seed(1)}
 
 
 class Layer(keras.layers.Layer):
@@ -38,6 +39,7 @@ def test_attributes_lead_to_them():
         "layer/lists/1/key/0",
         "layer/helper/count",
         "layer/helper/seed/seed_generator_state",
+        "layer/helper/draws/noise/state",
     ]
 
 

@@ -1,0 +1,35 @@
+"""Keras losses that a user's loss function calls: they count as they do where a step is given them."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.types import Tensors
+from ..support.method_hooks import Hooks, Method
+from .keras_loss import loss_value
+from .mean_loss import STEP_LOSS
+
+
+def _counted(method: Method) -> Method:
+    def call(
+        loss: keras.losses.Loss, y: Tensors, predictions: Tensors, sample_weight: Tensors = None
+    ) -> Tensors:
+        step = STEP_LOSS.get()
+        own = type(loss).__call__ is not keras.losses.Loss.__call__
+        if step is None or own or loss.reduction in (None, "none"):
+            return method(loss, y, predictions, sample_weight)
+        # A conversion would drop the mask that Keras attached.
+        y, predictions = tf.nest.map_structure(
+            lambda value: value if value is None or tf.is_tensor(value) else tf.convert_to_tensor(value),
+            (y, predictions),
+        )
+        weight = None if sample_weight is None else tf.convert_to_tensor(sample_weight)
+        return step.taken(loss_value(loss, y, predictions, weight, step.examples, step.parts))
+
+    return call
+
+
+# While a loss function runs: masks and weights, of which each replica and each batch has its own number, are
+# heeded, and a loss that takes the examples of a batch together is refused where a batch has parts.
+CALLED_LOSSES = Hooks(lambda: [(keras.losses.Loss, "__call__", _counted)])
