@@ -52,7 +52,8 @@ class StepsCallback(keras.callbacks.Callback):
         Args:
             first: number of the first of these steps in all of the step's training, from 1. Every batch
                 counts, whether its step was skipped or its gradients still wait for an update.
-            values: name -> float32 array, (steps,): each step's own loss and metrics.
+            values: name -> float32 array, (steps,): each step's own loss and metrics, and what `loops.record`
+                was given, NaN for a step that recorded none.
         """
 
     def watch(self) -> Watch | None:

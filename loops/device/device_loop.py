@@ -103,15 +103,12 @@ class DeviceLoop:
         return row
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
-        """Runs up to `steps` batches, fewer only if the data ends; returns the rows of those that ran.
+        """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps that ran, numbers).
 
         Args:
             iterator: it is moved on.
             steps: at most `CAPACITY`.
             check: called after the step is traced and before it runs.
-
-        Returns:
-            Float32, (steps, width + columns).
         """
         self.rows, self.columns = np.zeros((0, self._width), np.float32), ()
         arrays = isinstance(iterator, BatchIterator)

@@ -9,11 +9,14 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors, tensors_in
+from ..support.tensorflow_private import calls_summary, default_summary_writer
 from .executor import executor, nests_calls
 
 # `tf.TypeSpec`s in the structure of the data.
 Specs: TypeAlias = Tensors
 Traced: TypeAlias = tf.types.experimental.ConcreteFunction
+# The kind of call, that of the data, and the default writer of `tf.summary`, where it matters.
+Key: TypeAlias = tuple[Hashable, str, Hashable]
 Result = TypeVar("Result")
 
 
@@ -37,6 +40,7 @@ class TraceCache:
         traced for these shapes already: return that
         traced for others: let the model check these shapes, then retrace with the dimensions that differ open
         where that fails, as the step asks for a size: trace these shapes alone
+        of a step that calls `tf.summary`, another trace for each default writer, which a trace takes as it is
 
     `tf.function(reduce_retracing=True)` opens dimensions, and ranks, without the model's check of shapes, and
     fails where a step asks for a size: `test_a_shape_that_does_not_fit_is_told_by_keras`,
@@ -57,8 +61,9 @@ class TraceCache:
         self.fixed = False
         self.traces = 0
         self._forward = forward
-        self._functions: dict[tuple[Hashable, str], list[tuple[Specs, Traced]]] = {}
-        self._ask_sizes: set[tuple[Hashable, str]] = set()
+        self._calls_summary = False
+        self._functions: dict[Key, list[tuple[Specs, Traced]]] = {}
+        self._ask_sizes: set[Key] = set()
 
     def get(
         self,
@@ -81,7 +86,7 @@ class TraceCache:
         """
         if tf.config.functions_run_eagerly():
             return function
-        key = (call, _kind(specs))
+        key = self._key(call, specs)
         known = self._functions.get(key, [])
         for taken, traced in known:
             if _covers(taken, specs):
@@ -101,10 +106,10 @@ class TraceCache:
             except (TypeError, ValueError):
                 self._ask_sizes.add(key)
             else:
-                self._functions[key] = [(wide, traced)]
+                self._functions[self._key(call, specs)] = [(wide, traced)]
                 return traced
         traced = trace(specs)
-        self._functions.setdefault(key, []).append((specs, traced))
+        self._functions.setdefault(self._key(call, specs), []).append((specs, traced))
         return traced
 
     def open_or_fixed(self, trace: Callable[[bool], Result]) -> Result:
@@ -144,6 +149,9 @@ class TraceCache:
             "their number: `dataset.batch(..., drop_remainder=True)` says it."
         )
 
+    def _key(self, call: Hashable, specs: Specs) -> Key:
+        return call, _kind(specs), default_summary_writer() if self._calls_summary else None
+
     def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
         # AutoGraph would wrap our own errors.
         with executor(self.one_thread):
@@ -152,6 +160,7 @@ class TraceCache:
             self.one_thread = False
             self._functions.clear()
             traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+        self._calls_summary = self._calls_summary or calls_summary(traced)
         return traced
 
 

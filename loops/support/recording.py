@@ -18,6 +18,7 @@ from tensorflow.python.distribute.values import DistributedVariable
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 from .method_hooks import Hook, Hooks, Method
+from .scalars import nothing_recorded
 from .writes import Writes
 
 _WRITING = ("assign", "scatter_", "batch_scatter_", "_strided_slice_assign")
@@ -59,6 +60,7 @@ def _hooks() -> list[Hook]:
         *((kind, name, _telling) for kind in kinds for name in vars(kind) if name.startswith(_WRITING)),
         (keras.layers.Layer, "__call__", _counted),
         (keras.random.SeedGenerator, "next", _untold),
+        (tf.GradientTape, "gradient", _run_again),
     ]
 
 
@@ -88,6 +90,14 @@ def _counted(method: Method) -> Method:
             writes.calling.pop()
 
     return call
+
+
+def _run_again(method: Method) -> Method:
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        with nothing_recorded():  # `tf.recompute_grad` calls layers once more
+            return method(*args, **kwargs)
+
+    return gradient
 
 
 def _untold(method: Method) -> Method:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ParamSpec, TypeVar
 
 import tensorflow as tf
@@ -53,6 +53,21 @@ def lacks_summary_step(error: Exception) -> bool:
 def is_summary_for_xla(error: Exception) -> bool:
     """Whether an error says that XLA cannot compile `tf.summary`."""
     return re.search(r"No registered 'Write\w*Summary' OpKernel for XLA", str(error)) is not None
+
+
+def default_summary_writer() -> Hashable:
+    """The writer of `tf.summary` that is the default one now; None for none."""
+    from tensorflow.python.ops import summary_ops_v2
+
+    writer: Hashable = summary_ops_v2._summary_state.writer
+    return writer
+
+
+def calls_summary(function: tf.types.experimental.ConcreteFunction) -> bool:
+    """Whether a function, or one that it calls, has called `tf.summary`, if only without a writer."""
+    graph = function.graph.as_graph_def()
+    nodes = [graph.node, *(inner.node_def for inner in graph.library.function)]
+    return any("write_summary" in node.name for each in nodes for node in each)
 
 
 def iterator_not_saved(error: tf.errors.OpError) -> str | None:

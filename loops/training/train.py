@@ -73,7 +73,7 @@ def train(
 
     With an optimizer that averages weights (`use_ema=True`) the model ends with the averages, even if the run
     was stopped early. An epoch's logs are means over its examples: `loss`, each metric, and with validation
-    `val_loss` and so on.
+    `val_loss` and so on; beside them is what the step gave to `loops.record`.
 
     Args:
         step: what to do with each batch.

@@ -92,6 +92,36 @@ def test_a_step_that_was_set_stays(written):
     assert [number for number, _ in written(run)["layer"]] == [10, 10]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_each_writer_has_what_runs_while_it_is_the_default(own, tmp_path):
+    """A step that was traced without a writer, or with another, is traced again; one of none is not."""
+    step = loops.TrainStep(network(), plain, keras.optimizers.SGD(0.1))
+    dense = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    plain_step = loops.TrainStep(dense, plain, keras.optimizers.SGD(0.1))
+    count = tf.Variable(0, dtype=tf.int64)
+
+    @loops.replicated
+    def given(x):
+        tf.summary.scalar("layer", tf.reduce_sum(x), step=count.assign_add(1))
+        return x
+
+    call = given if own else step
+    call(X[:2])
+    plain_step(X[:2])
+    for name in ("a", "b", "a"):
+        writer = tf.summary.create_file_writer(str(tmp_path / name))
+        with writer.as_default():
+            call(X[:2])
+            plain_step(X[:2])
+        writer.close()
+    call(X[:2])
+    for name, numbers in (("a", [2, 4]), ("b", [3])):
+        events = EventAccumulator(str(tmp_path / name), size_guidance={"tensors": 0}).Reload()
+        (tag,) = events.Tags()["tensors"]
+        assert [event.step for event in events.Tensors(tag)] == numbers
+    assert plain_step.traces == 1
+
+
 def test_the_default_is_put_back_after_an_error():
     def failing(model, batch):
         assert tf.summary.experimental.get_step() is not None

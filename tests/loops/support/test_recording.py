@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from gradloop.loops.support.recording import recording, writes_now
+from gradloop.loops.support.scalars import record, recorded_scalars
 from gradloop.loops.support.writes import key_of
 
 pytestmark = pytest.mark.versions
@@ -76,3 +77,25 @@ def test_everything_and_a_recording_within_another():
             loose.assign(2.0)
         assert inner is writes and len(writes.first) == 1
     assert [ResourceVariable.assign, keras.layers.Layer.__call__] == methods
+
+
+@pytest.mark.parametrize("run", [lambda f: f(), lambda f: tf.function(f)()], ids=["eager", "traced"])
+def test_what_a_gradient_calls_again_records_nothing(run):
+    """`tf.recompute_grad` drops what the forward pass made, and calls the function again for its gradient."""
+    calls = []
+
+    def square(x):
+        calls.append(x)
+        record("square", x * x, "sum")
+        return x * x
+
+    def step():
+        x = tf.constant(3.0)
+        with recording(), recorded_scalars((), {}) as recorded:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = tf.recompute_grad(square)(x)
+            gradient = tape.gradient(y, x)
+        return [gradient, *recorded.values]
+
+    assert [float(value) for value in run(step)] == [6.0, 9.0] and len(calls) == 2

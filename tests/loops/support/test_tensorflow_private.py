@@ -1,5 +1,7 @@
 """TensorFlow's private names and error texts that `loops` relies on are still as it expects them."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -154,3 +156,23 @@ def test_errors_about_summaries(tmp_path):
         for error in (without_step.value, under_xla)
     ]
     assert found == [(True, False), (False, True)]
+
+
+def test_summaries_are_seen_in_functions_with_and_without_a_writer(tmp_path):
+    @tf.function
+    def write():
+        tf.summary.scalar("a", 1.0, step=1)
+
+    def loop(body):
+        return tf.while_loop(lambda i: i < 2, body, [0])
+
+    def writing(i):
+        write()
+        return i + 1
+
+    for writer in (None, tf.summary.create_file_writer(str(tmp_path))):
+        with contextlib.nullcontext() if writer is None else writer.as_default():
+            assert tensorflow_private.default_summary_writer() is writer
+            for body, calls in ((writing, True), (lambda i: i + 1, False)):
+                traced = tf.function(loop).get_concrete_function(body)
+                assert tensorflow_private.calls_summary(traced) == calls

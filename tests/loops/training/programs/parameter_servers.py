@@ -73,6 +73,21 @@ with strategy.scope():
     assert numbers.min() == 0 and 32 <= numbers.max() <= 63, numbers
 
 
+# What a step records, on whichever worker, is beside its loss.
+with strategy.scope():
+
+    def recording(model, batch):
+        loops.record("first", batch[0][0, 0])
+        loops.record("largest", tf.reduce_max(batch[0]), "max")
+        return loops.mean_loss(model(batch[0], training=True))
+
+    step, ordered = loops.TrainStep(make(), recording, "sgd"), loops.Batches(x, y, 8, shuffle=False)
+    found = step.run(iter(ordered), 64)
+    np.testing.assert_array_equal(found["first"], x[::8, 0])
+    np.testing.assert_array_equal(found["largest"], x.reshape(64, -1).max(1))
+    assert float(step(x[:8], y[:8])["first"]) == x[0, 0] and float(step(x[8:], y[8:])["first"]) == x[8, 0]
+
+
 # What is left of accumulated gradients when the data ends is one more update.
 with strategy.scope():
     sums = loops.TrainStep(make(), loss, "sgd", accumulate=5)
