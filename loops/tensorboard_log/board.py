@@ -5,41 +5,73 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from ...optim import FilterLike
 from ...optim.common.arguments import whole_number
-from ...optim.common.types import Array, Json, Scalar
+from ...optim.common.types import Array, Json
 from ..callbacks.steps_callback import StepsCallback
 from ..distribute.cluster import is_chief
 from ..step.watch import Measured, Watch
 from ..support.errors import call_each
 from . import arguments
 from .arguments import HParam
-from .event_files import EventFiles
+from .log_writer import LogWriter
 from .measured import MeasuredValues
 from .part import Part
 from .scalars import Scalars
 
 
-class TensorBoard(StepsCallback):
-    """Writes losses, metrics and the learning rate, for every step and every epoch.
+class TensorBoard(LogWriter, StepsCallback):
+    """Writes what TensorBoard shows of a run of `train`, or of a loop of one's own (see `write`).
 
-    Three runs appear under `log_dir`: `train` and `validation` with the tags `epoch/NAME` (means, by number
-    of the epoch, from 1), and `steps` with `step/NAME` (each step's own value, by number of the step). Steps
-    are a run of their own since TensorBoard follows a single growing file in each. A thread writes the files,
-    as `tf.summary` would; they are complete when training ends.
+    A thread writes the files while training goes on; they are complete when training ends. Three runs appear
+    under `log_dir`. `steps` has, by number of the step, from 1:
+
+        step/NAME                       each step's own loss, metrics, and what it gave to `loops.record`
+        rate/GROUP                      the learning rate of a group of the optimizer's plan
+        grad_norm/GROUP, grad_norm/all  norm of the gradients: of all replicas, not scaled, not clipped
+        clipped/all                     1 if the gradients were clipped, else 0
+        weight_norm/GROUP               norm of the weights before the step
+        update_ratio/GROUP              norm of their change, divided by that
+        skipped/all                     share of steps skipped, since the last that was watched
+        loss_scale/all                  where the optimizer has one
+        weights/NAME, gradients/NAME    histograms of a variable and of its gradient
+
+    All but the first are of watched steps alone. A plain optimizer is one group, `all`; one that is frozen
+    writes no points. `train` and `validation` have, by number of the epoch, from 1:
+
+        epoch/NAME                      means over the epoch, and in `train` its `learning_rate`
+
+    Steps are a run of their own since TensorBoard follows a single growing file in each.
+
+    **A run that resumes** goes on in the same folder. Its files begin with the number of its first step and
+    epoch, and TensorBoard forgets what was written from there on before, so each step is shown once. (Its
+    loader in Rust, the default, does so for each tag when a new point of that tag comes: one that is not
+    written any more keeps its old points. That in Python, `--load_fast=false`, forgets them, too.) So do runs
+    of another kind: one that begins at step 1 in a folder with logs, such as with `resume=False`, takes the
+    place of the earlier one, with a warning.
+
+    **One run at a time** may write to a folder, which a lock makes sure of: that of another process, or of
+    another computer, if the file system has locks. It goes when its process does. There are none on `gs://`
+    and its like, and on Windows; there, two runs in one folder get mixed up.
 
     Args:
         log_dir: folder of the logs, on any file system that TensorFlow writes to; made when training begins.
-        every_steps: writes the steps whose number is a multiple of it.
+        every_steps: writes `step/NAME` of the steps whose number is a multiple of it.
+        watch: of what norms and rates are measured: "groups", "variables" (a tag for each variable, by its
+            name), variables by a filter as `optim.select` takes it, or None for nothing.
+        watch_every: the steps whose number is a multiple of it are watched; others cost nothing.
+        histograms: a filter of the variables for histograms; None for none.
+        histograms_every: as `watch_every`, for these.
+        activations: a filter of the layers whose outputs are measured; None for none.
 
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: a `log_dir` that is no path, a number below 1; when training begins, a `log_dir` that
             cannot be written, or that another run writes to.
+        SelectionError: when training begins, a filter that matches nothing.
 
     Example:
         >>> import os, tempfile, keras, numpy as np
@@ -68,8 +100,7 @@ class TensorBoard(StepsCallback):
         profile: tuple[int, int] | None = None,
         hparams: Mapping[str, HParam] | None = None,
     ) -> None:
-        super().__init__()
-        self.log_dir = arguments.folder("log_dir", log_dir)
+        super().__init__(arguments.folder("log_dir", log_dir))
         every_steps = whole_number("every_steps", every_steps, at_least=1)
         self._watch = Watch(
             arguments.filter_or_none("watch", watch, words='"groups", "variables", '),
@@ -82,60 +113,8 @@ class TensorBoard(StepsCallback):
         arguments.true_or_false("graph", graph)
         arguments.step_range("profile", profile)
         arguments.hyperparameters("hparams", hparams)
-        self.files = EventFiles(self.log_dir)
         self._parts: list[Part] = [Scalars(every_steps), MeasuredValues()]
         self._in_session = False
-
-    # -- a loop of one's own -------------------------------------------------------------------------------
-
-    def write(self, step: int, values: Mapping[str, float | Scalar | Array]) -> None:
-        """Writes scalars into the run `steps`, in a loop of one's own or beside what `train` writes.
-
-        The folder is taken with the first call, and let go by `close`, by leaving a `with`, or at the end of
-        training. In a loop of one's own, the first call also begins a session: TensorBoard forgets what
-        earlier ones wrote from this step on. Of several workers, the chief writes.
-
-        Args:
-            step: number of the step.
-            values: tag -> number or scalar tensor, for this step; or all of them (steps,), as `step.run`
-                returns them, for as many steps from this one on.
-
-        Raises:
-            TypeError: `step` is no whole number, a tag no text, or a value not numeric.
-            ValueError: `step` below 0, values of another shape, or a folder as for training.
-
-        Example:
-            >>> import tempfile
-            >>> from gradloop import loops
-            >>> with loops.TensorBoard(tempfile.mkdtemp()) as board:
-            ...     for number in range(1, 4):
-            ...         board.write(number, {"loss": 1 / number, "entropy": tf.constant(0.5)})
-            ...     board.write(4, {"loss": np.array([0.2, 0.1])})  # of steps 4 and 5
-        """
-        step = whole_number("step", step, at_least=0)
-        columns = arguments.columns("values", values)
-        if not is_chief():
-            return
-        self._open()
-        numbers = range(step, step + len(next(iter(columns.values()), ())))
-        self.files.scalars("steps", numbers, columns)
-
-    def close(self) -> None:
-        """Completes the files and lets go of the folder; `train` does so at its end."""
-        self.files.close()
-
-    def __enter__(self) -> TensorBoard:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _open(self) -> None:
-        if not self.files.is_open:
-            self.files.open()
-            weakref.finalize(self, self.files.close)  # where nobody closes them, also at the program's end
-
-    # -- a run of `train` ----------------------------------------------------------------------------------
 
     def watch(self) -> Watch | None:
         watch = self._watch
@@ -182,9 +161,9 @@ class TensorBoard(StepsCallback):
         self.files.flush(wait=False)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._in_session = False
-        endings = [functools.partial(part.on_train_end, self, logs or {}) for part in self._parts]
-        call_each([*(endings if self.files.is_open else ()), self.files.close])
+        parts, self._in_session = self._parts if self._in_session else [], False
+        endings = [functools.partial(part.on_train_end, self, logs or {}) for part in parts]
+        call_each([*endings, self.files.close])
 
     def state(self) -> Json:
         """Called when a checkpoint is written: hands the logs of the steps that it holds to the file system.

@@ -29,7 +29,7 @@ class Part:
         on_train_begin      may raise; nothing can be written yet
         on_session          the run's first epoch begins
         on_steps, on_measured, on_epoch_end
-        on_train_end        after a run that failed, too; the files are still open
+        on_train_end        if there was an `on_session`; after a run that failed, too; files are still open
 
     An object may see several runs, one after another.
     """

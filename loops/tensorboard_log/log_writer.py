@@ -1,0 +1,74 @@
+"""A folder of logs that a loop of one's own writes to."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ...optim.common.arguments import whole_number
+from ...optim.common.types import Array, Scalar
+from ..distribute.cluster import is_chief
+from . import arguments
+from .event_files import EventFiles
+
+Self = TypeVar("Self", bound="LogWriter")
+
+
+class LogWriter:
+    """What a `TensorBoard` is without `train`: `write`, and a `with` that closes the files.
+
+    Args:
+        log_dir: folder of the logs.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__()
+        self.log_dir = log_dir
+        self.files = EventFiles(log_dir)
+
+    def write(self, step: int, values: Mapping[str, float | Scalar | Array]) -> None:
+        """Writes scalars into the run `steps`, in a loop of one's own or beside what `train` writes.
+
+        The folder is taken with the first call, and let go by `close`, by leaving a `with`, or at the end of
+        training. In a loop of one's own, the first call also begins a session: TensorBoard forgets what
+        earlier ones wrote from this step on. Of several workers, the chief writes.
+
+        Args:
+            step: number of the step.
+            values: tag -> number or scalar tensor, for this step; or all of them (steps,), as `step.run`
+                returns them, for as many steps from this one on.
+
+        Raises:
+            TypeError: `step` is no whole number, a tag no text, or a value not numeric.
+            ValueError: `step` below 0, values of another shape, or a folder as for training.
+
+        Example:
+            >>> import tempfile
+            >>> from gradloop import loops
+            >>> with loops.TensorBoard(tempfile.mkdtemp()) as board:
+            ...     for number in range(1, 4):
+            ...         board.write(number, {"loss": 1 / number, "entropy": tf.constant(0.5)})
+            ...     board.write(4, {"loss": np.array([0.2, 0.1])})  # of steps 4 and 5
+        """
+        step = whole_number("step", step, at_least=0)
+        columns = arguments.columns("values", values)
+        if is_chief():
+            self._open()
+            numbers = range(step, step + len(next(iter(columns.values()), ())))
+            self.files.scalars("steps", numbers, columns)
+
+    def close(self) -> None:
+        """Completes the files and lets go of the folder; `train` does so at its end."""
+        self.files.close()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if not self.files.is_open:
+            self.files.open()
+            weakref.finalize(self, self.files.close)  # where nobody closes them, also at the program's end
