@@ -103,7 +103,7 @@ class DeviceLoop:
         return row
 
     def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
-        """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps that ran, numbers).
+        """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps, numbers).
 
         Args:
             iterator: it is moved on.
