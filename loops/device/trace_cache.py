@@ -97,8 +97,7 @@ class TraceCache:
 
         if known and _differ_beyond_examples(known[0][0], specs):
             forward = self._forward
-            check = (lambda data: forward(batch(data))) if batch else forward
-            tf.function(check, autograph=False).get_concrete_function(specs)
+            _check((lambda data: forward(batch(data))) if batch else forward, specs)
         if known and key not in self._ask_sizes and not self.fixed:
             wide = _widened(known[0][0], specs)
             try:
@@ -141,7 +140,7 @@ class TraceCache:
             return
         some = map_tensors(lambda spec: tf.TensorSpec([2, *spec.shape[1:]], spec.dtype), specs)
         try:
-            tf.function(self._forward, autograph=False).get_concrete_function(some)
+            _check(self._forward, some)
         except (TypeError, ValueError):
             return
         raise OpenBatchError(
@@ -162,6 +161,12 @@ class TraceCache:
             traced = tf.function(function, autograph=False).get_concrete_function(*specs)
         self._calls_summary = self._calls_summary or calls_summary(traced)
         return traced
+
+
+def _check(forward: Callable[[Tensors], Tensors], specs: Specs) -> None:
+    """Traces a function that is not to run."""
+    with tf.summary.record_if(False):
+        tf.function(forward, autograph=False).get_concrete_function(specs)
 
 
 def _kind(specs: Specs) -> str:

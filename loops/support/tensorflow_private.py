@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 import tensorflow as tf
@@ -103,10 +103,11 @@ def spec_of(value: object) -> tf.TypeSpec | None:
     return tf.type_spec_from_value(value) if composite else None
 
 
-def never_run() -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def never_run() -> Iterator[None]:
     """A graph for the body's operations, none of which ever run. Variables made in it exist at once."""
-    graph: contextlib.AbstractContextManager[object] = tf.__internal__.FuncGraph("never_run").as_default()
-    return graph
+    with tf.__internal__.FuncGraph("never_run").as_default(), tf.summary.record_if(False):
+        yield
 
 
 def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:

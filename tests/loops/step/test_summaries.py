@@ -92,6 +92,20 @@ def test_a_step_that_was_set_stays(written):
     assert [number for number, _ in written(run)["layer"]] == [10, 10]
 
 
+def test_checks_that_are_traced_and_never_run_write_nothing(written):
+    """Those of a metric that makes its variables later, and of the model's shapes for another length."""
+    inputs = keras.Input((None, 1))
+    outputs = keras.layers.Dense(1)(Summing(name="sum")(inputs))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(outputs))
+    step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1), metrics=[keras.metrics.R2Score()])
+
+    def run():
+        for length in (2, 3, 2):
+            step(np.ones((2, length, 1), "float32"), np.ones((2, 1), "float32"))
+
+    assert written(run)["layer"] == [(1, 4.0), (2, 6.0), (3, 4.0)] and step.traces == 2
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_each_writer_has_what_runs_while_it_is_the_default(own, tmp_path):
     """A step that was traced without a writer, or with another, is traced again; one of none is not."""
