@@ -161,14 +161,38 @@ def test_nothing_is_made_before_training(tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
-    (tmp_path / "file").write_text("text")
-    board, step = loops.TensorBoard(tmp_path / "file" / "logs"), _step()
+@pytest.mark.parametrize("file", ["logs", "logs/train"])
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("text")
+    _refused(tmp_path / "logs", f"cannot be written: .*{file} is not a directory. Choose another folder")
+
+
+def test_a_folder_that_another_writes_to_is_refused_before_training(tmp_path):
+    with loops.TensorBoard(tmp_path) as board:
+        board.write(1, {"loss": 1.0})
+        _refused(
+            tmp_path, "is being written by another `TensorBoard` of this process since .*, or `close` that"
+        )
+
+
+def _refused(folder, message):
+    step = _step()
     before = [weight.numpy() for weight in step.model.weights]
-    with pytest.raises(ValueError, match="`log_dir` '.*file.*' cannot be written: .* Choose another"):
-        loops.train(step, _data(), epochs=1, callbacks=[board])
+    with pytest.raises(ValueError, match=f"`log_dir` '.*' {message}"):
+        loops.train(step, _data(), epochs=1, callbacks=[loops.TensorBoard(folder)])
     for weight, old in zip(step.model.weights, before):
         np.testing.assert_array_equal(weight.numpy(), old)
+
+
+def test_the_folder_is_let_go_when_training_cannot_begin(tmp_path):
+    def fail(logs):
+        raise ZeroDivisionError
+
+    callbacks = [loops.TensorBoard(tmp_path), keras.callbacks.LambdaCallback(on_train_begin=fail)]
+    with pytest.raises(ZeroDivisionError):
+        loops.train(_step(), _data(), epochs=1, callbacks=callbacks)
+    assert os.listdir(tmp_path) == []
 
 
 def test_file_systems_of_tensorflow():
@@ -198,14 +222,6 @@ def test_one_file_a_run_in_the_form_of_tf_summary(tmp_path):
     assert values[0] == values[1]
 
 
-@pytest.mark.parametrize("run", ["steps", "train"])
-def test_a_write_that_fails_on_the_way(tmp_path, run):
-    """A thread writes; what goes wrong there ends training where the caller sees it."""
-    (tmp_path / run).write_text("where the run's folder should be")
-    with pytest.raises(tf.errors.OpError, match="[Nn]ot a directory"):
-        loops.train(_step(), _data(), epochs=50, callbacks=[loops.TensorBoard(tmp_path)])
-
-
 def test_files_are_closed_after_a_write_that_failed(tmp_path, monkeypatch):
     """Nothing of what was written before it is lost."""
     real, calls = EventWriter.write, []
@@ -221,6 +237,21 @@ def test_files_are_closed_after_a_write_that_failed(tmp_path, monkeypatch):
         loops.train(_step(), _data(), epochs=50, callbacks=[loops.TensorBoard(tmp_path)])
     points = _scalars(tmp_path / "steps")["step/loss"]
     assert [step for step, _ in points][: calls[0]] == list(range(1, calls[0] + 1))
+
+
+def test_what_training_raised_comes_before_what_closing_raises(tmp_path, monkeypatch):
+    def close(file):
+        raise OSError("the disk is full")
+
+    def fail(epoch, logs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(EventWriter, "close", close)
+    callbacks = [loops.TensorBoard(tmp_path), keras.callbacks.LambdaCallback(on_epoch_end=fail)]
+    with pytest.raises(ZeroDivisionError) as told:
+        loops.train(_step(), _data(), epochs=2, callbacks=callbacks)
+    assert any("OSError came as well: the disk is full" in note for note in told.value.__notes__)
+    assert sorted(os.listdir(tmp_path)) == ["steps", "train"]  # the lock is gone, too
 
 
 def test_an_epoch_ends_without_waiting_for_its_writes(tmp_path, monkeypatch):

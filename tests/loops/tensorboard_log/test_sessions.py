@@ -1,6 +1,14 @@
 """What TensorBoard shows of runs that were resumed, or that follow each other in one folder."""
 
 import contextlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import keras
@@ -117,3 +125,43 @@ def test_a_new_run_into_the_folder_of_another(tmp_path):
         numbers, losses = zip(*runs["train"]["epoch/loss"])
         assert numbers == (1, 2)
         np.testing.assert_allclose(losses, history.history["loss"], rtol=1e-6)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("fast", ["true", "false"])
+def test_tensorboard_itself_shows_a_later_session_in_the_place_of_an_earlier_one(tmp_path, fast):
+    _write(tmp_path / "logs", range(1, 11))
+    _write(tmp_path / "logs", range(6, 9))
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--host=127.0.0.1",
+        "--port=0",
+        f"--load_fast={fast}",
+    ]
+    with subprocess.Popen(
+        [*command, f"--logdir={tmp_path / 'logs'}"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            (address,) = itertools.islice(
+                filter(None, (re.search(r"http://127.0.0.1:\d+/", line) for line in process.stderr)), 1
+            )
+            url = f"{address[0]}data/plugin/scalars/scalars?run=steps&tag=a"
+            points = _when_there(lambda: json.load(urllib.request.urlopen(url)))
+        finally:
+            process.kill()
+    assert [(step, value) for _, step, value in points] == [
+        *((step, step + 0.5) for step in range(1, 6)),
+        *((step, step + 3.0) for step in range(6, 9)),
+    ]
+
+
+def _when_there(read):
+    ended = time.monotonic() + 60
+    while True:
+        try:
+            return read()
+        except urllib.error.HTTPError:  # it has not read the logs yet
+            assert time.monotonic() < ended
+            time.sleep(0.2)
