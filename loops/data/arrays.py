@@ -32,11 +32,12 @@ def common_length(arrays: dict[str, Tensors]) -> int:
         for path, array in _named_leaves(name, value):
             if array is None:
                 continue
-            if np.ndim(array) == 0:
+            shape = np.shape(array)
+            if len(shape) == 0:
                 raise ValueError(
                     f"`{path}` is a single value, {array!r}: it needs a first dimension of examples."
                 )
-            lengths[path] = len(array)
+            lengths[path] = shape[0]
     if not lengths or "x" not in {path.split("[")[0] for path in lengths}:
         raise ValueError("`x` holds no array.")
     if len(set(lengths.values())) > 1:
@@ -135,7 +136,7 @@ def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
                 f"`{name}` is an array of dtype {array.dtype}, of which TensorFlow makes no tensor: convert "
                 "it to numbers or strings first."
             )
-        if array.dtype == np.float64:  # or every step would cast it
+        if array.dtype.kind == "f" and array.dtype.itemsize >= 8:  # or every step would cast it
             array = array.astype(keras.config.floatx())
         array = tf.convert_to_tensor(array)
     if array.dtype == tf.string and name == "sample_weight":

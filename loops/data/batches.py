@@ -162,7 +162,9 @@ class BatchIterator:
                 f"{len(batches)} batches."
             )
         self.batches = batches
-        self.epoch, self.position = int(epoch), int(position)  # a checkpoint's JSON takes no NumPy numbers
+        # As Python's own numbers: a checkpoint's JSON takes no NumPy numbers.
+        self.epoch = whole_number("epoch", epoch, at_least=0)
+        self.position = whole_number("position", position, at_least=0)
 
     @property
     def remaining(self) -> int:

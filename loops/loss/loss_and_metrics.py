@@ -67,7 +67,14 @@ class LossAndMetrics:
             self.takes_class_indices = takes_class_indices(self._loss)
         elif callable(loss):
             self._function = loss
-            self._tells_training = "training" in inspect.signature(loss).parameters
+            parameters = list(inspect.signature(loss).parameters)
+            self._tells_training = "training" in parameters
+            if parameters[:1] in (["y_true"], ["y"]):
+                raise TypeError(
+                    f"`loss` is a function of {', '.join(parameters)}, and a step calls it with (model, "
+                    "batch): pass `lambda model, batch, training=True: loops.mean_loss(function(batch[1], "
+                    "model(batch[0], training=training)))`."
+                )
         else:
             raise TypeError(
                 f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."

@@ -10,7 +10,7 @@ from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, wrapped_function
 from ..support.scalars import nothing_recorded
 from .coupled import check_function_splits, check_state_adds_up, is_known
-from .weights import as_columns, expand_to_rank, fitted
+from .weights import as_columns, expand_to_rank, fitted, squeeze_to_rank
 
 # Of outputs of shape (batch,), these take the whole: they are no means over examples.
 _OF_BATCHES = tuple(
@@ -70,4 +70,5 @@ def _weights(metric: keras.metrics.Metric, y: Tensors, predictions: Tensors, wei
     if isinstance(metric, keras.metrics.IoU):  # it lays out labels and weights in a row
         labels = y if metric.sparse_y_true else tf.argmax(y, metric.axis)
         return tf.broadcast_to(fitted(weight, tf.cast(labels, weight.dtype)), tf.shape(labels))
-    return expand_to_rank(weight, (y.shape.rank or 0) - 1)  # itself, where `y` has a dimension or two
+    rank = (y.shape.rank or 0) - 1  # weights (batch,) stay so where `y` has a dimension or two
+    return expand_to_rank(squeeze_to_rank(weight, rank), rank)

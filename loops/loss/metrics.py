@@ -121,7 +121,10 @@ class StepMetric:
         assert self.stateful is not None
         value = self.stateful.result()
         if getattr(value, "shape", None) is None or len(value.shape):
-            raise ValueError(f"`metrics`: the result of {self.name!r} is no scalar: logs hold scalars.")
+            raise ValueError(
+                f"`metrics`: the result of {self.name!r} is no scalar: logs hold scalars, which F1Score and "
+                "its like give with `average='macro'`."
+            )
         return tf.cast(value, tf.float32), tf.constant(1.0)
 
 

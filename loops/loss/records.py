@@ -68,8 +68,9 @@ class RunningMeans:
             self._add_recorded(name, reduce, array[taken & ~np.isnan(array)].astype(np.float64))
         if not len(rows):
             return
-        self._totals[0] += rows[:, 0] @ rows[:, 1]
-        self._weights[0] += rows[:, 1].sum()
+        counted = rows[rows[:, 1] > 0]  # a batch without examples has no loss
+        self._totals[0] += counted[:, 0] @ counted[:, 1]
+        self._weights[0] += counted[:, 1].sum()
         for column, metric in enumerate(self._metrics):
             total, weight = rows[:, 2 + 2 * column], rows[:, 3 + 2 * column]
             if metric.stateful is not None:

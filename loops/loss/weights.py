@@ -32,13 +32,12 @@ def fitted(weight: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """
     mask = weight.dtype == tf.bool
     weight = tf.cast(weight, values.dtype)
-    rank, wanted = weight.shape.rank, values.shape.rank
-    if rank is None or wanted is None:
+    wanted = values.shape.rank
+    if weight.shape.rank is None or wanted is None:
         return weight
-    while rank > max(wanted, 1) and weight.shape[-1] == 1:
-        weight, rank = tf.squeeze(weight, -1), rank - 1
+    weight = squeeze_to_rank(weight, wanted)
     there = zip(weight.shape.as_list(), values.shape.as_list())
-    if rank > wanted or any(one not in (1, None, two) and two is not None for one, two in there):
+    if weight.shape.rank > wanted or any(one not in (1, None, two) and two is not None for one, two in there):
         what = "The mask that the network's outputs have" if mask else "`sample_weight`"
         way_out = "use a loss or metric that gives" if mask else "pass one for each example, (batch,), or"
         raise ValueError(
@@ -96,6 +95,13 @@ def _shape_without_ones(value: tf.Tensor) -> list[int | None]:
     while len(shape) > 1 and shape[-1] == 1:
         shape.pop()
     return shape
+
+
+def squeeze_to_rank(weight: tf.Tensor, rank: int) -> tf.Tensor:
+    """Leaves out last dimensions of 1 of sample weights, down to the rank of the values that they weigh."""
+    while (weight.shape.rank or 0) > max(rank, 1) and weight.shape[-1] == 1:
+        weight = tf.squeeze(weight, -1)
+    return weight
 
 
 def expand_to_rank(weight: tf.Tensor, rank: int | None) -> tf.Tensor:

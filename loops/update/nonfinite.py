@@ -45,6 +45,7 @@ class NonFiniteError(ArithmeticError):
     def at(cls, step: int | None, variable: str | None, hint: str = "") -> NonFiniteError:
         """Returns the error for a step and a variable, with a sentence of hint."""
         where = f"the gradient of {variable!r}" if variable else "the loss"
+        hint += "" if variable else " (A batch without examples has none.)"
         when = f"step {step}: " if step is not None else ""
         error = cls(
             f"{when}{where} is not finite (NaN or infinity). The weights are those from before the step."

@@ -1,5 +1,6 @@
 """Arrays become tensors, or are refused by name."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,13 @@ def test_nests_keep_their_structure_and_dtypes():
     tensors = to_tensors({"a": (np.zeros((2, 3), "float16"), [1, 2]), "b": tf.zeros([2], tf.float64)}, "x")
     assert tensors["a"][0].dtype == tf.float16 and tensors["a"][1].dtype == tf.int64
     assert tensors["b"].dtype == tf.float32, "doubles are Keras' float type"
+
+
+def test_variables_and_wide_floats():
+    for array in (tf.Variable([1.0, 2.0]), keras.Variable([1.0, 2.0]), np.array([1, 2], "longdouble")):
+        assert common_length({"x": array}) == 2
+        tensor = to_tensors(array, "x")
+        assert tensor.dtype == tf.float32 and tensor.numpy().tolist() == [1.0, 2.0]
 
 
 def test_common_length():

@@ -113,6 +113,8 @@ def test_positions_outside_of_the_data(epoch, position):
     with pytest.raises(ValueError, match=match):
         data.iterator(epoch, position)
     assert isinstance(data.iterator(0, 3), loops.BatchIterator)
+    with pytest.raises(TypeError, match="`position` must be a whole number of at least 0, got 1.5"):
+        data.iterator(0, 1.5)
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1, np.int64(5)])

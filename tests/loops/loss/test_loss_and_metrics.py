@@ -64,6 +64,8 @@ def test_bad_losses_raise_at_the_door():
         LossAndMetrics(network, "meen_squared_error")
     with pytest.raises(TypeError, match="`loss` must be a Keras loss, its name or a function"):
         LossAndMetrics(network, 3)
+    with pytest.raises(TypeError, match="`loss` is a function of y_true, y_pred, and a step .*mean_loss"):
+        LossAndMetrics(network, lambda y_true, y_pred: y_true - y_pred)
     with pytest.raises(ValueError, match="reduction 'none' and gives shape .*sum_over_batch_size"):
         LossAndMetrics(network, keras.losses.MeanSquaredError(reduction="none"))(batch, True)
     with pytest.raises(ValueError, match="returned shape .*not a scalar"):

@@ -40,10 +40,12 @@ def test_weights_of_examples(name, dimensions):
 def test_weights_of_examples_for_one_hot_labels():
     y = np.eye(3)[RANDOM.randint(0, 3, 4)]
     for make in (lambda: keras.metrics.F1Score(average="macro"), lambda: keras.metrics.CategoricalAccuracy()):
-        metric, expected = make(), make()
-        update(metric, tf.constant(y), tf.constant(PROBABILITIES[:, 0]), tf.constant(WEIGHT))
+        expected = make()
         expected.update_state(y, PROBABILITIES[:, 0], sample_weight=WEIGHT)
-        assert float(metric.result()) == float(expected.result())
+        for weight in (WEIGHT, WEIGHT[:, None]):
+            metric = make()
+            update(metric, tf.constant(y), tf.constant(PROBABILITIES[:, 0]), tf.constant(weight))
+            assert float(metric.result()) == float(expected.result())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

@@ -60,6 +60,12 @@ def test_a_batch_that_is_masked_all_over_is_in_the_means_of_its_metrics():
     assert means.result() == {"loss": 1.0, "m": 1.5}
 
 
+def test_a_batch_without_examples_has_no_loss():
+    means = RunningMeans([])
+    means.add(Records(np.array([[np.nan, 0.0], [1.0, 2.0]], np.float32), []))
+    assert means.result() == {"loss": 1.0}
+
+
 def test_what_was_recorded():
     columns = (Column("a", "mean"), Column("b", "sum"), Column("c", "max"), Column("d", "max"))
     nan = np.nan
