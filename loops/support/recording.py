@@ -18,7 +18,7 @@ from tensorflow.python.distribute.values import DistributedVariable
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 from .method_hooks import Hook, Hooks, Method
-from .scalars import nothing_recorded
+from .scalars import gradient_computed
 from .writes import Writes
 
 _WRITING = ("assign", "scatter_", "batch_scatter_", "_strided_slice_assign")
@@ -60,7 +60,7 @@ def _hooks() -> list[Hook]:
         *((kind, name, _telling) for kind in kinds for name in vars(kind) if name.startswith(_WRITING)),
         (keras.layers.Layer, "__call__", _counted),
         (keras.random.SeedGenerator, "next", _untold),
-        (tf.GradientTape, "gradient", _run_again),
+        (tf.GradientTape, "gradient", _gradient),
     ]
 
 
@@ -92,9 +92,9 @@ def _counted(method: Method) -> Method:
     return call
 
 
-def _run_again(method: Method) -> Method:
+def _gradient(method: Method) -> Method:
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        with nothing_recorded():  # `tf.recompute_grad` calls layers once more
+        with gradient_computed():
             return method(*args, **kwargs)
 
     return gradient

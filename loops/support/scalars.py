@@ -77,7 +77,15 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     if reduce not in REDUCTIONS:
         raise ValueError(f"`reduce` must be 'mean', 'sum' or 'max', not {reduce!r}.")
     recorded = _of_thread.recorded
-    if _of_thread.drops or is_symbolic() or recorded is None and is_inference():
+    if _of_thread.drops or is_symbolic() or name in _of_thread.recomputed:
+        return
+    if recorded is None and _of_thread.in_gradient:
+        raise ValueError(
+            f"`record` was called with the name {name!r} in the gradient of a function, which a `TrainStep` "
+            "computes when what its loss records is known: record it in the forward pass, or in a step of "
+            "your own under `@loops.replicated`."
+        )
+    if recorded is None and is_inference():
         return
     if recorded is None:
         raise ValueError(
@@ -145,6 +153,9 @@ class _OfThread(threading.local):
 
     recorded: Recorded | None = None
     drops = False
+    in_gradient = False
+    recomputed: Collection[str] = ()  # in a gradient, the names that the forward pass recorded
+    last: Collection[str] = ()  # what was recorded last
 
 
 _of_thread = _OfThread()
@@ -156,6 +167,7 @@ def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterato
     recorded = Recorded(taken, reduces)
     with _set(recorded, drops=False):
         yield recorded
+    _of_thread.last = [column.name for column in recorded.columns]
 
 
 @contextlib.contextmanager
@@ -163,6 +175,18 @@ def nothing_recorded() -> Iterator[None]:
     """Runs a user's code on trial, or once more: what the body records is dropped."""
     with _set(_of_thread.recorded, drops=True):
         yield
+
+
+@contextlib.contextmanager
+def gradient_computed() -> Iterator[None]:
+    """Computes a gradient: `tf.recompute_grad` runs parts of the forward pass again, which record again."""
+    recorded, before = _of_thread.recorded, (_of_thread.in_gradient, _of_thread.recomputed)
+    known = _of_thread.last if recorded is None else [column.name for column in recorded.columns]
+    _of_thread.in_gradient, _of_thread.recomputed = True, known
+    try:
+        yield
+    finally:
+        _of_thread.in_gradient, _of_thread.recomputed = before
 
 
 def is_recording() -> bool:

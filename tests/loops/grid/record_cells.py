@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gradloop import loops
 
@@ -88,3 +91,25 @@ def recorded_scalars_in_a_loop_of_ones_own(strategy):
         parts = range(0, EXAMPLES, BATCH)
         rows = [step(X[first : min(first + BATCH, EXAMPLES)].astype("float64")) for first in parts]
     assert_right({name: [float(row[name]) for row in rows] for name in rows[0]}, right)
+
+
+@per_replica_count
+def summaries(strategy):
+    """The first replica writes, at the step's number."""
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        return  # each worker would need a folder of its own
+
+    def loss(model, batch):
+        tf.summary.scalar("first", batch[0][0, 0])
+        return loops.mean_loss(model(batch[0], training=True))
+
+    with tempfile.TemporaryDirectory() as folder:
+        writer = tf.summary.create_file_writer(folder)
+        with strategy.scope(), writer.as_default():
+            model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+            step = loops.TrainStep(model, loss, K.SGD(0.1))
+            step.run(iter(loops.Batches(X[:EXAMPLES], Y[:EXAMPLES], BATCH, shuffle=False)), 3)
+        writer.close()
+        (tag,) = (events := EventAccumulator(folder, size_guidance={"tensors": 0}).Reload()).Tags()["tensors"]
+        found = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+    assert found == [(1, X[0, 0]), (2, X[16, 0]), (3, X[32, 0])], found

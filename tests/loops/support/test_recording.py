@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
+from gradloop import loops
 from gradloop.loops.support.recording import recording, writes_now
 from gradloop.loops.support.scalars import record, recorded_scalars
 from gradloop.loops.support.writes import key_of
@@ -99,3 +100,34 @@ def test_what_a_gradient_calls_again_records_nothing(run):
         return [gradient, *recorded.values]
 
     assert [float(value) for value in run(step)] == [6.0, 9.0] and len(calls) == 2
+
+
+@tf.custom_gradient
+def twice(x):
+    def gradient(upstream):
+        record("upstream", upstream)
+        return 2.0 * upstream
+
+    return 2.0 * x, gradient
+
+
+def test_what_a_gradient_alone_records():
+    """A step of one's own has it, and a `TrainStep` refuses it."""
+
+    @loops.replicated
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = 3.0 * twice(x)
+        return {"gradient": tape.gradient(y, x)}
+
+    assert {name: float(value) for name, value in step(1.0 * tf.ones([])).items()} == {
+        "gradient": 6.0,
+        "upstream": 3.0,
+    }
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    step = loops.TrainStep(model, lambda model, batch: loops.mean_loss(twice(model(batch[0]))), "sgd")
+    with pytest.raises(
+        ValueError, match="'upstream' in the gradient of a function, .*: record it in the forw"
+    ):
+        step(tf.ones([1, 1]))
