@@ -10,9 +10,11 @@ from gradloop import loops
 from gradloop.loops.callbacks.keras_bridge import (
     bound_optimizer,
     check_averages,
+    tell_better_ways,
     wants_every_step,
     wants_every_test_step,
 )
+from gradloop.loops.loss.metrics import resolve_metrics
 
 
 class OldName(keras.callbacks.Callback):
@@ -119,18 +121,29 @@ def test_averages_that_nobody_keeps():
         check_averages(swapping, K.MultiOptimizer(lambda variable: K.SGD(use_ema=True)))
 
 
-def test_ema_weights_in_validation(problem, assert_same_logs):
-    def optimizer():
-        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
-
-    reference, model = problem.model(), problem.model()
-    reference.compile(optimizer(), problem.loss)
-    step = loops.TrainStep(model, problem.loss, optimizer())
-    swap = keras.callbacks.SwapEMAWeights
-    x, y = problem.x, problem.y
-    expected = reference.fit(x, y, 5, 2, shuffle=False, verbose=0, callbacks=[swap()], validation_data=(x, y))
-    history = loops.train(step, problem.data(), epochs=2, validation=problem.data(), callbacks=[swap()])
-    assert_same_logs(history, expected)
+@pytest.mark.parametrize(
+    ("given", "monitor", "mode"),
+    [
+        ("accuracy", "val_accuracy", "max"),
+        ("acc", "acc", "max"),
+        ("mse", "val_mse", "min"),
+        (keras.metrics.AUC(name="area"), "area", "max"),
+        (lambda y, p: y, "<lambda>", "auto"),  # Keras asks for a `mode` then
+        ("accuracy", "val_loss", "auto"),  # it knows
+    ],
+)
+def test_which_way_a_metric_gets_better(given, monitor, mode):
+    pairs = list(zip([given], resolve_metrics([given])))
+    told = [
+        keras.callbacks.EarlyStopping(monitor),
+        keras.callbacks.ReduceLROnPlateau(monitor),
+        keras.callbacks.ModelCheckpoint("model.keras", monitor),
+        keras.callbacks.EarlyStopping(monitor, mode="min"),
+        keras.callbacks.History(),
+    ]
+    tell_better_ways(told, pairs)
+    assert [callback.mode for callback in told[:4]] == [mode] * 3 + ["min"]
+    assert not hasattr(told[4], "mode")
 
 
 class StopAt(keras.callbacks.Callback):

@@ -1,7 +1,5 @@
 """train with Keras' callbacks, as `model.fit` treats them."""
 
-import csv
-
 import keras
 import numpy as np
 import pytest
@@ -51,25 +49,16 @@ class BatchHooks(Hooks):
         self.calls.append(f"test end {batch} {sorted(logs)}")
 
 
-@pytest.mark.parametrize(
-    "hooks, kind",
-    [
-        (Hooks, "generated"),
-        (BatchHooks, "dataset"),
-        *(
-            pytest.param(*case, marks=pytest.mark.release)
-            for case in ((Hooks, "dataset"), (BatchHooks, "generated"))
-        ),
-    ],
-)
-def test_hooks_are_called_as_fit_calls_them(problem, hooks, kind):
+@pytest.mark.parametrize("hooks", [Hooks, pytest.param(BatchHooks, marks=pytest.mark.release)])
+def test_hooks_are_called_as_fit_calls_them(problem, hooks):
+    """Where only reading the data tells how long an epoch is; for others see `test_every_keras_callback`."""
     ours, theirs = hooks(), hooks()
     reference, validation = problem.model(), (problem.x[:7], problem.y[:7])
     reference.compile("adam", problem.loss, metrics=["accuracy"])
     fit = {"validation_data": validation, "validation_batch_size": 5, "verbose": 0}
     reference.fit(problem.dataset(), shuffle=False, epochs=2, callbacks=[theirs], **fit)
-    data = getattr(problem, kind)()
-    loops.train(problem.step(), data, epochs=2, validation=problem.data(*validation), callbacks=[ours])
+    data = {"validation": problem.data(*validation), "callbacks": [ours]}
+    loops.train(problem.step(), problem.generated(), epochs=2, **data)
     assert ours.calls == theirs.calls
 
 
@@ -97,75 +86,6 @@ def test_a_compiled_model_keeps_its_optimizer(problem):
     own = step.model.optimizer
     loops.train(step, problem.data(), epochs=1)
     assert step.model.optimizer is own
-
-
-def test_early_stopping_restores_the_best_weights(problem):
-    step = problem.step(rate=0.5)
-    kept = {}
-
-    class Keep(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            kept[epoch] = (logs["val_loss"], self.model.get_weights())
-
-    stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
-    validation = problem.data(problem.x[:9], (problem.y[:9] + 1) % 3)
-    history = loops.train(
-        step, problem.data(), epochs=30, validation=validation, callbacks=[Keep(), stopping]
-    )
-    best = int(np.argmin(history.history["val_loss"]))
-    assert len(history.epoch) == best + 3 < 30
-    for weight, expected in zip(step.model.get_weights(), kept[best][1]):
-        np.testing.assert_array_equal(weight, expected)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
-        lambda: keras.callbacks.ReduceLROnPlateau("loss", 0.3, patience=1, min_delta=10.0),
-    ],
-    ids=["scheduler", "plateau"],
-)
-def test_learning_rate_callbacks(problem, assert_same_weights, assert_same_logs, make):
-    reference, step = problem.model(), problem.step()
-    reference.compile(keras.optimizers.SGD(0.1), problem.loss, metrics=["accuracy"])
-    expected = reference.fit(problem.x, problem.y, 5, 4, shuffle=False, verbose=0, callbacks=[make()])
-    history = loops.train(step, problem.data(), epochs=4, callbacks=[make()])
-    assert_same_logs(history, expected)
-    assert len(set(history.history["learning_rate"])) > 1
-    assert_same_weights(step.model, reference, 2e-6)
-    assert step.traces == 1
-
-
-@pytest.mark.parametrize("save_freq", ["epoch", 3])
-def test_model_checkpoint(problem, assert_same_weights, tmp_path, save_freq):
-    step = problem.step()
-    path = tmp_path / ("{epoch}.keras" if save_freq == "epoch" else "{epoch}-{batch}.keras")
-    saver = keras.callbacks.ModelCheckpoint(str(path), save_freq=save_freq)
-    loops.train(step, problem.data(), epochs=2, callbacks=[saver])
-    names = {"epoch": ["1", "2"], 3: ["1-3", "2-1", "2-4"]}[save_freq]
-    assert sorted(file.stem for file in tmp_path.iterdir()) == names
-    loaded = keras.models.load_model(tmp_path / f"{names[-1]}.keras")
-    if save_freq == "epoch":
-        assert_same_weights(loaded, step.model, 0.0)
-    assert loaded.predict(problem.x, verbose=0).shape == (22, 3)
-
-
-def test_csv_logger(problem, tmp_path):
-    history = loops.train(
-        problem.step(), problem.data(), epochs=3, callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv")]
-    )
-    with open(tmp_path / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["loss"]) for row in rows] == history.history["loss"]
-
-
-def test_keras_tensorboard_and_progress_bar(problem, tmp_path, capsys):
-    board = keras.callbacks.TensorBoard(tmp_path, update_freq="batch", histogram_freq=1)
-    bar = keras.callbacks.ProgbarLogger()
-    loops.train(problem.step(), problem.data(), epochs=1, validation=problem.data(), callbacks=[board, bar])
-    assert {"train", "validation"} <= {path.name for path in tmp_path.iterdir()}
-    assert "5/5" in capsys.readouterr().out
 
 
 def test_a_callback_that_cannot_begin(problem, tmp_path):
