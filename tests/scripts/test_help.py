@@ -22,6 +22,7 @@ SAYS = {
     "check_devices": "weights that never move are 1 away",
     "compare_finetuning": "--ways",
     "compare_optimizers": "adadelta=1, rmsprop=0.001",
+    "compare_regularizers": "l1=0.0001, l2=0.001, dropout=0.5",
     "find_lr": "--lowest",
     "finetune": "the same seed gives the same run on the CPU",  # on a GPU, sums have no fixed order
     "launch": "--parameter-servers",
