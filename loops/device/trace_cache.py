@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors, tensors_in
+from ..support.scalars import nothing_recorded
 from ..support.tensorflow_private import calls_summary, default_summary_writer
 from .executor import executor, nests_calls
 
@@ -165,7 +166,7 @@ class TraceCache:
 
 def _check(forward: Callable[[Tensors], Tensors], specs: Specs) -> None:
     """Traces a function that is not to run."""
-    with tf.summary.record_if(False):
+    with nothing_recorded():
         tf.function(forward, autograph=False).get_concrete_function(specs)
 
 

@@ -172,8 +172,8 @@ def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterato
 
 @contextlib.contextmanager
 def nothing_recorded() -> Iterator[None]:
-    """Runs a user's code on trial, or once more: what the body records is dropped."""
-    with _set(_of_thread.recorded, drops=True):
+    """Runs a user's code on trial, or once more: what the body records is dropped, and `tf.summary` rests."""
+    with _set(_of_thread.recorded, drops=True), tf.summary.record_if(False):
         yield
 
 

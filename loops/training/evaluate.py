@@ -34,7 +34,7 @@ def evaluate(
         steps: how many batches; None for all.
 
     Returns:
-        Name -> mean.
+        Name -> mean; of what the step gave to `loops.record`, as in the logs of `train`.
 
     Raises:
         ValueError: no data, or endless data without `steps`.

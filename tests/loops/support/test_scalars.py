@@ -179,8 +179,10 @@ def test_a_layer_that_is_built_in_a_step_records_when_it_runs():
     assert recorded(step) == {"a": 3.0}
 
 
-def test_trials_record_nothing():
+def test_trials_record_nothing(tmp_path):
     def step():
+        with nothing_recorded(), tf.summary.create_file_writer(str(tmp_path)).as_default():
+            assert not tf.summary.scalar("a", 1.0, step=1)
         with nothing_recorded():
             loops.record("a", 1.0)
             assert recorded(lambda: loops.record("b", 1.0)) == {"b": 1.0}
