@@ -82,7 +82,13 @@ def unusual_data(error: Exception, batch: Tensors) -> TypeError | None:
                 "`dataset.padded_batch(...)` or `.to_tensor()` in `dataset.map(...)`, and mask the "
                 "padding in the model or weigh it 0 in `sample_weight`."
             )
-        if tf.TensorShape(getattr(leaf, "shape", ())).rank is None:
+        rank = tf.TensorShape(getattr(leaf, "shape", None)).rank
+        if rank == 0:
+            return TypeError(
+                f"`{path}` is a single value in each element of the dataset: make batches of examples, "
+                "`dataset.batch(batch_size)`."
+            )
+        if rank is None and hasattr(leaf, "shape"):
             return TypeError(
                 f"`{path}` has no known number of dimensions in the dataset's `element_spec`, {leaf}: "
                 "make it with `from_generator(..., output_signature=...)`, or say its shape in "

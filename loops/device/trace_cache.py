@@ -21,9 +21,14 @@ Key: TypeAlias = tuple[Hashable, str, Hashable]
 Result = TypeVar("Result")
 
 
-def open_spec(tensor: tf.Tensor) -> tf.TensorSpec:
+def open_spec(tensor: tf.Tensor) -> tf.TypeSpec:
     """Returns a tensor's spec with the first dimension open."""
-    return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
+    shape = [None, *tensor.shape[1:]] if tensor.shape.rank else []
+    if isinstance(tensor, tf.RaggedTensor):
+        return tf.RaggedTensorSpec(shape, tensor.dtype, tensor.ragged_rank, tensor.row_splits.dtype)
+    return (tf.SparseTensorSpec if isinstance(tensor, tf.SparseTensor) else tf.TensorSpec)(
+        shape, tensor.dtype
+    )
 
 
 def fixed_spec(tensor: tf.Tensor) -> tf.TypeSpec:

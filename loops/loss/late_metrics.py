@@ -10,7 +10,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from ...optim.common.types import Batch
+from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors
 from ..data.batches import BatchIterator, DataIterator
 from ..support.keras_private import makes_variables_later
@@ -60,11 +60,10 @@ def _output_of(model: keras.Model) -> tf.TensorSpec:
     return tf.TensorSpec(output.shape, output.dtype)
 
 
-def _placeholder(spec: tf.TypeSpec) -> tf.Tensor:
-    """A tensor of a spec; ValueError for one that is not dense."""
-    if not isinstance(spec, tf.TensorSpec):
-        raise ValueError(
-            "`metrics` has one that makes its variables from the first batch, which must be of dense "
-            f"tensors, not of {spec}: call the metric once on targets and predictions before."
-        )
-    return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+def _placeholder(spec: tf.TypeSpec) -> Tensors:
+    """A tensor of a spec, sparse and ragged ones made of those of their components."""
+    parts = [
+        tf.compat.v1.placeholder(part.dtype, part.shape)
+        for part in tf.nest.flatten(spec, expand_composites=True)
+    ]
+    return tf.nest.pack_sequence_as(spec, parts, expand_composites=True)

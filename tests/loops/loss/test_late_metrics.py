@@ -76,14 +76,3 @@ def test_the_first_batch_tells_what_no_model_does():
             functional(), lambda m, b: (tf.reduce_sum(m(b[0])), m(b[0])), "sgd", metrics=[metric]
         )
         assert float(run(step)) == 2.0 and metric.seen.shape == (4, 2)
-
-
-def test_sparse_batches_are_refused_for_them():
-    sparse = tf.sparse.from_dense(X)
-    step = make(functional())
-    step.metrics[0]._built = False
-    data = tf.data.Dataset.from_tensors((sparse, Y))
-    with pytest.raises(
-        ValueError, match="`metrics` has one .* of dense tensors, not of SparseTensorSpec.*call"
-    ):
-        step.run(iter(data), 1)

@@ -114,6 +114,25 @@ def test_ragged_batches_are_right_or_refused():
         np.testing.assert_array_equal(value, was)
 
 
+@pytest.mark.numbers("float32")
+def test_sparse_batches_are_those_of_dense_ones():
+    """With a metric that makes its variables at the first one."""
+
+    def step(sparse):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,), sparse=sparse), L.Dense(2)])
+        return loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1), metrics=[keras.metrics.R2Score()])
+
+    x = X * (X > 0.5)
+    expected = dataset(step(False), x, Y)
+    for call in (dataset, hooked):
+        assert call(step(True), tf.sparse.from_dense(x), Y) == pytest.approx(expected, rel=1e-5)
+    alone = step(True)
+    batches = tf.data.Dataset.from_tensor_slices((tf.sparse.from_dense(x), Y)).batch(4)
+    sizes = [len(alone.run_batch(batch)) for batch in batches]
+    assert sizes == [1, 1] and alone.traces == 1
+
+
 def test_unknown_ranks_are_refused_where_they_cannot_be_used():
     def batches():
         yield X, Y
@@ -126,6 +145,8 @@ def test_unknown_ranks_are_refused_where_they_cannot_be_used():
         loops.TrainStep(model, "mse", "sgd").run(
             iter(data.map(lambda x, y: (tf.ensure_shape(x, [6, 3]), y))), 1
         )
+    with pytest.raises(TypeError, match="`y` is a single value in each element .*batch"):
+        loops.TrainStep(model, "mse", "sgd").run(iter(tf.data.Dataset.from_tensor_slices((X, Y[:, 0]))), 1)
 
     def loss(model, batch):
         return tf.reduce_mean((model(tf.ensure_shape(batch[0], [None, 3])) - batch[1]) ** 2)
