@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
-from ..data.arrays import map_tensors, tensors_in
-from ..data.batches import BatchIterator, BatchReader, DataIterator
+from ..data.arrays import map_tensors
+from ..data.batches import BatchIterator, DataIterator
 from ..distribute.sharding import LazyBatch, shard_indices
 from ..support.scalars import Columns
 from ..support.tensorflow_private import is_missing_batch
+from .batch_loops import array_loop, dataset_loop, sharded_loop
 from .executor import executor
 from .row_buffer import RowBuffer, Rows, joined
 from .step_count import StepCount
@@ -147,14 +148,16 @@ class DeviceLoop:
         order = iterator.indices(steps)
         # A transform's random numbers are for the whole batch, on any number of replicas.
         replicas = (self._replicas or 1) if reader.transform is None and not fixed else 1
-        loop: Callable[..., None] = self._array_loop
+        lazy = self._replicas is not None and reader.transform is None and reader.size is None
+        loop: Callable[..., None] = functools.partial(array_loop, self._record, reader, lazy)
         given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
         if replicas > 1:
-            loop, given = self._sharded_loop, [*shard_indices(order, data.batch_size, replicas)]
+            loop = functools.partial(sharded_loop, self._record, reader)
+            given = [*shard_indices(order, data.batch_size, replicas)]
 
         function = self._traces.get(
             ("arrays", reader),
-            functools.partial(loop, reader),
+            loop,
             map_tensors(open_spec, data.arrays),
             tf.TensorSpec([2], tf.int64),
             *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),
@@ -167,7 +170,7 @@ class DeviceLoop:
             self._traces.check_open_batch(iterator.element_spec)
         function = self._traces.get(
             ("dataset", fixed),
-            functools.partial(self._dataset_loop, self._made_for if fixed else None),
+            functools.partial(dataset_loop, self._record, self._made_for if fixed else None),
             iterator.element_spec,
             tf.TensorSpec([2], tf.int64),
             argument=tf.data.IteratorSpec,
@@ -180,68 +183,8 @@ class DeviceLoop:
             self._count.add(1)
         return row
 
-    def _array_loop(
-        self, reader: BatchReader, arrays: Tensors, call: tf.Tensor, start: tf.Tensor, order: tf.Tensor
-    ) -> None:
-        """Runs steps over arrays in memory.
-
-        Args:
-            call: how many steps, and the number of this call: int64, (2,).
-            start: seed, epoch and position of the first batch: int64, (3,).
-            order: indices of the examples of all steps: int64, (examples,).
-        """
-        seed, epoch, position = tf.unstack(start, 3)
-        lazy = self._replicas is not None and reader.transform is None and reader.size is None
-
-        def body(step: tf.Tensor, number: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            last = first + reader.batch_size
-
-            def take(indices: tf.Tensor) -> Batch:
-                return reader.gather(arrays, indices, seed, epoch, position + step)
-
-            indices = _between(order, first, last)
-            self._record(step, LazyBatch(indices, take) if lazy else take(indices), number)
-            return step + 1, last
-
-        self._loop(call, body, tf.constant([0], tf.int64))  # a slice takes vectors
-
-    def _sharded_loop(self, reader: BatchReader, arrays: Tensors, call: tf.Tensor, *plan: tf.Tensor) -> None:
-        """`_array_loop` for several replicas, each of which reads its own examples; for `shard_indices`."""
-        order, offsets, shards = plan
-
-        def take(indices: tf.Tensor) -> Batch:
-            return reader.gather(arrays, indices, 0, 0, 0)  # only a transform would need the position
-
-        def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
-            first, last, sizes = tf.split(tf.gather(offsets, step), [1, 1, offsets.shape[1] - 2])
-            indices = _between(order, first, last)
-            self._record(step, LazyBatch(indices, take, sizes, tf.gather(shards, step)), number)
-            return (step + 1,)
-
-        self._loop(call, body)
-
-    def _dataset_loop(self, size: int | None, iterator: tf.data.Iterator, call: tf.Tensor) -> None:
-        def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
-            # The error that `next` raises at the end is one that transformations and models may raise too.
-            batch = iterator.get_next_as_optional().get_value()
-            if size is not None:
-                batch = map_tensors(lambda one: tf.ensure_shape(one, [size, *one.shape[1:]]), batch)
-            # If there is no batch, nothing of this step may run.
-            with tf.control_dependencies(tf.nest.flatten(tensors_in(batch), expand_composites=True)):
-                self._record(step, batch, number)
-            return (step + 1,)
-
-        self._loop(call, body)
-
-    def _loop(self, call: tf.Tensor, body: Callable[..., tuple[tf.Tensor, ...]], *state: tf.Tensor) -> None:
-        steps, number = call[0], tf.cast(call[1], tf.float32)
-        tf.while_loop(
-            lambda step, *_: step < steps,
-            lambda step, *rest: body(step, number, *rest),
-            [tf.constant(0, tf.int64), *state],
-        )
-
     def _record(self, step: tf.Tensor, batch: Batch | LazyBatch, number: tf.Tensor) -> None:
+        """Runs a step of a call with this number."""
         row = self._row(batch, number)
         self._buffer.write(step, row)
         self._count.after_step(row)
@@ -251,9 +194,3 @@ class DeviceLoop:
         # In `many` too a summary's tag begins with no "while/".
         with tf.name_scope(""), self._count.default_summary_step():
             return tf.stack([*self._body(batch), *number])
-
-
-def _between(order: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    """`order[first:last]`, with the ends as vectors of one."""
-    # Without the stride as an argument, each step would make one.
-    return tf.strided_slice(order, first, last, tf.constant([1], tf.int64))
