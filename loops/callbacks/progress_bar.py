@@ -73,11 +73,16 @@ class ProgressBar(StepsCallback):
         self._since = self._last = batches, self._began
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
+        step = self.train_step
+        reductions = {} if step is None else step.loss_and_metrics.reductions
         for name, array in values.items():
             # A step that was skipped shows as NaN among finite ones: it is in no mean of the epoch either.
             finite = array[np.isfinite(array)].astype(np.float64)
             total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + float(finite.sum()), count + len(finite))
+            if reductions.get(name) == "max" and len(finite):
+                self._sums[name] = float(finite.max(initial=total if count else -math.inf)), 1
+            else:
+                self._sums[name] = total + float(finite.sum()), count + len(finite)
         self._done += len(values["loss"])
         self._calls += 1
         if self._calls == 2:

@@ -45,6 +45,7 @@ class LossAndMetrics:
         classes: how many classes the labels may name, once a batch was traced; None where labels are no
             class indices.
         columns: of what the user's code recorded on the batch that was run or traced last.
+        reductions: by name, of all that it recorded so far.
 
     Raises:
         ValueError: an unknown loss or metric.
@@ -85,7 +86,7 @@ class LossAndMetrics:
         self.classes: int | None = None
         self.columns: Columns = ()
         self._names = ["loss", *(metric.name for metric in self.metrics)]
-        self._reduces: dict[str, str] = {}  # of what was recorded, by name
+        self.reductions: dict[str, str] = {}
 
     @property
     def is_own_function(self) -> bool:
@@ -135,7 +136,7 @@ class LossAndMetrics:
             ValueError: a batch that does not fit the loss or a metric.
             CoupledError: a part of a batch, for a loss or metric that takes its examples together.
         """
-        with recorded_scalars(self._names, self._reduces) as recorded:
+        with recorded_scalars(self._names, self.reductions) as recorded:
             loss, record = self._computed(batch, training, shard, accumulated)
         self.columns = recorded.columns
         if shard is None or not self.columns:

@@ -85,7 +85,8 @@ class TrainStep(BaseStep):
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
-            loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...
+            loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there
+            that is given no step writes at 1, 2, 3, ...
 
     Raises:
         TypeError: an argument of the wrong type.

@@ -216,6 +216,18 @@ def test_a_skipped_step_does_not_blank_the_means():
     assert screen.getvalue().endswith(" loss=2.000\n")
 
 
+def test_the_largest_is_shown_of_what_is_recorded_as_such():
+    screen = io.StringIO()
+    bar = _begun(screen)
+    recorded = types.SimpleNamespace(reductions={"top": "max", "mean": "mean"})
+    bar.set_train_step(types.SimpleNamespace(loss_and_metrics=recorded))
+    for first, numbers in ((1, [-3.0, -2.0]), (3, [np.nan]), (4, [-4.0])):
+        array = np.array(numbers, "float32")
+        bar.on_train_steps_end(first, {"loss": array, "top": array, "mean": array})
+    bar.on_train_end()
+    assert screen.getvalue().endswith(" loss=-3.000 top=-2.000 mean=-3.000\n")
+
+
 def test_another_worker_shows_nothing(monkeypatch):
     monkeypatch.setattr(progress_bar, "is_chief", lambda: False)
     screen = io.StringIO()
