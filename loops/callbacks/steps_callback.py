@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...optim.common.types import Array
+from ..data.batches import Data
 from ..step.watch import Measured, Watch
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ class StepsCallback(keras.callbacks.Callback):
     """
 
     train_step: TrainStep | None = None
+
+    def set_data(self, data: Data, validation: Data | None) -> None:
+        """Called by `train` before training begins, with what it trains and validates on.
+
+        To read either moves a shuffle on: `loops/data/unmoved.py` reads it so that the run does not notice.
+        """
 
     def set_train_step(self, step: TrainStep) -> None:
         """Called by `train` before training begins, as Keras calls `set_model`."""
@@ -55,6 +62,10 @@ class StepsCallback(keras.callbacks.Callback):
             values: name -> float32 array, (steps,): each step's own loss and metrics, and what `loops.record`
                 was given, NaN for a step that recorded none.
         """
+
+    def on_train_failed(self, logs: dict[str, float] | None = None) -> None:
+        """Called instead of `on_train_end` after a run that an error ends."""
+        self.on_train_end(logs)
 
     def watch(self) -> Watch | None:
         """What to measure of the training step; `train` asks when training begins. None for nothing."""

@@ -23,7 +23,7 @@ from .batch_loops import array_loop, dataset_loop, sharded_loop
 from .executor import executor
 from .row_buffer import RowBuffer, Rows, joined
 from .step_count import StepCount
-from .trace_cache import TraceCache, fixed_spec, open_spec
+from .trace_cache import TraceCache, Traced, fixed_spec, open_spec
 
 # A traced loop, what to give it (the steps and the call's number aside), and how many steps it is to run.
 Call: TypeAlias = tuple[Callable[..., object], list[Tensors], int]
@@ -54,6 +54,7 @@ class DeviceLoop:
 
     Attributes:
         traces: how often `body` was traced.
+        traced: the function that was traced last; None before.
         rows: what the last call of `many` returned or, if it failed, what its steps until then recorded.
         columns: of the last call, what its rows hold beyond `width` numbers.
     """
@@ -82,6 +83,10 @@ class DeviceLoop:
     @property
     def traces(self) -> int:
         return self._traces.traces
+
+    @property
+    def traced(self) -> Traced | None:
+        return self._traces.traced
 
     def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
         """Runs one batch of tensors; returns its values: float32, (width + columns,).

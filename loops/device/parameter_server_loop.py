@@ -12,6 +12,7 @@ from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
 from ..support.scalars import Columns
 from .step_count import StepCount
+from .trace_cache import Traced
 
 # About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
 _TASKS_PER_WORKER = 4
@@ -28,6 +29,7 @@ class ParameterServerLoop:
 
     Attributes:
         traces: how often `body` was traced.
+        traced: None: workers trace.
         rows: what the last call of `many` returned; none if it failed, since it is not known what was done.
     """
 
@@ -49,6 +51,7 @@ class ParameterServerLoop:
         self._traced: dict[object, Columns] = {}  # by what was traced
         self._sources: dict[int, tuple[Batches, Iterator[Tensors]]] = {}
         self.traces = 0
+        self.traced: Traced | None = None
         self.rows: Array = np.zeros((0, width), np.float32)
         self.columns: Columns = ()
 

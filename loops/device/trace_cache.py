@@ -60,12 +60,14 @@ class TraceCache:
     Attributes:
         fixed: whether a trace is for one number of examples, as the model asks for it.
         traces: how many there were. (Whoever passes functions counts them.)
+        traced: the last; None before.
     """
 
     def __init__(self, forward: Callable[[Batch], Tensors], one_thread: bool) -> None:
         self.one_thread = one_thread
         self.fixed = False
         self.traces = 0
+        self.traced: Traced | None = None
         self._forward = forward
         self._calls_summary = False
         self._functions: dict[Key, list[tuple[Specs, Traced]]] = {}
@@ -166,6 +168,7 @@ class TraceCache:
             self._functions.clear()
             traced = tf.function(function, autograph=False).get_concrete_function(*specs)
         self._calls_summary = self._calls_summary or calls_summary(traced)
+        self.traced = traced
         return traced
 
 

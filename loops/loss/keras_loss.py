@@ -104,6 +104,16 @@ def _losses(loss: keras.losses.Loss, y: Tensors, predictions: Tensors) -> tf.Ten
     return losses
 
 
+def example_losses(loss: keras.losses.Loss, y: Tensors, predictions: Tensors) -> tf.Tensor | None:
+    """Each example's loss, the mean of its values: float32, (batch,); None where there is none for each."""
+    if type(loss).__call__ is not keras.losses.Loss.__call__ or not isinstance(predictions, tf.Tensor):
+        return None
+    losses = _losses(loss, y, predictions)
+    if losses.shape.rank in (None, 0):
+        return None
+    return tf.cast(tf.reduce_mean(losses, list(range(1, losses.shape.rank))), tf.float32)
+
+
 def mean_of_class_indices(
     loss: keras.losses.Loss, y: tf.Tensor, predictions: tf.Tensor, examples: Scalar
 ) -> LossValue | None:

@@ -15,7 +15,7 @@ from ..distribute.sharding import Shard, examples_in
 from ..support.scalars import Columns, nothing_recorded, recorded_scalars
 from .called_losses import CALLED_LOSSES
 from .held_metrics import noticed, resolve_held
-from .keras_loss import loss_value, mean_of_class_indices, resolve_loss
+from .keras_loss import example_losses, loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
 from .mean_loss import STEP_LOSS, SUM, StepLoss
 from .metrics import Metric, StepMetric, resolve_metrics
@@ -183,6 +183,18 @@ class LossAndMetrics:
         for metric in self.metrics:
             record.extend(metric(y, predictions, weight, examples, shard))
         return loss, record
+
+    def predicted(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
+        """The predictions in inference mode and, without weights, each example's loss: float32, (batch,).
+
+        None for either where the loss does not give it.
+        """
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if self._function is not None:
+            step = StepLoss(tf.cast(examples_in(x), tf.float32), None, "", [])
+            return self._function_value(self._function, batch, False, step)[1], None
+        predictions = self.model(x, training=False)
+        return predictions, None if y is None else example_losses(self._loss, y, predictions)
 
     def _function_value(
         self, loss_of: LossFunction, batch: Batch, training: bool, step: StepLoss

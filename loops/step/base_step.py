@@ -18,6 +18,7 @@ from ..device.batch_size import check_batch_size, state_sizes
 from ..device.make_loop import Loop
 from ..device.row_buffer import CAPACITY, Rows, joined
 from ..device.steps_per_call import StepsPerCall
+from ..device.trace_cache import Traced
 from ..distribute.same_order import SameOrder
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
 from ..distribute.sharding import check_divides, mean_over_workers_of
@@ -95,6 +96,11 @@ class BaseStep(abc.ABC):
         example, a longer sequence say: from then on, the dimensions that differed may have any size.
         """
         return sum(loop.traces for loop in self._loops)
+
+    @property
+    def traced(self) -> Traced | None:
+        """The function traced last for what trains now; None before, and where TensorFlow traces none."""
+        return self._loop().traced
 
     def __call__(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> dict[str, Scalar]:
         """Runs one batch.

@@ -108,7 +108,8 @@ class CompiledStep:
         value, count, *metrics = record
         # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
-        taken = self.update.apply(gradients, value, not_overflow, finite, count)
+        with tf.name_scope("update"):  # for readers of the graph
+            taken = self.update.apply(gradients, value, not_overflow, finite, count)
         if self.update.may_skip:
             writes.undo(unless=taken)
             # Not even nothing, which a batch counts that is masked all over: a skipped step is in no mean.

@@ -49,6 +49,12 @@ def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]
     return loose, seeds
 
 
+def changes_when_read(dataset: tf.data.Dataset) -> bool:
+    """Whether reading a dataset changes what its next reader gets: it shuffles by seeds or keeps a cache."""
+    cached = any("Cache" in type(part).__name__ for part in _parts(dataset))
+    return cached or bool(order_of(dataset)[1])
+
+
 def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
     """The dataset that an iterator reads; None where it does not tell."""
     return getattr(iterator, "_dataset", None)

@@ -48,6 +48,14 @@ def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
     return [WeightCopies(each, built_variables(each)) for each in several if each.built]
 
 
+def random_seed() -> int | None:
+    """The last seed that `keras.utils.set_random_seed` was given; None if it was not called."""
+    from keras.src.backend.common.global_state import get_global_attribute
+
+    seed: int | None = get_global_attribute("global_random_seed")
+    return seed
+
+
 def keras_mask(predictions: Tensors) -> tf.Tensor | None:
     """The mask that Keras attached to a model's output, which its losses apply; None for none."""
     return getattr(predictions, "_keras_mask", None)

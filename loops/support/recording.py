@@ -31,21 +31,22 @@ def writes_now() -> Writes | None:
 
 
 @contextlib.contextmanager
-def recording(everything: bool = False) -> Iterator[Writes]:
+def recording(everything: bool = False, seeds: bool = False) -> Iterator[Writes]:
     """Records what the body writes, on this thread: a replica has its own.
 
-    The seeds of random numbers are left out: a step that is skipped has drawn its own. Within a recording,
-    the body belongs to that.
+    Within a recording, the body belongs to that.
 
     Args:
         everything: also what is not written by layers and metrics.
+        seeds: also the states of generators of random numbers. A step that is skipped has drawn its own, so
+            it leaves them out.
     """
     thread = threading.get_ident()
     if thread in _by_thread:
         yield _by_thread[thread]
         return
     with _HOOKS.installed():
-        _by_thread[thread] = Writes(everything)
+        _by_thread[thread] = Writes(everything, seeds)
         try:
             yield _by_thread[thread]
         finally:
@@ -103,7 +104,7 @@ def _gradient(method: Method) -> Method:
 def _untold(method: Method) -> Method:
     def draw(*args: Any, **kwargs: Any) -> Any:
         writes = writes_now()
-        with contextlib.nullcontext() if writes is None else writes.paused():
+        with contextlib.nullcontext() if writes is None or writes.seeds else writes.paused():
             return method(*args, **kwargs)
 
     return draw

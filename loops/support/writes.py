@@ -53,14 +53,15 @@ class Writes:
         calling: the layers that are being called now, innermost last.
         layers: all that were called, by `id`.
         active: whether writes are taken down.
+        seeds: whether those of generators of random numbers are, too.
     """
 
-    def __init__(self, everything: bool) -> None:
+    def __init__(self, everything: bool, seeds: bool = False) -> None:
         self.first: dict[int, Write] = {}
         self.calling: list[keras.layers.Layer] = []
         self.layers: dict[int, keras.layers.Layer] = {}
         self.active = True
-        self._everything = everything
+        self._everything, self.seeds = everything, seeds
         self._root = _graph_now()
         # A condition or a loop has a graph of its own, and what is put back in it was read in it.
         self._parts: dict[Graph, _Part] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -71,7 +72,11 @@ def hyperparameters(name: str, value: Mapping[str, HParam] | None) -> dict[str, 
                 f"`{name}` must map names to numbers, text, True or False, got {short_repr(key)}: "
                 f"{short_repr(one)}; write it as text, `str(value)`"
             )
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ValueError(f"`{name}` must map names to finite numbers, got {key!r}: {one}; or to a text")
         plain[key] = one
+    if not plain:
+        raise ValueError(f"`{name}` is an empty dict: name what differs between runs, or pass None")
     return plain
 
 

@@ -12,15 +12,22 @@ from ...optim import FilterLike
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Json
 from ..callbacks.steps_callback import StepsCallback
+from ..data.batches import Data
 from ..distribute.cluster import is_chief
 from ..step.watch import Measured, Watch
 from ..support.errors import call_each
 from . import arguments
 from .arguments import HParam
+from .graph import Graph
+from .hyperparameters import HyperParameters
+from .images import Images
+from .layout import Layout
 from .log_writer import LogWriter
 from .measured import MeasuredValues
 from .part import Part
+from .profile import Profile
 from .scalars import Scalars
+from .texts import Texts
 
 
 class TensorBoard(LogWriter, StepsCallback):
@@ -43,6 +50,10 @@ class TensorBoard(LogWriter, StepsCallback):
     writes no points. `train` and `validation` have, by number of the epoch, from 1:
 
         epoch/NAME                      means over the epoch, and in `train` its `learning_rate`
+        images/NAME                     pictures, if asked for
+        run/NAME                        texts: command line, versions, settings, plan, variables
+
+    and `train` has the graph and the charts of Custom Scalars: all groups of a quantity in one.
 
     Steps are a run of their own since TensorBoard follows a single growing file in each.
 
@@ -66,11 +77,24 @@ class TensorBoard(LogWriter, StepsCallback):
         histograms: a filter of the variables for histograms; None for none.
         histograms_every: as `watch_every`, for these.
         activations: a filter of the layers whose outputs are measured; None for none.
+        images: how many examples to draw after each epoch, with what they are and what the network takes
+            them for, and how many of those with the largest loss; the confusion matrix and the filters of
+            the first convolution follow, too. They are of the first 100 batches of the validation data or,
+            without it, of the training data (of a `Batches`, in the order of its first epoch), which are
+            evaluated once more for this; nothing of the run changes by it. Values of 0 to 1, 0 to 255 or -1
+            to 1 are drawn as they are, others stretched, each channel from its lowest to its highest. 0 for
+            none.
+        graph: whether to write the graph of the step, as it was traced, without its large constants.
+        profile: numbers of the first and the last step to profile, each of which is one call then; None for
+            none. To see it, `pip install tensorboard-plugin-profile`.
+        hparams: names to numbers, strings and bools, by which runs compare in the tab HParams, with the
+            last epoch's logs: a run `hparams` has them. None for none.
 
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: a `log_dir` that is no path, a number below 1; when training begins, a `log_dir` that
-            cannot be written, or that another run writes to.
+            cannot be written, or that another run writes to, and `images` of inputs that are none.
+        RuntimeError: another profiler runs when `profile` is to begin.
         SelectionError: when training begins, a filter that matches nothing.
 
     Example:
@@ -109,11 +133,23 @@ class TensorBoard(LogWriter, StepsCallback):
             whole_number("histograms_every", histograms_every, at_least=1),
             arguments.filter_or_none("activations", activations),
         )
-        whole_number("images", images, at_least=0)
-        arguments.true_or_false("graph", graph)
-        arguments.step_range("profile", profile)
-        arguments.hyperparameters("hparams", hparams)
-        self._parts: list[Part] = [Scalars(every_steps), MeasuredValues()]
+        images = whole_number("images", images, at_least=0)
+        graph = arguments.true_or_false("graph", graph)
+        steps = arguments.step_range("profile", profile)
+        hparams = arguments.hyperparameters("hparams", hparams)
+        self._parts: list[Part] = [
+            Scalars(every_steps),
+            MeasuredValues(),
+            Texts(),
+            Layout(),
+            *([Graph()] if graph else []),
+            *([Images(images)] if images else []),
+            *([HyperParameters(hparams)] if hparams else []),
+            *([Profile(*steps)] if steps else []),
+        ]
+        self.data: Data | None = None
+        self.validation: Data | None = None
+        self.failed = False
         self._in_session = False
 
     def watch(self) -> Watch | None:
@@ -125,7 +161,11 @@ class TensorBoard(LogWriter, StepsCallback):
         limits = [part.steps_allowed(done) for part in self._parts]
         return min((limit for limit in limits if limit is not None), default=None)
 
+    def set_data(self, data: Data, validation: Data | None) -> None:
+        self.data, self.validation = data, validation
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.failed = False
         if not is_chief():
             return
         self._open()
@@ -164,6 +204,10 @@ class TensorBoard(LogWriter, StepsCallback):
         parts, self._in_session = self._parts if self._in_session else [], False
         endings = [functools.partial(part.on_train_end, self, logs or {}) for part in parts]
         call_each([*endings, self.files.close])
+
+    def on_train_failed(self, logs: dict[str, float] | None = None) -> None:
+        self.failed = True
+        self.on_train_end(logs)
 
     def state(self) -> Json:
         """Called when a checkpoint is written: hands the logs of the steps that it holds to the file system.

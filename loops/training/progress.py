@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..callbacks.run_callbacks import RunCallbacks
 from ..callbacks.steps_callback import batches_trained
+from ..data.batches import Data
 from ..loss.records import Records, RunningMeans
 from ..step.train_step import TrainStep
 
@@ -23,8 +24,9 @@ class RunProgress:
         in_epoch: whether the run is between the hooks at an epoch's beginning and those at its end.
     """
 
-    def __init__(self, step: TrainStep, hooks: RunCallbacks) -> None:
+    def __init__(self, step: TrainStep, hooks: RunCallbacks, data: Data, validation: Data | None) -> None:
         self._step = step
+        self._data = data, validation
         self._hooks, self._callbacks = hooks, hooks.of_steps
         self.done = self.epoch = self.batch = 0
         self.means = RunningMeans(step.loss_and_metrics.metrics)
@@ -32,8 +34,9 @@ class RunProgress:
         self.in_epoch = False
 
     def set_train_step(self) -> None:
-        """Tells each `StepsCallback` which step trains."""
+        """Tells each `StepsCallback` which step trains, and on what."""
         for callback in self._callbacks:
+            self._hooks.call(callback, "set_data", *self._data)
             self._hooks.call(callback, "set_train_step", self._step)
 
     def start_run(self, first_epoch: int, steps: int | None) -> None:
@@ -87,7 +90,7 @@ class RunProgress:
         Keras' own are not told, as `fit` does not tell them: `BackupAndRestore` would delete its backup.
         """
         begun = [callback for callback in self._callbacks if callback in self._hooks.begun]
-        return [functools.partial(self._hooks.call, each, "on_train_end", self.logs) for each in begun]
+        return [functools.partial(self._hooks.call, each, "on_train_failed", self.logs) for each in begun]
 
     def _when(self) -> str:
         return f"after step {self.done}, in epoch {self.epoch + 1}"

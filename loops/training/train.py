@@ -130,7 +130,7 @@ def train(
         swap_in_last_epoch_too(hooks)
         tell_better_ways(callbacks, zip(step.metrics, step.loss_and_metrics.metrics))
         checkpointer = RunCheckpointer(found, step, reader, hooks)
-        progress = RunProgress(step, hooks)
+        progress = RunProgress(step, hooks, data, validation)
         run = _Run(step, reader, validate, hooks, progress, checkpointer, DeferredSignals())
         _begin(run, int(epochs), resume)
         with run.signals.deferred():

@@ -16,6 +16,7 @@ from gradloop.loops.support.keras_private import (
     keras_mask,
     knows_variable,
     makes_variables_later,
+    random_seed,
     take_initial_epoch,
     weight_copies,
     with_keras_mask,
@@ -23,6 +24,11 @@ from gradloop.loops.support.keras_private import (
 )
 
 pytestmark = pytest.mark.versions
+
+
+def test_random_seed():
+    keras.utils.set_random_seed(1234)
+    assert random_seed() == 1234
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "lion", "ftrl", "nadam"])

@@ -56,6 +56,20 @@ def test_all_writes_of_layers_are_found_and_put_back(run, inner):
     assert float(loose) == 9.0 and layer.seed.state.numpy()[1] == 1
 
 
+def test_seeds_if_asked_for():
+    layer = Writer()
+
+    @tf.function
+    def step():
+        with recording(seeds=True) as writes:
+            drawn = layer(tf.constant([7.0]))
+        writes.undo(tf.constant(False))
+        return drawn
+
+    assert float(step()[0]) == float(step()[0])
+    assert layer.seed.state.numpy().tolist() == [0, 0]
+
+
 def test_in_loops_and_conditions():
     layer = Writer()
 

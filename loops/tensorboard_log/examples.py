@@ -1,0 +1,122 @@
+"""What a network makes of some examples of its data: for pictures of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.types import Array, Batch, Tensors
+from ..data.arrays import tensors_in
+from ..loss.loss_and_metrics import LossAndMetrics
+from ..support.recording import recording
+from ..support.scalars import nothing_recorded
+
+
+class Examples(NamedTuple):
+    """Examples of a batch.
+
+    Attributes:
+        images: (examples, height, width, channels).
+        truth, predictions: (examples, ...); None where there are none, or several of each.
+        losses: float32, (examples,): of each; None where the loss gives none for each.
+    """
+
+    images: Array
+    truth: Array | None
+    predictions: Array | None
+    losses: Array | None
+
+    def part(self, which: Array | slice) -> Examples:
+        """Some of them, as NumPy indexes an array."""
+        truth, predictions, losses = (None if field is None else field[which] for field in self[1:])
+        return Examples(self.images[which], truth, predictions, losses)
+
+
+class Reader:
+    """Runs a model on batches, and leaves no trace of that: what its layers write is put back.
+
+    Args:
+        loss_and_metrics: of the model.
+        name: of the data, for errors.
+    """
+
+    def __init__(self, loss_and_metrics: LossAndMetrics, name: str) -> None:
+        self._name = name
+        self._run = tf.function(self._predicted, autograph=False, reduce_retracing=True)
+        self._loss_and_metrics = loss_and_metrics
+
+    def read(self, batches: Iterable[Batch], most: int) -> Iterator[Examples]:
+        """Yields the examples of the first `most` batches, without those of weight 0, which pad a batch."""
+        for batch in itertools.islice(batches, most):
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+            image = _image_in(x)
+            if image is None:
+                raise _no_images(batch, self._name)
+            predictions, losses = self._run(batch)
+            kept: Array | slice = slice(None)
+            if isinstance(weight, tf.Tensor) and weight.shape.rank == 1:
+                kept = weight.numpy() != 0
+            found = Examples(image.numpy(), _array(y), _array(predictions), _array(losses))
+            yield found.part(kept)
+
+    def _predicted(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
+        silent = nothing_recorded(), tf.summary.record_if(False)
+        with recording(everything=True, seeds=True) as writes, silent[0], silent[1]:
+            predictions, losses = self._loss_and_metrics.predicted(batch)
+        writes.undo(unless=False)
+        half = (tf.float16, tf.bfloat16)
+        if isinstance(predictions, tf.Tensor) and predictions.dtype in half:
+            predictions = tf.cast(predictions, tf.float32)
+        return predictions, losses
+
+
+def is_image(leaf: object) -> bool:
+    """Whether a tensor holds images: (batch, height, width, 1, 3 or 4) numbers."""
+    return _may_be_image(leaf) and is_image_shape(leaf.shape)  # type: ignore[attr-defined]  # it has one
+
+
+def is_image_shape(shape: Sequence[int | None]) -> bool:
+    """Whether (batch, height, width, channels) with 1, 3 or 4 channels."""
+    return len(shape) == 4 and shape[-1] in (1, 3, 4)
+
+
+def _may_be_image(leaf: object) -> bool:
+    """Whether a tensor, or its spec, may hold images, as far as its shape is known."""
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if shape is None or dtype is None or not (dtype.is_floating or dtype.is_integer):
+        return False
+    return shape.rank is None or shape.rank == 4 and shape[-1] in (1, 3, 4, None)
+
+
+def check_images(batch: Batch, name: str) -> None:
+    """Raises ValueError if the inputs of a batch, or of its spec, cannot be images.
+
+    Args:
+        batch: what `keras.utils.unpack_x_y_sample_weight` takes.
+        name: of the data, for the error.
+    """
+    if not any(map(_may_be_image, tensors_in(keras.utils.unpack_x_y_sample_weight(batch)[0]))):
+        raise _no_images(batch, name)
+
+
+def _no_images(batch: Batch, name: str) -> ValueError:
+    leaves = tensors_in(keras.utils.unpack_x_y_sample_weight(batch)[0])
+    told = ", ".join(f"{tuple(leaf.shape)} {leaf.dtype.name}" for leaf in leaves if hasattr(leaf, "dtype"))
+    return ValueError(
+        f"`images` draws the inputs of `{name}`, and these are no images, but {told}: an image is (batch, "
+        "height, width, channels), with 1, 3 or 4 channels. Pass `images=0`, or add the axis that is missing."
+    )
+
+
+def _image_in(x: Tensors) -> tf.Tensor | None:
+    found = next(filter(is_image, tensors_in(x)), None)
+    half = found is not None and found.dtype in (tf.float16, tf.bfloat16)
+    return tf.cast(found, tf.float32) if half else found
+
+
+def _array(value: Tensors) -> Array | None:
+    return value.numpy() if isinstance(value, tf.Tensor) else None

@@ -1,0 +1,108 @@
+"""Pictures for the tab Images: examples, the worst mistakes, the confusion matrix, first-layer filters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from ...optim.common.types import Array
+from ...optim.naming.stable_names import tree_of
+from ..data.batches import Batches
+from ..data.unmoved import unmoved
+from ..distribute.scope import scope_of
+from .examples import Reader, check_images
+from .findings import Findings, examples_picture, find, matrix_picture
+from .part import Part
+from .pictures import Scale, filters_picture, png
+from .values import Value, image_value
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+MOST_BATCHES = 100
+
+
+class Images(Part):
+    """`images/examples`, `images/worst`, `images/confusion` and `images/filters`, after each epoch.
+
+    They are of the validation data, in the run `validation`, or without it of the training data, in `train`:
+    of its first `MOST_BATCHES` batches, the same each time. Nothing of the run changes: not the position in
+    the data, nor random numbers, nor what layers and metrics hold.
+
+    Args:
+        count: how many examples, and how many of the worst.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def on_train_begin(self, board: TensorBoard) -> None:
+        assert board.train_step is not None and board.data is not None
+        name, data = ("data", board.data) if board.validation is None else ("validation", board.validation)
+        self._run = "train" if name == "data" else "validation"
+        board.train_step.loss_and_metrics.check_evaluates()
+        self._batches = unmoved(data, name)
+        check_images(next(iter(self._batches)) if isinstance(data, Batches) else data.element_spec, name)
+        self._reader = Reader(board.train_step.loss_and_metrics, name)
+        self._scale: Scale | None = None
+
+    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+        step = board.train_step
+        assert step is not None
+        with scope_of(step.strategy):
+            examples = self._reader.read(self._batches, MOST_BATCHES)
+            findings = find(examples, self._count, _gives_logit(step.loss, step.model))
+        if findings.first is not None and self._scale is None:
+            self._scale = Scale.of(findings.first.images)  # the same each time, so that pictures compare
+        scale, kernel = self._scale, _first_kernel(step.model)
+        # Drawing takes a while: the thread that writes the files does it.
+        board.files.submit(
+            self._run,
+            epoch,
+            lambda file: file.write_values(epoch, _values(findings, scale, kernel, self._run)),
+        )
+
+
+def _values(
+    findings: Findings, scale: Scale | None, kernel: tuple[str, Array] | None, run: str
+) -> list[Value]:
+    of = f"of the {'training' if run == 'train' else 'validation'} data"
+    caption = (
+        "Under each: true class > predicted class, if another, and its share. Green is right, red wrong."
+    )
+    values = []
+    if findings.first is not None and scale is not None:
+        picture = examples_picture(findings.first, scale, findings.logits)
+        values.append(_value("examples", picture, f"The first {of}. {caption} {scale.words}"))
+        if findings.worst is not None:
+            picture = examples_picture(findings.worst, scale, findings.logits)
+            words = f"Those with the largest loss, of {findings.read} {of}. {caption}"
+            values.append(_value("worst", picture, words))
+    if findings.counts is not None:
+        picture, words = matrix_picture(findings.counts)
+        values.append(_value("confusion", picture, f"{words} Of {findings.read} {of}."))
+    if kernel is not None:
+        name, numbers = kernel
+        words = f"The kernel of `{name}`, {numbers.shape}: grey is 0, the largest weight is black or white."
+        values.append(_value("filters", filters_picture(numbers), words))
+    return values
+
+
+def _value(name: str, picture: Array, description: str) -> Value:
+    height, width, _ = picture.shape
+    return image_value(f"images/{name}", [png(picture)], width, height, description)
+
+
+def _first_kernel(model: keras.Model) -> tuple[str, Array] | None:
+    """Name and kernel of the model's first convolution, (height, width, inputs, filters)."""
+    for node in tree_of(model).nodes:
+        if isinstance(node.layer, keras.layers.Conv2D):
+            return node.path, keras.ops.convert_to_numpy(node.layer.kernel)
+    return None
+
+
+def _gives_logit(loss: object, model: keras.Model) -> bool:
+    """Whether a single output is a logit: Keras' loss is told so, and skips a sigmoid that is there."""
+    activation = getattr(model.layers[-1], "activation", None) if model.layers else None
+    return bool(getattr(loss, "from_logits", False)) and activation is not keras.activations.sigmoid

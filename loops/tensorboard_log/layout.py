@@ -1,0 +1,58 @@
+"""The charts of the tab Custom Scalars: all groups of a quantity in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as LayoutMessage
+from tensorboard.plugins.custom_scalar.layout_pb2 import MultilineChartContent
+
+from .part import Part
+from .values import Value, plugin_value
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+_GROUPS = {
+    "learning rate": "rate/",
+    "gradient norm": "grad_norm/",
+    "update ratio": "update_ratio/",
+    "weight norm": "weight_norm/",
+}
+
+
+class Layout(Part):
+    """The layout, in the run `train`."""
+
+    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+        assert board.train_step is not None
+        names = ["loss", *(metric.name for metric in board.train_step.loss_and_metrics.metrics)]
+        board.files.values("train", epoch, [layout_value(names)])
+
+
+def layout_value(names: Sequence[str]) -> Value:
+    """The layout, which is written once into any run.
+
+    Args:
+        names: of the loss and the metrics, whose means over training and over validation are in one chart.
+
+    Example:
+        >>> layout_value(["loss"]).metadata.plugin_data.plugin_name
+        'custom_scalars'
+    """
+    per_epoch = [_chart(name, f"epoch/{re.escape(name)}$") for name in names]
+    per_group = [_chart(title, prefix) for title, prefix in _GROUPS.items()]
+    categories = [
+        Category(title="training and validation", chart=per_epoch),
+        Category(title="groups", chart=per_group),
+    ]
+    layout = LayoutMessage(category=categories).SerializeToString()
+    return plugin_value("custom_scalars__config__", "custom_scalars", layout)
+
+
+def _chart(title: str, pattern: str) -> Chart:
+    # TensorBoard matches it at the start of the tags of every run.
+    return Chart(title=title, multiline=MultilineChartContent(tag=[pattern]))

@@ -1,0 +1,157 @@
+"""Pictures drawn with NumPy: images as pixels, captions, frames, and many of them side by side.
+
+TensorBoard shows PNG, and neither Pillow nor Matplotlib is needed to run. A picture is uint8, (height, width,
+3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from ...optim.common.types import Array
+
+Colour: TypeAlias = tuple[int, int, int]
+
+WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (120, 120, 120)
+GREEN, RED = (40, 160, 60), (214, 39, 40)
+
+# Each character by its five rows of three pixels: a row is an octal digit, whose bits are the pixels.
+_GLYPHS = {
+    **dict(zip("0123456789", "75557 26227 71747 71717 55711 74717 74757 71244 75757 75717".split())),
+    **dict(zip("ABCDEFGHI", "25755 65656 34443 65556 74647 74644 34553 55755 72227".split())),
+    **dict(zip("JKLMNOPQR", "11152 55655 44447 57755 65555 25552 65644 25563 65655".split())),
+    **dict(zip("STUVWXYZ", "34216 72222 55557 55552 55775 55255 55222 71247".split())),
+    **dict(zip(".-+>%:/?", "00002 00700 02720 42124 51245 02020 11244 61202".split())),
+}
+
+
+class Scale(NamedTuple):
+    """How the values of images become 0 to 255.
+
+    Attributes:
+        low, high: what becomes 0 and 255: (channels,).
+        words: the same for readers.
+    """
+
+    low: Array
+    high: Array
+    words: str
+
+    @classmethod
+    def of(cls, images: Array) -> Scale:
+        """The scale of images, (examples, height, width, channels): by the range that their values lie in.
+
+        0 to 1, 0 to 255 and -1 to 1 are taken for what they are. Other values are stretched, each channel
+        from its lowest to its highest value: the usual standardised ones look natural so.
+        """
+        values = images[np.isfinite(images)] if images.dtype.kind == "f" else images
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        channels = images.shape[-1]
+        whole = images.dtype.kind in "iu"
+        for bottom, top in ((0, 255),) if whole else ((0, 1), (0, 255), (-1, 1)):
+            if bottom <= low and high <= top:
+                ends = np.full(channels, bottom, float), np.full(channels, top, float)
+                return cls(*ends, f"Values from {bottom} to {top}.")
+        by_channel = images.reshape(-1, channels).astype(float)
+        by_channel = np.where(np.isfinite(by_channel), by_channel, low)
+        lows, highs = by_channel.min(0), by_channel.max(0)
+        stretched = (
+            f"Values from {low:.3g} to {high:.3g}, each channel stretched from its lowest to its highest."
+        )
+        return cls(lows, np.maximum(highs, lows + 1e-12), stretched)
+
+    def picture(self, image: Array) -> Array:
+        """An image, (height, width, 1, 3 or 4), as a picture; NaN is black, what is transparent white."""
+        values = (np.nan_to_num(image.astype(float)) - self.low) / (self.high - self.low)
+        values = np.clip(values, 0, 1)
+        if values.shape[-1] == 4:
+            values = values[..., :3] * values[..., 3:] + 1 - values[..., 3:]
+        shape = (*values.shape[:2], 3)
+        return np.asarray(np.broadcast_to(np.rint(values * 255).astype(np.uint8), shape))
+
+
+def resized(picture: Array, side: int) -> Array:
+    """A picture whose longer side is about `side`: pixels are repeated, or blocks of them averaged."""
+    longer = max(picture.shape[:2])
+    if longer <= side:
+        return picture.repeat(side // longer, 0).repeat(side // longer, 1)
+    factor = longer // side
+    height, width = (max(size // factor, 1) for size in picture.shape[:2])
+    rows, columns = min(factor, picture.shape[0]), min(factor, picture.shape[1])
+    cut = picture[: height * rows, : width * columns].reshape(height, rows, width, columns, 3)
+    return cut.mean((1, 3)).astype(np.uint8)
+
+
+def canvas(height: int, width: int, colour: Colour = WHITE) -> Array:
+    """An empty picture."""
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def write(picture: Array, text: str, top: int, left: int, colour: Colour = BLACK, size: int = 2) -> None:
+    """Writes digits, capitals and `.-+>%:/?` into a picture; what does not fit is cut off.
+
+    A character is `3 * size` wide and `5 * size` high, and `size` from the next.
+    """
+    for character in text.upper():
+        rows = [int(row) for row in _GLYPHS.get(character, "00000")]
+        dots = np.array([[row >> bit & 1 for bit in (2, 1, 0)] for row in rows], bool)
+        dots = dots.repeat(size, 0).repeat(size, 1)
+        place = picture[top : top + 5 * size, left : left + 3 * size]
+        place[dots[: place.shape[0], : place.shape[1]]] = colour
+        left += 4 * size
+
+
+def text_width(text: str, size: int = 2) -> int:
+    """How wide `write` makes a text."""
+    return max(4 * len(text) - 1, 0) * size
+
+
+def tile(picture: Array, caption: str, frame: Colour | None) -> Array:
+    """A picture with a coloured frame around it, and a caption below."""
+    width = max(picture.shape[1] + 6, text_width(caption) + 4)
+    result = canvas(picture.shape[0] + 6 + (14 if caption else 0), width)
+    left = (width - picture.shape[1] - 6) // 2
+    if frame is not None:
+        result[: picture.shape[0] + 6, left : left + picture.shape[1] + 6] = frame
+    result[3 : 3 + picture.shape[0], left + 3 : left + 3 + picture.shape[1]] = picture
+    write(result, caption, picture.shape[0] + 8, (width - text_width(caption)) // 2, frame or BLACK)
+    return result
+
+
+def grid(tiles: Sequence[Array], gap: int = 6) -> Array:
+    """Tiles in rows, as about twice as many columns as rows."""
+    columns = min(len(tiles), max(1, int(np.ceil(np.sqrt(2 * len(tiles))))))
+    height, width = (max(one.shape[axis] for one in tiles) + gap for axis in (0, 1))
+    result = canvas(-(-len(tiles) // columns) * height + gap, columns * width + gap)
+    for index, one in enumerate(tiles):
+        top, left = index // columns * height + gap, index % columns * width + gap
+        result[top : top + one.shape[0], left : left + one.shape[1]] = one
+    return result
+
+
+def png(picture: Array) -> bytes:
+    """The picture as a PNG file."""
+    encoded: bytes = tf.io.encode_png(picture).numpy()
+    return encoded
+
+
+def filters_picture(kernel: Array, most: int = 256) -> Array:
+    """The kernels of a convolution, (height, width, inputs, filters), side by side; grey is 0.
+
+    With three inputs they are in colour; else each input of each filter is a picture of its own.
+
+    Args:
+        most: how many pictures.
+    """
+    largest = np.abs(kernel).max() or 1.0
+    values = np.clip(kernel / largest / 2 + 0.5, 0, 1)
+    height, width, inputs, filters = values.shape
+    if inputs != 3:
+        values = values.transpose(0, 1, 3, 2).reshape(height, width, 1, filters * inputs)
+    pictures = np.broadcast_to(values, (height, width, 3, values.shape[-1])).transpose(3, 0, 1, 2)[:most]
+    pixels = np.rint(np.nan_to_num(pictures) * 255).astype(np.uint8)
+    return grid([resized(one, 48) for one in pixels], gap=4)

@@ -1,0 +1,115 @@
+"""What a run was started with, for the tab Text."""
+
+from __future__ import annotations
+
+import math
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from ...optim import GroupedOptimizer, summary
+from ..data.batches import Batches
+from ..support.keras_private import random_seed
+from .part import Part
+from .values import Value, text_value
+
+if TYPE_CHECKING:
+    from ..step.train_step import TrainStep
+    from .board import TensorBoard
+
+# Up to so many parameters the norms in the table of variables take no time.
+_MOST_PARAMETERS = 2_000_000
+
+
+class Texts(Part):
+    """`run/NAME`, in the run `train`."""
+
+    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+        assert board.train_step is not None
+        board.files.values("train", epoch, run_texts(board.train_step, board.data, board.params))
+
+
+def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[Value]:
+    """Texts of a run that begins: its command line, versions, settings, plan and variables.
+
+    Args:
+        step: what trains.
+        data: what it trains on; a `Batches` tells its seed.
+        params: `params` of a Keras callback: epochs, and steps in each.
+    """
+    texts = {
+        "command": _code(shlex.join([sys.executable, *sys.argv])),
+        "versions": _table(_versions(step)),
+        "settings": _table(_settings(step, data, params)),
+    }
+    optimizer = step.inner_optimizer
+    plan = optimizer.plan if isinstance(optimizer, GroupedOptimizer) else None
+    if plan is not None:
+        texts["plan"] = _code(str(plan))
+    if _parameters(step.model.variables) <= _MOST_PARAMETERS:
+        texts["variables"] = _code(summary(step.model, step.variables if plan is None else plan))
+    return [text_value(f"run/{name}", text) for name, text in texts.items()]
+
+
+def _versions(step: TrainStep) -> dict[str, object]:
+    devices = [f"{device.device_type}:{device.name.rpartition(':')[2]}" for device in _devices()]
+    replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
+    strategy = "none" if step.strategy is None else f"{type(step.strategy).__name__}, {replicas} replicas"
+    return {
+        "gradloop": _version("gradloop"),
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "devices": ", ".join(devices),
+        "strategy": strategy,
+    }
+
+
+def _devices() -> list[Any]:
+    return [d for kind in ("GPU", "TPU", "CPU") for d in tf.config.list_logical_devices(kind)]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # used from a checkout that is not installed
+        return "not installed"
+
+
+def _settings(step: TrainStep, data: object, params: Mapping[str, Any]) -> dict[str, object]:
+    optimizer = step.inner_optimizer
+    loss = getattr(step.loss, "name", None) or getattr(step.loss, "__name__", step.loss)
+    settings = {
+        "model": f"{type(step.model).__name__} {step.model.name!r}",
+        "parameters": f"{_parameters(step.model.variables):,}, {_parameters(step.variables):,} train",
+        "loss": loss,
+        "optimizer": f"{type(optimizer).__name__} {optimizer.name!r}",
+        "epochs": params.get("epochs"),
+        "steps in an epoch": params.get("steps"),
+        "clip_norm": step.clip_norm,
+        "accumulate": step.accumulate,
+        "on_nonfinite": step.on_nonfinite,
+        "keras.utils.set_random_seed": random_seed(),
+    }
+    if isinstance(data, Batches):
+        settings |= {"examples": data.examples, "batch size": data.batch_size, "seed of the data": data.seed}
+    return settings
+
+
+def _parameters(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    cells = [f"| {name} | {str(value).replace('|', ' ')} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *cells])
+
+
+def _code(text: str) -> str:
+    return f"```\n{text}\n```"

@@ -1,0 +1,38 @@
+"""What event files hold beside scalars: values of TensorBoard's plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import tensorflow as tf
+
+# One tag's value at one step, with what tells TensorBoard how to show it.
+Value: TypeAlias = tf.compat.v1.Summary.Value
+
+
+def plugin_value(tag: str, plugin: str, tensor: object, content: bytes = b"", description: str = "") -> Value:
+    """A value for a plugin of TensorBoard's.
+
+    Args:
+        tag: what the value is called.
+        plugin: name of the plugin.
+        tensor: what `tf.make_tensor_proto` takes.
+        content: what the plugin wants to know beside it.
+        description: in Markdown, shown beside the tag.
+    """
+    value = Value(tag=tag, tensor=tf.make_tensor_proto(tensor))
+    value.metadata.plugin_data.plugin_name = plugin
+    value.metadata.plugin_data.content = content
+    value.metadata.summary_description = description
+    return value
+
+
+def text_value(tag: str, markdown: str) -> Value:
+    """A text, in Markdown, for the tab Text."""
+    return plugin_value(tag, "text", markdown)
+
+
+def image_value(tag: str, pngs: Sequence[bytes], width: int, height: int, description: str) -> Value:
+    """Pictures of one size, in PNG, for the tab Images."""
+    return plugin_value(tag, "images", [b"%d" % width, b"%d" % height, *pngs], description=description)
