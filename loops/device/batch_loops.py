@@ -14,10 +14,13 @@ from ..distribute.sharding import LazyBatch
 
 # Runs a step: its number in the call, from 0, the batch, and the number of the call, float32.
 RunStep: TypeAlias = Callable[[tf.Tensor, Batch | LazyBatch, tf.Tensor], None]
+# Calls what reads a batch.
+Read: TypeAlias = Callable[[Callable[[], Batch | LazyBatch]], Batch | LazyBatch]
 
 
 def array_loop(
     run: RunStep,
+    read: Read,
     reader: BatchReader,
     lazy: bool,
     arrays: Tensors,
@@ -42,14 +45,14 @@ def array_loop(
             return reader.gather(arrays, indices, seed, epoch, position + step)
 
         indices = _between(order, first, last)
-        run(step, LazyBatch(indices, take) if lazy else take(indices), number)
+        run(step, read(lambda: LazyBatch(indices, take) if lazy else take(indices)), number)
         return step + 1, last
 
     _loop(call, body, tf.constant([0], tf.int64))  # a slice takes vectors
 
 
 def sharded_loop(
-    run: RunStep, reader: BatchReader, arrays: Tensors, call: tf.Tensor, *plan: tf.Tensor
+    run: RunStep, read: Read, reader: BatchReader, arrays: Tensors, call: tf.Tensor, *plan: tf.Tensor
 ) -> None:
     """`array_loop` for several replicas, each of which reads its own examples; for `shard_indices`."""
     order, offsets, shards = plan
@@ -60,18 +63,21 @@ def sharded_loop(
     def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
         first, last, sizes = tf.split(tf.gather(offsets, step), [1, 1, offsets.shape[1] - 2])
         indices = _between(order, first, last)
-        run(step, LazyBatch(indices, take, sizes, tf.gather(shards, step)), number)
+        shard = tf.gather(shards, step)
+        run(step, read(lambda: LazyBatch(indices, take, sizes, shard)), number)
         return (step + 1,)
 
     _loop(call, body)
 
 
-def dataset_loop(run: RunStep, size: int | None, iterator: tf.data.Iterator, call: tf.Tensor) -> None:
+def dataset_loop(
+    run: RunStep, read: Read, size: int | None, iterator: tf.data.Iterator, call: tf.Tensor
+) -> None:
     """Runs steps over the batches of a dataset, of `size` examples each if that is not None."""
 
     def body(step: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor]:
         # The error that `next` raises at the end is one that transformations and models may raise too.
-        batch = iterator.get_next_as_optional().get_value()
+        batch = read(lambda: iterator.get_next_as_optional().get_value())
         if size is not None:
             batch = map_tensors(lambda one: tf.ensure_shape(one, [size, *one.shape[1:]]), batch)
         # If there is no batch, nothing of this step may run.

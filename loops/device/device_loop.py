@@ -21,6 +21,7 @@ from ..support.scalars import Columns
 from ..support.tensorflow_private import is_missing_batch
 from .batch_loops import array_loop, dataset_loop, sharded_loop
 from .executor import executor
+from .read_clock import ReadClock
 from .row_buffer import RowBuffer, Rows, joined
 from .step_count import StepCount
 from .trace_cache import TraceCache, Traced, fixed_spec, open_spec
@@ -51,6 +52,7 @@ class DeviceLoop:
         columns: what `body`, when it was run or traced last, returned beyond `width` scalars.
         replicas: over how many `body` splits batches, which may be a `LazyBatch` then; None if it takes
             tensors only.
+        clock: times how the batch is read, of steps that run alone; None for no such thing.
 
     Attributes:
         traces: how often `body` was traced.
@@ -69,6 +71,7 @@ class DeviceLoop:
         replicas: int | None = None,
         made_for: int | None = None,
         columns: Callable[[], Columns] = tuple,
+        clock: ReadClock | None = None,
     ) -> None:
         self._body = body
         self._width = width
@@ -76,6 +79,7 @@ class DeviceLoop:
         self._count = StepCount(count)
         self._replicas = replicas
         self._made_for = made_for
+        self._clock = clock
         self._buffer = RowBuffer(width, columns)
         self.rows: Array = np.zeros((0, width), np.float32)
         self.columns: Columns = ()
@@ -154,10 +158,10 @@ class DeviceLoop:
         # A transform's random numbers are for the whole batch, on any number of replicas.
         replicas = (self._replicas or 1) if reader.transform is None and not fixed else 1
         lazy = self._replicas is not None and reader.transform is None and reader.size is None
-        loop: Callable[..., None] = functools.partial(array_loop, self._record, reader, lazy)
+        loop: Callable[..., None] = functools.partial(array_loop, self._record, self._read, reader, lazy)
         given = [np.array([data.seed, iterator.epoch, iterator.position]), order]
         if replicas > 1:
-            loop = functools.partial(sharded_loop, self._record, reader)
+            loop = functools.partial(sharded_loop, self._record, self._read, reader)
             given = [*shard_indices(order, data.batch_size, replicas)]
 
         function = self._traces.get(
@@ -175,7 +179,7 @@ class DeviceLoop:
             self._traces.check_open_batch(iterator.element_spec)
         function = self._traces.get(
             ("dataset", fixed),
-            functools.partial(dataset_loop, self._record, self._made_for if fixed else None),
+            functools.partial(dataset_loop, self._record, self._read, self._made_for if fixed else None),
             iterator.element_spec,
             tf.TensorSpec([2], tf.int64),
             argument=tf.data.IteratorSpec,
@@ -183,10 +187,15 @@ class DeviceLoop:
         return function, [iterator], steps
 
     def _one(self, batch: Batch) -> tf.Tensor:
+        if self._clock is not None:
+            self._clock.given(batch)
         row = self._row(batch)
         with tf.control_dependencies([row]):
             self._count.add(1)
         return row
+
+    def _read(self, read: Callable[[], Batch | LazyBatch]) -> Batch | LazyBatch:
+        return read() if self._clock is None else self._clock.read(read)
 
     def _record(self, step: tf.Tensor, batch: Batch | LazyBatch, number: tf.Tensor) -> None:
         """Runs a step of a call with this number."""

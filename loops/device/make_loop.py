@@ -12,6 +12,7 @@ from ..distribute.scope import is_asynchronous
 from ..support.scalars import Columns
 from .device_loop import DeviceLoop
 from .parameter_server_loop import ParameterServerLoop
+from .read_clock import ReadClock
 
 Loop: TypeAlias = DeviceLoop | ParameterServerLoop
 
@@ -25,6 +26,7 @@ def make_loop(
     count: tf.Variable,
     made_for: int | None = None,
     columns: Callable[[], Columns] = tuple,
+    clock: ReadClock | None = None,
 ) -> Loop:
     """Returns the loop for a strategy, None for one device; the other arguments are those of `DeviceLoop`.
 
@@ -34,4 +36,4 @@ def make_loop(
         return ParameterServerLoop(body, width, strategy, count, columns)
     replicas = None if strategy is None else strategy.num_replicas_in_sync
     made_for = None if made_for is None else made_for * (replicas or 1)
-    return DeviceLoop(body, width, one_thread, forward, count, replicas, made_for, columns)
+    return DeviceLoop(body, width, one_thread, forward, count, replicas, made_for, columns, clock)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ...optim import FilterLike
 from ...optim.common.types import Array
+from ..device.read_clock import StepTime
 
 
 class Watch(NamedTuple):
@@ -45,7 +46,9 @@ class Measured(NamedTuple):
     Attributes:
         scalars: by tag: `rate/GROUP`, `grad_norm/GROUP` and so on.
         histograms: by tag: `weights/NAME`, `gradients/NAME`.
+        time: when the step ran, and how long it waited for its batch; None if nobody looked at the clock.
     """
 
     scalars: dict[str, float]
     histograms: dict[str, Histogram]
+    time: StepTime | None = None

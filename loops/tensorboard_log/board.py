@@ -27,6 +27,7 @@ from .measured import MeasuredValues
 from .part import Part
 from .profile import Profile
 from .scalars import Scalars
+from .speed import Speed
 from .texts import Texts
 
 
@@ -44,6 +45,12 @@ class TensorBoard(LogWriter, StepsCallback):
         update_ratio/GROUP              norm of their change, divided by that
         skipped/all                     share of steps skipped, since the last that was watched
         loss_scale/all                  where the optimizer has one
+        activation_mean/LAYER           mean of what a layer puts out; activation_std/LAYER: its deviation
+        dead_units/LAYER                share of its units that put out nothing for any example
+        speed/steps_per_s               of this step and those since the last that was watched in this epoch
+        speed/examples_per_s            the same in examples, of all replicas
+        speed/waiting_for_data          share of the time that a step waits for its batch, 0 to 1
+        memory/GPU:0_peak               the most memory that was in use so far, in bytes, for each GPU
         weights/NAME, gradients/NAME    histograms of a variable and of its gradient
 
     All but the first are of watched steps alone. A plain optimizer is one group, `all`; one that is frozen
@@ -140,6 +147,7 @@ class TensorBoard(LogWriter, StepsCallback):
         self._parts: list[Part] = [
             Scalars(every_steps),
             MeasuredValues(),
+            Speed(),
             Texts(),
             Layout(),
             *([Graph()] if graph else []),

@@ -65,7 +65,7 @@ def _losses(steps, rate=0.1):
 
 def test_every_step_and_epoch(tmp_path):
     history = loops.train(
-        _step(), _data(), epochs=3, validation=_data(), callbacks=[loops.TensorBoard(tmp_path)]
+        _step(), _data(), epochs=3, validation=_data(), callbacks=[loops.TensorBoard(tmp_path, watch=None)]
     )
     train, validation = _scalars(tmp_path / "train"), _scalars(tmp_path / "validation")
     train |= _scalars(tmp_path / "steps")

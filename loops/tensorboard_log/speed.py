@@ -1,0 +1,56 @@
+"""How fast training goes, and what it waits for."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from ...optim.common.types import Array
+from ..step.watch import Measured
+from .part import Part
+
+if TYPE_CHECKING:
+    from .board import TensorBoard
+
+
+class Speed(Part):
+    """`speed/...` and `memory/...` on watched steps, in the run `steps`.
+
+    By the clock, from one watched step to the next, or from the beginning of an epoch; so callbacks and
+    checkpoints count, and validation does not. The first watched step stands for itself alone, since what ran
+    before it was being traced.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0  # number of the last step
+        self._since: tuple[int, float] | None = None  # the step from which on it is measured, and its end
+
+    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+        self._since = None
+
+    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+        self._last = first + len(values["loss"]) - 1
+
+    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+        if self._since is not None:
+            self._since = self._last, time.time()
+
+    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+        clock = measured.time
+        if clock is None or not measured.scalars:
+            return
+        before, since = self._since or (number - 1, clock.began)
+        self._since = number, clock.ended
+        seconds = (clock.ended - since) / max(number - before, 1)  # a step
+        if seconds <= 0:  # somebody has set the clock
+            return
+        scalars = {"speed/steps_per_s": 1 / seconds, "speed/examples_per_s": clock.examples / seconds}
+        if not math.isnan(clock.waited):
+            scalars["speed/waiting_for_data"] = min(clock.waited / seconds, 1.0)
+        for index in range(len(tf.config.list_logical_devices("GPU"))):
+            peak = tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"]
+            scalars[f"memory/GPU:{index}_peak"] = peak
+        board.files.scalars("steps", [number], {tag: [value] for tag, value in scalars.items()})

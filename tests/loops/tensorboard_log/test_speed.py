@@ -1,0 +1,92 @@
+"""How fast training goes, by clocks that the tests set, and by the real one."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from gradloop import loops
+from gradloop.loops.device.read_clock import ReadClock, StepTime
+from gradloop.loops.distribute.sharding import LazyBatch
+from gradloop.loops.step.watch import Measured
+from gradloop.loops.tensorboard_log import speed
+from tests.loops.tensorboard_log.loaders import by_python
+
+
+def _tags(points):
+    return {tag: dict(values) for tag, values in points["steps"].items()}
+
+
+def test_from_one_watched_step_to_the_next_within_an_epoch(tmp_path, monkeypatch):
+    board, part = loops.TensorBoard(tmp_path), speed.Speed()
+    part.on_session(board, 1, 1)
+    loss = {"loss": np.zeros(5)}
+
+    def measured(began, ended, waited, examples=32):
+        return Measured({"rate/all": 1.0}, {}, StepTime(began, ended, waited, examples))
+
+    board.on_train_begin()
+    part.on_steps(board, 1, loss)
+    part.on_measured(board, 5, measured(100.0, 100.5, 0.125))  # the first, alone
+    part.on_steps(board, 6, loss)
+    part.on_measured(board, 10, measured(101.9, 102.0, 0.03, 16))  # five in 1.5 s
+    part.on_steps(board, 11, {"loss": np.zeros(3)})
+    monkeypatch.setattr(time, "time", lambda: 110.0)
+    part.on_epoch_end(board, 1, {})
+    part.on_measured(board, 15, measured(110.3, 110.5, 9.0))  # two in 0.5 s
+    part.on_measured(board, 20, measured(112.0, 113.0, np.nan))  # it was given its batch
+    part.on_measured(board, 21, measured(112.0, 112.0, 0.0))  # somebody has set the clock back
+    part.on_measured(board, 22, Measured({}, {}, StepTime(0.0, 1.0, 0.0, 1)))  # histograms alone
+    board.close()
+    tags = _tags(by_python(tmp_path))
+    np.testing.assert_allclose(
+        [tags["speed/steps_per_s"][number] for number in (5, 10, 15, 20)], [2, 5 / 1.5, 4, 2], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [tags["speed/examples_per_s"][number] for number in (5, 10, 15, 20)],
+        [64, 80 / 1.5, 128, 64],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        [tags["speed/waiting_for_data"].pop(number) for number in (5, 10, 15)], [0.25, 0.1, 1.0], rtol=1e-6
+    )
+    assert not tags["speed/waiting_for_data"] and len(tags["speed/steps_per_s"]) == 4
+
+
+def test_the_memory_of_each_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one", "two"])
+    peaks = {"GPU:0": {"peak": 2**20}, "GPU:1": {"peak": 2**21}}
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", peaks.__getitem__)
+    board = loops.TensorBoard(tmp_path)
+    board.on_train_begin()
+    board.on_measured(10, Measured({"rate/all": 1.0}, {}, StepTime(0.0, 1.0, 0.0, 4)))
+    board.on_train_end()
+    tags = _tags(by_python(tmp_path))
+    assert tags["memory/GPU:0_peak"] == {10: 2**20} and tags["memory/GPU:1_peak"] == {10: 2**21}
+
+
+def test_the_clock_of_a_step():
+    clock = ReadClock()
+
+    @tf.function
+    def step(how):
+        if how == "given":
+            clock.given((tf.ones([3, 2]), tf.ones([3])))
+        elif how == "arrays":
+            clock.read(lambda: LazyBatch(tf.range(5), lambda indices: None))
+        elif how == "replicas":
+            clock.read(lambda: LazyBatch(tf.range(8), lambda indices: None, shard=tf.constant([7.0, 1.0])))
+        else:
+            clock.read(
+                lambda: {"x": tf.py_function(lambda: time.sleep(0.02) or np.ones((6, 2)), [], tf.float64)}
+            )
+
+    found = {}
+    for how in ("given", "arrays", "replicas", "dataset"):
+        before = time.time()
+        step(how)
+        found[how] = clock.time()
+        assert before - 0.01 <= found[how].began <= found[how].ended <= time.time()
+    assert [each.examples for each in found.values()] == [3, 5, 7, 6]
+    assert np.isnan(found["given"].waited) and found["arrays"].waited == found["replicas"].waited == 0
+    assert 0.02 <= found["dataset"].waited <= found["dataset"].ended - found["dataset"].began
