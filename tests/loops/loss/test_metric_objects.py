@@ -48,6 +48,31 @@ def test_weights_of_examples_for_one_hot_labels():
             assert float(metric.result()) == float(expected.result())
 
 
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_weights_of_the_numbers_of_a_sequence(masked, column):
+    y, predictions, weight = LABELS[:, :, 0], PROBABILITIES[:, :, 0], RANDOM.rand(4, 4).astype("float32")
+    mask = RANDOM.rand(4, 4) < 0.6
+    expected = np.average(abs(y - predictions), weights=weight * mask if masked else weight)
+    given = tf.constant(predictions[..., None] if column else predictions)
+    if masked:
+        given._keras_mask = tf.constant(mask)
+    metric = keras.metrics.MeanAbsoluteError()
+    update(metric, tf.constant(y[..., None] if column else y), given, tf.constant(weight))
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [WEIGHT, WEIGHT[:, None]])
+def test_weights_of_examples_beside_an_ignored_class(weight):
+    y = RANDOM.randint(0, 3, (4, 4))
+    losses = -np.log(np.take_along_axis(PROBABILITIES, y[..., None], -1)[..., 0])
+    losses += np.log(PROBABILITIES.sum(-1))
+    metric = keras.metrics.SparseCategoricalCrossentropy(ignore_class=1)
+    update(metric, tf.constant(y), tf.constant(PROBABILITIES), tf.constant(weight))
+    expected = np.average(losses, weights=(y != 1) * WEIGHT[:, None])
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
