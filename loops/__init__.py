@@ -14,6 +14,7 @@ from .loss.records import Records
 from .step.eval_step import EvalStep
 from .step.replicated import replicated
 from .step.train_step import TrainStep
+from .step.watch import Watch
 from .support.folders import check_log_dir
 from .support.scalars import record
 from .tensorboard_log.board import TensorBoard
@@ -36,6 +37,7 @@ __all__ = [
     "TrainStep",
     "Unfreeze",
     "Update",
+    "Watch",
     "check_log_dir",
     "evaluate",
     "is_chief",

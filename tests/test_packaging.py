@@ -28,8 +28,8 @@ PUBLIC = {
     """,
     "loops": """
         BatchIterator Batches Checkpoint EvalStep LabelError NonFiniteError ProgressBar Records
-        StepsCallback TensorBoard TrainStep Unfreeze Update check_log_dir evaluate is_chief mean_loss
-        record replicated strategy train
+        StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate is_chief
+        mean_loss record replicated strategy train
     """,
 }
 MAY_IMPORT: dict[str, set[str]] = {"optim": set(), "models": {"optim"}, "loops": {"optim"}}

@@ -20,10 +20,18 @@ class Records:
         rows: float32 array, (steps, 2 + 2 * metrics + columns).
         metrics: what their columns are of.
         columns: what the last ones are of: scalars that the user's code recorded, NaN where a step did not.
+        measured: what was measured in some of the steps, with their numbers in the call, from 0.
     """
 
-    def __init__(self, rows: Array, metrics: Sequence[StepMetric], columns: Columns = ()) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        metrics: Sequence[StepMetric],
+        columns: Columns = (),
+        measured: Sequence[tuple[int, Any]] = (),
+    ) -> None:
         self._rows = rows
+        self.measured = measured
         self._metrics = list(metrics)
         first = 2 + 2 * len(self._metrics)
         self._recorded = {column: rows[:, first + number] for number, column in enumerate(columns)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -165,43 +165,56 @@ class BaseStep(abc.ABC):
     def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:  # noqa: B027  # nor here
         """Called after each `run`."""
 
+    def _next_alike(self, steps: int) -> int:
+        """How many of the next `steps` run in one call; called before each, but for `step(x, y)`."""
+        return steps
+
+    def _measured(self, rows: Array, first: int) -> list[tuple[int, Any]]:
+        """What was measured in the steps of a call, for `Records`: `first` is the number of its first one."""
+        return []
+
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
         """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
 
         Dimensions that `spec`, the `element_spec` of the batch's dataset, leaves open do not cause a retrace.
         """
         self.broken_off = True
-        row = self._run_one(batch, spec).numpy()
+        self._next_alike(1)
+        rows = self._run_one(batch, spec).numpy()[None]
         self.broken_off = False
-        return self._records([Rows(row[None], self._ran.columns)])
+        return self._records([Rows(rows, self._ran.columns)], self._measured(rows, 0))
 
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
         """Like `run`, but returns `Records`, which average exactly; none at the data's end."""
         check_iterator(iterator)
         check_divides(self.strategy, iterator)
         steps = whole_number("steps", steps, at_least=1)
-        rows = []
-        for done in range(0, steps, CAPACITY):
-            wanted = min(steps - done, CAPACITY)
+        rows: list[Rows] = []
+        measured: list[tuple[int, Any]] = []
+        done = 0
+        while done < steps:
+            wanted = self._next_alike(min(steps - done, CAPACITY))
             try:
                 with DeferredSignals().deferred():  # so that what has run is counted, and recorded here
                     self.broken_off = True
                     rows.append(Rows(self._run_part(iterator, wanted), self._ran.columns))
+                    measured += self._measured(rows[-1].numbers, done)
                     self.broken_off = False
             except (NonFiniteError, KeyboardInterrupt) as error:
                 if isinstance(error, NonFiniteError):
                     self.broken_off = False
                     rows.append(Rows(self._ran.rows, self._ran.columns))
-                records = self._records(rows) if rows else None
+                records = self._records(rows, measured) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
+            done += wanted
             if len(rows[-1].numbers) < wanted:
                 break
-        return self._records(rows)
+        return self._records(rows, measured)
 
-    def _records(self, parts: Sequence[Rows]) -> Records:
+    def _records(self, parts: Sequence[Rows], measured: Sequence[tuple[int, Any]]) -> Records:
         rows, columns = joined(parts)
-        return Records(rows, self.loss_and_metrics.metrics, columns)
+        return Records(rows, self.loss_and_metrics.metrics, columns, measured)
 
     def reset_metrics(self) -> None:
         """Resets the metrics that have a state: those that are no means over examples."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -13,11 +15,13 @@ from ..device.executor import suits_one_thread
 from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
 from ..loss.loss_and_metrics import LossAndMetrics, Record
+from ..support.layer_outputs import Outputs
 from ..support.recording import recording
 from ..support.writes import Writes
 from ..update.nonfinite import has_nan, hides_nan, nan_of
 from ..update.update import Update
 from .batch_norm import check_synchronised, frozen_norms, inference_mode
+from .meters import Meters
 from .replica_seeds import replica_seeds
 from .rollback import ForwardState
 
@@ -47,6 +51,7 @@ class CompiledStep:
         update: over the variables that train.
         state: of the forward pass, to be restored after a step that failed.
         loop: runs the steps.
+        meters: of a step that is watched; None where it is not.
     """
 
     def __init__(
@@ -57,11 +62,15 @@ class CompiledStep:
         jit_compile: bool | str,
         count: tf.Variable,
         strategy: tf.distribute.Strategy | None,
+        meters: Meters | None = None,
     ) -> None:
         self._model = model
         self._loss_and_metrics = loss_and_metrics
         self._strategy = strategy
         self.update = update
+        self.meters = meters
+        self._measures = None if meters is None else meters.measures
+        self._activations = None if meters is None else meters.activations
         self._frozen = frozen_norms(model, update.variables)
         if strategy is not None:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
@@ -91,25 +100,29 @@ class CompiledStep:
 
     def _one(self, batch: Batch, shard: Shard | None) -> Record:
         """The step on one replica, or on the only device."""
+        if self._measures is not None:
+            self._measures.forget()
         with recording(everything=True) as writes:
             forward_backward = self._gradients
             if self._jit_compile:
                 # Another for each trace: what a function writes is found while it is traced.
                 forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
             try:
-                record, gradients, finite = forward_backward(batch, shard)
+                record, gradients, finite, sums = forward_backward(batch, shard)
             except Exception:  # the user's model or loss may raise anything
                 if tf.executing_eagerly():  # while tracing, nothing has run yet
                     writes.undo(False)
                 raise
         self.state.keep(writes, batch)
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
-        record, gradients, bad = self._summed(record, gradients, bad, writes)
+        record, gradients, bad, sums = self._summed(record, gradients, bad, sums, writes)
+        if self._activations is not None:
+            self._activations.keep(sums)
         value, count, *metrics = record
         # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
         with tf.name_scope("update"):  # for readers of the graph
-            taken = self.update.apply(gradients, value, not_overflow, finite, count)
+            taken = self.update.apply(gradients, value, not_overflow, finite, count, self._measures)
         if self.update.may_skip:
             writes.undo(unless=taken)
             # Not even nothing, which a batch counts that is masked all over: a skipped step is in no mean.
@@ -120,22 +133,32 @@ class CompiledStep:
             return [tf.identity(value), count, *metrics]
 
     def _summed(
-        self, record: Record, gradients: list[Gradient], bad: list[tf.Tensor], writes: Writes
-    ) -> tuple[Record, list[Gradient], list[tf.Tensor]]:
+        self,
+        record: Record,
+        gradients: list[Gradient],
+        bad: list[tf.Tensor],
+        sums: list[tf.Tensor],
+        writes: Writes,
+    ) -> tuple[Record, list[Gradient], list[tf.Tensor], list[tf.Tensor]]:
         """Sums over replicas, all in one reduction; averages moving statistics."""
         if replica_count() == 1:
-            return record, self.update.all_reduce(gradients, [])[0], bad
+            return record, self.update.all_reduce(gradients, [])[0], bad, sums
         statistics, width = writes.statistics(), len(record)
-        others = [tf.stack([*record, *bad]), *map(tf.convert_to_tensor, statistics)]
+        others = [tf.stack([*record, *bad]), *sums, *map(tf.convert_to_tensor, statistics)]
         gradients, (numbers, *totals) = self.update.all_reduce(gradients, others)
-        for variable, total in zip(statistics, totals):
+        for variable, total in zip(statistics, totals[len(sums) :]):
             variable.assign(total / replica_count())
         numbers = tf.unstack(numbers)
-        return numbers[:width], gradients, numbers[width:]
+        return numbers[:width], gradients, numbers[width:], totals[: len(sums)]
 
-    def _gradients(self, batch: Batch, shard: Shard | None) -> tuple[Record, list[Gradient], Scalar | None]:
+    def _gradients(
+        self, batch: Batch, shard: Shard | None
+    ) -> tuple[Record, list[Gradient], Scalar | None, list[tf.Tensor]]:
+        noted: contextlib.AbstractContextManager[Outputs] = contextlib.nullcontext({})
+        if self._activations is not None:
+            noted = self._activations.noted()
         # Only the chosen variables are watched, so the backward pass ends at them.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with noted as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._watched)
             accumulated = self.update.accumulate > 1
             loss, record = self._loss_and_metrics(batch, True, shard, accumulated)
@@ -148,4 +171,5 @@ class CompiledStep:
         # variable, and starting one takes a GPU longer than the sum: LeNet-5 on an H200 spent a quarter of
         # its step there. Over replicas it is the sum that has to be finite, which is not known yet.
         checks = self._jit_compile and replica_count() == 1 and self.update.on_nonfinite != "ignore"
-        return record, gradients, self.update.finite(gradients, loss) if checks else None
+        finite = self.update.finite(gradients, loss) if checks else None
+        return record, gradients, finite, [] if self._activations is None else self._activations.sums(outputs)

@@ -12,6 +12,7 @@ from ..distribute.scope import scope_of
 from ..update.update import StepUpdate
 from .choice import Choice
 from .compiled_step import CompiledStep
+from .meters import Wanted
 
 
 class CompiledSteps:
@@ -21,7 +22,7 @@ class CompiledSteps:
         choice: what trains, and with which settings of the optimizer.
         strategy: in whose scope updates and steps are made; None for none.
         make_update: makes the update of some variables.
-        make_step: makes the step around an update.
+        make_step: makes the step around an update, and what it measures, None for nothing.
         loops: the loop of each step made is added to it.
     """
 
@@ -30,7 +31,7 @@ class CompiledSteps:
         choice: Choice,
         strategy: tf.distribute.Strategy | None,
         make_update: Callable[[list[keras.Variable]], StepUpdate],
-        make_step: Callable[[StepUpdate], CompiledStep],
+        make_step: Callable[[StepUpdate, Wanted | None], CompiledStep],
         loops: list[Loop],
     ) -> None:
         self._choice = choice
@@ -38,37 +39,39 @@ class CompiledSteps:
         self._make_update = make_update
         self._make_step = make_step
         self._loops = loops
-        # By `Choice.key`.
-        self._compiled: dict[tuple[object, ...], CompiledStep] = {}
+        # By `Choice.key`, and what is measured.
+        self._compiled: dict[tuple[object, Wanted | None], CompiledStep] = {}
         self._updates: dict[tuple[object, ...], StepUpdate] = {}
         self._key: tuple[object, ...] = ()  # of what ran last
         self._last: list[keras.Variable] | None = None  # what trained then
 
-    def current(self) -> CompiledStep:
-        """The step for what trains now, made where it was not yet."""
+    def current(self, wanted: Wanted | None = None) -> CompiledStep:
+        """The step for what trains now, which measures what is wanted; made where it was not yet."""
         variables = self._choice.variables
         if self._choice.settings.changed():  # what was traced has the old ones
             self._compiled.clear()
             self._last = None
-        if variables is not self._last:
+        if variables is not self._last or (self._key, wanted) not in self._compiled:
             with scope_of(self._strategy):
                 key = self._choice.key
-                if key not in self._compiled:
-                    self._compiled[key] = self._compile(variables, key)
+                if (key, wanted) not in self._compiled:
+                    self._compiled[key, wanted] = self._compile(variables, key, wanted)
                     self._choice.settings.changed()  # one that was built here has its state now
-                    self._loops.append(self._compiled[key].loop)
+                    self._loops.append(self._compiled[key, wanted].loop)
                 if key != self._key:
                     # Accumulated gradients belong to the previous choice.
                     for update in self._updates.values():
                         update.reset_accumulators()
             self._last, self._key = variables, key
-        return self._compiled[self._key]
+        return self._compiled[self._key, wanted]
 
     def drop_accumulated(self) -> None:
         """Has the next step begin with no accumulated gradients, even if the same variables train."""
         self._key = ()
 
-    def _compile(self, variables: list[keras.Variable], key: tuple[object, ...]) -> CompiledStep:
+    def _compile(
+        self, variables: list[keras.Variable], key: tuple[object, ...], wanted: Wanted | None
+    ) -> CompiledStep:
         if key not in self._updates:
             self._updates[key] = self._make_update(variables)
-        return self._make_step(self._updates[key])
+        return self._make_step(self._updates[key], wanted)

@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from ...optim import FilterLike, named_variables
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.common.types import Batch
+from ...optim.common.types import Array, Batch
 from ...optim.filters.selection import VariablesOrFilters
 from ..data.batches import DataIterator
 from ..device.make_loop import Loop
-from ..distribute.scope import check_scope, scope_of
+from ..distribute.scope import check_scope, is_asynchronous, scope_of
 from ..loss.loss_and_metrics import Loss
 from ..loss.metrics import Metric
 from ..update.checks import check_update_options
@@ -25,9 +25,12 @@ from .compiled_step import CompiledStep, not_for_xla
 from .compiled_steps import CompiledSteps
 from .end_of_data import EndOfData
 from .given_optimizer import resolve_optimizer
+from .meters import Meters, Wanted
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
 from .saved_optimizer import compile_for_saving
+from .watch import Watch
+from .watching import ToldEach, Watching
 
 
 class TrainStep(BaseStep):
@@ -157,12 +160,14 @@ class TrainStep(BaseStep):
                 on_nonfinite=on_nonfinite,
             )
 
-        def make_step(update: StepUpdate) -> CompiledStep:
+        def make_step(update: StepUpdate, wanted: Wanted | None) -> CompiledStep:
             compile_for_saving(model, self.optimizer, loss)
+            meters = Meters.of(model, update, wanted)
             return CompiledStep(
-                model, self.loss_and_metrics, update, jit_compile, self.batches_done, self.strategy
+                model, self.loss_and_metrics, update, jit_compile, self.batches_done, self.strategy, meters
             )
 
+        self._watching = Watching(model, self.optimizer, self.accumulate)
         self._choice = Choice(model, self.inner_optimizer, variables, self.optimizer)
         self._steps = CompiledSteps(self._choice, self.strategy, make_update, make_step, self._loops)
 
@@ -232,8 +237,36 @@ class TrainStep(BaseStep):
         if self._flushes and self._end.reached(iterator, wanted, ran):
             self.end_of_data()
 
+    def watch(self, watches: Sequence[Watch]) -> None:
+        """Measures from now on what is asked for, until `unwatch`; `train` calls both.
+
+        A step that is watched runs in a graph of its own, which is traced for the first of them.
+
+        Args:
+            watches: what `Records.measured` is to have, for each of its steps in this order.
+
+        Raises:
+            TypeError, ValueError: an interval that is no whole number of at least 1.
+            SelectionError: a filter that matches nothing.
+        """
+        self._watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
+
+    def unwatch(self) -> None:
+        """Measures nothing any more."""
+        self._watching.stop()
+
+    def _next_alike(self, steps: int) -> int:
+        return self._watching.next_alike(steps, lambda: int(self.batches_done.numpy()), lambda: self.waiting)
+
+    def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
+        meters = None if self._watching.wanted is None else self._current().meters
+        return [(first, told) for told in self._watching.measured(rows, meters)]
+
+    def _current(self) -> CompiledStep:
+        return self._steps.current(self._watching.wanted)
+
     def _loop(self) -> Loop:
-        return self._steps.current().loop
+        return self._current().loop
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
         update, names = self._steps.current().update, self._names()
@@ -252,5 +285,5 @@ class TrainStep(BaseStep):
                 error, self.optimizer, lambda: nonfinite_inputs(source)
             )
         if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
-            self._steps.current().state.restore()
+            self._current().state.restore()
         return explained

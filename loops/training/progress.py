@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from ...optim.common.messages import short_repr
 from ..callbacks.run_callbacks import RunCallbacks
-from ..callbacks.steps_callback import batches_trained
+from ..callbacks.steps_callback import StepsCallback, batches_trained
 from ..data.batches import Data
 from ..loss.records import Records, RunningMeans
 from ..step.train_step import TrainStep
+from ..step.watch import Watch
 
 
 class RunProgress:
@@ -28,16 +30,26 @@ class RunProgress:
         self._step = step
         self._data = data, validation
         self._hooks, self._callbacks = hooks, hooks.of_steps
+        self._watchers: list[StepsCallback] = []
         self.done = self.epoch = self.batch = 0
         self.means = RunningMeans(step.loss_and_metrics.metrics)
         self.logs: dict[str, float] = {}
         self.in_epoch = False
 
     def set_train_step(self) -> None:
-        """Tells each `StepsCallback` which step trains, and on what."""
+        """Tells each `StepsCallback` which step trains, and on what, and has measured what they want."""
         for callback in self._callbacks:
             self._hooks.call(callback, "set_data", *self._data)
             self._hooks.call(callback, "set_train_step", self._step)
+        wanted = [(callback, self._hooks.call(callback, "watch")) for callback in self._callbacks]
+        for callback, watch in wanted:
+            if not isinstance(watch, (Watch, type(None))):
+                raise TypeError(
+                    f"`watch` of {type(callback).__name__} returned {short_repr(watch)}: return a "
+                    "`loops.Watch(...)`, or None."
+                )
+        self._watchers = [callback for callback, watch in wanted if watch is not None]
+        self._step.watch([watch for _, watch in wanted if watch is not None])
 
     def start_run(self, first_epoch: int, steps: int | None) -> None:
         """Counts the batches before the first epoch, which is not 0 if `BackupAndRestore` resumes it."""
@@ -70,6 +82,10 @@ class RunProgress:
         self.done += len(records)  # the last to change: see `is_whole`
         for callback in self._callbacks:
             self._hooks.call(callback, "on_train_steps_end", first, values)
+        for offset, told in records.measured:
+            for callback, measured in zip(self._watchers, told):
+                if measured is not None:
+                    self._hooks.call(callback, "on_measured", first + offset, measured)
 
     def end_epoch(self, logs: dict[str, float]) -> None:
         self.logs, self.in_epoch = logs, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -118,7 +119,8 @@ def train(
         callbacks = [*(callback for callback in callbacks if callback is not found), found]
     reader = EpochReader(data, steps_per_epoch)
     validate = None if validation is None else Validation(step, validation)
-    with bound_optimizer(step.model, step.optimizer):
+    with bound_optimizer(step.model, step.optimizer), contextlib.ExitStack() as after:
+        after.callback(step.unwatch)
         hooks = RunCallbacks(
             callbacks,
             add_history=True,

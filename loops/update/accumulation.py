@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import abc
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -12,10 +12,14 @@ from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.accumulator import GradientAccumulator
 from ...optim.gradients.replicas import in_replica
 from ...optim.updates.settings import Settings
+from .clip_and_apply import ClipAndApply
+from .measures import Measures
 
 
-class Accumulation(abc.ABC):
+class Accumulation:
     """The half of an `Update` that waits until `accumulate` calls have come, or the data has ended.
+
+    A subclass sets `_clip_and_apply`, which updates the variables.
 
     Args:
         variables: whose gradients come, in order.
@@ -23,6 +27,8 @@ class Accumulation(abc.ABC):
         strategy: of the variables; None for none.
         optimizer: whose settings may change.
     """
+
+    _clip_and_apply: ClipAndApply
 
     def __init__(
         self,
@@ -84,12 +90,11 @@ class Accumulation(abc.ABC):
         if self._accumulator is not None:
             self._accumulator.reset()
 
-    def _accumulate(self, gradients: list[Gradient], weight: Scalar | None = None) -> None:
+    def _accumulate(
+        self, gradients: list[Gradient], weight: Scalar | None = None, measures: Measures | None = None
+    ) -> None:
+        update = functools.partial(self._clip_and_apply, measures=measures)
         if self._accumulator is None:
-            self._clip_and_apply(gradients)
+            update(gradients)
         else:
-            self._accumulator.add(gradients, self._clip_and_apply, weight=weight)
-
-    @abc.abstractmethod
-    def _clip_and_apply(self, gradients: list[Gradient]) -> None:
-        """Updates the variables."""
+            self._accumulator.add(gradients, update, weight=weight)

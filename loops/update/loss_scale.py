@@ -28,6 +28,11 @@ class LossScale:
         self._inner = inner_optimizer(optimizer)
         self.dynamic = self._inner is not optimizer
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return self.dynamic or self._inner.loss_scale_factor is not None
+
     def scaled(self, loss: Scalar) -> Scalar:
         """The loss times the scale."""
         return self._inner.scale_loss(self._optimizer.scale_loss(loss) if self.dynamic else loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -10,17 +11,10 @@ import tensorflow as tf
 from ...optim import GroupedOptimizer
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Gradient, Scalar
-from ...optim.gradients.clipping import clip_by_global_norm
-from ...optim.gradients.given import as_gradient, but_new_values, reduce_over_replicas
-from ...optim.gradients.replicas import apply_sums
-from ...optim.gradients.sparse import without_repeats
-from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
-from ...optim.updates.settings import Settings
+from ...optim.gradients.given import as_gradient, reduce_over_replicas
 from ..distribute.scope import check_in_replica, check_on_replicas, check_scope, scope_of, strategy_of
 from ..distribute.sharding import share_of
-from ..support.keras_private import weight_copies
 from ..support.tensorflow_private import without_autograph
-from .accumulation import Accumulation
 from .checks import (
     check_asked,
     check_gradients,
@@ -30,12 +24,15 @@ from .checks import (
     check_update_options,
     check_weight,
 )
+from .clip_and_apply import ClipAndApply
 from .guard import FiniteGuard
 from .loss_scale import LossScale
+from .measures import Measures
+from .measuring import Measuring
 from .nonfinite import raises_nonfinite
 
 
-class Update(Accumulation):
+class Update(Measuring):
     """Applies gradients to the chosen variables, in one fixed order.
 
     1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
@@ -90,8 +87,6 @@ class Update(Accumulation):
     the global norm); Micikevicius et al. 2018, "Mixed precision training" (loss scaling).
     """
 
-    _retraces = False  # see `StepUpdate`
-
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -129,9 +124,10 @@ class Update(Accumulation):
             super().__init__(self.variables, int(accumulate), strategy, self._inner)
         check_known(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
-        self._settings = Settings([self._inner])
-        self._copies = weight_copies(self._inner)
-        self._plain: PlainOptimizerUpdate | None = None
+        self._clip_and_apply = ClipAndApply(
+            optimizer, self.variables, self._scale, self.clip_norm, self._retraces
+        )
+        self._own_measures = None if self._retraces else self.new_measures()
         self._trained = [variable.trainable for variable in self.variables]
 
     @property
@@ -180,6 +176,15 @@ class Update(Accumulation):
                 strategy that the variables belong to.
             NonFiniteError: outside a TensorFlow function, with `on_nonfinite="raise"`.
         """
+        return self._update(gradients, loss, weight)
+
+    def _update(
+        self,
+        gradients: Sequence[Gradient],
+        loss: Scalar | None,
+        weight: Scalar | float | None,
+        measures: Measures | None = None,
+    ) -> Scalar:
         check_not_frozen(self.variables, self._trained, self.names)
         with raises_nonfinite(self.optimizer):
             count = None if weight is None else share_of(check_weight(weight))
@@ -187,7 +192,7 @@ class Update(Accumulation):
                 loss = tf.constant(loss, tf.float32)
             given = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}
             sums, totals = self.all_reduce(gradients, list(given.values()))
-            return self.apply(sums, **dict(zip(given, totals)))
+            return self.apply(sums, **dict(zip(given, totals)), measures=measures)
 
     def all_reduce(
         self, gradients: Sequence[Gradient], others: Sequence[tf.Tensor]
@@ -211,6 +216,7 @@ class Update(Accumulation):
         not_overflow: Scalar | None = None,
         finite: Scalar | None = None,
         weight: Scalar | None = None,
+        measures: Measures | None = None,
     ) -> Scalar:
         """The stages of a call after the first, for the sums that `all_reduce` returned.
 
@@ -219,6 +225,7 @@ class Update(Accumulation):
                 is no overflow, so a lower loss scale would not help. None for false.
             finite: what the method `finite` said, if the caller has asked; None to find out here.
             weight: what this call counts, float32, the same on each replica; None for 1.
+            measures: measure the update, where this call makes one.
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
             # What does not train is neither checked nor in the norm.
@@ -228,25 +235,8 @@ class Update(Accumulation):
         # running sums.
         gradients = self._scale.unscaled(gradients, self.variables)
         weights = [] if weight is None or self._accumulator is None else [weight]
-        return self._guard(gradients, loss, not_overflow, finite, weights, use=self._accumulate)
-
-    def _clip_and_apply(self, gradients: list[Gradient]) -> None:
-        gradients = [without_repeats(gradient) for gradient in gradients]
-        if (limit := self.clip_norm) is not None:
-            gradients = but_new_values(lambda g: clip_by_global_norm(g, limit), gradients, self.variables)
-        check_passed_on(self.optimizer)
-        if self._settings.changed():  # Keras reads them anew whenever it is traced
-            self._plain = PlainOptimizerUpdate.find(self._inner, self.variables)
-        if self._plain is not None:
-            self._plain(gradients)
-        elif isinstance(self._inner, GroupedOptimizer):
-            update = self._inner.grouped_update
-            pairs = list(zip(update.members_of(self.variables), gradients))
-            update.apply(self._inner, pairs, summed=True, retraces=self._retraces)
-        else:
-            for copies in self._copies:
-                copies.renew()
-            apply_sums(self._inner, self._scale.as_keras_wants(gradients, self.variables), self.variables)
+        use = functools.partial(self._accumulate, measures=measures)
+        return self._guard(gradients, loss, not_overflow, finite, weights, use)
 
 
 class StepUpdate(Update):

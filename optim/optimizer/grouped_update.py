@@ -228,8 +228,12 @@ class GroupedUpdate:
 
     def _active_now(self, members: Sequence[GroupedVariable]) -> list[Scalar]:
         """For each variable, whether its group trains when this runs."""
-        active = tf.unstack(tf.convert_to_tensor(self._active), len(self.plan.groups))
+        active = tf.unstack(self.groups_training(), len(self.plan.groups))
         return [active[member.group] for member in members]
+
+    def groups_training(self) -> tf.Tensor:
+        """For each group, whether it trains when this runs: bool, (groups,)."""
+        return tf.convert_to_tensor(self._active)
 
     def averages(self) -> Iterator[keras.Variable]:
         """The average of each variable, set to its value before its first update: it holds nothing yet."""

@@ -1,0 +1,57 @@
+"""What layers give while some code runs or is traced."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from .method_hooks import Hooks, Method
+
+# A layer's `id` -> the first floating tensor of each of its calls, in order.
+Outputs: TypeAlias = dict[int, list[tf.Tensor]]
+
+_by_thread: dict[int, Outputs] = {}
+
+
+@contextlib.contextmanager
+def outputs_of(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
+    """Takes down what layers give in the body, on this thread: a replica has its own.
+
+    A layer that runs within a loop or a condition of another one (an RNN's cell) is left out: outside of that
+    its tensors mean nothing.
+    """
+    thread, graph = threading.get_ident(), _graph_now()
+    found: Outputs = {id(layer): [] for layer in layers}
+    with _HOOKS.installed():
+        _by_thread[thread] = found
+        try:
+            yield found
+        finally:
+            del _by_thread[thread]
+    for layer, given in found.items():
+        if graph is not None and not all(one.graph is graph for one in given):
+            found[layer] = []  # Keras also calls a cell once before its loop
+
+
+def _graph_now() -> tf.Graph | None:
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _telling(method: Method) -> Method:
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        result = method(layer, *args, **kwargs)
+        found = _by_thread.get(threading.get_ident(), {}).get(id(layer))
+        if found is not None:
+            floats = (t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and t.dtype.is_floating)
+            found += [one for one in [next(floats, None)] if one is not None]
+        return result
+
+    return call
+
+
+_HOOKS = Hooks(lambda: [(keras.layers.Layer, "__call__", _telling)])
