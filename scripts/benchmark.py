@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import coordinator, figures, frozen, replicas, startup, updates
+from bench import coordinator, figures, frozen, replicas, startup, updates, watching
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.child import Json
 from bench.peers import BASE, INSTALL, PEERS, Peer, choose, interpreters
 from shared.command_line import Parser, number, one_of
 
-PARTS = ("startup", "updates", "replicas", "frozen", "steps")
+PARTS = ("startup", "updates", "replicas", "frozen", "watching", "steps")
 EPILOG = """
 contenders:
 {contenders}
@@ -57,18 +57,35 @@ def parser() -> Parser:
     add("--only", type=one_of(PEERS), nargs="+", metavar="NAME", help="these contenders alone")
     add("--rounds", type=positive, default=7, metavar="N", help="turns for each contender; default: 7")
     blocks = ", ".join(f"{count} ({network})" for network, count in EXAMPLES_IN_BLOCK.items())
-    add("--steps", type=positive, metavar="N",
-        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples")
-    add("--seconds", type=float, default=0.5,
-        help="least length of a turn, filled with whole blocks; default: 0.5")
+    add(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples",
+    )
+    add(
+        "--seconds",
+        type=float,
+        default=0.5,
+        help="least length of a turn, filled with whole blocks; default: 0.5",
+    )
     add("--python", action="append", default=[], metavar="GROUP=PATH", help="a peer's interpreter")
-    add("--data", metavar="FILE.npz",
-        help="x_train, y_train for the part steps; the others make their own; default: synthetic images")
+    add(
+        "--data",
+        metavar="FILE.npz",
+        help="x_train, y_train for the part steps; the others make their own; default: synthetic images",
+    )
     add("--examples", type=positive, default=60_000, metavar="N", help="synthetic examples; default: 60000")
     add("--json", type=Path, metavar="FILE", help="write all figures here as well")
-    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
+    add(
+        "--parts",
+        nargs="+",
+        choices=list(PARTS),
+        default=list(PARTS),
         help="what to time: import and help, the optimizer's update of large networks, steps on several "
-        "replicas and workers, frozen networks with a cache and without, training steps; default: all")
+        "replicas and workers, frozen networks with a cache and without, a TensorBoard and none, training "
+        "steps; default: all",
+    )
     return made
 
 
@@ -144,11 +161,23 @@ def _measure_frozen(python: str, rounds: int, report: Json) -> None:
         report["frozen"] = [dataclasses.asdict(one) for one in found]
 
 
+def _measure_watching(python: str, rounds: int, report: Json) -> None:
+    found: list[watching.Case] = []
+    try:
+        for network in watching.STEPS:
+            found.append(watching.measure(python, network, rounds))
+    finally:
+        if found:
+            print("", watching.report(found), sep="\n", flush=True)
+        report["watching"] = [dataclasses.asdict(one) for one in found]
+
+
 MEASURES = {
     "startup": _measure_startup,
     "updates": _measure_updates,
     "replicas": _measure_replicas,
     "frozen": _measure_frozen,
+    "watching": _measure_watching,
 }
 
 

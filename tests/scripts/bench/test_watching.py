@@ -1,0 +1,24 @@
+"""The benchmark of watched runs: that it runs and what it tells, not how fast it is."""
+
+import sys
+
+import pytest
+
+from bench import watching
+
+
+def test_report():
+    names = [watching.BASE, *(wanted.name for wanted in watching.WANTED)]
+    text = watching.report([watching.Case("lenet5", dict(zip(names, ([100.0], [100.0], [106.0], [110.0]))))])
+    base, unwatched, defaults, histograms = text.splitlines()[-4:]
+    assert base.split() == ["lenet5", "off", "100"]
+    assert unwatched.split() == ["lenet5", "unwatched", "steps", "100", "1.000x", "<=", "1.01", "met"]
+    assert "1.060x" in defaults and "missed" in defaults
+    assert "1.100x" in histograms and "met" in histograms
+
+
+@pytest.mark.release
+def test_a_tiny_run():
+    found = watching.measure(sys.executable, "lenet5", 1, steps=120)
+    assert set(found.us) == {watching.BASE, *(wanted.name for wanted in watching.WANTED)}
+    assert all(len(each) == 1 and each[0] > 0 for each in found.us.values())
