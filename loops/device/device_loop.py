@@ -59,7 +59,10 @@ class DeviceLoop:
         traced: the function that was traced last; None before.
         rows: what the last call of `many` returned or, if it failed, what its steps until then recorded.
         columns: of the last call, what its rows hold beyond `width` numbers.
+        scope: what the tags of `tf.summary` begin with, such as "validation/"; set before the first call.
     """
+
+    scope = ""
 
     def __init__(
         self,
@@ -206,5 +209,5 @@ class DeviceLoop:
     def _row(self, batch: Batch | LazyBatch, *number: tf.Tensor) -> tf.Tensor:
         self._traces.traces += not tf.executing_eagerly()
         # In `many` too a summary's tag begins with no "while/".
-        with tf.name_scope(""), self._count.default_summary_step():
+        with tf.name_scope(self.scope), self._count.default_summary_step():
             return tf.stack([*self._body(batch), *number])

@@ -33,6 +33,8 @@ class ParameterServerLoop:
         rows: what the last call of `many` returned; none if it failed, since it is not known what was done.
     """
 
+    scope = ""  # as that of `DeviceLoop`, of no use: a worker has no writer
+
     def __init__(
         self,
         body: Callable[[Batch], list[Scalar]],

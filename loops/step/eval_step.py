@@ -58,6 +58,11 @@ class EvalStep(BaseStep):
         )
         self._loops.append(loop)
 
+    def go_on_as_validation(self, number: int) -> None:
+        """Has `tf.summary` write beside what training writes: other tags, at the steps after this number."""
+        self._loops[0].scope = "validation/"
+        self.batches_done.assign(number)
+
     def _body(self, batch: Batch) -> Record:
         record = on_replicas(self.strategy, self._one, batch)
         return record if self.strategy is None else self.loss_and_metrics.completed(record)

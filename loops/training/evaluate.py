@@ -63,10 +63,12 @@ class Validation:
         with scope_of(step.strategy):
             self._step = EvalStep(step.model, step.loss, step.metrics)
         self._reader = EpochReader(data, name="validation", steps_name=None, evaluates=True)
+        self._trained = step.batches_done
 
     def __call__(self, hooks: RunCallbacks, after_call: Callable[[], None]) -> dict[str, float]:
         """Evaluates; calls `after_call` after each call on the device."""
         states = [(variable, variable.numpy()) for variable in self._written]
+        self._step.go_on_as_validation(int(self._trained.numpy()))
         try:
             return _evaluate(self._step, self._reader, hooks, after_call)
         finally:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.callbacks.run_callbacks import RunCallbacks
 from gradloop.loops.training.evaluate import Validation
 
 from .written_layers import BAD, KINDS, X, Y, model
@@ -146,7 +147,7 @@ def test_validation_leaves_the_states_of_training():
     step = loops.TrainStep(model("rnn"), "mse", keras.optimizers.SGD(0.1))
     step(X, Y)
     states = {name: v.numpy() for name, v in step.state().items() if "states" in name}
-    Validation(step, loops.Batches(X + 1.0, Y, 4))(keras.callbacks.CallbackList(), lambda: None)
+    Validation(step, loops.Batches(X + 1.0, Y, 4))(RunCallbacks(), lambda: None)
     assert states
     for name, value in states.items():
         np.testing.assert_array_equal(step.state()[name].numpy(), value)
