@@ -55,3 +55,14 @@ def test_files_are_in_the_order_in_which_they_were_made(tmp_path):
     EventWriter(str(tmp_path)).close()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == earlier.name and [name[20:30] for name in names[1:]] == ["4000000001", "4000000002"]
+
+
+def test_a_file_grows_by_the_same_for_each_step(tmp_path):
+    sizes = []
+    for steps in (1000, 2000, 3000):
+        file = EventWriter(str(tmp_path / str(steps)))
+        file.write(range(10**6, 10**6 + steps), {"step/loss": [0.5] * steps, "step/accuracy": [0.25] * steps})
+        file.close()
+        (path,) = (tmp_path / str(steps)).iterdir()
+        sizes.append(path.stat().st_size)
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] < 120 * 1000
