@@ -91,6 +91,7 @@ class CompiledStep:
             count=count,
             made_for=batch_size_of(model),
             columns=lambda: loss_and_metrics.columns,
+            clock=None if meters is None else meters.clock,
         )
 
     def _body(self, batch: Batch) -> Record:

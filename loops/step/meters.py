@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from ...optim.common.types import Array
+from ..device.read_clock import ReadClock, StepTime
 from ..update.measures import Measures
 from ..update.update import StepUpdate
 from .activations import Activations
@@ -24,6 +25,7 @@ class Meters(NamedTuple):
 
     measures: Measures
     activations: Activations | None
+    clock: ReadClock
 
     @classmethod
     def of(cls, model: keras.Model, update: StepUpdate, wanted: Wanted | None) -> Meters | None:
@@ -31,10 +33,11 @@ class Meters(NamedTuple):
         if wanted is None:
             return None
         activations = Activations(model, wanted.activations) if wanted.activations else None
-        return cls(update.new_measures(wanted.histograms), activations)
+        return cls(update.new_measures(wanted.histograms), activations, ReadClock())
 
     def read(self) -> Found:
         """What the last step was found to do."""
+        time = self.clock.time()  # before anything else takes some
         values = self.measures.values.numpy()
         taken = bool(values[-1] == 1.0)
         histograms, activations = self.measures.histograms, self.activations
@@ -44,6 +47,7 @@ class Meters(NamedTuple):
             values,
             histograms.read() if taken and histograms is not None else {},
             activations.read() if taken and activations is not None else {},
+            time,
         )
 
 
@@ -55,6 +59,7 @@ class Found(NamedTuple):
         measures, values: `measures.scalars(values, ...)` are the numbers of the update.
         histograms: as `Histograms.read` gives them.
         activations: as `Activations.read` gives them.
+        time: when the step ran.
     """
 
     taken: bool
@@ -62,3 +67,4 @@ class Found(NamedTuple):
     values: Array
     histograms: dict[str, tuple[Array, Array]]
     activations: dict[str, dict[str, float]]
+    time: StepTime

@@ -191,7 +191,7 @@ class _Schedule:
         if self.histograms and self._histograms.passes(number):
             tags = {f"{what}/{name}" for what in ("weights", "gradients") for name in self.histograms}
             histograms = {t: Histogram(*each) for t, each in found.histograms.items() if t in tags}
-        return Measured(scalars, histograms)
+        return Measured(scalars, histograms, found.time)
 
 
 class _Every:

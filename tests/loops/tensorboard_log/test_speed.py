@@ -2,7 +2,9 @@
 
 import time
 
+import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from gradloop import loops
@@ -90,3 +92,21 @@ def test_the_clock_of_a_step():
     assert [each.examples for each in found.values()] == [3, 5, 7, 6]
     assert np.isnan(found["given"].waited) and found["arrays"].waited == found["replicas"].waited == 0
     assert 0.02 <= found["dataset"].waited <= found["dataset"].ended - found["dataset"].began
+
+
+def test_a_run_that_waits_for_its_data(tmp_path):
+    x, y = np.ones((40, 3), "float32"), np.ones((40, 1), "float32")
+
+    def slow(x, y):
+        with tf.control_dependencies([tf.py_function(lambda: time.sleep(0.05), [], [])]):
+            return tf.identity(x), y
+
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4).map(slow)
+    step = loops.TrainStep(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), "mse", "sgd")
+    loops.train(step, data, epochs=1, callbacks=[loops.TensorBoard(tmp_path, watch_every=3)])
+    tags = _tags(by_python(tmp_path))
+    assert list(tags["speed/waiting_for_data"]) == list(tags["speed/steps_per_s"]) == [3, 6, 9]
+    assert max(tags["speed/waiting_for_data"].values()) > 0.3
+    for number in (6, 9):
+        rate = tags["speed/steps_per_s"][number]
+        assert 0 < rate < 25 and tags["speed/examples_per_s"][number] == pytest.approx(4 * rate)
