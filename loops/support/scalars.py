@@ -39,7 +39,8 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     steps, nor values that are NaN. Of an `EvalStep` it is the mean over the batches, in `train` as
     `val_NAME`. A function under `@replicated` returns it: it is added to the dict that the step returns.
 
-    On replicas the numbers are those of one device where `value` is a mean, a sum or a maximum over examples.
+    On replicas the numbers are those of one device where `value` is a mean, a sum or a maximum over examples
+    (in a step of your own `mean_loss` gives a part of the mean: return that instead of recording it).
     What is recorded several times in a step, as by a layer that is called twice, becomes their mean, sum or
     maximum. Training gives the same numbers as without.
 
