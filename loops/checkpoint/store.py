@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from ...optim.common.types import Array
+from ...optim.naming.stable_names import tree_of
+from ...optim.private.keras_private import weights_were_set
 from ..data.batches import BatchIterator
 from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
@@ -116,6 +118,7 @@ def assign(step: TrainStep, file: TensorFile) -> None:
     train_as_saved(step, file.note["choice"])
     with scope_of(step.strategy):
         file.assign(step.state())
+        weights_were_set(node.layer for node in tree_of(step.model).nodes)
 
 
 class Snapshot:

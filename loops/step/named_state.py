@@ -13,7 +13,7 @@ from ...optim.common.optimizers import inner_optimizer
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import has_automatic_variable_name
 from ...optim.updates.slots import slots_of
-from ..support.keras_private import built_variables
+from ..support.keras_private import built_variables, held_metrics
 from .untracked import untracked_variables
 
 Variable: TypeAlias = keras.Variable | tf.Variable
@@ -57,8 +57,7 @@ def model_state(model: keras.Model) -> Pairs:
 
 def metric_state(model: keras.Model, metrics: Iterable[keras.metrics.Metric]) -> Pairs:
     """Returns the variables of metrics with a state: the step's, then those that the model's layers hold."""
-    # `Model.metrics` would add those that `compile` made, which no step of ours writes.
-    every = [*metrics, *keras.layers.Layer.metrics.fget(model)]
+    every = [*metrics, *held_metrics(model)]
     return [(f"metrics/{metric.name}/{v.name}", v) for metric in every for v in metric.variables]
 
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 
 import keras
 
+from ...optim.common.optimizers import inner_optimizer
 from ..loss.keras_loss import resolve_loss
 
 # Those that models were compiled with here. (A step of the user's may follow another one.)
 _ours: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
+
+
+def tell_of_another(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Warns if a model was compiled by the user with another optimizer, which `model.save` would write."""
+    if not model.compiled or model.optimizer is None or model.optimizer in _ours:
+        return
+    theirs, ours = inner_optimizer(model.optimizer), inner_optimizer(optimizer)
+    if theirs is not ours:
+        warnings.warn(
+            f"`model` {model.name!r} was compiled with an {type(theirs).__name__} that is not this step's "
+            f"{type(ours).__name__}, and `model.save` will write that one: give this one to `compile` if the "
+            "file is to have it.",
+            stacklevel=3,
+        )
 
 
 def compile_for_saving(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: object) -> None:

@@ -28,7 +28,7 @@ from .given_optimizer import resolve_optimizer
 from .meters import Meters, Wanted
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
-from .saved_optimizer import compile_for_saving
+from .saved_optimizer import compile_for_saving, tell_of_another
 from .watch import Watch
 from .watching import ToldEach, Watching
 
@@ -50,7 +50,7 @@ class TrainStep(BaseStep):
     fewer (`optimizer.build(optim.select(model, "head"))`) takes no memory for the others, and never trains
     them. The first step compiles a model that is not compiled, so that `model.save` writes the optimizer as
     after `fit`: `TrainStep(loaded, loss, loaded.optimizer)` goes on where this one was. One that you have
-    compiled keeps what you gave to `compile`, so give it this optimizer if it is to be saved.
+    compiled keeps what you gave to `compile`: a warning says so if that is another optimizer than this one.
 
     Args:
         model: a built `keras.Model`.
@@ -85,7 +85,7 @@ class TrainStep(BaseStep):
             wants "ignore", or them filled by `Batches(..., transform=)`.
 
     Attributes:
-        model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
+        model, optimizer, loss, metrics, carry: as given; `optimizer` after wrapping.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
             loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there
@@ -142,10 +142,11 @@ class TrainStep(BaseStep):
         with scope_of(self.strategy):
             self.optimizer = resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
+        tell_of_another(model, self.optimizer)
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
-        self._flushes = self.accumulate > 1 and not carry
+        self.carry = carry
         self._end = EndOfData(self.accumulate)
 
         def make_update(variables: list[keras.Variable]) -> StepUpdate:
@@ -226,7 +227,7 @@ class TrainStep(BaseStep):
         return batches
 
     def end_of_data(self) -> None:
-        if self._flushes:
+        if self.accumulate > 1 and not self.carry:
             self._end.tell_applied(self.flush())
 
     def tell_waiting(self) -> None:
@@ -234,7 +235,7 @@ class TrainStep(BaseStep):
         self._end.tell_waiting(self.waiting)
 
     def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:
-        if self._flushes and self._end.reached(iterator, wanted, ran):
+        if self.accumulate > 1 and not self.carry and self._end.reached(iterator, wanted, ran):
             self.end_of_data()
 
     def watch(self, watches: Sequence[Watch]) -> None:

@@ -61,6 +61,11 @@ def keras_mask(predictions: Tensors) -> tf.Tensor | None:
     return getattr(predictions, "_keras_mask", None)
 
 
+def arguments_of(loss: keras.losses.Loss) -> dict[str, object]:
+    """What a loss passes to the function that it wraps, which some (`Huber`) leave out of their config."""
+    return dict(getattr(loss, "_fn_kwargs", {}))
+
+
 def wrapped_function(metric: keras.metrics.MeanMetricWrapper) -> Callable[[Tensors, Tensors], Tensors]:
     """The function of targets and predictions whose mean a metric is."""
     return functools.update_wrapper(functools.partial(metric._fn, **metric._fn_kwargs), metric._fn)

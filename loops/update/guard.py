@@ -68,30 +68,16 @@ class FiniteGuard:
             others: scalars, the same on each replica.
             use: changes variables.
         """
-        with tf.control_dependencies(self._undo(gradients, loss)):
-            return self._use(gradients, loss, not_overflow, finite, others, use)
-
-    def _undo(self, gradients: list[Gradient], loss: Scalar | None) -> list[tf.Operation]:
-        """In a step of one's own, puts back what its forward pass wrote unless the gradients are finite."""
-        writes = writes_now()
-        if writes is None:
-            return []
-        writes.train(self.variables)
-        if not writes.first or self.on_nonfinite == "ignore" and not self.may_skip:
-            return []
-        finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        return writes.undo(finite, self.variables)
-
-    def _use(
-        self,
-        gradients: list[Gradient],
-        loss: Scalar | None,
-        not_overflow: Scalar | None,
-        finite: Scalar | None,
-        others: list[Scalar],
-        use: Callable[..., object],
-    ) -> Scalar:
-        if not self.may_skip:
+        writes = writes_now()  # those of a step of one's own
+        if writes is not None:
+            writes.train(self.variables)
+            if not writes.first or (self.on_nonfinite == "ignore" and not self.may_skip):
+                writes = None
+        if finite is None and (self.may_skip or writes is not None):
+            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
+        with tf.control_dependencies([] if writes is None else writes.undo(finite, self.variables)):
+            if self.may_skip:
+                return self._use_or_skip(gradients, loss, not_overflow, finite, others, use)
             checked = []
             if self.on_nonfinite == "raise" and finite is not None:
                 checked = [check_finite_unless(finite, gradients, self.names, loss)]
@@ -101,13 +87,20 @@ class FiniteGuard:
                 use(gradients, *others)
                 return tf.constant(True)
 
+    def _use_or_skip(
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None,
+        not_overflow: Scalar | None,
+        finite: Scalar,
+        others: list[Scalar],
+        use: Callable[..., object],
+    ) -> Scalar:
         def grow_and_use(gradients: list[Gradient], others: list[Scalar], *_: list[Scalar]) -> None:
             if self._scale.dynamic:
                 self._scale.grow()
             use(gradients, *others)
 
-        if finite is None:
-            finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         overflow = None if not self._scale.dynamic else self._overflow
         given = [[] if value is None else [value] for value in (loss, not_overflow)]
         done = when(finite, grow_and_use, gradients, others, *given, otherwise=overflow)

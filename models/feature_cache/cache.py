@@ -21,7 +21,7 @@ from .comparison import same_features, tolerance
 from .extraction import all_examples, batches_of, count, features, features_of_few, repeated, sample_of
 from .files import FeatureFiles, batch_writer
 from .fingerprint import fingerprint
-from .frozen_part import augmentations, split_frozen, trained_variables
+from .frozen_part import augmentations, check_stateless, split_frozen, trained_variables
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def cache_frozen(
             A `loops.Batches` loads the features into memory. If they are too large for that, pass `data` as
             arrays, and train on a `tf.data.Dataset.from_generator` over the returned `x`.
         copies: how many augmented copies of the data to make, if layers of the frozen part augment at random:
-            Keras' own (`RandomFlip`), and layers of yours that draw random numbers before any with weights.
-            These alone run in training mode then. With 0 such models are refused, as each epoch would see
-            the same images.
+            Keras' own (`RandomFlip`), and layers of yours, such as a `Lambda`, that draw random numbers
+            before any with weights, or in inference mode as well. These alone run in training mode then. With
+            0 such models are refused, as each epoch would see the same images.
         batch_size: examples at a time, of arrays.
 
     Returns:
@@ -109,8 +109,9 @@ def cache_frozen(
 
     Raises:
         ValueError: nothing is frozen before what trains; layers that augment without `copies`, or `copies`
-            without them; a `Batches` with a transform; endless or empty data; inputs that are not the
-            model's; a subclassed model; `path` and a layer or operation without a `get_config`.
+            without them; a frozen stateful RNN; a `Batches` with a transform; endless or empty data; inputs
+            that are not the model's; a subclassed model; `path` and a layer or operation without a
+            `get_config`.
         TypeError: a `batch_size` that is no whole number.
         SelectionError: a filter that matches nothing.
         OSError: the features do not fit on the disk of `path`.
@@ -128,6 +129,7 @@ def cache_frozen(
     variables = trained_variables(model, trained)
     parts = split_frozen(model, variables)
     assert parts.front is not None  # it has the frozen weights
+    check_stateless(parts.front)
     augmenting = augmentations(parts.front)
     if augmenting and copies < 1:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import keras
@@ -9,8 +10,11 @@ import keras
 from ...optim import Plan
 from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
 from ...optim.naming.stable_names import tree_of
-from ..graph.keras_graph import Call, calls, stock_family
+from ..graph.keras_graph import Call, calls, stock_family, traced_operations
 from ..graph.split import SplitModel, split_graph, without_nested_models
+
+# TensorFlow's operations that draw random numbers.
+_RANDOM = re.compile("Random|Multinomial|TruncatedNormal|Distorted")
 
 
 def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) -> list[keras.Variable]:
@@ -67,39 +71,68 @@ def _weights(call: Call) -> Sequence[keras.Variable]:
 
 
 def is_random(call: Call) -> bool:
-    """Whether a call draws random numbers: its layer has a seed generator, a variable that is no weight."""
-    return len(getattr(call.operation, "variables", ())) > len(_weights(call))
+    """Whether a call draws random numbers in training mode."""
+    return bool(_drawing(call))
 
 
 def augmentations(model: keras.Model) -> list[str]:
     """The names of the layers that augment data at random.
 
-    These are Keras' own of that kind (`RandomFlip`), and a user's own without weights, with nothing but
-    normalisation before it. All others (dropout and noise, what recurrent and attention layers drop, a layer
-    of the user's own that drops features) are off in a cache, as in inference. Augmentation cannot be left
-    out unasked: the model would train on other examples.
+    These are Keras' own of that kind (`RandomFlip`), and a user's own without weights that has nothing but
+    normalisation before it, or draws in inference mode too. All others (dropout and noise, what recurrent and
+    attention layers drop, a layer of the user's own that drops features) are off in a cache, as in inference.
+    Augmentation cannot be left out unasked: the model would train on other examples.
     """
     computed: set[int] = set()  # ids of the tensors that depend on weights
     found = []
     for call in calls(model):
         after_weights = any(id(tensor) in computed for tensor in call.inputs)
-        if is_random(call) and any(_augments(layer, after_weights) for layer in _drawing(call.operation)):
+        if any(_augments(layer, after_weights) for layer in _drawing(call)) or _draws(call, training=False):
             found.append(call.operation.name)
         if after_weights or _weights(call) and not isinstance(call.operation, keras.layers.Normalization):
             computed.update(map(id, call.outputs))
     return found
 
 
-def _drawing(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The innermost layers, itself or inside it, that hold its seed generators."""
+def check_stateless(front: keras.Model) -> None:
+    """Raises ValueError if what the frozen part computes of an example depends on the batches before it."""
+    for node in tree_of(front).nodes:
+        if isinstance(node.layer, keras.layers.RNN) and node.layer.stateful:
+            raise ValueError(
+                f"`model` has the layer {node.layer.name!r} with `stateful=True` before what trains, whose "
+                "features depend on the batches before: a cache would hold those of one order for ever. Make "
+                "the layer with `stateful=False`, or train without a cache."
+            )
+
+
+def _inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    return [layer, *(node.layer for node in tree_of(layer).nodes)]
+
+
+def _drawing(call: Call) -> list[keras.layers.Layer]:
+    """The innermost layers, itself or inside it, that draw random numbers in training mode.
+
+    Those of Keras hold seed generators, variables that are no weights. A user's own may draw by TensorFlow.
+    """
+    layer = call.operation
+    if len(getattr(layer, "variables", ())) == len(_weights(call)):
+        return [each for each in _inside(layer) if not stock_family(each)] if _draws(call, True) else []
     weights = {id(weight) for weight in layer.weights}
     owners: dict[int, keras.layers.Layer] = {}  # by the `id` of a generator's state
-    for each in [layer, *(node.layer for node in tree_of(layer).nodes)]:
+    for each in _inside(layer):
         for variable in each.variables:
             known = owners.get(id(variable))
             if id(variable) not in weights and (known is None or len(each.variables) <= len(known.variables)):
                 owners[id(variable)] = each
     return list(owners.values())
+
+
+def _draws(call: Call, training: bool) -> bool:
+    """Whether a layer of the user's own without weights has random operations in its graph."""
+    layer = call.operation
+    if not isinstance(layer, keras.layers.Layer) or layer.weights or all(map(stock_family, _inside(layer))):
+        return False
+    return any(_RANDOM.search(name) for name in traced_operations(call, training=training))
 
 
 def _augments(layer: keras.layers.Layer, after_weights: bool) -> bool:

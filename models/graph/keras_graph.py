@@ -50,8 +50,11 @@ def has_mask(tensor: keras.KerasTensor) -> bool:
 def stock_family(layer: keras.layers.Layer) -> str:
     """The kind of Keras' layers that a layer is, or is a subclass of, such as "rnn" or "preprocessing".
 
-    It is the folder in which Keras has the class; "" for a layer that is wholly the user's own.
+    It is the folder in which Keras has the class; "" for a layer that is wholly the user's own, as what a
+    `Lambda` does is.
     """
+    if isinstance(layer, keras.layers.Lambda):
+        return ""
     prefix = "keras.src.layers."
     modules = [base.__module__ for base in type(layer).__mro__ if base is not keras.layers.Layer]
     found = [module.removeprefix(prefix) for module in modules if module.startswith(prefix)]
@@ -72,3 +75,16 @@ def calls(model: keras.Model) -> list[Call]:
         Call(node.operation, tuple(node.input_tensors), tuple(node.output_tensors), node.arguments.fill_in)
         for node in graph_nodes(functional(model))
     ]
+
+
+def traced_operations(call: Call, training: bool) -> set[str]:
+    """The kinds of TensorFlow's operations that a call of a layer consists of."""
+
+    def run(*tensors: tf.Tensor) -> Tensors:
+        args, kwargs = call.arguments(dict(zip(map(id, call.inputs), tensors)))
+        return call.operation(*args, **{**kwargs, "training": training})
+
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in call.inputs]
+    graph = tf.function(run, autograph=False).get_concrete_function(*specs).graph.as_graph_def()
+    functions = [node for function in graph.library.function for node in function.node_def]
+    return {node.op for node in [*graph.node, *functions]}

@@ -16,6 +16,7 @@ from ...optim.common.types import Array
 from ...optim.filters.base import as_filter
 from ...optim.filters.selection import union_masks
 from ...optim.naming.stable_names import tree_of
+from ...optim.private.keras_private import weights_were_set
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: FilterLike) -> list[str]:
@@ -135,6 +136,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         )
     for name, array in arrays.items():
         variables[name].assign(array)
+    weights_were_set([model, *(node.layer for node in tree_of(model).nodes)])
     return list(arrays)
 
 

@@ -67,7 +67,8 @@ def last_layers(n: int) -> Filter:
 
     Nested models are opened and their layers counted; any other layer counts as one, together with
     the layers inside it (a `Bidirectional`, an attention layer, a block that is a
-    `keras.layers.Layer`).
+    `keras.layers.Layer`). A residual unit that is written out layer by layer may so be cut in two:
+    `select(model, *depths(model)[-n:])` counts units.
 
     Args:
         n: how many, at least 1.

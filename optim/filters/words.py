@@ -5,8 +5,8 @@ and train what nobody asked for. So in a name of words, which `/`, `_`, numbers 
 
 - the text begins with a word, and may end within one: "conv" is in `conv1`, `block1_conv2` and
   `separable_conv2d`, "norm" in `layer_normalization`;
-- it cuts no number in two ("block1" is not in `block10_conv`), and no name of a network ("dense" is not in
-  `densenet121`, "conv" not in `convnext_tiny`);
+- it cuts no number in two ("block1" is not in `block10_conv`, "conv2" not in `conv2d_1`), and no name of a
+  network ("dense" is not in `densenet121`, "conv" not in `convnext_tiny`);
 - where a class is called so, it may also be the end of a word: "conv" is in the name `sepconv1` of a
   `SeparableConv2D`, "norm" in that of a layer normalization called `layernorm`;
 - in the name of a layer whose class has the text in the middle (`MultiHeadAttention`), it is found at the
@@ -56,7 +56,7 @@ def _at_words(text: str) -> re.Pattern[str]:
     left = r"(?<!\d)" if first.isdigit() else r"(?<![^\W\d_])" if first.isalpha() else ""
     if first.isupper():
         left = rf"(?:{left}|(?<=[a-z]))"
-    right = r"(?!\d)" if last.isdigit() else r"(?![Nn]ex?t)" if last.isalpha() else ""
+    right = r"(?!\d|[dD](?![^\W\d_]))" if last.isdigit() else r"(?![Nn]ex?t)" if last.isalpha() else ""
     return re.compile(left + re.escape(text) + right)
 
 

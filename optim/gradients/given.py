@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from ..common.messages import short_repr
 from ..common.types import Gradient
 from .replicas import replica_count, sum_over_replicas
 
@@ -14,25 +15,39 @@ from .replicas import replica_count, sum_over_replicas
 def as_gradient(argument: str, name: str, variable: keras.Variable, given: Gradient) -> Gradient:
     """A gradient as a tensor of the variable's shape.
 
-    What is no tensor (a NumPy array, a list, a number) takes the variable's dtype.
+    What is no tensor (a NumPy array, a list, a number) takes the variable's dtype, and so do integers.
 
     Args:
         argument: what the caller calls its gradients, for the error.
         name: of the variable, for the error.
 
     Raises:
+        TypeError: it is no array of real numbers.
         ValueError: it has another shape than the variable.
     """
-    if not tf.is_tensor(given):
-        given = tf.cast(tf.convert_to_tensor(given), variable.dtype)
-    elif not isinstance(given, tf.IndexedSlices):
-        given = tf.convert_to_tensor(given)
+    of_no_dtype = not tf.is_tensor(given)
+    if not isinstance(given, tf.IndexedSlices):
+        try:
+            given = tf.convert_to_tensor(given)
+        except (TypeError, ValueError) as error:
+            raise _no_gradient(argument, name, given) from error
+    if given.dtype == tf.string or given.dtype.is_complex:
+        raise _no_gradient(argument, name, given)
+    if of_no_dtype or not given.dtype.is_floating:
+        given = tf.cast(given, variable.dtype)
     if not given.shape.is_compatible_with(variable.shape):
         raise ValueError(
             f"`{argument}` has shape {given.shape} for {name!r}, whose shape is {tuple(variable.shape)}: "
             "give each variable its own gradient, in the variables' order"
         )
     return given
+
+
+def _no_gradient(argument: str, name: str, given: object) -> TypeError:
+    return TypeError(
+        f"`{argument}` has {short_repr(given)} for {name!r}, which is no array of real numbers: give what a "
+        "tape gives, or an array of the variable's shape"
+    )
 
 
 def is_new_value(variable: keras.Variable) -> bool:

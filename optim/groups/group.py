@@ -10,7 +10,7 @@ import keras
 
 from ..common.arguments import real_number
 from ..common.messages import short_repr
-from ..common.optimizers import SHARED_SETTINGS
+from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..filters.base import FilterLike, as_filter
 
 LearningRate = Union[float, keras.optimizers.schedules.LearningRateSchedule]
@@ -22,10 +22,10 @@ class KernelDecay:
 
     The last component of a variable's name says what it is. Those that do not decay, whatever their shape:
 
-    - a bias: `bias` is a word of it, as in attention's `bias` of (heads, size), or a bias table;
+    - a bias: `bias` is a word of it, as in attention's `bias` of (heads, size), or it is `b`;
     - the scale or shift of a normalization, the slope of a `PReLU`: it ends in `gamma`, `beta`, `scale`,
-      `shift`, `offset`, `gain` or `alpha`;
-    - a token that a layer or model owns (`cls_token`), or its position embeddings (`pos_embed`); what an
+      `shift`, `offset`, `gain` or `alpha`, or is `g`;
+    - a token that a layer or model owns (`cls_token`), or its positions (`pos_embed`, `rel_pos_h`); what an
       `Embedding` layer holds decays, positions too.
 
     A `kernel` or `embeddings` decays. So does any other variable of two dimensions or more; those of one or
@@ -62,7 +62,9 @@ class KernelDecay:
 
 
 _NO_DECAY = re.compile(
-    r"(^|_)bias(es)?(_|$)|(^|_)(gamma|beta|scale|shift|offset|gain|alpha|tokens?)$|(^|_)pos[a-z]*_emb"
+    r"(^|_)bias(es)?(_|$)|(^|_)(gamma|beta|scale|shift|offset|gain|alpha|tokens?|cls)$|^[bg]$"
+    r"|(^|_)pos[a-z]*_(emb|enc)|(^|_)rel_pos(_|$)",
+    re.IGNORECASE,
 )
 _DECAYS = re.compile(r"(^|_)(kernel|embeddings)$")
 
@@ -168,6 +170,11 @@ def check_no_shared_settings(optimizer: keras.optimizers.Optimizer | None) -> No
                 f"`optimizer` of a group has `{setting}={getattr(optimizer, setting)!r}`: it holds for all "
                 "groups together, so give it to the optimizer that GroupedOptimizer wraps"
             )
+    if optimizer is not None and overridden(type(optimizer), keras.optimizers.Optimizer, ["scale_loss"]):
+        raise ValueError(
+            f"`optimizer` of a group is a {type(optimizer).__name__} with a `scale_loss` of its own: there "
+            "is one loss for all groups together, so override it in the optimizer that GroupedOptimizer wraps"
+        )
 
 
 def check_optimizer(name: str, optimizer: keras.optimizers.Optimizer) -> None:

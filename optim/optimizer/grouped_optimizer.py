@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from ..common.messages import first_few, short_repr
+from ..common.optimizers import overridden
 from ..common.types import Gradient, Json, Scalar
 from ..gradients.given import as_gradient
 from ..groups.group import check_optimizer
@@ -185,6 +186,12 @@ class GroupedOptimizer(GroupedState):
         gradients, variables = zip(*grads_and_vars)
         self.apply(gradients, variables)
         return self.iterations
+
+    def scale_loss(self, loss: Scalar) -> Scalar:
+        """The loss times `loss_scale_factor`, or what a method of the wrapped optimizer's own makes of it."""
+        inner = self._internals.optimizer
+        own = overridden(type(inner), keras.optimizers.Optimizer, ["scale_loss"])
+        return inner.scale_loss(loss) if own else super().scale_loss(loss)
 
     def update_step(self, gradient: Gradient, variable: keras.Variable, learning_rate: Scalar) -> None:
         """Not a way in: rates are a group's, so updates go through `apply`."""

@@ -16,7 +16,7 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -107,6 +107,16 @@ def has_automatic_name(layer: keras.layers.Layer) -> bool:
 def has_automatic_variable_name(variable: keras.Variable) -> bool:
     """Whether the name is one that Keras gives to variables without a name: `variable`, `variable_3`."""
     return re.fullmatch(r"variable(_[1-9][0-9]*)?", variable.name) is not None
+
+
+def weights_were_set(layers: Iterable[keras.layers.Layer]) -> None:
+    """Has layers compute anew what they keep of their weights: a `Normalization` its mean and variance.
+
+    Keras' own loading does so in `load_own_variables`, which assigning the weights by name leaves out.
+    """
+    for layer in layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def raw_learning_rate(

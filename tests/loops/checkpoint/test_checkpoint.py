@@ -53,6 +53,21 @@ def test_a_loop_of_ones_own_goes_on_in_the_middle_of_an_epoch(tiny, kind, tmp_pa
     assert_same(numbers(again.state()), numbers(straight.state()))
 
 
+def test_a_normalization_goes_by_what_was_restored(tmp_path):
+    def made(adapted):
+        layer = keras.layers.Normalization(name="normalization")
+        model = keras.Sequential([keras.Input((1,)), layer, keras.layers.Dense(1)])
+        if adapted:
+            layer.adapt(np.array([[1.0], [3.0]]))
+        return layer, loops.TrainStep(model, "mse", "sgd")
+
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(made(adapted=True)[1])
+    layer, step = made(adapted=False)
+    checkpoint.restore(step)
+    np.testing.assert_allclose(layer(np.array([[4.0]])), [[2.0]])  # (4 - 2) / 1
+
+
 def test_epochs_follow_one_another_after_a_restore(tiny, tmp_path):
     def losses(cut):
         found, trained, checkpoint = [], tiny.step(), loops.Checkpoint(tmp_path)

@@ -19,6 +19,12 @@ def model():
     return keras.Sequential([keras.Input((4,)), *layers])
 
 
+def without_decay(*names):
+    optimizer = K.SGD(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=list(names))
+    return optimizer
+
+
 def resumed(folder, optimizer=None, told=None, callbacks=(), **options):
     """Trains one epoch more than the folder holds, and returns the step."""
     step = loops.TrainStep(model(), options.pop("loss", "mse"), optimizer or K.SGD(0.125), **options)
@@ -60,8 +66,23 @@ def test_a_rate_that_the_run_has_changed_is_no_difference(tmp_path):
             K.SGD(K.schedules.CosineDecay(0.2, 9)),
             "learning_rate is .*0.2.* from now on, and was .*0.1",
         ),
+        (
+            K.SGD(0.1, weight_decay=0.5),
+            without_decay("bias", "head"),
+            r"exclude_from_weight_decay is .'body/bias', 'head/kernel', 'head/bias'. from now on, .* \[\]",
+        ),
+        (
+            K.LossScaleOptimizer(K.SGD(0.1)),
+            K.LossScaleOptimizer(K.SGD(0.1), dynamic_growth_steps=9),
+            "dynamic_growth_steps is 9 from now on, and was 2000",
+        ),
+        (
+            K.LossScaleOptimizer(K.SGD(0.1)),
+            K.LossScaleOptimizer(K.SGD(0.1), initial_scale=4.0),
+            "initial_scale is 32768 as there, not 4",
+        ),
     ],
-    ids=["weight decay", "momentum", "EMA", "schedule"],
+    ids=["weight decay", "momentum", "EMA", "schedule", "exclusions", "growth", "scale"],
 )
 def test_settings_of_the_optimizer_are_the_calls(tmp_path, before, after, told):
     resumed(tmp_path, before)
@@ -76,25 +97,81 @@ def test_settings_of_the_step_are_the_calls_but_for_what_trains(tmp_path):
         on_nonfinite="skip",
         loss="mae",
         variables="head",
-        told="clip_norm is 0.5 from now on, and was 1 there; loss is 'mae' .*; on_nonfinite is 'skip' .*; "
+        carry=True,
+        told="carry is True .*; clip_norm is 0.5 from now on, and was 1 there; loss is MeanAbsoluteError.* "
+        "from now on, and was MeanSquaredError.reduction='sum_over_batch_size'.*; on_nonfinite is 'skip' .*; "
         "variables is .*body.* as there, not .*head",
     )
     assert len(step.variables) == 4
 
 
-def test_groups(tmp_path):
-    def grouped(**settings):
-        made = model()
-        plan = optim.partition(made, {"low": optim.Group("body", **settings), "top": optim.Group("head")})
-        optimizer = optim.GroupedOptimizer(K.SGD(0.125), plan)
-        return loops.TrainStep(made, "mse", optimizer)
+def test_a_loss_is_known_by_its_settings(tmp_path):
+    resumed(tmp_path, loss="huber")
+    resumed(tmp_path, loss=keras.losses.Huber())
+    resumed(
+        tmp_path, loss=keras.losses.Huber(2.0), told="loss is Huber.*delta=2.* from now on, and was .*delta=1"
+    )
 
+
+def grouped(where="body", **settings):
+    made = model()
+    plan = optim.partition(made, {"low": optim.Group(where, **settings)}, rest="train")
+    return loops.TrainStep(made, "mse", optim.GroupedOptimizer(K.SGD(0.125), plan))
+
+
+def test_groups(tmp_path):
     checkpoint = loops.Checkpoint(tmp_path)
     checkpoint.save(grouped(lr_scale=0.5))
     step = grouped(lr_scale=0.25)
     with pytest.warns(UserWarning, match="groups/low/lr_scale is 0.5 as there, not 0.25"):
         checkpoint.restore(step)
     assert step.inner_optimizer.plan.groups["low"].lr_scale == 0.5
+
+
+def decays(rate):
+    return K.schedules.ExponentialDecay(0.1, 5, rate)
+
+
+@pytest.mark.parametrize(
+    "before, after, told",
+    [
+        ({}, {"weight_decay": 0.5}, "low/weight_decay is 0.5 from now on, and was None"),
+        (
+            {"weight_decay": 0.5},
+            {"weight_decay": optim.KernelDecay(0.5)},
+            "low/weight_decay is {'kernels': 0.5} from now on, and was 0.5",
+        ),
+        (
+            {"learning_rate": decays(0.5)},
+            {"learning_rate": decays(0.25)},
+            "low/learning_rate is ExponentialDecay.*decay_rate=0.25.* from now on",
+        ),
+        (
+            {"learning_rate": 0.5},
+            {"learning_rate": decays(0.5)},
+            "low/learning_rate is ExponentialDecay.* from now on, and was 0.5",
+        ),
+        (
+            {"optimizer": K.SGD(0.25)},
+            {"optimizer": K.SGD(0.5)},
+            "low/optimizer is SGD.learning_rate=0.5.* from now on, and was SGD.learning_rate=0.25",
+        ),
+        (
+            {},
+            {"where": "body/kernel"},
+            "low/variables is .'body/kernel'. from now on, and was .'body/kernel', 'b",
+        ),
+    ],
+    ids=["decay", "kernels", "schedule", "number", "optimizer", "members"],
+)
+def test_what_a_checkpoint_does_not_hold_of_groups_is_the_calls(tmp_path, before, after, told):
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(grouped(**before))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoint.restore(grouped(**before))
+    with pytest.warns(UserWarning, match=f"groups/{told}"):
+        checkpoint.restore(grouped(**after))
 
 
 def test_an_optimizer_without_a_config_and_old_checkpoints_are_told_nothing(tmp_path, monkeypatch):

@@ -61,5 +61,5 @@ def test_a_model_that_was_compiled_and_fitted_is_as_any():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse")
     model.fit(X, Y, verbose=0)
-    loops.TrainStep(model, "mse", "sgd")(X, Y)
+    loops.TrainStep(model, "mse", model.optimizer)(X, Y)
     loops.EvalStep(model, "mse")(X, Y)

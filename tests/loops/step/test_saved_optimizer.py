@@ -60,21 +60,27 @@ def test_the_step_that_began_last_is_saved():
     assert isinstance(model.loss, keras.losses.MeanSquaredError)
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_what_the_user_compiles_is_left_alone(own):
+def test_a_compile_of_ones_own_is_left_alone():
+    class Own(keras.Model):
+        def compile(self, mine):
+            raise AssertionError
+
     model = net()
-    if own:
-
-        class Own(keras.Model):
-            def compile(self, mine):
-                raise AssertionError
-
-        model = Own(model.inputs, model.outputs)
-    else:
-        model.compile("adam")
-    before = getattr(model, "optimizer", None)
+    model = Own(model.inputs, model.outputs)
     loops.TrainStep(model, "mse", "sgd")(X, Y)
-    assert getattr(model, "optimizer", None) is before
+    assert not hasattr(model, "optimizer")
+
+
+def test_what_the_user_compiles_is_left_alone_and_told():
+    model = net()
+    model.compile("adam")
+    before = model.optimizer
+    with pytest.warns(UserWarning, match="with an Adam that is not this step's SGD, and `model.save` will"):
+        step = loops.TrainStep(model, "mse", "sgd")
+    step(X, Y)
+    assert model.optimizer is before
+    loops.TrainStep(model, "mse", before)
+    loops.TrainStep(model, "mse", K.LossScaleOptimizer(before))
 
 
 def test_a_run_leaves_the_optimizer_of_the_step():

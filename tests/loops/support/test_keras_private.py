@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.loops.support.keras_private import (
+    arguments_of,
     built_variables,
     changed_seeds,
     compiled_with,
@@ -92,6 +93,11 @@ def test_masks_are_where_keras_keeps_them():
     metric.update_state(tf.ones((1, 2, 1)), with_keras_mask(tf.constant([[[0.0], [5.0]]]), mask))
     assert float(metric.result()) == 1.0
     assert keras_mask(with_keras_mask(tf.constant(1.0), None)) is None
+
+
+def test_the_arguments_of_a_loss():
+    assert arguments_of(keras.losses.Huber(2.0)) == {"delta": 2.0}
+    assert "delta" not in keras.losses.Huber(2.0).get_config()  # or this is not needed any more
 
 
 def test_the_function_of_a_metric():

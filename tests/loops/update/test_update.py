@@ -129,7 +129,7 @@ def test_a_check_that_the_caller_has_made_costs_no_operation_a_variable():
     """On a GPU each takes longer to start than to run."""
     update = loops.Update(keras.optimizers.SGD(1.0), variables())
 
-    call = tf.function(lambda gradients, finite=None: update.apply(gradients, finite=finite))
+    call = tf.function(lambda given, finite=None: update.apply(given, finite=finite), autograph=False)
 
     def checks(*arguments):
         operations = call.get_concrete_function(GRADIENTS, *arguments).graph.get_operations()

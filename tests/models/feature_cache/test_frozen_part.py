@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gradloop import models, optim
 from gradloop.models.feature_cache.frozen_part import augmentations, split_frozen, trained_variables
@@ -83,6 +84,13 @@ class Dropped(keras.layers.Layer):
         return x * keras.random.uniform((1,), seed=self.generators[0]) if training else x
 
 
+class ByTensorFlow(keras.layers.Layer):
+    """The same without a generator."""
+
+    def call(self, x, training=False):
+        return x * tf.random.uniform((1,)) if training else x
+
+
 class Attention(keras.layers.Layer):
     def __init__(self):
         super().__init__()
@@ -107,6 +115,7 @@ RANDOM_AND_FROZEN = {
     "wrapped": lambda: [L.TimeDistributed(L.Dropout(0.3)), L.Dense(4, name="last")],
     "attention": lambda: [Attention(), L.Dense(4, name="last")],
     "dropout of one's own": lambda: [L.Dense(4), Dropped(), L.Dense(4, name="last")],
+    "by tensorflow": lambda: [L.Dense(4), ByTensorFlow(), L.Dense(4, name="last")],
 }
 
 
@@ -127,6 +136,9 @@ def test_what_is_off_in_inference_is_computed_once(kind):
         lambda: [Dropped(name="augments")],
         lambda: [L.Normalization(mean=0.0, variance=1.0), L.Rescaling(2.0), Dropped(name="augments")],
         lambda: [keras.Sequential([Dropped(name="augments")])],
+        lambda: [ByTensorFlow(name="augments")],
+        lambda: [L.Lambda(tf.random.shuffle, name="augments")],
+        lambda: [L.Dense(3), L.Lambda(lambda x: x + tf.random.normal(tf.shape(x)), name="augments")],
         lambda: [L.Dense(3), L.Reshape((5, 3, 1)), L.RandomFlip(name="augments"), L.Reshape((5, 3))],
         lambda: [L.Reshape((5, 3, 1, 1)), L.TimeDistributed(L.RandomFlip(), name="augments"), L.Flatten()],
     ],
@@ -134,6 +146,23 @@ def test_what_is_off_in_inference_is_computed_once(kind):
 def test_what_changes_examples_augments(layers):
     model = sequence(*layers(), L.Dense(4))
     assert augmentations(named(model, "head").front) == ["augments"]
+
+
+def test_what_draws_before_the_head_trains_with_it():
+    parts = named(sequence(L.Dense(4), ByTensorFlow(name="noise")), "head")
+    assert rest_of(parts)[0] == "noise"
+
+
+@pytest.mark.parametrize("wrapped", [lambda rnn: rnn, L.Bidirectional])
+def test_states_of_the_batches_before_are_refused(wrapped):
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(2, 5, 3)), wrapped(L.GRU(4, stateful=True, name="rnn"))]
+    )
+    model.add(L.Dense(2, name="head"))
+    with pytest.raises(
+        ValueError, match="'(forward_)?rnn' with `stateful=True` before what trains.*stateful=F"
+    ):
+        models.cache_frozen(model, "head", np.zeros((4, 5, 3), "float32"), batch_size=2)
 
 
 def test_nothing_is_frozen_before():

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from gradloop import models
-from gradloop.models.graph.keras_graph import calls, functional, has_mask, standardized_inputs, stock_family
+from gradloop.models.graph.keras_graph import (
+    calls,
+    functional,
+    has_mask,
+    standardized_inputs,
+    stock_family,
+    traced_operations,
+)
 
 L = keras.layers
 
@@ -62,6 +69,7 @@ class MyDropout(keras.layers.Dropout):
         (lambda: L.Attention(), "attention"),
         (lambda: MyDropout(0.5), "regularization"),
         (lambda: Mine(), ""),
+        (lambda: L.Lambda(abs), ""),
         (lambda: keras.Sequential(), ""),
     ],
 )
@@ -74,3 +82,12 @@ def test_inputs_as_a_call_makes_them():
     model = keras.Model([a], L.Flatten()(a))
     (found,) = standardized_inputs(model, {"a": np.ones((3, 2))})
     assert found.dtype == "float16" and found.shape == (3, 2, 1)
+
+
+def test_operations_of_a_call():
+    model = keras.Sequential([keras.Input((3,)), L.Dropout(0.5)])
+    (call,) = (call for call in calls(model) if call.inputs)
+    assert [any("Random" in name for name in traced_operations(call, mode)) for mode in (True, False)] == [
+        True,
+        False,
+    ]

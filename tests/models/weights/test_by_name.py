@@ -45,6 +45,19 @@ def test_all_weights(tmp_path):
     assert_same(weights(model), weights(other))
 
 
+def test_a_normalization_goes_by_the_weights_of_the_file(tmp_path):
+    def normalizing(mean):
+        model = keras.Sequential([keras.Input((2,)), L.Normalization(name="normalization"), L.Dense(1)])
+        model.get_layer("normalization").adapt(np.array([[mean, 0.0], [mean + 2.0, 4.0]], "float32"))
+        return model
+
+    model, other, file = normalizing(1.0), normalizing(9.0), tmp_path / "all.npz"
+    models.save_weights(model, file)
+    models.load_weights(other, file)
+    x = np.array([[3.0, 3.0]], "float32")  # (3 - 2) / 1 and (3 - 2) / 2
+    np.testing.assert_allclose(other.get_layer("normalization")(x), [[1.0, 0.5]])
+
+
 def test_a_head_for_another_backbone(tmp_path):
     model, file = network(), tmp_path / "head.npz"
     assert models.save_weights(model, file, "head") == HEAD

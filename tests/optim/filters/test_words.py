@@ -68,7 +68,7 @@ class SeparableConv(keras.layers.Dense):
 
 
 ALL = """
-    conv1 conv10 block1_conv2 block10_conv1_bn block1a_expandConv stem_conv convs sepconv2 deconvolve
+    conv1 conv1d_2 conv10 block1_conv2 block10_conv1_bn block1a_expandConv stem_conv convs sepconv2 deconvolve
     convnext_stem
     fc fc_1 fc_10 my_fc fc1_head head_hidden1 multihead_attn overhead densenet121 dense_top stop resblock
 """.split()
@@ -84,7 +84,7 @@ def every_name():
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("conv", "conv1 conv10 block1_conv2 block10_conv1_bn stem_conv convs sepconv2"),
+        ("conv", "conv1 conv1d_2 conv10 block1_conv2 block10_conv1_bn stem_conv convs sepconv2"),
         ("Conv", "block1a_expandConv"),
         ("conv1", "conv1 block10_conv1_bn"),
         ("block", "block1_conv2 block10_conv1_bn block1a_expandConv resblock"),

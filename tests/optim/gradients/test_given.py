@@ -11,9 +11,10 @@ WEIGHT = keras.Variable([1.0, 2.0], dtype="float32")
 
 
 @pytest.mark.parametrize(
-    "given", [np.array([3, 4]), np.array([3.0, 4.0]), [3.0, 4], (3, 4), tf.Variable([3.0, 4.0])]
+    "given",
+    [np.array([3, 4]), np.array([3.0, 4.0]), [3.0, 4], (3, 4), tf.Variable([3.0, 4.0]), tf.constant([3, 4])],
 )
-def test_what_is_no_tensor_takes_the_variables_dtype(given):
+def test_what_has_no_float_dtype_takes_the_variables_dtype(given):
     found = as_gradient("gradients", "w", WEIGHT, given)
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, [3, 4])
@@ -25,6 +26,18 @@ def test_tensors_are_passed_on():
     )
     assert as_gradient("gradients", "w", WEIGHT, dense).dtype == tf.float16
     assert as_gradient("gradients", "w", WEIGHT, rows) is rows
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["ab", ["a", "b"], object(), {0: 1.0}, np.array([1j, 2j]), tf.ragged.constant([[1.0], [2.0, 3.0]])],
+    ids=["text", "texts", "object", "dict", "complex", "ragged"],
+)
+def test_what_is_no_array_of_numbers_is_refused(given):
+    with pytest.raises(
+        TypeError, match="`grads` has .* for 'w', which is no array of real numbers: give what"
+    ):
+        as_gradient("grads", "w", WEIGHT, given)
 
 
 def test_another_shape_is_refused():

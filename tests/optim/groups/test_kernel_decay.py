@@ -23,6 +23,15 @@ class Patches(keras.layers.Layer):
         self.left = self.add_weight(shape=(2, 2), name="bias")
         self.right = self.add_weight(shape=(2, 2), name="bias")
         self.relative_position_bias_table = keras.Variable(np.ones((3, 2), "float32"))
+        for name in (
+            "b",
+            "g",
+            "Bias",
+            "cls",
+            "pos_encoding",
+            "rel_pos_h",
+        ):  # as in papers and other libraries
+            setattr(self, f"of_{name}", self.add_weight(shape=(2, 2), name=name))
 
     def call(self, x):
         return x

@@ -208,6 +208,19 @@ def test_what_files_do_not_hold_is_told(make, lost):
     grouped(model, Fading(momentum=0.5, weight_decay=0.1)).get_config()
 
 
+class Louder(keras.optimizers.SGD):
+    """Multiplies the loss, as an optimizer may that scales it in its own way."""
+
+    def scale_loss(self, loss):
+        return 8 * loss
+
+
+def test_a_way_to_scale_the_loss_is_that_of_the_wrapped_optimizer_alone():
+    assert grouped(network()[0], Louder(0.1)).scale_loss(0.5) == 4.0
+    with pytest.raises(ValueError, match="of a group is a Louder with a `scale_loss` of its own: there is"):
+        Group("*", optimizer=Louder(0.1))
+
+
 class Normalised(keras.optimizers.SGD):
     """Divides by the norm of all gradients that it is given, in a method that Keras calls first."""
 
