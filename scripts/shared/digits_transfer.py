@@ -61,8 +61,10 @@ def run(examples: int, epochs: int, batch_size: int, seed: int, log_dir: Path) -
     for each in range(seed, seed + RUNS):
         few = balanced_subset(high_train, examples, each)
         for name, histories in runs.items():
-            hparams = {"start": name, "seed": each, "examples": examples, "batch_size": batch_size}
-            log = loops.TensorBoard(str(log_dir / f"{name.replace(' ', '-')}-{each}"), hparams=hparams)
+            log = loops.TensorBoard(
+                str(log_dir / f"{name.replace(' ', '-')}-{each}"),
+                hparams={"start": name, "seed": each, "examples": examples, "batch_size": batch_size},
+            )
             start = source if name == FROZEN else None
             histories.append(learn(few, high_test, epochs, batch_size, each, log, start))
     print(f"\n{results(runs)}\n\nTensorBoard  {tensorboard(log_dir)}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorboard.plugins.hparams import metadata
 
 import compare_regularizers
 from compare_regularizers import Result, chosen, parse, split, summary
@@ -47,6 +50,18 @@ def test_refuses_in_one_line_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
 
 
+def hyperparameters(folder: Path) -> dict[str, Any]:
+    """What the HPARAMS tab shows of a run."""
+    for file in folder.rglob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                if value.tag == metadata.SESSION_START_INFO_TAG:
+                    content = value.metadata.plugin_data.content
+                    found = metadata.parse_session_start_info_plugin_data(content).hparams
+                    return {name: getattr(one, one.WhichOneof("kind")) for name, one in found.items()}
+    raise AssertionError(f"no hyperparameters in {folder}")
+
+
 def test_a_whole_run(
     tmp_path: Path,
     run: Callable[..., None],
@@ -80,6 +95,15 @@ def test_a_whole_run(
     assert Path("logs/regularizers.png").read_bytes().startswith(b"\x89PNG")
     table = screen.split("\n\n")[1].splitlines()
     assert table[1].split()[:3] == ["dropout", "1", "3"]
+    assert hyperparameters(Path("logs/dropout-0")) == {
+        "regulariser": "dropout",
+        "dropout": 0.5,
+        "l1": 0,
+        "l2": 0,
+        "batch_norm": False,
+        "patience": 0,
+        "seed": 0,
+    }
     assert float(table[1].split()[5].rstrip("%")) == pytest.approx(100 * float(rows[0]["test"]))
 
 

@@ -159,9 +159,9 @@ def test_the_same_seed_gives_the_same_model(
     small: str, tmp_path: Path, run: Callable[..., None], no_matplotlib: None
 ) -> None:
     weights = []
-    for seed in ("1", "1", "2"):
-        file = str(tmp_path / "model.keras")
-        options = ["--data", small, "--epochs", "2", "--log-dir", str(tmp_path), "--save", file]
+    for number, seed in enumerate(("1", "1", "2")):
+        file, logs = str(tmp_path / "model.keras"), str(tmp_path / str(number))
+        options = ["--data", small, "--epochs", "2", "--log-dir", logs, "--save", file]
         run(train_lenet, *options, "--seed", seed)
         weights.append(np.concatenate([w.ravel() for w in keras.models.load_model(file).get_weights()]))
     np.testing.assert_array_equal(weights[0], weights[1])
