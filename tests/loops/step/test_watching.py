@@ -49,6 +49,8 @@ def test_a_plain_optimizer_is_one_group(batch_hook: bool) -> None:
     assert {each["clipped/all"] for each in expected.values()} == {0.0, 1.0}
     assert_equal(every.seen, expected, RATES)
     assert_equal(two.seen, {number: expected[number] for number in (2, 4, 6)}, RATES)
+    times = [each.time for each in every.seen.values()]
+    assert all(each is not None and each.ended >= each.began and each.examples == 8 for each in times)
     assert step.traces == 1, "every step was watched, so the plain one was never traced"
 
 
