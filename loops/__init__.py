@@ -11,6 +11,7 @@ from .distribute.strategies import strategy
 from .loss.labels import LabelError
 from .loss.mean_loss import mean_loss
 from .loss.records import Records
+from .preflight_checks.preflight import preflight
 from .step.eval_step import EvalStep
 from .step.replicated import replicated
 from .step.train_step import TrainStep
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "is_chief",
     "mean_loss",
+    "preflight",
     "record",
     "replicated",
     "strategy",

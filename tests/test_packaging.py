@@ -29,7 +29,7 @@ PUBLIC = {
     "loops": """
         BatchIterator Batches Checkpoint EvalStep LabelError NonFiniteError ProgressBar Records
         StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate is_chief
-        mean_loss record replicated strategy train
+        mean_loss preflight record replicated strategy train
     """,
 }
 MAY_IMPORT: dict[str, set[str]] = {"optim": set(), "models": {"optim"}, "loops": {"optim"}}
@@ -47,7 +47,7 @@ STAIRCASE = {
     "loops": [
         {"training"},
         {"checkpoint", "tensorboard_log"},
-        {"callbacks"},
+        {"callbacks", "preflight_checks"},
         {"step"},
         {"device", "loss", "update"},
         {"distribute"},

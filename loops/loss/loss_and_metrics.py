@@ -94,6 +94,11 @@ class LossAndMetrics:
         return self._function is not None
 
     @property
+    def keras_loss(self) -> keras.losses.Loss | None:
+        """The Keras loss; None for a user's function."""
+        return self._loss
+
+    @property
     def width(self) -> int:
         """How many scalars a record holds, apart from what the user's code recorded."""
         return 2 + 2 * len(self.metrics)

@@ -85,7 +85,8 @@ class TrainStep(BaseStep):
             wants "ignore", or them filled by `Batches(..., transform=)`.
 
     Attributes:
-        model, optimizer, loss, metrics, carry: as given; `optimizer` after wrapping.
+        model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
+        accumulate, carry, clip_norm, on_nonfinite, jit_compile: as given.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
             loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there
@@ -146,7 +147,7 @@ class TrainStep(BaseStep):
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
-        self.carry = carry
+        self.carry, self.jit_compile = carry, jit_compile
         self._end = EndOfData(self.accumulate)
 
         def make_update(variables: list[keras.Variable]) -> StepUpdate:

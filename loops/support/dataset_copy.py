@@ -46,6 +46,10 @@ def _rewrite(node: Any) -> None:
         node.op, inputs = _SHUFFLES[node.op]
         del node.input[inputs:]
         node.attr["reshuffle_each_iteration"].b = False
+    elif node.op == "RandomDatasetV2":
+        node.op = "RandomDataset"
+        del node.input[2:]
+        del node.attr["rerandomize_each_iteration"]
     elif node.op in _CACHES:
         node.op = "Identity"
         del node.input[1:]

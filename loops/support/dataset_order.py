@@ -55,6 +55,13 @@ def changes_when_read(dataset: tf.data.Dataset) -> bool:
     return cached or bool(order_of(dataset)[1])
 
 
+def variables_in(dataset: tf.data.Dataset) -> list[tf.Variable]:
+    """The variables that the functions of a dataset use: states of random layers and generators, say."""
+    functions = [function for part in _parts(dataset) for function in part._functions()]
+    found = [variable for function in functions for variable in function.function.variables]
+    return list({id(variable): variable for variable in found}.values())
+
+
 def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
     """The dataset that an iterator reads; None where it does not tell."""
     return getattr(iterator, "_dataset", None)

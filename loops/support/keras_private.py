@@ -153,3 +153,20 @@ def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
 
     with Hooks(lambda: [(keras.random.SeedGenerator, "next", changed)]).installed():
         yield
+
+
+@contextlib.contextmanager
+def same_global_seeds() -> Iterator[None]:
+    """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    state = None if generator is None else generator.state.numpy()
+    try:
+        yield
+    finally:
+        if generator is not None:
+            generator.state.assign(state)
+        else:
+            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)

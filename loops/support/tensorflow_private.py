@@ -6,6 +6,7 @@ Tests hold each of them on every version.
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
@@ -130,3 +131,28 @@ def with_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
         function, context, user_requested=True
     )
     return converted
+
+
+@contextlib.contextmanager
+def other_eager_seeds() -> Iterator[None]:
+    """Has operations that run by themselves draw by other seeds in the body than after it.
+
+    TensorFlow keeps the kernel of each seed, and how far that has counted.
+    """
+    from tensorflow.python.eager import context
+
+    seeds = getattr(context.context(), "_rng", None)  # None before `tf.random.set_seed`
+    if seeds is not None:
+        context.context()._rng = random.Random(0)
+    try:
+        yield
+    finally:
+        if seeds is not None:
+            context.context()._rng = seeds
+
+
+def global_generator() -> tf.random.Generator | None:
+    """What `tf.random.get_global_generator` returns, which would make one; None if there is none yet."""
+    from tensorflow.python.ops import stateful_random_ops
+
+    return stateful_random_ops.global_generator

@@ -89,7 +89,7 @@ def lr_range_test(
         )
     points: list[tuple[float, float, float]] = []  # rate, loss, smoothed loss
     average, best = 0.0, np.inf
-    with _restored_rate(step.optimizer), _restored_state(step), _restored_data(data) as iterator:
+    with _restored_rate(step.optimizer), restored_state(step), _restored_data(data) as iterator:
         for rate in np.geomspace(lowest, highest, steps):
             step.optimizer.learning_rate = float(rate)
             try:
@@ -132,7 +132,8 @@ def _restored_rate(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _restored_state(step: RangeTestStep) -> Iterator[None]:
+def restored_state(step: RangeTestStep) -> Iterator[None]:
+    """In the end, has every variable of a step's `state` as it was, whatever the body raised."""
     saved = [(variable, variable.numpy()) for variable in step.state().values()]
     try:
         yield

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.support.dataset_order import dataset_of, order_of
+from gradloop.loops.support.dataset_order import dataset_of, order_of, variables_in
 
 pytestmark = pytest.mark.versions
 
@@ -142,3 +142,10 @@ def test_the_dataset_of_an_iterator():
     data = TEN.shuffle(3)
     assert order_of(dataset_of(iter(data)))[0]
     assert dataset_of(iter([1])) is None
+
+
+def test_variables_of_functions():
+    noise = keras.layers.GaussianNoise(1.0, seed=3)
+    dataset = tf.data.Dataset.range(4).map(lambda n: noise(tf.cast(n, tf.float32), training=True)).batch(2)
+    assert [variable.name for variable in variables_in(dataset)] == [noise.seed_generator.state.value.name]
+    assert variables_in(tf.data.Dataset.range(4)) == []

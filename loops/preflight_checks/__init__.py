@@ -1,0 +1,1 @@
+"""A look at a step and its data before a long run."""

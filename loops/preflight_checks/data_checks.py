@@ -1,0 +1,171 @@
+"""Checks of inputs and labels, and of how long they are waited for."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+
+from ...optim.common.messages import first_few
+from .evidence import Evidence, Labels
+from .report import NotApplicable
+from .verdict import Verdict
+
+_SHUFFLES = 200  # of labels, to see what chance gives
+
+
+def finite_inputs(seen: Evidence) -> Verdict:
+    """NaN and infinities in the inputs."""
+    found = []
+    for name, values in seen.inputs():
+        if values.dtype.kind == "f" and (bad := int((~np.isfinite(values)).sum())):
+            found.append(f"`{name}` holds {bad:,} values of {values.size:,} that are NaN or infinite")
+    if found and seen.step.on_nonfinite == "ignore" and all(map(np.isfinite, seen.start.losses)):
+        return f"{found[0]}, which the network fills: the loss is finite"
+    advice = "find where they come from, and fill or drop them before they are batched"
+    return [(saw, advice) for saw in found] or "all inputs are finite"
+
+
+def changing_inputs(seen: Evidence) -> Verdict:
+    """Inputs that are the same everywhere, or for every example."""
+    if seen.sample.examples < 2:
+        raise NotApplicable("there is one example alone")
+    arrays, found = list(seen.inputs()), []
+    for name, values in arrays:
+        if len(arrays) > 1 and (values.dtype.kind != "f" or "mask" in name):
+            continue  # a mask or the like, beside other inputs
+        if values.size > 1 and bool((values == values.flat[0]).all()):
+            found.append(f"`{name}` is {values.flat[0]:g} everywhere in {len(values):,} examples")
+        elif len(values) > 1 and values.shape[1] > 1 and bool((values == values[0]).all()):
+            found.append(f"`{name}` is the same for all of {len(values):,} examples")
+    advice = "look at how the data is read, cast and scaled: a network learns nothing from this"
+    return [(saw, advice) for saw in found] or "inputs differ between examples"
+
+
+def input_range(seen: Evidence) -> Verdict:
+    """Pixels from 0 to 255 in a network that has nothing to scale them."""
+    entry = seen.start.entry
+    if entry is None:
+        raise NotApplicable("no layer with a kernel takes the inputs")
+    values = f"values from {entry.lowest:.4g} to {entry.highest:.4g}"
+    saw = f"{values} reach the first layer with weights, {entry.layer!r}"
+    if entry.lowest >= 0 and 100 < entry.highest <= 255:
+        return [
+            (
+                f"{saw}: 0 to 255, and nothing in the network scales them",
+                "divide them by 255 where they are read, or begin the network with "
+                "`keras.layers.Rescaling(1 / 255)` or what its pretrained weights expect",
+            )
+        ]
+    return saw
+
+
+def label_order(seen: Evidence) -> Verdict:
+    """Batches of few classes where all classes could be in each: data that is not shuffled."""
+    labels = seen.labels
+    batches = [batch for batch in labels.batches if len(batch) > 1]
+    if len(batches) < 2:
+        raise NotApplicable("there is one batch alone, in which the order does not matter")
+    together, apart = _agreement(batches), _agreement([np.concatenate(batches)])
+    if apart == 1:
+        raise NotApplicable("there is one class alone (see `missing_classes`)")
+    score = (together - apart) / (1 - apart)
+    saw = f"two examples of a batch are of one class in {together:.0%} of pairs, any two in {apart:.0%}"
+    if score > 0.5 and together > _by_chance(batches):
+        shuffle = "`Batches(shuffle=True)`, or `dataset.shuffle(buffer)` before `batch` with a buffer of "
+        return [
+            (
+                f"labels come in order: {saw}",
+                f"shuffle the examples, {shuffle}more examples than the longest run of one class",
+            )
+        ]
+    return saw
+
+
+def _agreement(batches: list[np.ndarray]) -> float:
+    """The share of pairs within batches that are of one class."""
+    counts = [np.bincount(batch) for batch in batches]
+    pairs = sum(len(batch) * (len(batch) - 1) for batch in batches)
+    return float(sum((count * (count - 1)).sum() for count in counts) / pairs)
+
+
+def _by_chance(batches: list[np.ndarray]) -> float:
+    """The largest `_agreement` of many random orders."""
+    random, every = np.random.RandomState(0), np.concatenate(batches)
+    ends = np.cumsum([len(batch) for batch in batches])[:-1]
+    return max(_agreement(np.split(random.permutation(every), ends)) for _ in range(_SHUFFLES))
+
+
+def missing_classes(seen: Evidence) -> Verdict:
+    """Outputs for classes of which there is no example."""
+    labels = seen.labels
+    counts, examples = labels.counts, sum(map(len, labels.batches))
+    missing = [str(number) for number in np.flatnonzero(counts == 0)]
+    if missing and not labels.complete and examples < 10 * labels.classes:
+        raise NotApplicable(f"{examples} examples are too few to tell for {labels.classes} classes")
+    if not missing:
+        return f"all {labels.classes} classes are among {labels.where}"
+    names = first_few(missing, 10)
+    advice = "look at how labels are made and numbered, or give the network fewer outputs"
+    if not labels.complete:
+        advice = (
+            "shuffle the data if it is in order (`dataset.shuffle(buffer)` before `batch`); otherwise "
+            + advice
+        )
+    return [
+        (
+            f"{labels.where} are of {labels.classes - len(missing)} of {labels.classes} classes: none is "
+            f"of {names}",
+            advice,
+        )
+    ]
+
+
+def class_balance(seen: Evidence) -> Verdict:
+    """Some classes with ten times the examples of others."""
+    labels = seen.labels
+    if seen.weighted:
+        raise NotApplicable("examples have weights")
+    counts = labels.counts
+    there = counts[counts > 0]
+    largest, smallest = int(there.max()), int(there.min())
+    if len(there) < 2 or not _tells(labels):
+        raise NotApplicable(f"{labels.where} are too few to tell for {labels.classes} classes")
+    saw = f"of {labels.where}, {largest:,} are of class {counts.argmax()} and {smallest:,} of class "
+    saw += str(np.flatnonzero(counts == smallest)[0])
+    if largest >= 10 * smallest:
+        return [
+            (
+                saw,
+                "weigh the examples (`sample_weight`), draw rare classes more often, or look at metrics "
+                "other "
+                f"than accuracy, which is {largest / counts.sum():.0%} for an answer that is always the same",
+            )
+        ]
+    return saw
+
+
+def _tells(labels: Labels) -> bool:
+    return sum(map(len, labels.batches)) >= 20 * labels.classes
+
+
+def waiting_for_data(seen: Evidence) -> Verdict:
+    """The share of a step that goes by before its batch is there."""
+    if seen.sample.first is None:
+        raise NotApplicable("a `Batches` is read on the device, within the step")
+    if len(seen.trial.again) < 3:
+        raise NotApplicable("too few steps ran to be timed")
+    # The first quartile, as other programs make some steps slower.
+    real, kept = (statistics.quantiles(times)[0] for times in (seen.trial.seconds, seen.trial.again))
+    share = max(0.0, 1 - kept / real)
+    times = f"{real * 1e3:.3g} ms with its data and {kept * 1e3:.3g} ms on a batch in memory"
+    saw = f"a step takes {times}: {share:.0%} is waiting"
+    if share > 1 / 3 and real - kept > 2e-3:
+        return [
+            (
+                saw,
+                "end the dataset with `.prefetch(tf.data.AUTOTUNE)`, `map` with "
+                "`num_parallel_calls=tf.data.AUTOTUNE`, `cache` what is decoded, or use a `loops.Batches`",
+            )
+        ]
+    return saw

@@ -1,0 +1,181 @@
+"""Checks of what the network gives, and what its loss makes of that before the first update."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from ...optim.common.types import Array
+from .evidence import BINARY, CATEGORICAL, Evidence
+from .report import NotApplicable
+from .verdict import Verdict
+
+_OF_NUMBERS = (
+    keras.losses.MeanSquaredError,
+    keras.losses.MeanAbsoluteError,
+    keras.losses.MeanSquaredLogarithmicError,
+    keras.losses.MeanAbsolutePercentageError,
+    keras.losses.Huber,
+    keras.losses.LogCosh,
+    keras.losses.Poisson,
+)
+# What the last operation of a network can give.
+_REACH = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf), "Softplus": (0.0, math.inf)}
+
+
+def starting_loss(seen: Evidence) -> Verdict:
+    """A loss far above that of an answer that knows nothing."""
+    losses = seen.start.losses
+    if not losses:
+        raise NotApplicable("the loss could not be computed (see `step`)")
+    value = float(np.mean(losses))
+    if not math.isfinite(value):
+        return [(f"the loss is {value:g} before any update", "look at the inputs, the weights and the loss")]
+    loss = seen.loss
+    if isinstance(loss, CATEGORICAL[:2]):
+        classes = seen.outputs.shape[-1]
+        chance, of = math.log(max(classes, 2)), f"ln {classes}"
+    elif type(loss) is BINARY[0]:
+        chance, of = math.log(2), "ln 2"
+    else:
+        raise NotApplicable(
+            f"the loss starts at {value:.4g}; what chance gives is not known for {loss.name!r}"
+        )
+    if loss.reduction not in ("sum_over_batch_size", "mean") or seen.weighted:
+        raise NotApplicable(f"the loss starts at {value:.4g}, but it is weighted or summed")
+    saw = f"the loss starts at {value:.3g}, and {of} = {chance:.3g} is what chance gives"
+    if value > chance + max(1.0, 0.5 * chance):
+        return [
+            (
+                saw,
+                "the network is certain of wrong answers: look at the scale of its inputs, at how its "
+                "last layer "
+                "is initialised, and at whether outputs and loss fit",
+            )
+        ]
+    return saw
+
+
+def outputs_and_loss(seen: Evidence) -> Verdict:
+    """Outputs of another kind than the loss takes, such as probabilities for logits."""
+    loss, outputs, last = seen.loss, seen.outputs, seen.operation
+    if not np.isfinite(outputs).all():
+        raise NotApplicable("some outputs are NaN or infinite (see `starting_loss`)")
+    if isinstance(loss, CATEGORICAL):
+        return _classes(loss, outputs, last)
+    if isinstance(loss, BINARY):
+        return _yes_or_no(loss, outputs, last, seen.targets)
+    if isinstance(loss, _OF_NUMBERS):
+        return _numbers(outputs, last, seen.targets)
+    raise NotApplicable(f"what outputs the loss {loss.name!r} takes is not known")
+
+
+def _classes(loss: keras.losses.Loss, outputs: Array, last: str) -> Verdict:
+    sums = outputs.sum(-1)
+    adds_up = bool((outputs >= 0).all() and (np.abs(sums - 1) < 0.01).all())
+    saw = f"outputs from {outputs.min():.3g} to {outputs.max():.3g}"
+    saw += f" that add up to {sums.min():.3g} to {sums.max():.3g}"
+    if outputs.shape[-1] == 1:
+        return [
+            (
+                f"the network has one output, and the loss {loss.name!r} one output for each class",
+                "use 'binary_crossentropy' for a yes or no, or as many outputs as there are classes",
+            )
+        ]
+    if last == "Sigmoid":
+        way_out = "end the network in a softmax, or use 'binary_crossentropy' if several can be right at once"
+        return [
+            (
+                f"the network ends in a sigmoid ({saw}), and the loss {loss.name!r} is about one of "
+                "several classes",
+                way_out,
+            )
+        ]
+    if loss.from_logits and (last == "Softmax" or adds_up):
+        return [
+            (
+                f"the network gives probabilities ({saw}), and the loss has `from_logits=True`",
+                "leave `from_logits` out, or the softmax of the last layer",
+            )
+        ]
+    if not loss.from_logits and not adds_up:
+        return [
+            (
+                f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities",
+                "give the loss `from_logits=True`, or end the network in a softmax",
+            )
+        ]
+    return f"{'logits' if loss.from_logits else 'probabilities'}, as the loss takes them"
+
+
+def _yes_or_no(loss: keras.losses.Loss, outputs: Array, last: str, targets: Array) -> Verdict:
+    outputs = outputs.reshape(len(outputs), -1) if outputs.ndim == 1 else outputs
+    width, inside = outputs.shape[-1], bool(((outputs >= 0) & (outputs <= 1)).all())
+    adds_up = width > 1 and inside and bool((np.abs(outputs.sum(-1) - 1) < 0.01).all())
+    saw = f"outputs from {outputs.min():.3g} to {outputs.max():.3g}"
+    found = []
+    if last == "Softmax" or (adds_up and last != "Sigmoid"):
+        way_out = (
+            "use 'categorical_crossentropy' for one of several classes, or a sigmoid for several answers"
+        )
+        found.append(
+            (
+                f"the network ends in a softmax over {width} output{'s' * (width > 1)}, and the loss "
+                f"{loss.name!r} "
+                "asks a yes or no of each",
+                way_out if width > 1 else "use a sigmoid: the softmax of one output is always 1",
+            )
+        )
+    elif loss.from_logits and last == "Sigmoid":
+        found.append(
+            (
+                f"the network ends in a sigmoid ({saw}), and the loss has `from_logits=True`",
+                "leave `from_logits` out, or the sigmoid of the last layer",
+            )
+        )
+    elif not loss.from_logits and not inside:
+        found.append(
+            (
+                f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities",
+                "give the loss `from_logits=True`, or end the network in a sigmoid",
+            )
+        )
+    if targets.min() < 0 or targets.max() > 1:
+        found.append(
+            (
+                f"targets are from {targets.min():g} to {targets.max():g}, and the loss {loss.name!r} "
+                "takes 0 to 1",
+                "scale them, `y / 255` for masks of 0 and 255 or `(y + 1) / 2` for -1 and 1",
+            )
+        )
+    one_hot = width > 1 and targets.shape == outputs.shape and len(targets) >= 8
+    if one_hot and set(np.unique(targets)) <= {0, 1} and bool((targets.sum(-1) == 1).all()) and not found:
+        found.append(
+            (
+                f"each of {len(targets)} examples is of one of {width} classes (one-hot), and the loss "
+                f"{loss.name!r} "
+                "asks a yes or no of each",
+                "use 'categorical_crossentropy' with a softmax; leave it if an example can have several "
+                "or none",
+            )
+        )
+    return found or f"{'logits' if loss.from_logits else 'probabilities'}, as the loss takes them"
+
+
+def _numbers(outputs: Array, last: str, targets: Array) -> Verdict:
+    lowest, highest = float(targets.min()), float(targets.max())
+    saw = f"targets are from {lowest:.4g} to {highest:.4g}"
+    if last == "Softmax" and outputs.shape[-1] == 1:
+        return [("the network ends in a softmax over one output, which is always 1", "leave the softmax out")]
+    low, high = _REACH.get(last, (-math.inf, math.inf))
+    if lowest < low - 1e-6 or highest > high + 1e-6:
+        reach = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        return [
+            (
+                f"{saw}, and the network ends in a {last.lower()}, whose outputs are {reach}",
+                "leave that activation out, or scale the targets",
+            )
+        ]
+    return f"{saw}, within what the network can give"

@@ -1,0 +1,161 @@
+"""Checks of what trains, what cannot, and what moves though it should not."""
+
+from __future__ import annotations
+
+import keras
+
+from ...optim import variable_infos
+from ...optim.common.messages import first_few
+from ...optim.naming.stable_names import tree_of
+from ..step.batch_norm import frozen_norms
+from .evidence import Evidence
+from .report import NotApplicable
+from .verdict import Verdict
+
+
+def no_gradient(seen: Evidence) -> Verdict:
+    """Variables that are to train and get no gradient, or one of zeros before and after some steps."""
+    first, later = seen.start.gradients, None if seen.later is None else seen.later.gradients
+    if not first:
+        raise NotApplicable("there are no gradients, as the loss could not be computed (see `step`)")
+    apart = [name for name, size in first.items() if size is None]
+    zeros = [
+        name for name, size in first.items() if size == 0.0 and (later is None or later.get(name) == 0.0)
+    ]
+    found = []
+    if apart:
+        found.append(
+            (
+                f"the loss does not depend on {first_few(apart)}",
+                "look for a layer that the model does not call, an output that the loss leaves out, or "
+                "an operation "
+                "without a gradient (`argmax`, `round`, NumPy); or do not train it: `variables=`",
+            )
+        )
+    if zeros:
+        found.append(
+            (
+                f"every gradient of {first_few(zeros)} is 0",
+                "look for units that are dead or saturated behind it, and for outputs that are "
+                "multiplied by 0",
+            )
+        )
+    return found or f"all {len(first)} variables get a gradient"
+
+
+def dead_units(seen: Evidence) -> Verdict:
+    """Layers most of whose units give 0 for every example."""
+    if not seen.start.alive:
+        raise NotApplicable("no layer has an activation of its own")
+    examples = sum(len(batch) for batch in [seen.outputs]) if seen.start.outputs else 0
+    share = {name: 1 - float(alive.mean()) for name, alive in seen.start.alive.items()}
+    dead = [f"{value:.0%} of the units of {name!r}" for name, value in share.items() if value > 0.5]
+    if dead:
+        return [
+            (
+                f"{first_few(dead)} are 0 for all of {examples} examples",
+                "look at the scale of the inputs and at biases and weights far below 0; a lower rate "
+                "keeps units from "
+                "dying, a `leaky_relu` lets them come back",
+            )
+        ]
+    worst = max(share, key=lambda name: share[name])
+    return f"at most {share[worst]:.0%} of the units of a layer are always 0 ({worst!r})"
+
+
+def frozen_state(seen: Evidence) -> Verdict:
+    """Moving statistics of frozen layers that steps moved, or of a BatchNorm between frozen layers."""
+    if seen.trial.error is not None:
+        raise NotApplicable("the steps failed (see `step`)")
+    model, trained = seen.step.model, {id(variable) for variable in seen.step.variables}
+    written = seen.trial.written
+    weights: dict[str, list[keras.Variable]] = {}
+    moved: dict[str, None] = {}
+    layers = {node.path: node.layer for node in tree_of(model).nodes}
+    for info in variable_infos(model):
+        path = info.name.rpartition("/")[0]
+        weights.setdefault(path, []).append(info.variable)
+        if info.name in written and id(info.variable) not in trained and "float" in info.variable.dtype:
+            moved[path] = None
+    found: dict[str, str] = {}
+    for path in moved:
+        layer = layers.get(path)
+        made = [variable for variable in weights[path] if _made_to_train(variable)]
+        trains = [id(variable) in trained for variable in made]
+        frozen = layer is not None and not layer.trainable or bool(made) and not any(trains)
+        if frozen:
+            found[path] = f"{path!r} is frozen, and its state moves"
+        elif isinstance(layer, keras.layers.BatchNormalization) and made and not all(trains):
+            found[path] = f"{path!r} is frozen in part, and its moving statistics move"
+    for path in _between(seen, moved):
+        found.setdefault(
+            path, f"{path!r} trains between layers that are frozen, and its moving statistics move"
+        )
+    if not found:
+        return (
+            f"{len(moved)} layers have a state that moves, none of them frozen"
+            if moved
+            else "no state of layers moves"
+        )
+    return [
+        (
+            first_few(list(found.values()), 3),
+            "freeze all variables of the layer, with those around it (a filter such as "
+            "`optim.layer_type(keras.layers.BatchNormalization)`), or train them all; a layer of your "
+            "own must heed "
+            "`self.trainable`",
+        )
+    ]
+
+
+def _made_to_train(variable: keras.Variable) -> bool:
+    return bool(getattr(variable.value, "trainable", variable.trainable))
+
+
+def _between(seen: Evidence, moved: dict[str, None]) -> list[str]:
+    """BatchNorms that move, between two kernels that do not train."""
+    trained = {id(variable) for variable in seen.step.variables}
+    kernels: list[tuple[str, bool]] = []  # in the model's order: the kernels, and the norms among them
+    for info in variable_infos(seen.step.model):
+        norm = isinstance(info.layer, keras.layers.BatchNormalization)
+        path = info.name.rpartition("/")[0]
+        if info.variable.ndim > 1 and not norm:
+            kernels.append(("", id(info.variable) in trained))
+        elif norm and path in moved and (not kernels or kernels[-1][0] != path):
+            kernels.append((path, False))
+    found = []
+    for index, (path, _) in enumerate(kernels):
+        before = [trains for name, trains in kernels[:index] if not name]
+        after = [trains for name, trains in kernels[index + 1 :] if not name]
+        if path and before and after and not before[-1] and not after[0]:
+            found.append(path)
+    return found
+
+
+def batch_for_norms(seen: Evidence) -> Verdict:
+    """Batches too small for the statistics of a BatchNorm that trains."""
+    step = seen.step
+    frozen = {id(layer) for layer in frozen_norms(step.model, step.variables)}
+    infos = variable_infos(step.model)
+    norms = {
+        id(info.layer): info.layer
+        for info in infos
+        if isinstance(info.layer, keras.layers.BatchNormalization) and id(info.layer) not in frozen
+    }
+    if not norms:
+        raise NotApplicable("no BatchNormalization trains")
+    replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
+    apart = any(not layer.synchronized for layer in norms.values())
+    examples = seen.sample.batch_size // (replicas if apart else 1)
+    each = " on each replica" if replicas > 1 and apart else ""
+    saw = f"{len(norms)} BatchNormalization layers take their statistics from {examples} examples{each}"
+    if examples < 8:
+        return [
+            (
+                saw,
+                "use larger batches (8 is few, 32 is usual), `synchronized=True` on replicas, freeze "
+                "them, or take "
+                "GroupNormalization or LayerNormalization",
+            )
+        ]
+    return saw
