@@ -14,8 +14,8 @@ WEIGHT = np.array([1.0, 0.0, 2.0, 3.0])
 class ByItself(keras.losses.MeanSquaredError):
     """Reduces by itself, and by what it inherits."""
 
-    def __call__(self, y, predictions, sample_weight=None):
-        return 2.0 * super().__call__(y, predictions, sample_weight)
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 2.0 * super().__call__(y_true, y_pred, sample_weight)
 
 
 def model():
@@ -23,7 +23,10 @@ def model():
 
 
 def calling(loss, change=lambda value: value):
-    return lambda model, batch, training=True: change(loss(batch[1], model(batch[0]), *batch[2:]))
+    def function(model, batch, training=True):
+        return change(loss(batch[1], y_pred=model(batch[0]), sample_weight=(*batch[2:], None)[0]))
+
+    return function
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,15 @@ def test_values_are_those_of_keras(loss, change):
         assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_a_call_in_a_function_of_its_own_is_keras():
+    """The step cannot use what is made in another graph."""
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    network = model()
+    expected = float(loss(Y, network(X), WEIGHT))
+    step = loops.TrainStep(network, calling(tf.function(loss)), keras.optimizers.SGD(0.0), accumulate=2)
+    assert float(step(X, Y, WEIGHT)["loss"]) == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_sum_is_not_accumulated():
     step = loops.TrainStep(
         model(), calling(keras.losses.MeanSquaredError(reduction="sum")), "sgd", accumulate=2
@@ -54,7 +66,7 @@ def test_a_sum_is_not_accumulated():
 def test_outside_of_a_loss_function_keras_is_as_it_was():
     method = keras.losses.Loss.__call__
     with pytest.raises(RuntimeError, match="in the function"):
-        loops.EvalStep(model(), calling(lambda *_: raise_inside(method)))(X, Y)
+        loops.EvalStep(model(), calling(lambda *_, **__: raise_inside(method)))(X, Y)
     assert keras.losses.Loss.__call__ is method
 
 
