@@ -47,9 +47,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; a value that cannot work is refused here."""
     parser = cli.Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
-    add_lenet_options(parser, "--data", "--optimizer", "--batch-size", "--log-dir")
-    add("--epochs", type=cli.number(int, at_least=1), default=40, metavar="N",
-        help="passes over the images to train on, at most (default: 40)")
+    add_lenet_options(parser, "--data", "--optimizer", "--log-dir")
+    add("--epochs", type=cli.number(int, at_least=1), default=20, metavar="N",
+        help="passes over the images to train on, at most (default: 20)")
+    add("--batch-size", type=cli.number(int, at_least=1), default=16, metavar="N",
+        help="images a step (default: 16; batch normalisation evaluates by averages over some hundred steps, "
+        "so few large ones leave it far behind)")
     add("--examples", type=cli.number(int, at_least=10), default=500, metavar="N",
         help="images to train on, as many of each class or one more (default: 500)")
     add("--ways", type=cli.one_of(WAYS), nargs="+", default=list(WAYS), metavar="NAME",
