@@ -13,6 +13,7 @@ from ..device.batch_size import batch_size_of
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..step.train_step import TrainStep
 from ..support.random_state import same_random_state
+from ..support.scalars import nothing_recorded
 from . import data_checks, output_checks, training_checks, weight_checks
 from .evidence import Evidence
 from .probe import Probe, last_operation
@@ -149,6 +150,7 @@ def gathered(step: TrainStep, data: Data) -> Evidence:
     whole = batch_size_of(step.model) is not None
     with (
         warnings.catch_warnings(),
+        nothing_recorded(),
         same_random_state(),
         sampled(data, None if whole else max(_FEW, replicas)) as sample,
     ):

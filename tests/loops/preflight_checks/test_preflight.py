@@ -191,6 +191,29 @@ def test_a_run_after_it_is_the_run_without_it(lab, make, loss, begun, capsys):
     assert_same(with_it[1], without[1])
 
 
+class Telling(keras.layers.Layer):
+    """Records what it sees, and writes a summary of it."""
+
+    def call(self, x):
+        loops.record("seen", tf.reduce_mean(x))
+        tf.summary.scalar("seen", tf.reduce_mean(x))
+        return x
+
+
+def test_what_a_step_records_and_writes_is_of_training_alone(lab, tmp_path, capsys):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    step = lab.step(lab.net(between=[Telling()]))
+    with writer.as_default():
+        report = loops.preflight(step, lab.data())
+        writer.flush()
+        before = [*tf.data.TFRecordDataset([str(path) for path in tmp_path.iterdir()])]
+        step.run(iter(lab.data()), 2)
+    writer.close()
+    after = [*tf.data.TFRecordDataset([str(path) for path in tmp_path.iterdir()])]
+    assert report.ok, report
+    assert len(after) == len(before) + 2
+
+
 @pytest.mark.parametrize("fails", ["learn_by_heart", pytest.param("Probe", marks=pytest.mark.release)])
 def test_all_is_as_it_was_after_an_error(lab, fails, monkeypatch):
     step, data = lab.step(lab.net(between=[keras.layers.Dropout(0.5)])), of_dataset(lab)
