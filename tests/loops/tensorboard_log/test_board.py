@@ -65,7 +65,7 @@ def _losses(steps, rate=0.1):
 
 def test_every_step_and_epoch(tmp_path):
     history = loops.train(
-        _step(), _data(), epochs=3, validation=_data(), callbacks=[loops.TensorBoard(tmp_path, watch=None)]
+        _step(), _data(), epochs=3, validation=_data(), callbacks=[loops.TensorBoard(tmp_path)]
     )
     train, validation = _scalars(tmp_path / "train"), _scalars(tmp_path / "validation")
     train |= _scalars(tmp_path / "steps")
@@ -78,7 +78,13 @@ def test_every_step_and_epoch(tmp_path):
             steps, values = zip(*tags[f"epoch/{name}"])
             assert steps == (1, 2, 3)
             np.testing.assert_allclose(values, history.history[prefix + name], rtol=1e-6)
-    assert set(train) == {"step/loss", "step/mae", "epoch/loss", "epoch/mae", "epoch/learning_rate"}
+    watched = {
+        *("rate/all", "grad_norm/all", "weight_norm/all", "update_ratio/all", "clipped/all", "skipped/all"),
+        *("speed/steps_per_s", "speed/examples_per_s", "speed/waiting_for_data"),
+    }
+    own = {"step/loss", "step/mae", "epoch/loss", "epoch/mae", "epoch/learning_rate"}
+    assert set(train) == own | watched
+    assert {step for tag in watched for step, _ in train[tag]} == {10}
     assert set(validation) == {"epoch/loss", "epoch/mae"}
 
 

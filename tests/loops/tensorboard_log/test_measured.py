@@ -11,6 +11,9 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
 from gradloop import loops
 from gradloop.loops.step.watch import Histogram, Measured
+from tests.loops.step import watched
+from tests.loops.tensorboard_log.loaders import LOADERS
+from tests.tolerance import rounding
 
 
 def _written(folder, *measured):
@@ -73,3 +76,41 @@ def test_many_tags_are_warned_of_once(tmp_path):
     ) as told:
         _written(tmp_path / "many", more, more)
     assert len(told) == 1
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("load", LOADERS)
+def test_a_plan_that_unfreezes_read_back_equals_a_loop_by_hand(tmp_path, load):
+    """A group has points from the step on in which it trains."""
+    network = watched.model()
+    step = loops.TrainStep(network, watched.LOSS, watched.grouped(network))
+    board = loops.TensorBoard(tmp_path, watch_every=2)
+    loops.train(step, watched.data(), epochs=2, callbacks=[board, watched.Unfreeze()])
+    by_hand = watched.by_hand(6, unfreezes=True)
+    expected = {}
+    for number in (2, 4, 6):
+        for tag, value in by_hand[number].items():
+            expected.setdefault(tag, []).append((number, value))
+    tags = load(tmp_path)["steps"]
+    assert {tag for tag in tags if not tag.startswith(("step/", "speed/", "memory/"))} == set(expected)
+    for tag, points in expected.items():
+        np.testing.assert_allclose(tags[tag], points, rtol=rounding(), err_msg=tag)
+    assert [number for number, _ in tags["rate/body"]] == [4, 6]
+
+
+@pytest.mark.numbers
+def test_histograms_of_a_run_equal_numpy(tmp_path):
+    network = watched.model()
+    step = loops.TrainStep(network, watched.LOSS, watched.plain(network))
+    before = network.get_layer("head").kernel.numpy()
+    board = loops.TensorBoard(tmp_path, watch=None, histograms="head/kernel", histograms_every=1)
+    loops.train(step, watched.data(), epochs=1, steps_per_epoch=1, callbacks=[board])
+    reader = EventAccumulator(str(tmp_path / "steps"), tensor_size_guidance={"histograms": 0}).Reload()
+    (weights,) = reader.Tensors("weights/head/kernel")
+    (gradients,) = reader.Tensors("gradients/head/kernel")
+    counts, edges = np.histogram(before, 30)
+    rows = tf.make_ndarray(weights.tensor_proto)
+    np.testing.assert_array_equal(rows[:, 2], counts)
+    np.testing.assert_allclose(rows[:, :2], np.stack([edges[:-1], edges[1:]], 1), rtol=rounding(), atol=1e-9)
+    assert (weights.step, gradients.step) == (1, 1)
+    assert tf.make_ndarray(gradients.tensor_proto)[:, 2].sum() == before.size
