@@ -57,10 +57,11 @@ def is_summary_for_xla(error: Exception) -> bool:
 
 
 def default_summary_writer() -> Hashable:
-    """The writer of `tf.summary` that is the default one now; None for none."""
+    """The writer of `tf.summary` that is the default one now; None for none, or if it is not to write."""
     from tensorflow.python.ops import summary_ops_v2
 
-    writer: Hashable = summary_ops_v2._summary_state.writer
+    state = summary_ops_v2._summary_state
+    writer: Hashable = None if state.is_recording is False else state.writer
     return writer
 
 

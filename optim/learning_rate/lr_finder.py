@@ -89,7 +89,8 @@ def lr_range_test(
         )
     points: list[tuple[float, float, float]] = []  # rate, loss, smoothed loss
     average, best = 0.0, np.inf
-    with _restored_rate(step.optimizer), restored_state(step), _restored_data(data) as iterator:
+    silent = tf.summary.record_if(False)  # these steps are of no run
+    with silent, _restored_rate(step.optimizer), restored_state(step), _restored_data(data) as iterator:
         for rate in np.geomspace(lowest, highest, steps):
             step.optimizer.learning_rate = float(rate)
             try:

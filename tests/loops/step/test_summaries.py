@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gradloop import loops
+from gradloop import loops, optim
 
 X = np.arange(12, dtype="float32")[:, None]
 
@@ -93,6 +93,18 @@ def test_a_step_that_was_set_stays(written):
             tf.summary.experimental.set_step(None)
 
     assert [number for number, _ in written(run)["layer"]] == [10, 10]
+
+
+def test_a_range_test_writes_nothing(written):
+    step, data = loops.TrainStep(network(), plain, keras.optimizers.SGD(0.1)), loops.Batches(
+        X, None, 6, shuffle=False
+    )
+
+    def run():
+        optim.lr_range_test(step, data, 1e-6, 1e-5, steps=3)
+        step.run(iter(data), 2)
+
+    assert written(run)["layer"] == [(1, 15.0), (2, 51.0)]
 
 
 def test_validation_writes_beside_training(written):

@@ -173,6 +173,8 @@ def test_summaries_are_seen_in_functions_with_and_without_a_writer(tmp_path):
     for writer in (None, tf.summary.create_file_writer(str(tmp_path))):
         with contextlib.nullcontext() if writer is None else writer.as_default():
             assert tensorflow_private.default_summary_writer() is writer
+            with tf.summary.record_if(False):
+                assert tensorflow_private.default_summary_writer() is None
             for body, calls in ((writing, True), (lambda i: i + 1, False)):
                 traced = tf.function(loop).get_concrete_function(body)
                 assert tensorflow_private.calls_summary(traced) == calls
