@@ -16,6 +16,7 @@ import keras
 from ...optim import named_variables
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Json
+from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import uses_weight_decay
 from ..distribute.cluster import is_chief
 from ..loss.keras_loss import resolve_loss
@@ -54,6 +55,7 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
         "clip_norm": step.clip_norm,
         "on_nonfinite": step.on_nonfinite,
         "carry": step.carry,
+        "frozen_layers": [node.path for node in tree_of(step.model).nodes if not node.layer.trainable],
     }
     if outer is not inner:
         own |= {name: getattr(outer, name) for name in ("initial_scale", "dynamic_growth_steps")}

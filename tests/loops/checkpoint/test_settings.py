@@ -105,6 +105,18 @@ def test_settings_of_the_step_are_the_calls_but_for_what_trains(tmp_path):
     assert len(step.variables) == 4
 
 
+def test_a_layer_that_was_frozen_is_told_even_if_it_has_nothing_to_train(tmp_path):
+    def made(frozen):
+        norm = keras.layers.BatchNormalization(center=False, scale=False, name="norm", trainable=not frozen)
+        network = keras.Sequential([keras.Input((4,)), norm, keras.layers.Dense(2)])
+        return loops.TrainStep(network, "mse", "sgd")
+
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(made(frozen=True))
+    with pytest.warns(UserWarning, match=r"frozen_layers is \[\] from now on, and was .'norm'. there"):
+        checkpoint.restore(made(frozen=False))
+
+
 def test_a_loss_is_known_by_its_settings(tmp_path):
     resumed(tmp_path, loss="huber")
     resumed(tmp_path, loss=keras.losses.Huber())
