@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,9 +11,8 @@ import tensorflow as tf
 from ...optim import named_variables
 from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Batch, Scalar, Tensors
-from ..data.arrays import common_length, to_tensors, unusual_data
-from ..data.batches import BatchIterator, DataIterator, check_iterator
-from ..device.batch_size import check_batch_size, state_sizes
+from ..data.arrays import common_length, to_tensors
+from ..data.batches import DataIterator, check_iterator
 from ..device.make_loop import Loop
 from ..device.row_buffer import CAPACITY, Rows, joined
 from ..device.steps_per_call import StepsPerCall
@@ -22,26 +20,19 @@ from ..device.trace_cache import Traced
 from ..distribute.same_order import SameOrder
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
 from ..distribute.sharding import check_divides, mean_over_workers_of
-from ..loss.label_check import LabelCheck
-from ..loss.labels import label_error
 from ..loss.late_metrics import build_metrics
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
+from .guarded_calls import GuardedCalls
 from .named_state import metric_state, model_state, unique
 from .own_methods import check_own_methods
 from .stateful import check_stateless
-from .summaries import summary_error
-
-Result = TypeVar("Result")
-
-# What kernels raise on values that they do not take.
-_OF_DATA = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
-class BaseStep(abc.ABC):
+class BaseStep(GuardedCalls):
     """Runs a loss and metrics over batches; what a step does with them is the subclass's.
 
         step(x, y)                  step.run(iterator, steps)
@@ -59,7 +50,6 @@ class BaseStep(abc.ABC):
             counts may not fit what has run.
     """
 
-    _ran: Loop  # the one of the last call
     # Methods by which a model's class may do in `fit` what a step does not.
     _own_methods: tuple[str, ...]
 
@@ -67,11 +57,11 @@ class BaseStep(abc.ABC):
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model, not {model!r}.")
         named_variables(model)  # raises for a model that is not built
-        self.strategy = strategy_of(model.variables, "model")
+        strategy = strategy_of(model.variables, "model")
         self.model = model
         self.loss = loss
-        with scope_of(self.strategy):
-            self.loss_and_metrics = LossAndMetrics(model, loss, metrics)
+        with scope_of(strategy):
+            super().__init__(model, LossAndMetrics(model, loss, metrics), strategy)
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
         if not self.loss_and_metrics.is_own_function:
             check_own_methods(model, loss, self._own_methods)
@@ -85,8 +75,6 @@ class BaseStep(abc.ABC):
         self._loops: list[Loop] = []
         self.broken_off = False
         self._same_order = SameOrder(self.mean_over_workers)
-        self._labels = LabelCheck(self.loss_and_metrics)
-        self._made_for = state_sizes(model)
 
     @property
     def traces(self) -> int:
@@ -259,37 +247,3 @@ class BaseStep(abc.ABC):
                 ("batches_done", self.batches_done),
             ]
         )
-
-    def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
-        labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
-        return self._guarded(lambda loop: loop.one(batch, lambda: self._labels.batch(labels), spec), batch)
-
-    def _run_part(self, iterator: DataIterator, steps: int) -> Array:
-        return self._guarded(
-            lambda loop: loop.many(iterator, steps, lambda: self._labels.data(iterator)), iterator
-        )
-
-    def _guarded(self, run: Callable[[Loop], Result], source: DataIterator | Batch) -> Result:
-        """Runs a call that reads `source`, an iterator or one batch, and explains TensorFlow's errors."""
-        if self._made_for:
-            check_batch_size(self._made_for, source, self.strategy)
-        with scope_of(self.strategy):
-            build_metrics(self.loss_and_metrics, source)
-            loop = self._ran = self._loop()
-            try:
-                return run(loop)
-            except (*_OF_DATA, TypeError, ValueError, AttributeError) as error:
-                explained = self._explain(error, source)
-                if explained is None:
-                    raise
-                raise explained from error
-
-    def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
-        """The error to raise instead of one that a call raised; None to raise that one."""
-        data = source.batches.arrays if isinstance(source, BatchIterator) else source
-        explained = summary_error(error) or label_error(error, self.loss_and_metrics.classes)
-        return explained or unusual_data(error, getattr(data, "element_spec", data))
-
-    @abc.abstractmethod
-    def _loop(self) -> Loop:
-        """The loop that runs now."""

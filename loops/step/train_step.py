@@ -9,17 +9,12 @@ import tensorflow as tf
 
 from ...optim import FilterLike, named_variables
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.common.types import Array, Batch
 from ...optim.filters.selection import VariablesOrFilters
-from ..data.batches import DataIterator
-from ..device.make_loop import Loop
-from ..distribute.scope import check_scope, is_asynchronous, scope_of
+from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
 from ..loss.metrics import Metric
 from ..update.checks import check_update_options
-from ..update.nonfinite import NonFiniteError, nonfinite_inputs
 from ..update.update import StepUpdate
-from .base_step import BaseStep
 from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
 from .compiled_steps import CompiledSteps
@@ -29,11 +24,11 @@ from .meters import Meters, Wanted
 from .named_state import optimizer_state, unique
 from .own_methods import TRAINING
 from .saved_optimizer import compile_for_saving, tell_of_another
-from .watch import Watch
-from .watching import ToldEach, Watching
+from .training_calls import TrainingCalls
+from .watching import Watching
 
 
-class TrainStep(BaseStep):
+class TrainStep(TrainingCalls):
     """Trains chosen variables of a model, a batch at a time or many batches in one call on the device.
 
         for each batch:
@@ -199,77 +194,6 @@ class TrainStep(BaseStep):
         self._choice.choose(list(filters))
         self._steps.drop_accumulated()
 
-    @property
-    def waiting(self) -> int:
-        """How many batches were accumulated and not applied yet; of skipped steps, none."""
-        return self._steps.current().update.waiting if self.accumulate > 1 else 0
-
-    def flush(self) -> int:
-        """Applies gradients that were accumulated and not applied yet, as the mean over their batches.
-
-        Returns:
-            Of how many batches they were; with 0, nothing changes.
-
-        Example:
-            >>> import keras, numpy as np
-            >>> from gradloop import loops
-            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-            >>> step = loops.TrainStep(model, "mse", "sgd", accumulate=4)
-            >>> for _ in range(6):
-            ...     _ = step(np.ones((8, 3)), np.zeros((8, 2)))
-            >>> int(step.optimizer.iterations.numpy()), step.waiting
-            (1, 2)
-            >>> step.flush(), int(step.optimizer.iterations.numpy()), step.waiting
-            (2, 2, 0)
-        """
-        batches = self.waiting
-        if batches:
-            self._steps.current().update.flush()
-        return batches
-
-    def end_of_data(self) -> None:
-        if self.accumulate > 1 and not self.carry:
-            self._end.tell_applied(self.flush())
-
-    def tell_waiting(self) -> None:
-        """Says how many batches wait for an update, if any do: `train` calls it when a run ends."""
-        self._end.tell_waiting(self.waiting)
-
-    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:
-        if self.accumulate > 1 and not self.carry and self._end.reached(iterator, wanted, ran):
-            self.end_of_data()
-
-    def watch(self, watches: Sequence[Watch]) -> None:
-        """Measures from now on what is asked for, until `unwatch`; `train` calls both.
-
-        A step that is watched runs in a graph of its own, which is traced for the first of them.
-
-        Args:
-            watches: what `Records.measured` is to have, for each of its steps in this order.
-
-        Raises:
-            TypeError, ValueError: an interval that is no whole number of at least 1.
-            SelectionError: a filter that matches nothing.
-        """
-        self._watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
-
-    def unwatch(self) -> None:
-        """Measures nothing any more."""
-        self._watching.stop()
-
-    def _next_alike(self, steps: int) -> int:
-        return self._watching.next_alike(steps, lambda: int(self.batches_done.numpy()), lambda: self.waiting)
-
-    def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
-        meters = None if self._watching.wanted is None else self._current().meters
-        return [(first, told) for told in self._watching.measured(rows, meters)]
-
-    def _current(self) -> CompiledStep:
-        return self._steps.current(self._watching.wanted)
-
-    def _loop(self) -> Loop:
-        return self._current().loop
-
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
         update, names = self._steps.current().update, self._names()
         pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
@@ -279,13 +203,3 @@ class TrainStep(BaseStep):
 
     def _names(self) -> dict[int, str]:
         return {id(variable): name for name, variable in named_variables(self.model).items()}
-
-    def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
-        explained = super()._explain(error, source)
-        if explained is None:
-            explained = NonFiniteError.from_tensorflow(
-                error, self.optimizer, lambda: nonfinite_inputs(source)
-            )
-        if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
-            self._current().state.restore()
-        return explained

@@ -1,0 +1,120 @@
+"""How a training step runs what is compiled for it: watched or not, and what is left when the data ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.types import Array, Batch
+from ..data.batches import DataIterator
+from ..device.make_loop import Loop
+from ..distribute.scope import is_asynchronous
+from ..update.nonfinite import NonFiniteError, nonfinite_inputs
+from .base_step import BaseStep
+from .compiled_step import CompiledStep
+from .compiled_steps import CompiledSteps
+from .end_of_data import EndOfData
+from .watch import Watch
+from .watching import ToldEach, Watching
+
+
+class TrainingCalls(BaseStep):
+    """The half of a `TrainStep` that runs; the other one says of what it is made.
+
+        before each call: which steps are alike, those up to one that is watched or that one alone
+        run them, in the graph for what trains now
+        when the data ends: apply the gradients that wait
+
+    Attributes:
+        accumulate, carry, optimizer: as for `TrainStep`.
+    """
+
+    accumulate: int
+    carry: bool
+    optimizer: keras.optimizers.Optimizer
+    _steps: CompiledSteps
+    _watching: Watching
+    _end: EndOfData
+
+    @property
+    def waiting(self) -> int:
+        """How many batches were accumulated and not applied yet; of skipped steps, none."""
+        return self._steps.current().update.waiting if self.accumulate > 1 else 0
+
+    def flush(self) -> int:
+        """Applies gradients that were accumulated and not applied yet, as the mean over their batches.
+
+        Returns:
+            Of how many batches they were; with 0, nothing changes.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> from gradloop import loops
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+            >>> step = loops.TrainStep(model, "mse", "sgd", accumulate=4)
+            >>> for _ in range(6):
+            ...     _ = step(np.ones((8, 3)), np.zeros((8, 2)))
+            >>> int(step.optimizer.iterations.numpy()), step.waiting
+            (1, 2)
+            >>> step.flush(), int(step.optimizer.iterations.numpy()), step.waiting
+            (2, 2, 0)
+        """
+        batches = self.waiting
+        if batches:
+            self._steps.current().update.flush()
+        return batches
+
+    def end_of_data(self) -> None:
+        if self.accumulate > 1 and not self.carry:
+            self._end.tell_applied(self.flush())
+
+    def tell_waiting(self) -> None:
+        """Says how many batches wait for an update, if any do: `train` calls it when a run ends."""
+        self._end.tell_waiting(self.waiting)
+
+    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:
+        if self.accumulate > 1 and not self.carry and self._end.reached(iterator, wanted, ran):
+            self.end_of_data()
+
+    def watch(self, watches: Sequence[Watch]) -> None:
+        """Measures from now on what is asked for, until `unwatch`; `train` calls both.
+
+        A step that is watched runs in a graph of its own, which is traced for the first of them.
+
+        Args:
+            watches: what `Records.measured` is to have, for each of its steps in this order.
+
+        Raises:
+            TypeError, ValueError: an interval that is no whole number of at least 1.
+            SelectionError: a filter that matches nothing.
+        """
+        self._watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
+
+    def unwatch(self) -> None:
+        """Measures nothing any more."""
+        self._watching.stop()
+
+    def _next_alike(self, steps: int) -> int:
+        return self._watching.next_alike(steps, lambda: int(self.batches_done.numpy()), lambda: self.waiting)
+
+    def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
+        meters = None if self._watching.wanted is None else self._current().meters
+        return [(first, told) for told in self._watching.measured(rows, meters)]
+
+    def _current(self) -> CompiledStep:
+        return self._steps.current(self._watching.wanted)
+
+    def _loop(self) -> Loop:
+        return self._current().loop
+
+    def _explain(self, error: Exception, source: DataIterator | Batch) -> Exception | None:
+        explained = super()._explain(error, source)
+        if explained is None:
+            explained = NonFiniteError.from_tensorflow(
+                error, self.optimizer, lambda: nonfinite_inputs(source)
+            )
+        if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
+            self._current().state.restore()
+        return explained
