@@ -24,8 +24,8 @@ def same_start(request: pytest.FixtureRequest) -> Iterator[None]:
     use("float32")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_autotuning() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def no_autotuning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Datasets are not tuned, which shows in speed alone.
 
     The thread that tunes one now and then misses that its iterator is deleted, and whoever deletes that waits
@@ -34,9 +34,7 @@ def no_autotuning() -> Iterator[None]:
     make_iterator = tf.data.Dataset.__iter__
     options = tf.data.Options()
     options.autotune.enabled = False
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.data.Dataset, "__iter__", lambda data: make_iterator(data.with_options(options)))
-        yield
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda data: make_iterator(data.with_options(options)))
 
 
 def use(dtype: str) -> None:

@@ -38,6 +38,11 @@ KINDS = {
 }
 
 
+@pytest.fixture
+def no_autotuning() -> None:
+    """Datasets are as they were saved."""
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_pickle(name: str) -> None:
     assert isinstance(pickle.loads((HERE / f"{name}.pickle").read_bytes()), KINDS[name])
