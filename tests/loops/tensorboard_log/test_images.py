@@ -13,6 +13,7 @@ from gradloop.loops.tensorboard_log.examples import Examples
 from gradloop.loops.tensorboard_log.findings import examples_picture, find
 from gradloop.loops.tensorboard_log.pictures import Scale, filters_picture
 from tests.loops.tensorboard_log.conftest import picture_of, values_in
+from tests.loops.training.test_workers import ports, tasks
 from tests.programs import Program
 from tests.values import assert_same, numbers
 
@@ -225,6 +226,16 @@ def test_images_among_several_inputs_and_half_precision(tmp_path, digits):
     )
 
 
+PROGRAM = Path(__file__).parent / "programs" / "on_replicas.py"
+
+
 def test_two_replicas(tmp_path):
-    program = Path(__file__).parent / "programs" / "two_replicas.py"
-    Program(program, tmp_path / "logs", folder=tmp_path).finish()
+    Program(PROGRAM, tmp_path, "mirrored:cpu:2", folder=tmp_path).finish()
+
+
+@pytest.mark.release
+def test_two_workers_of_which_the_chief_reads_and_writes(tmp_path):
+    with tasks(PROGRAM, {"worker": ports(2)}, tmp_path, "multiworker") as started:
+        first, second = [process.finish(timeout=200) for process in started.values()]
+    assert first == second
+    assert len(list((tmp_path / "logs" / "train").iterdir())) == 1
