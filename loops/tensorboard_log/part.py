@@ -1,8 +1,9 @@
 """What a `TensorBoard` writes is a list of parts; this is what one is.
 
 To add one: derive from `Part` in a file of this room, and make it in `TensorBoard.__init__`. A part is given
-the `TensorBoard` with each call, and finds in it the `model`, `train_step` and `params` that `train` sets,
-and `files`, to which it hands what it writes, for the run of its choice:
+the `TensorBoard` with each call, and finds in it the `model`, `train_step`, `params`, `data` and `validation`
+that `train` sets, whether the run has `failed`, and `files`, to which it hands what it writes, for the run of
+its choice:
 
     board.files.scalars("steps", [number], {"speed/steps_per_s": [120.0]})
     board.files.values("train", epoch, [tf.compat.v1.Summary.Value(...)])

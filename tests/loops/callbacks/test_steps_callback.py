@@ -33,3 +33,38 @@ def test_batches_are_counted_as_training_does(accumulate):
     expected, count = batches_trained(other), Count()
     loops.train(other, loops.Batches(x, y, 3), epochs=1, callbacks=[count])
     assert count.seen == expected
+
+
+class Told(loops.StepsCallback):
+    def __init__(self):
+        super().__init__()
+        self.hooks = []
+
+    def set_data(self, data, validation):
+        self.hooks.append((data, validation, self.train_step is None))
+
+    def on_train_begin(self, logs=None):
+        self.hooks.append("begin")
+
+    def on_train_end(self, logs=None):
+        self.hooks.append("end")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise ZeroDivisionError("broken")
+
+
+class Failed(Told):
+    def on_train_failed(self, logs=None):
+        self.hooks.append("failed")
+
+
+@pytest.mark.parametrize(("kind", "ending"), [(Told, "end"), (Failed, "failed")])
+def test_it_is_told_of_data_and_of_failure(tiny, kind, ending):
+    data, validation, callback = tiny.data(), tiny.data(6), kind()
+    loops.train(tiny.step(), data, epochs=1, callbacks=[callback])
+    with pytest.raises(ZeroDivisionError):
+        loops.train(tiny.step(), data, epochs=2, validation=validation, callbacks=[callback])
+    first, *middle, last = callback.hooks
+    assert first == (data, None, True) and last == ending
+    assert middle == ["begin", "end", (data, validation, False), "begin"]
