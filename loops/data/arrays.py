@@ -21,7 +21,7 @@ def common_length(arrays: dict[str, Tensors]) -> int:
             or dict is an optional input that is left out.
 
     Raises:
-        TypeError: a ragged or sparse tensor.
+        TypeError: a ragged or sparse tensor, or a list of arrays.
         ValueError: arrays of different lengths, without a first dimension, or empty.
     """
     lengths: dict[str, int] = {}
@@ -32,6 +32,7 @@ def common_length(arrays: dict[str, Tensors]) -> int:
         for path, array in _named_leaves(name, value):
             if array is None:
                 continue
+            _check_no_list_of_arrays(array, path)
             shape = np.shape(array)
             if len(shape) == 0:
                 raise ValueError(
@@ -130,10 +131,7 @@ def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
         TypeError: an array of other objects, weights that are strings, or a list of arrays; the message calls
             it `name`.
     """
-    if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
-        raise TypeError(
-            f"`{name}` is a list of arrays: pass a tuple for several inputs, or `np.stack(...)` for one."
-        )
+    _check_no_list_of_arrays(array, name)
     if not isinstance(array, tf.Tensor):
         array = np.asarray(array)
         strings = array.dtype.kind == "O" and all(isinstance(item, (str, bytes)) for item in array.flat)
@@ -148,6 +146,13 @@ def to_tensor(array: npt.ArrayLike | tf.Tensor, name: str = "x") -> tf.Tensor:
     if array.dtype == tf.string and name == "sample_weight":
         raise TypeError(f"`{name}` holds strings: pass a number for each example.")
     return tf.cast(array, keras.config.floatx()) if array.dtype == tf.float64 else array
+
+
+def _check_no_list_of_arrays(array: npt.ArrayLike | tf.Tensor, name: str) -> None:
+    if isinstance(array, list) and any(np.ndim(item) and hasattr(item, "dtype") for item in array):
+        raise TypeError(
+            f"`{name}` is a list of arrays: pass a tuple for several inputs, or `np.stack(...)` for one."
+        )
 
 
 def map_tensors(function: Callable[[tf.Tensor], Tensors], nest: Tensors) -> Tensors:

@@ -55,6 +55,8 @@ def test_what_cannot_be_trained_on():
         to_tensors(tf.constant(["a"]), "sample_weight")
     with pytest.raises(TypeError, match="`x` is a list of arrays: pass a tuple"):
         to_tensors([np.zeros(2), np.zeros(2)], "x")
+    with pytest.raises(TypeError, match="`x` is a list of arrays: pass a tuple"):
+        common_length({"x": [np.zeros((4, 2)), np.zeros((4, 3))], "y": np.zeros(4)})
     with pytest.raises(ValueError, match="`x` holds no array"):
         common_length({"x": (None, None)})
 
