@@ -44,6 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", type=Path, metavar="FOLDER",
         help="save the run there after each epoch and after Ctrl-C; the same command resumes the run "
         "that the folder holds, to the same numbers (default: none)")
+    add("--preflight", action="store_true", help="first look for usual faults of network and data")
     add("--save", type=Path, metavar="FILE.keras",
         help="the trained model (default: lenet5.keras in the log folder)")
     add_tensorboard_options(parser)
@@ -102,6 +103,9 @@ def main() -> None:
         f"shift {args.shift}, weight decay {optimizer.weight_decay or 0:g}; {args.epochs} epochs of "
         f"{len(train_data)} steps, {args.batch_size} images each; seed {args.seed}")
     log(optim.summary(model, step.variables))
+    if args.preflight:
+        with cli.refusing(ValueError, option="--preflight"):
+            loops.preflight(step, train_data)
 
     # The test set is watched, never used to choose anything.
     bars = [loops.ProgressBar(), board(args, log_dir)]

@@ -132,7 +132,7 @@ def class_balance(seen: Evidence) -> Verdict:
     if len(there) < 2 or not _tells(labels):
         raise NotApplicable(f"{labels.where} are too few to tell for {labels.classes} classes")
     saw = f"of {labels.where}, {largest:,} are of class {counts.argmax()} and {smallest:,} of class "
-    saw += str(np.flatnonzero(counts == smallest)[0])
+    saw += str(np.flatnonzero(counts == smallest)[-1])
     if largest >= 10 * smallest:
         return [
             (

@@ -22,7 +22,7 @@ from ..support.tensorflow_private import never_run
 from .sample import elements_in, examples_of, first_of
 
 # What a pass may hold, so that it takes a second or so.
-_MOST_ELEMENTS = 1_000_000
+_MOST_ELEMENTS = 400_000
 _MOST_EXAMPLES = 256
 _PASSES_ON = (
     "Identity",

@@ -16,6 +16,7 @@ LOWEST, HIGHEST = 1e-4, 1e-2
 # However well the loss falls. The first steps of Adam, in which all weights move by the whole rate, may pass
 # `HIGHEST` in a wide layer that trains well.
 _FAR_TOO_HIGH = 0.1
+_NO_RATE = 10.0  # nobody trains at such a rate: it is the gradients that are too small
 _FIRST = 8  # steps that are not typical for this reason
 
 
@@ -55,8 +56,14 @@ def update_ratio(seen: Evidence) -> Verdict:
             )
             advice = f"a rate of about {group.highest * 3e-3 / ratio:.1g} changes it by 0.003"
             found.append((f"{saw}, more than {HIGHEST:g}", advice))
+        elif ratio < lowest and (rate := group.highest * 1e-3 / ratio) > _NO_RATE and _frozen(seen) > 0.5:
+            fine.append(f"{saw}, as what is frozen gives it next to nothing")
         elif ratio < lowest:
-            advice = f"a rate of about {group.highest * 1e-3 / ratio:.1g} changes it by 0.001"
+            advice = f"a rate of about {rate:.1g} changes it by 0.001"
+            if rate > _NO_RATE:
+                advice = (
+                    "no rate mends that, as its gradients are close to 0: look at initial weights and inputs"
+                )
             found.append((f"{saw}, less than {lowest:.1g}", advice))
         elif ratio > HIGHEST:
             fine.append(f"{saw}, which is much, and the loss falls")

@@ -41,6 +41,12 @@ def test_much_is_not_too_much_while_the_loss_falls(lab):
     assert "by 0.6 of its weights" in message(report, "update_ratio")
 
 
+def test_gradients_that_are_too_small_are_not_the_rate(lab):
+    assert "no rate mends that" in message(lab.report(trial=trial(1e-9)), "update_ratio")
+    head = lab.step(lab.net(between=[keras.layers.Dense(64)]), variables="head")
+    assert "frozen gives it next to nothing" in lab.report(head, trial=trial(1e-9)).passed["update_ratio"]
+
+
 def grouped(lab, **groups):
     model = lab.net()
     return lab.step(
