@@ -159,9 +159,9 @@ def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
 def same_global_seeds() -> Iterator[None]:
     """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
     from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    name = "global_seed_generator"
+    generator = global_state.get_global_attribute(name)
     state = None if generator is None else generator.state.numpy()
     try:
         yield
@@ -169,4 +169,4 @@ def same_global_seeds() -> Iterator[None]:
         if generator is not None:
             generator.state.assign(state)
         else:
-            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+            global_state.set_global_attribute(name, None)
