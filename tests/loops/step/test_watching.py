@@ -11,7 +11,7 @@ import pytest
 
 from gradloop import loops, optim
 from gradloop.loops.device.device_loop import DeviceLoop
-from gradloop.loops.step.watching import _Every
+from gradloop.loops.step.watching import Watching, _Every
 from tests.loops.step.watched import (
     LOSS,
     Seen,
@@ -185,6 +185,27 @@ def test_what_is_no_watch_is_refused() -> None:
     seen.wanted = 10  # type: ignore[assignment]
     with pytest.raises(TypeError, match="`watch` of Seen returned 10: return a `loops.Watch"):
         run(seen)
+
+
+def test_parameter_servers_and_workers_that_differ_are_told() -> None:
+    watching = Watching(network := model(), plain(network), 1)
+    with pytest.warns(UserWarning, match="No step is watched, as parameter servers have no step"):
+        watching.start([loops.Watch()], None, True)
+    others = iter([0.5, 1.0])  # the mean of what both say, then that of how far each is from it
+    with pytest.warns(
+        UserWarning, match="No step is watched, as the callbacks of the workers want different"
+    ):
+        watching.start([loops.Watch()], lambda number: next(others), False)
+    assert watching.next_alike(100, lambda: 9, lambda: 0) == 100
+    watching.start([], None, True)  # nobody asked
+    watching.start([loops.Watch()], None, False)
+    assert [watching.next_alike(100, lambda done=done: done, lambda: 0) for done in (0, 9, 8)] == [9, 1, 1]
+
+
+def test_a_watch_for_nothing_watches_nothing() -> None:
+    seen, other = Seen(variables=None), Seen(every=3)
+    assert run(seen, other).traces == 2
+    assert not seen.seen and list(other.seen) == [3, 6]
 
 
 @pytest.mark.parametrize(("every", "accumulate", "done"), [(10, 1, 0), (10, 4, 0), (3, 4, 5), (10, 4, 27)])

@@ -34,18 +34,41 @@ def network(batch_norm=False, regularizer=None):
     )
 
 
+class Seen(loops.StepsCallback):
+    """Keeps what was measured."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def watch(self):
+        return loops.Watch(every=3, activations="*")
+
+    def on_measured(self, number, measured):
+        self.seen[number] = measured.scalars
+
+
 def compare(name, make, options=None, batch=16, weights=None, epochs=4, layers=None):
-    found = []
+    found, watched = [], []
     for where in (None, strategy):
         keras.utils.set_random_seed(1)
         with where.scope() if where else tf.name_scope(""):
             model = network(**(layers or {}))
             step = loops.TrainStep(model, digits, make(model), metrics=["accuracy"], **(options or {}))
         data = loops.Batches(x, y, batch, sample_weight=weights)
-        history = loops.train(step, data, epochs=epochs, validation=loops.Batches(x, y, 33)).history
-        assert step.traces == 1, step.traces
+        seen = Seen()
+        validation = loops.Batches(x, y, 33)
+        history = loops.train(step, data, epochs=epochs, validation=validation, callbacks=[seen]).history
+        assert step.traces == 2, step.traces
+        watched.append(seen.seen)
         found.append((history, [v.numpy() for v in model.trainable_variables]))
     (history, weights), (other, others) = found
+    one, two = watched
+    assert len(one) > 2 and list(one) == list(two)
+    for number, scalars in one.items():
+        assert set(scalars) == set(two[number])
+        for tag, value in scalars.items():
+            np.testing.assert_allclose(two[number][tag], value, 5e-6, 1e-9, err_msg=f"{name}: {number} {tag}")
     for key, values in history.items():
         np.testing.assert_allclose(other[key], values, rtol=5e-6, err_msg=f"{name}: {key}")
     for a, b in zip(weights, others):
