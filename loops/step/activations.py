@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
-from ...optim.common.messages import first_few
 from ...optim.naming.stable_names import tree_of
 from ..support.layer_outputs import Outputs, outputs_of
 
@@ -39,7 +37,6 @@ class Activations:
         self._layers = {path: layers[path] for path in paths}
         self._values = tf.Variable(tf.zeros([len(paths), len(QUANTITIES)], tf.float64), trainable=False)
         self._seen: list[str] = []  # as the forward pass was traced
-        self._told = False
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[Outputs]:
@@ -60,22 +57,18 @@ class Activations:
         self._values.assign(tf.stack([rows.get(path, none) for path in self._layers]), read_value=False)
 
     def read(self) -> dict[str, dict[str, float]]:
-        """Path of the layer -> tag -> number, of the last step; warns of missing layers, once."""
-        missing = [path for path in self._layers if path not in self._seen]
-        if missing and not self._told:
-            self._told = True
-            warnings.warn(
-                f"`activations` chose layers that give nothing to measure in a step: {first_few(missing)}. "
-                "They are not called, run inside of another layer's loop (the cell of an RNN), or give no "
-                "floating numbers: choose the layer around them",
-                stacklevel=2,
-            )
+        """Path of the layer -> tag -> number, of the last step; without layers that gave nothing."""
         rows = zip(self._layers, self._values.numpy().tolist())
         return {
             path: {f"{quantity}/{path}": number for quantity, number in zip(QUANTITIES, row)}
             for path, row in rows
             if path in self._seen
         }
+
+    def missing(self) -> list[str]:
+        """The layers that gave nothing, where no layer around them did either."""
+        around = tuple(f"{path}/" for path in self._seen)
+        return [path for path in self._layers if path not in self._seen and not path.startswith(around)]
 
 
 def _sums(given: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -91,7 +84,7 @@ def _sums_of(value: tf.Tensor) -> tf.Tensor:
     count, mean = tf.cast(tf.size(value), tf.float64), tf.cast(mean, tf.float64)
     # With one number an example, or an open last axis, all are of one unit.
     units = value.shape[-1] if value.shape.rank > 1 and value.shape[-1] else 1
-    above = tf.reduce_any(tf.reshape(value > 0, [-1, units]), 0)
+    above = tf.reduce_any(tf.reshape(~(value <= 0), [-1, units]), 0)  # NaN is not dead
     return tf.concat(
         [tf.stack([count, count * mean, count * (variance + mean**2)]), tf.cast(above, tf.float64)], 0
     )

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ...optim import named_variables, select
 from ...optim.common.arguments import whole_number
+from ...optim.common.messages import first_few
 from ...optim.common.types import Array
 from ...optim.filters.select_layers import select_layers
 from ..distribute.same_order import Mean, same_on_all
@@ -51,6 +52,7 @@ class Watching:
         self._schedules: list[_Schedule] = []
         self._number = 0  # of the step that runs next
         self._loss_scale: float | None = None
+        self._told = False  # of layers that cannot be measured
         self.wanted: Wanted | None = None
 
     def start(self, watches: Sequence[Watch], mean: Mean, asynchronous: bool) -> None:
@@ -125,9 +127,23 @@ class Watching:
         if meters is None or not len(rows):
             return []
         found = meters.read()
+        if meters.activations is not None and not self._told:
+            self._told = _tell(meters.activations.missing())
         if self._accumulate > 1 and not found.taken:
             return []  # a step was skipped meanwhile, and so the update comes later
         return [[each.measured(self._number, found, self._loss_scale) for each in self._schedules]]
+
+
+def _tell(missing: list[str]) -> bool:
+    """Warns of layers that cannot be measured; returns whether there are any."""
+    if missing:
+        warnings.warn(
+            f"`activations` chose layers that give nothing to measure in a step: {first_few(missing)}. "
+            "They are not called, run inside of another layer's loop (the cell of an RNN), or give no "
+            "floating numbers: choose the layer around them",
+            stacklevel=2,
+        )
+    return bool(missing)
 
 
 class _Schedule:

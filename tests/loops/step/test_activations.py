@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.step.activations import Activations
 from gradloop.optim.filters.select_layers import select_layers
 from tests.loops.step.watched import LOSS, Seen, X, Y
 from tests.tolerance import rounding
@@ -84,13 +86,21 @@ def test_layers_that_give_nothing_are_told_once() -> None:
     cell = keras.layers.GRUCell(4, name="cell")
     rnn = keras.layers.RNN(cell, name="rnn")
     network = keras.Sequential([keras.Input((5,)), keras.layers.Reshape((5, 1)), rnn, keras.layers.Dense(3)])
-    seen = Seen(variables=None, activations="rnn", every=1)
+    run(network, Seen(variables=None, activations="rnn", every=1))  # the RNN stands for its cell
+    seen = Seen(variables=None, activations="cell", every=1, histograms="*", histograms_every=2)
     with pytest.warns(
         UserWarning, match="`activations` chose layers that give nothing to measure.*cell"
     ) as told:
         run(network, seen)
     assert len(told) == 1
-    assert "activation_mean/rnn" in seen.seen[1].scalars
+    assert not seen.seen[1].scalars
+
+
+def test_a_unit_of_nan_is_not_dead() -> None:
+    activations = Activations(model(), ["relu"])
+    value = tf.constant([[np.nan, 0.0, -1.0], [0.0, 0.0, -2.0]])
+    activations.keep(activations.sums({id(activations._layers["relu"]): [value]}))
+    np.testing.assert_allclose(activations.read()["relu"]["dead_units/relu"], 2 / 3)
 
 
 def test_a_shared_layer_is_measured_over_its_calls() -> None:
