@@ -199,7 +199,8 @@ def test_parameter_servers_and_workers_that_differ_are_told() -> None:
     assert watching.next_alike(100, lambda: 9, lambda: 0) == 100
     watching.start([], None, True)  # nobody asked
     watching.start([loops.Watch()], None, False)
-    assert [watching.next_alike(100, lambda done=done: done, lambda: 0) for done in (0, 9, 8)] == [9, 1, 1]
+    ran = iter([0, 9])
+    assert [watching.next_alike(100, lambda: next(ran), lambda: 0) for _ in range(2)] == [9, 1]
 
 
 def test_a_watch_for_nothing_watches_nothing() -> None:
