@@ -60,8 +60,8 @@ def train(
     counted), and of any with methods `state()` and `set_state(state)` (see `StepsCallback`). The numbers are
     those of a run that never stopped; on another number of devices, up to rounding. A run that is complete is
     returned as it was; with more `epochs` it continues, unless a callback had ended it. Of settings that
-    differ from the checkpoint's, a warning tells which of the two win (see `Checkpoint`). Logs for
-    TensorBoard show the steps after the last checkpoint twice.
+    differ from the checkpoint's, a warning tells which of the two win (see `Checkpoint`). A
+    `TensorBoard` shows each step once.
 
     A `Batches` is read from `data.epoch` on, and left at the epoch that comes next. Where in it an epoch of
     the run begins depends on the epoch's number alone. A dataset resumes by its saved iterator, with what it
