@@ -15,10 +15,12 @@ class Watch(NamedTuple):
     Attributes:
         variables: "groups", "variables", or a filter as `optim.select` takes it: what norms are of; None for
             no norms.
-        every: the steps whose number is a multiple of it are watched.
+        every: the steps whose number is a multiple of it are watched; where batches accumulate, the first
+            from there on that makes an update. (One that is made as the data ends is not measured.)
         histograms: a filter of the variables whose weights and gradients become histograms; None for none.
         histograms_every: as `every`, for histograms.
-        activations: a filter of the layers whose outputs are measured; None for none.
+        activations: a filter of the layers whose outputs are measured; None for none. A layer with variables
+            is meant if one of these matches; one without, as a variable of its name would be.
     """
 
     variables: str | FilterLike | None = "groups"
