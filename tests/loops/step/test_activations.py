@@ -66,7 +66,7 @@ def test_means_deviations_and_dead_units(jit_compile: bool) -> None:
         (lambda info: info.variable.shape == (3,), {"last"}),
         (optim.from_layer("relu"), {"relu", "last"}),
     ],
-    ids=str,
+    ids=["name", "class with no weights", "class", "union", "callable", "from a layer"],
 )
 def test_layers_are_chosen_by_their_variables_or_names(chosen: Any, names: set[str]) -> None:
     assert {node.path for node in select_layers(model(), chosen)} == names
