@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Gradient, Scalar
-from ...optim.gradients.replicas import once, when
+from ...optim.gradients.replicas import on_all_replicas, once, when
 from ..support.recording import writes_now
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless
@@ -75,7 +75,10 @@ class FiniteGuard:
                 writes = None
         if finite is None and (self.may_skip or writes is not None):
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        with tf.control_dependencies([] if writes is None else writes.undo(finite, self.variables)):
+        undone = [] if writes is None else writes.undo(finite, self.variables)
+        if writes is not None and self.on_nonfinite == "raise":
+            undone = on_all_replicas(undone)
+        with tf.control_dependencies(undone):
             if self.may_skip:
                 return self._use_or_skip(gradients, loss, not_overflow, finite, others, use)
             checked = []

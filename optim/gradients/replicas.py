@@ -120,6 +120,23 @@ def once(function: Callable[..., Scalar], *tensors: Tensors) -> Scalar:
     return tf.distribute.get_replica_context().merge_call(on_all, args=tensors)
 
 
+def on_all_replicas(operations: Sequence[tf.Operation]) -> list[tf.Operation]:
+    """What to wait for until operations have run on every replica of this process.
+
+    What fails on one replica ends the others wherever they are: what must be done then has to come before.
+    """
+    if not in_replica() or replica_count() == 1:
+        return list(operations)
+    with tf.control_dependencies(operations):
+        done = tf.constant(True)
+
+    def on_all(strategy: tf.distribute.Strategy, each: Scalar) -> tf.Operation:
+        return tf.group(*strategy.experimental_local_results(each))
+
+    waited = tf.distribute.get_replica_context().merge_call(on_all, args=(done,))
+    return [] if waited is None else [waited]  # eagerly there is no operation
+
+
 def apply_sums(
     optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
 ) -> None:

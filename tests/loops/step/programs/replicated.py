@@ -112,6 +112,31 @@ with two.scope():
     of_the_head(X)
 assert np.array_equal(before, copies(kernel)), "it is not trained here"
 
+# A check that fails ends all replicas, so it waits until what was written is put back on each of them.
+with two.scope():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
+    raising = loops.Update(keras.optimizers.SGD(0.1), model.trainable_variables)
+
+
+@loops.replicated
+def normalized(x):
+    with tf.GradientTape() as tape:
+        loss = loops.mean_loss(model(x, training=True) ** 2)
+    raising(tape.gradient(loss, raising.variables))
+    graph = tf.compat.v1.get_default_graph()
+    waits = [next(op for op in graph.get_operations() if op.type in ("If", "StatelessIf"))]
+    for operation in waits:  # grows
+        before = [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+        waits += [op for op in before if op not in waits]
+    waited_for.append({op.device for op in waits if op.type == "AssignVariableOp"})
+    return loss
+
+
+waited_for: list[set[str]] = []
+with two.scope():
+    normalized(X)
+assert len(waited_for[-1]) == 2, waited_for
+
 # Metrics that make variables at their first update.
 targets = np.eye(3)[[0, 1, 2, 0]]
 outputs = late(X, targets)
