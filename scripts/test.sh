@@ -48,8 +48,8 @@ if [[ $lint = yes ]]; then
     stage "types" "$VENV/bin/mypy" -p gradloop.optim -p gradloop.models -p gradloop.loops
     stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests
 fi
-# Two processes: TensorFlow's own threads leave a core half idle while Python traces.
-stage "tests" "$VENV/bin/python" -m pytest --numprocesses 2 --dist worksteal "${selected[@]}" "$@"
+# Three processes for two cores: one of them waits for a program that it has started, or for a lock, at any time.
+stage "tests" "$VENV/bin/python" -m pytest --numprocesses 3 --dist worksteal "${selected[@]}" "$@"
 
 if ((${#failed[@]})); then
     printf 'FAILED: %s\n' "${failed[@]}" >&2

@@ -21,6 +21,21 @@ class Watch(NamedTuple):
         histograms_every: as `every`, for histograms.
         activations: a filter of the layers whose outputs are measured; None for none. A layer with variables
             is meant if one of these matches; one without, as a variable of its name would be.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> class Norms(loops.StepsCallback):
+        ...     def watch(self):
+        ...         return loops.Watch(every=2)
+        ...     def on_measured(self, number, measured):
+        ...         print(number, round(measured.scalars["grad_norm/all"], 1))
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        >>> data = loops.Batches(np.ones((8, 1)), np.zeros((8, 1)), batch_size=2)
+        >>> step = loops.TrainStep(model, "mse", "sgd")
+        >>> _ = loops.train(step, data, epochs=1, callbacks=[Norms()])
+        2 2.7
+        4 2.5
     """
 
     variables: str | FilterLike | None = "groups"

@@ -45,7 +45,7 @@ def events(folder: Path) -> Any:
 def scalars(folder: Path) -> Scalars:
     found: Scalars = {}
     for step, value in events(folder):
-        if value.metadata.plugin_data.plugin_name != metadata.PLUGIN_NAME:
+        if value.metadata.plugin_data.plugin_name == "scalars":
             found.setdefault(value.tag, []).append((step, float(tf.make_ndarray(value.tensor))))
     return found
 

@@ -38,7 +38,8 @@ def test_each_callback_is_closed_and_the_error_that_came_first_is_raised(ends):
     with pytest.raises(loops.NonFiniteError if ends else OSError) as error:
         loops.train(made(), batches(x), epochs=1, callbacks=callbacks)
     assert [callbacks[1].closed, callbacks[3].closed] == [1, 1]
-    whose = "The callback FullDisk raised this in its `on_train_end`, after step "
+    hook = "on_train_failed" if ends else "on_train_end"
+    whose = f"The callback FullDisk raised this in its `{hook}`, after step "
     *first, then = error.value.__notes__
     assert then.startswith(f"Then OSError came as well: disk full {whose}")
     assert len(first) == (not ends) and all(note.startswith(whose) for note in first)
