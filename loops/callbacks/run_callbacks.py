@@ -36,7 +36,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Calls one hook of one callback."""
         try:
             return getattr(callback, hook)(*arguments, **named)
-        except Exception as error:
+        except Exception as error:  # a callback may raise anything; it is raised again
             name = type(callback).__name__
             add_note(error, f"The callback {name} raised this in its `{hook}`, {self.when()}.")
             raise

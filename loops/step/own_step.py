@@ -77,7 +77,8 @@ def with_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Res
             "choose another, or leave it out of the dict."
         )
     values = recorded.values if replica_count() == 1 else _on_first_replica(recorded, arguments)
-    return {**result, **dict(zip((column.name for column in columns), values))}  # type: ignore[return-value]
+    given = dict(zip((column.name for column in columns), values))
+    return {**result, **given}  # type: ignore[return-value]  # a dict, as the result is
 
 
 def _on_first_replica(recorded: Recorded, arguments: Tensors) -> list[Scalar]:

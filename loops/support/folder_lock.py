@@ -12,7 +12,7 @@ from typing import IO
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # there is none on Windows
 
 _NAME = ".gradloop-lock"
 
