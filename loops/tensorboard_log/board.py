@@ -80,7 +80,8 @@ class TensorBoard(LogWriter, StepsCallback):
         every_steps: writes `step/NAME` of the steps whose number is a multiple of it.
         watch: of what norms and rates are measured: "groups", "variables" (a tag for each variable, by its
             name), variables by a filter as `optim.select` takes it, or None for nothing.
-        watch_every: the steps whose number is a multiple of it are watched; others cost nothing.
+        watch_every: the steps whose number is a multiple of it are watched; others cost nothing. A watched
+            one is a call of its own, of some milliseconds: give a larger number where a step takes less.
         histograms: a filter of the variables for histograms; None for none.
         histograms_every: as `watch_every`, for these.
         activations: a filter of the layers whose outputs are measured; None for none.

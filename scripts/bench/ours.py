@@ -58,7 +58,9 @@ class Gradloop(keras_networks.KerasContender):
     def block(self, steps: int) -> None:
         callbacks: list[keras.callbacks.Callback] = []
         if self.callback is not None:
-            callbacks = [loops.ProgressBar(), loops.TensorBoard(self.logs.name), self.callback]
+            # What is written once a run, and what watched steps cost, is in the part `watching`.
+            board = loops.TensorBoard(self.logs.name, watch=None, graph=False)
+            callbacks = [loops.ProgressBar(), board, self.callback]
         loops.train(self.step, self.data, epochs=1, steps_per_epoch=steps, callbacks=callbacks)
         self.steps += steps
         self.blocks += 1
