@@ -173,7 +173,8 @@ def _run(network: str, optimizer: str, rounds: int) -> list[Contender]:
         function, seconds = traced(one.apply)
         in_step = seconds
         if name.startswith("gradloop"):
-            in_step = traced(partial(_apply_in_step, one))[1]
+            # A `TrainStep` has AutoGraph off.
+            in_step = traced(tf.autograph.experimental.do_not_convert(partial(_apply_in_step, one)))[1]
         functions.append(function)
         size = sum(variable.numpy().nbytes for variable in one.variables)
         found.append(Contender(name, seconds, in_step, size / 1e6))
