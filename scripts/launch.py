@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -22,13 +23,16 @@ from shared.command_line import Parser, number, refuse
 EXAMPLES = """examples:
   launch.py --workers 2 scripts/train_lenet.py --strategy multiworker --epochs 3
   launch.py --workers 2 --parameter-servers 1 scripts/train_lenet.py --strategy parameter_server
+  launch.py --workers 2 --restarts 5 scripts/train_lenet.py --strategy multiworker --checkpoint run
 
 Every task runs the script with the same arguments and its own TF_CONFIG, on loopback. All end together: when
 one fails, with its exit status; with parameter servers, when the chief is done (a worker that is killed there
-is survived, as long as there are others); on Ctrl-C.
+is survived, as long as there are others); on Ctrl-C. With --restarts, all are started again when one fails: a
+script that trains with a checkpoint resumes from it, with the same numbers.
 """
 # Seconds that a task has to end when it is asked to.
 GRACE = 10.0
+TIMED_OUT = 124  # as `timeout` of the shell has it
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,12 +43,21 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--parameter-servers", type=number(int, at_least=0), default=0, metavar="N",
         help="parameter servers, which a chief then comes with (default: 0: workers alone)")
     add("--timeout", type=number(float, above=0), metavar="SECONDS",
-        help="end all tasks after so long, with status 124 (default: never)")
+        help="end all tasks after so long, restarts included, with status 124 (default: never)")
+    add("--restarts", type=number(int, at_least=0), default=0, metavar="N",
+        help="how often to start all tasks again when one fails (default: 0)")
+    add("--min-workers", type=number(int, at_least=1), metavar="N",
+        help="start again without the workers that were killed, as long as N are left "
+             "(default: with as many as before)")
     add("script", type=Path, metavar="SCRIPT", help="a Python script")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     args = parser.parse_args(argv)
     if not args.script.is_file():
         refuse(f"SCRIPT: there is no file {args.script}")
+    if args.min_workers is not None and args.min_workers > args.workers:
+        refuse(f"--min-workers: {args.min_workers} are more than --workers {args.workers}")
+    if args.min_workers is not None and not args.restarts:
+        refuse("--min-workers: says how to start again; pass --restarts N too")
     return args
 
 
@@ -123,23 +136,35 @@ def start(addresses: dict[str, list[str]], command: list[str], tasks: list[Task]
             tasks.append(Task(name, command, config, shows_bars=not tasks))
 
 
-def wait(tasks: list[Task], timeout: float | None) -> int:
-    """Waits for the end of all tasks, of the chief if there is one, or for a failure; returns the status."""
-    until = None if timeout is None else time.monotonic() + timeout
+def wait(tasks: list[Task], until: float) -> tuple[int, list[Task]]:
+    """Waits for the end of all tasks, of the chief if there is one, for a failure, or for a time of
+    `time.monotonic`; returns the exit status, and the tasks that failed."""
     leader = tasks[0] if tasks[0].name == "chief" else None
-    while until is None or time.monotonic() < until:
-        codes = [task.process.poll() for task in tasks]
-        for task, code in zip(tasks, codes):
-            # A chief goes on without a worker that was killed, not without one that failed by itself.
-            if code and not (leader and task is not leader and code < 0):
-                status = 128 - code if code < 0 else code
-                print(f"{task.name} failed with status {status}; ending the others", file=sys.stderr)
-                return status
-        if all(code is not None for code in codes) or (leader and leader.process.poll() == 0):
-            return 0
+    while time.monotonic() < until:
+        codes = {task: task.process.poll() for task in tasks}
+        # A chief goes on without a worker that was killed, not without one that failed by itself.
+        failed = [t for t, code in codes.items() if code and not (leader and t is not leader and code < 0)]
+        if failed:
+            # The first to be killed, if any: others fail because it is gone.
+            failed = [task for task in failed if task.process.returncode < 0] or failed
+            return status_of(failed[0]), failed
+        if None not in codes.values() or (leader and codes[leader] == 0):
+            return 0, []
         time.sleep(0.05)
-    print(f"not done after {timeout:g} seconds; ending all", file=sys.stderr)
-    return 124
+    return TIMED_OUT, []
+
+
+def status_of(task: Task) -> int:
+    """The exit status of a task that has ended, as shells tell it."""
+    code = int(task.process.returncode)
+    return 128 - code if code < 0 else code
+
+
+def how_it_ended(task: Task) -> str:
+    """What became of a task that failed."""
+    code = int(task.process.returncode)
+    how = f"failed with status {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+    return f"{task.name} {how}"
 
 
 def end(tasks: list[Task]) -> None:
@@ -149,6 +174,33 @@ def end(tasks: list[Task]) -> None:
     until = time.monotonic() + GRACE
     for task in tasks:
         task.end(until)
+
+
+def run(args: argparse.Namespace, command: list[str], until: float) -> int:
+    """Runs all tasks, and again where one fails and they may start again; returns the exit status."""
+    workers, restarts = args.workers, 0
+    while True:
+        tasks: list[Task] = []
+        try:
+            start(cluster(workers, args.parameter_servers), command, tasks)
+            status, failed = wait(tasks, until)
+            if failed:
+                say(f"{', '.join(map(how_it_ended, failed))}; ending the others")
+            elif status == TIMED_OUT:
+                say(f"not done after {args.timeout:g} seconds; ending all")
+        finally:
+            end(tasks)
+        if args.min_workers is not None:
+            workers -= sum(task.process.returncode < 0 and task.name != "chief" for task in failed)
+        if not failed or restarts == args.restarts or workers < (args.min_workers or 1):
+            return status
+        restarts += 1
+        say(f"starting again with {workers} workers: restart {restarts} of {args.restarts}")
+
+
+def say(text: str) -> None:
+    """Tells what happens to the tasks."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -163,13 +215,8 @@ def main() -> None:
 
     for number_ in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number_, interrupted)
-    tasks: list[Task] = []
-    try:
-        start(cluster(args.workers, args.parameter_servers), command, tasks)
-        status = wait(tasks, args.timeout)
-    finally:
-        end(tasks)
-    raise SystemExit(status)
+    until = math.inf if args.timeout is None else time.monotonic() + args.timeout
+    raise SystemExit(run(args, command, until))
 
 
 if __name__ == "__main__":

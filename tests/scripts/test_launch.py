@@ -107,9 +107,48 @@ def test_timeout(script):
     assert "not done after 1 seconds" in done.stderr
 
 
+RUNS = """
+log = open(sys.argv[1], "a")
+log.write(f"{kind} {index} of {len(config['cluster']['worker'])}\\n")
+log.close()
+first = open(sys.argv[1]).read().count("worker 1 of") == 1
+"""
+
+
+def test_all_start_again_when_one_is_killed(script, tmp_path):
+    killed = "if index == 1 and first: os.kill(os.getpid(), signal.SIGKILL)\n"
+    done = launch("--restarts", 2, script(RUNS + killed + "time.sleep(0.5)"), tmp_path / "log")
+    assert done.returncode == 0, done.stderr
+    assert "worker 1 was killed by SIGKILL; ending the others" in done.stderr
+    assert "starting again with 2 workers: restart 1 of 2" in done.stderr
+    runs = sorted((tmp_path / "log").read_text().splitlines())
+    assert runs[-2:] == ["worker 1 of 2"] * 2 and runs[0] == "worker 0 of 2"
+
+
+def test_restarts_end(script, tmp_path):
+    done = launch("--restarts", 2, script(RUNS + "sys.exit(5)"), tmp_path / "log")
+    assert done.returncode == 5
+    assert done.stderr.count("starting again") == 2 and done.stderr.count("ending the others") == 3
+
+
+def test_without_the_workers_that_were_killed(script, tmp_path):
+    killed = "if index == 2 or index == 1 and len(config['cluster']['worker']) == 2:\n"
+    killed += "    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.3 if index else 1)"
+    start = ["--workers", 3, "--restarts", 9, "--min-workers"]
+    done = launch(*start, 1, script(RUNS + killed), tmp_path / "log")
+    assert done.returncode == 0, done.stderr
+    assert "worker 0 of 1" in (tmp_path / "log").read_text()
+    done = launch(*start, 2, script(RUNS + killed), tmp_path / "other")
+    assert done.returncode == 128 + signal.SIGKILL
+    assert done.stderr.count("starting again") == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["--workers", "2", "--restarts", "1", "--min-workers", "3", __file__], "more than --workers 2"),
+        (["--min-workers", "1", __file__], "pass --restarts"),
+        (["--restarts", "-1", __file__], "--restarts"),
         (["nowhere.py"], "there is no file nowhere.py"),
         (["--workers", "0", __file__], "--workers"),
         ([], "SCRIPT"),
