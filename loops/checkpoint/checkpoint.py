@@ -12,7 +12,7 @@ from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import check_same_data, iterator_after, position_of, read_iterator
 from ..step.train_step import TrainStep
 from .directory import iterator_in
-from .settings import tell_differences
+from .saved_step import SavedStep
 from .store import CheckpointStore, assign
 from .tensor_file import TensorFile, is_written
 
@@ -120,11 +120,11 @@ class Checkpoint(StepsCallback):
             >>> again.epoch, again.position
             (0, 2)
         """
-        _check_step(step)
+        saved = _saved(step)
         if iterator is not None:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
-        return self._store.save(step, {"data": position}, iterator=iterator, needs_iterator=True)
+        return self._store.save(saved, {"data": position}, iterator=iterator, needs_iterator=True)
 
     def restore(
         self, step: TrainStep, data: Batches | tf.data.Dataset | None = None
@@ -146,10 +146,10 @@ class Checkpoint(StepsCallback):
             ValueError: the checkpoint is damaged or of another model, optimizer, step or data; nothing was
                 changed then.
         """
-        _check_step(step)
+        saved = _saved(step)
         if data is not None and not isinstance(data, (Batches, tf.data.Dataset)):
             raise TypeError(f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, not {data!r}.")
-        file = self._store.load(step)
+        file = self._store.load(saved)
         position = None if file is None else file.note["data"]
         if file is not None and data is not None:
             if position is None:
@@ -162,8 +162,8 @@ class Checkpoint(StepsCallback):
         if isinstance(data, tf.data.Dataset):
             iterator = iter(data) if file is None else _resumed(data, file)
         if file is not None:
-            tell_differences(step, file)
-            assign(step, file)
+            saved.tell_differences(file)
+            assign(saved, file)
         if isinstance(data, Batches):
             at = (data.epoch, 0) if position is None else (position["epoch"], position["position"])
             if file is not None and "run" in file.note and at[1] == len(data):
@@ -211,6 +211,7 @@ def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:
     return iterator_after(data, "data", position["passes"] + 1, 0, None, file.path)
 
 
-def _check_step(step: TrainStep) -> None:
+def _saved(step: TrainStep) -> SavedStep:
     if not isinstance(step, TrainStep):
         raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
+    return SavedStep(step)

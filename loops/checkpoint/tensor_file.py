@@ -128,11 +128,6 @@ class TensorFile:
                 f"{'; '.join(faults[:5])}. Make them as they were, or name another folder."
             )
 
-    def assign(self, variables: Mapping[str, keras.Variable | tf.Variable]) -> None:
-        """Gives variables that passed `check` their values."""
-        for name, variable in variables.items():
-            variable.assign(self.values[name])
-
 
 def _kind(value: Array | keras.Variable | tf.Variable) -> str:
     return f"{tf.as_dtype(value.dtype).name} {tuple(value.shape)}"

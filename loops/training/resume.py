@@ -13,7 +13,7 @@ from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.directory import iterator_in
 from ..checkpoint.notes import Note, RunNote
-from ..checkpoint.settings import tell_differences
+from ..checkpoint.saved_step import SavedStep
 from ..checkpoint.store import CheckpointStore, Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
@@ -46,6 +46,7 @@ class RunCheckpointer:
     ) -> None:
         self._checkpoint = checkpoint
         self._store = None if checkpoint is None else CheckpointStore(checkpoint.folder, checkpoint.keep)
+        self._saved = None if checkpoint is None else SavedStep(step)
         self._step = step
         self._reader = reader
         self._hooks = hooks
@@ -63,11 +64,13 @@ class RunCheckpointer:
 
         If it is damaged or of something else, it raises ValueError, and the step is unchanged.
         """
-        file = None if self._store is None else self._store.load(self._step)
-        if file is None or self._checkpoint is None:
+        if self._store is None or self._saved is None or self._checkpoint is None:
+            return
+        file = self._store.load(self._saved)
+        if file is None:
             return
         run = self._checked(file)
-        tell_differences(self._step, file)
+        self._saved.tell_differences(file)
         folder = os.path.dirname(file.path)
         iterator_path = iterator_in(folder)
         saved = iterator_path if is_written(iterator_path) else None
@@ -76,8 +79,8 @@ class RunCheckpointer:
         # The state is assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze` does;
         # and after the hooks that had run before the checkpoint, so that one that, say, halves the learning
         # rate does not halve it again.
-        self._before = Snapshot(self._step)
-        assign(self._step, file)
+        self._before = Snapshot(self._saved)
+        assign(self._saved, file)
         self._file, self.resumed = file, run
         self._last = run["epoch"], run["batch"]
         if self._checkpoint.verbose and is_chief():
@@ -90,7 +93,7 @@ class RunCheckpointer:
     def put_back(self) -> None:
         """Undoes what resuming changed of the step, if the run fails before its first batch."""
         if self._before is not None:
-            self._before.put_back(self._step)
+            self._before.put_back()
 
     def check_states(self) -> None:
         """Raises TypeError if a callback has a state that no checkpoint can hold."""
@@ -120,7 +123,7 @@ class RunCheckpointer:
     def after_train_begin(self) -> None:
         """Restores what the callbacks' `on_train_begin` reset."""
         self._last_time = time.monotonic()
-        if self._file is None or self.resumed is None:
+        if self._file is None or self.resumed is None or self._saved is None:
             return
         self._states.after_train_begin(self._file)
         for callback in self._hooks.callbacks:
@@ -129,16 +132,16 @@ class RunCheckpointer:
                 callback.epoch = list(self.resumed["epochs"])
         if not self.resumed["batch"]:
             swap_averages_in(self._hooks)
-            assign(self._step, self._file)
+            assign(self._saved, self._file)
 
     def after_epoch_begin(self, progress: RunProgress) -> None:
         """Restores what the beginning of an epoch reset that had begun already; starts its batches."""
         file, run, self._file = self._file, self.resumed, None  # for the first epoch alone
         self._before = None
-        if file is None or run is None or run["means"] is None:
+        if file is None or run is None or run["means"] is None or self._saved is None:
             progress.start_batches(0)
             return
-        assign(self._step, file)
+        assign(self._saved, file)
         progress.means.set_state(run["means"])
         progress.start_batches(run["batch"])
 
@@ -182,7 +185,7 @@ class RunCheckpointer:
             self._write(progress, progress.epoch, progress.batch)
 
     def _write(self, progress: RunProgress, epoch: int, batch: int, ended: bool = False) -> None:
-        assert self._store is not None
+        assert self._store is not None and self._saved is not None
         states, arrays = self._states.gather()
         history = self._step.model.history
         run: RunNote = {
@@ -198,7 +201,7 @@ class RunCheckpointer:
             "ended": ended,
         }
         note: Note = {"run": run, "data": self._reader.source.position(batch)}
-        self._store.save(self._step, note, arrays, self._reader.source.iterator_to_save(batch))
+        self._store.save(self._saved, note, arrays, self._reader.source.iterator_to_save(batch))
         self._last, self._last_time = (epoch, batch), time.monotonic()
 
     def _metrics(self) -> list[str]:

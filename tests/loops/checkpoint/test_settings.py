@@ -193,7 +193,7 @@ def test_an_optimizer_without_a_config_and_old_checkpoints_are_told_nothing(tmp_
 
     step = loops.TrainStep(model(), "mse", Own(0.1))
     assert settings_of(step)["optimizer"] == "Own"
-    monkeypatch.setattr("gradloop.loops.checkpoint.store.made_with", lambda step: None)
+    monkeypatch.setattr("gradloop.loops.checkpoint.saved_step.made_with", lambda step: None)
     loops.Checkpoint(tmp_path).save(step)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

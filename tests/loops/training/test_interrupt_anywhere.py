@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.checkpoint.saved_step import SavedStep
 from gradloop.loops.checkpoint.store import Snapshot
 from gradloop.loops.checkpoint.tensor_file import TensorFile
 from tests.loops.training.ten_examples import X, Y, batches, generated, shuffled
@@ -64,10 +65,11 @@ class Runs:
     def __init__(self, data, steps_per_epoch):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         self.step = loops.TrainStep(model, "mse", keras.optimizers.Adam(0.1), accumulate=2)
-        self.data, self.steps_per_epoch, self.beginning = data, steps_per_epoch, Snapshot(self.step)
+        self.data, self.steps_per_epoch = data, steps_per_epoch
+        self.beginning = Snapshot(SavedStep(self.step))
 
     def run(self, folder, lines=None):
-        self.beginning.put_back(self.step)
+        self.beginning.put_back()
         checkpoint = loops.Checkpoint(folder, verbose=0)
         run = {"epochs": 2, "steps_per_epoch": self.steps_per_epoch, "checkpoint": checkpoint}
         sys.settrace(lines)

@@ -1,0 +1,80 @@
+"""What a checkpoint saves: what all have in common, and a `TrainStep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ...optim.common.types import Array
+from ...optim.naming.stable_names import tree_of
+from ...optim.private.keras_private import weights_were_set
+from ..distribute.same_order import Mean
+from ..distribute.scope import scope_of
+from ..step.named_state import Variable
+from ..step.train_step import TrainStep
+from .notes import Note
+from .settings import made_with, tell_differences
+from .tensor_file import TensorFile
+from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
+
+
+class Saved(Protocol):
+    """Something with a state: values by name, and a note beside them."""
+
+    @property
+    def mean_over_workers(self) -> Mean:
+        """As that of a step: a mean over the workers that save together, None for one process."""
+
+    def values(self) -> dict[str, Array]:
+        """The values now. Where reading one takes all workers, all must call this."""
+
+    def note(self) -> Note:
+        """What else to save."""
+
+    def check(self, file: TensorFile) -> None:
+        """Raises ValueError unless `take` can take what a file holds; changes nothing."""
+
+    def tell_differences(self, file: TensorFile) -> None:
+        """Warns of settings that differ from those of a file that is about to be taken."""
+
+    def take(self, note: Note, values: Mapping[str, Array]) -> None:
+        """Becomes what `note` and `values` gave, here or in another process."""
+
+
+class SavedStep:
+    """A `TrainStep` as a checkpoint saves it: `state()`, what trains, and what it was made with."""
+
+    def __init__(self, step: TrainStep) -> None:
+        self._step = step
+        self.mean_over_workers: Mean = step.mean_over_workers
+        made_with(step)  # which stays what it is now, whatever a run changes
+
+    def values(self) -> dict[str, Array]:
+        with scope_of(self._step.strategy):
+            return values_of(self._step.state())
+
+    def note(self) -> Note:
+        return {"choice": trained_variables_of(self._step), "settings": made_with(self._step)}
+
+    def check(self, file: TensorFile) -> None:
+        check_trained_variables(self._step, file)
+
+    def tell_differences(self, file: TensorFile) -> None:
+        tell_differences(self._step, file)
+
+    def take(self, note: Note, values: Mapping[str, Array]) -> None:
+        train_as_saved(self._step, note["choice"])  # first: what trains decides which names there are
+        with scope_of(self._step.strategy):
+            assign_values(self._step.state(), values)
+            weights_were_set(node.layer for node in tree_of(self._step.model).nodes)
+
+
+def values_of(variables: Mapping[str, Variable]) -> dict[str, Array]:
+    """The values of variables, by the same names."""
+    return {name: variable.numpy() for name, variable in variables.items()}
+
+
+def assign_values(variables: Mapping[str, Variable], values: Mapping[str, Array]) -> None:
+    """Gives variables the values of their names."""
+    for name, variable in variables.items():
+        variable.assign(values[name])
