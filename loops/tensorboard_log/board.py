@@ -65,11 +65,11 @@ class TensorBoard(LogWriter, StepsCallback):
     Steps are a run of their own since TensorBoard follows a single growing file in each.
 
     **A run that resumes** goes on in the same folder. Its files begin with the number of its first step and
-    epoch, and TensorBoard forgets what was written from there on before, so each step is shown once. (Its
-    loader in Rust, the default, does so for each tag when a new point of that tag comes: one that is not
-    written any more keeps its old points. That in Python, `--load_fast=false`, forgets them, too.) So do runs
-    of another kind: one that begins at step 1 in a folder with logs, such as with `resume=False`, takes the
-    place of the earlier one, with a warning.
+    epoch, and what was written from there on before is removed, so each step is there once. A run of another
+    kind, one that begins at step 1 in a folder with logs, such as with `resume=False`, takes the place of the
+    earlier one in TensorBoard, with a warning; the files stay. (TensorBoard's loader in Rust, the default,
+    forgets points of a tag when a new one of that tag comes: a tag that is not written any more keeps its old
+    points. That in Python, `--load_fast=false`, forgets them, too. `EventAccumulator` forgets nothing.)
 
     **One run at a time** may write to a folder, which a lock makes sure of: that of another process, or of
     another computer, if the file system has locks. It goes when its process does. There are none on `gs://`
@@ -159,7 +159,7 @@ class TensorBoard(LogWriter, StepsCallback):
         self.data: Data | None = None
         self.validation: Data | None = None
         self.failed = False
-        self._in_session = False
+        self._in_session = self._resumes = False
 
     def watch(self) -> Watch | None:
         watch = self._watch
@@ -196,7 +196,8 @@ class TensorBoard(LogWriter, StepsCallback):
                     "TensorBoard shows this one's in their place. To see both, choose another folder.",
                     stacklevel=2,
                 )
-            self.files.start({"steps": step, "train": epoch + 1, "validation": epoch + 1})
+            first = {"steps": step, "train": epoch + 1, "validation": epoch + 1}
+            self.files.start(first, resumes=self._resumes and step > 1)
             self._tell("on_session", step, epoch + 1)
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
@@ -211,6 +212,7 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         parts, self._in_session = self._parts if self._in_session else [], False
+        self._resumes = False
         endings = [functools.partial(part.on_train_end, self, logs or {}) for part in parts]
         call_each([*endings, self.files.close])
 
@@ -227,7 +229,8 @@ class TensorBoard(LogWriter, StepsCallback):
         return {}
 
     def set_state(self, state: Json) -> None:
-        """Takes what `state` returned."""
+        """Called when a run resumes, with what `state` returned."""
+        self._resumes = True
 
     def _tell(self, hook: str, *given: Any) -> None:
         if self.files.is_open:

@@ -17,6 +17,7 @@ from ..support.errors import call_each
 from ..support.folder_lock import FolderLock
 from ..support.folders import check_log_dir
 from .event_writer import EventWriter
+from .superseded import remove_superseded
 
 _MANY_TAGS = 200
 _SECONDS_UNSEEN = 5.0  # what is written is handed to the file system at least so often
@@ -51,6 +52,7 @@ class EventFiles:
         self._writers: dict[str, EventWriter] = {}  # by run
         self._first: Mapping[str, int] | None = {}  # of the session, by run
         self._started: set[str] = set()  # runs in whose files that is written
+        self._resumes = False  # whether it goes on where an earlier one was
         self._flushed = 0.0
 
     @property
@@ -75,16 +77,17 @@ class EventFiles:
         """Keeps what is submitted back until `start`."""
         self._held = []
 
-    def start(self, first: Mapping[str, int] | None) -> None:
+    def start(self, first: Mapping[str, int] | None, resumes: bool = False) -> None:
         """Starts a session.
 
         Args:
             first: run -> number of its first step or epoch; of a run that is not named, it is what is written
                 first. None where nothing that earlier sessions wrote is to be forgotten.
+            resumes: whether it is a run that resumes, which writes once more what is removed of its files.
         """
 
         def start() -> None:
-            self._first = first
+            self._first, self._resumes = first, resumes
             self._started.clear()
 
         held, self._held = self._held or [], None
@@ -157,12 +160,16 @@ class EventFiles:
             )
 
     def _writer(self, run: str, step: int) -> EventWriter:
+        first = None if self._first is None else self._first.get(run, step)
         if run not in self._writers:
-            self._writers[run] = EventWriter(os.path.join(self._log_dir, run))
+            folder = os.path.join(self._log_dir, run)
+            if self._resumes and first is not None:
+                remove_superseded(folder, first)
+            self._writers[run] = EventWriter(folder)
         if run not in self._started:
             self._started.add(run)
-            if self._first is not None:
-                self._writers[run].start_session(self._first.get(run, step))
+            if first is not None:
+                self._writers[run].start_session(first)
         if time.monotonic() - self._flushed > _SECONDS_UNSEEN:
             self._flush()
         return self._writers[run]

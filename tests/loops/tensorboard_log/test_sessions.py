@@ -15,8 +15,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gradloop import loops
+from gradloop.loops.tensorboard_log.superseded import remove_superseded
 from tests.loops.tensorboard_log.loaders import LOADERS, by_python, by_server
 from tests.programs import Program
 
@@ -100,6 +102,23 @@ def test_a_killed_run_shows_every_step_once(tmp_path, step):
         expected, points = _without_speed(load(whole / "logs")), _without_speed(load(cut / "logs"))
         assert points == expected
         assert [number for number, _ in points["steps"]["step/loss"]] == list(range(1, 13))
+    # This forgets nothing that is in a file, as TensorBoard's loaders do.
+    events = EventAccumulator(str(cut / "logs" / "steps"), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("step/loss")] == list(range(1, 13))
+
+
+def test_only_what_a_resumed_run_writes_again_is_removed(tmp_path):
+    _write(tmp_path, range(1, 6))
+    (file,) = (tmp_path / "steps").iterdir()
+    whole = file.read_bytes()
+    remove_superseded(str(tmp_path / "steps"), 6)
+    remove_superseded(str(tmp_path / "train"), 1)  # is not there
+    assert file.read_bytes() == whole
+    file.write_bytes(whole + whole[:20])
+    remove_superseded(str(tmp_path / "steps"), 4)
+    assert [file] == list((tmp_path / "steps").iterdir()) and whole.startswith(file.read_bytes())
+    events = EventAccumulator(str(tmp_path / "steps"), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("a")] == [1, 2, 3]
 
 
 def _without_speed(points):

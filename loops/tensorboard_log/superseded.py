@@ -1,0 +1,48 @@
+"""Events of an earlier session that the one that resumes it writes again."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+# A record is the length of its data, a checksum of that, the data, and a checksum of these.
+_LENGTH = struct.Struct("<Q")
+_BEFORE, _AFTER = 12, 4
+
+
+def remove_superseded(folder: str, first: int) -> None:
+    """Removes the events of the step `first` and later ones from a run's event files.
+
+    TensorBoard would not show them; but `EventAccumulator`, by which programs read event files, does. What a
+    process that was killed wrote of a record is removed, too.
+    """
+    if not tf.io.gfile.isdir(folder):
+        return
+    for name in tf.io.gfile.listdir(folder):
+        if "tfevents" in name:
+            path = os.path.join(folder, name)
+            with tf.io.gfile.GFile(path, "rb") as file:
+                data = file.read()
+            kept = b"".join(
+                record
+                for record in _records(data)
+                if tf.compat.v1.Event.FromString(record[_BEFORE:-_AFTER]).step < first
+            )
+            if len(kept) < len(data):
+                with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
+                    file.write(kept)
+                tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """The whole records of a file, up to one that is not."""
+    start = 0
+    while start + _BEFORE <= len(data):
+        end = start + _BEFORE + _LENGTH.unpack_from(data, start)[0] + _AFTER
+        if end > len(data):
+            return
+        yield data[start:end]
+        start = end
