@@ -91,6 +91,26 @@ def test_run_resumes_from_checkpoint_of_format_1(kind: str, tmp_path: Path) -> N
     np.testing.assert_allclose(history.history["loss"], LOSSES[kind], rtol=1e-5)
 
 
+def test_a_loop_of_ones_own_goes_on_from_a_checkpoint_of_format_1(tmp_path: Path) -> None:
+    shutil.copytree(HERE / "checkpoints" / "saved", tmp_path / "saved")
+    state = str(tmp_path / "saved" / "checkpoint-1" / "state")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+    step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1, momentum=0.9))
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    checkpoint = loops.Checkpoint(tmp_path / "saved")
+    iterator = checkpoint.restore(step, loops.Batches(x, x[:, :2], 2))
+    for name, variable in step.state().items():
+        np.testing.assert_array_equal(variable.numpy(), tf.train.load_variable(state, name))
+    assert int(step.batches_done.numpy()) == 1
+    checkpoint.save(step, iterator)
+    assert sorted(path.name for path in tmp_path.glob("saved/checkpoint-*")) == [
+        "checkpoint-1",
+        "checkpoint-2",
+    ]
+    shutil.rmtree(checkpoint.newest or "")
+    assert checkpoint.newest == str(tmp_path / "saved" / "checkpoint-1")
+
+
 @pytest.mark.parametrize(
     "kind", [models.LeNet5, optim.GroupedOptimizer, optim.OneCycle, optim.SlantedTriangular]
 )

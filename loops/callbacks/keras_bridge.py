@@ -34,6 +34,16 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     )
 
 
+def better_ways(metrics: Iterable[tuple[Metric, StepMetric]]) -> dict[str, str]:
+    """Names of metrics to "min" or "max", of those of which Keras knows it.
+
+    Args:
+        metrics: each as it was given, and what became of it.
+    """
+    ways = {own.name: better_way(given) for given, own in metrics}
+    return {name: way for name, way in ways.items() if way}
+
+
 def tell_better_ways(
     callbacks: Sequence[keras.callbacks.Callback], metrics: Iterable[tuple[Metric, StepMetric]]
 ) -> None:
@@ -43,10 +53,10 @@ def tell_better_ways(
 
     Args:
         callbacks: those that monitor a value are told.
-        metrics: each as it was given, and what became of it.
+        metrics: see `better_ways`.
     """
     monitoring = [c for c in callbacks if hasattr(c, "monitor_op") and getattr(c, "mode", None) == "auto"]
-    ways = {own.name: better_way(given) for given, own in metrics} if monitoring else {}
+    ways = better_ways(metrics) if monitoring else {}
     for callback in monitoring:
         callback.mode = ways.get(str(callback.monitor).removeprefix("val_")) or callback.mode
 

@@ -26,9 +26,12 @@ class Checkpoint(StepsCallback):
     (see `train`). In a loop of your own call `save` and `restore`.
 
     Values are saved by the names of `TrainStep.state()`, never by index, so nothing is mixed up if what
-    trains has changed. A checkpoint is a folder `checkpoint-N`, N counting up; it is complete once its file
-    `state.index` is there, which is written last. `tf.train.list_variables(f"{folder}/checkpoint-3/state")`
-    lists what one holds. Of several workers, one writes and all read, so they must share the folder.
+    trains has changed. `tf.train.list_variables(f"{folder}/checkpoint-3/state")` lists what one holds.
+
+    A checkpoint is a folder `checkpoint-N`, N counting up. Its `manifest.json` has the format, versions,
+    step, epoch, date, metrics, and the size and SHA-256 of each file. That is written last, when all else is
+    on the disk, so a power cut leaves a checkpoint complete or none. (On `gs://` nothing is synced.)
+    Of several workers, one writes and all read, so they must share the folder.
 
     A step that resumes may have been made with other settings. What changes in a run is the checkpoint's:
     the learning rate, what trains, rates and freezing of groups. All else is the call's: weight decay,

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from .tensor_file import is_written
+from .manifest import begin, is_begun, is_sealed, unseal
+from .tensor_file import format_of, is_written
 
 _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a slash
 
@@ -17,7 +18,8 @@ _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a 
 class CheckpointFolder:
     """Folders `checkpoint-1`, `checkpoint-2`, ... in the folder `path`, which need not be there.
 
-    One is complete once its file `state.index` is there, which is written last and removed first.
+    One is complete once its manifest is there, which is written last and removed first; one of format 1 once
+    its file `state.index` is.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,6 +36,7 @@ class CheckpointFolder:
             numbers = self._numbers()
             path = self.checkpoint(numbers[-1] + 1 if numbers else 1)
             tf.io.gfile.makedirs(path)
+            begin(path)
         except tf.errors.OpError as error:
             raise OSError(f"No checkpoint can be written in {self.path!r}: {error.message}.") from error
         return path
@@ -63,19 +66,28 @@ class CheckpointFolder:
 
     def _remove(self, number: int) -> None:
         path = self.checkpoint(number)
+        unseal(path)
         index = f"{state_in(path)}.index"
         if tf.io.gfile.exists(index):
             tf.io.gfile.remove(index)
         tf.io.gfile.rmtree(path)
 
     def _complete(self) -> list[int]:
-        return [number for number in self._numbers() if is_written(state_in(self.checkpoint(number)))]
+        return [number for number in self._numbers() if _is_complete(self.checkpoint(number))]
 
     def _numbers(self) -> list[int]:
         if not tf.io.gfile.isdir(self.path):
             return []
         found = [match for match in map(_NAME.fullmatch, tf.io.gfile.listdir(self.path)) if match]
         return sorted(int(match.group(1)) for match in found)
+
+
+def _is_complete(checkpoint: str) -> bool:
+    if is_sealed(checkpoint):
+        return True
+    state = state_in(checkpoint)
+    # One that cannot be read is of format 1 and damaged: those of format 2 are marked until they are sealed.
+    return is_written(state) and not is_begun(checkpoint) and format_of(state) in (1, None)
 
 
 def state_in(checkpoint: str) -> str:

@@ -6,6 +6,9 @@ from typing import Any, TypedDict
 
 from ...optim.common.types import Json
 
+# 1: complete with its values; 2: with its manifest. Both are read.
+FORMAT = 2
+
 
 class GroupSettings(TypedDict):
     """What may change in a group while its plan is in force."""
@@ -53,3 +56,5 @@ class Note(TypedDict, total=False):
     settings: dict[str, Json]  # what the step was made with
     data: dict[str, Any] | None  # `position_of` the iterator, to which `train` adds; None without one
     run: RunNote  # if `train` wrote the checkpoint
+    metrics: dict[str, float]  # logs of the epoch that ended here; what `save` was given
+    modes: dict[str, str]  # "min" or "max" for metrics of which it is known

@@ -12,10 +12,11 @@ from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
 from ..distribute.same_order import Mean, same_on_all
 from ..support.folders import check_log_dir
-from .directory import CheckpointFolder, iterator_in, state_in
+from .directory import CheckpointFolder, iterator_in
 from .notes import Note
 from .saved_step import Saved
-from .tensor_file import TensorFile, write_state
+from .tensor_file import TensorFile
+from .whole import read_whole, write_checkpoint
 
 
 class CheckpointStore:
@@ -56,7 +57,7 @@ class CheckpointStore:
             )
         if number is None:
             return None
-        file = TensorFile(state_in(self._folder.checkpoint(number)))
+        file = read_whole(self._folder.checkpoint(number))
         saved.check(file)
         return file
 
@@ -95,7 +96,7 @@ class CheckpointStore:
                                 f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
                                 "Save without it, or read the data by a `loops.Batches`."
                             )
-                    write_state(state_in(path), {**values, **(arrays or {})}, {**saved.note(), **note})
+                    write_checkpoint(path, {**values, **(arrays or {})}, {**saved.note(), **note})
                 self._folder.remove_all_but(self._keep)
             except (OSError, TypeError, ValueError) as caught:
                 error = caught

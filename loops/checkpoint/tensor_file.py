@@ -7,6 +7,7 @@ TensorFlow writes it, so it may lie on any file system that TensorFlow knows, ea
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import cast
 
@@ -16,12 +17,12 @@ import tensorflow as tf
 
 from ...optim.common.messages import first_few
 from ...optim.common.types import Array, Json
-from .notes import Note
+from .errors import DamagedError, newer_format
+from .notes import FORMAT, Note
 
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
 _NOTE = OWN + "note"
-_FORMAT = 1
 # What TensorFlow raises for a file that is cut short or otherwise damaged.
 _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError)
 
@@ -37,7 +38,7 @@ def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    text = as_json({"format": _FORMAT, **note})
+    text = as_json({"format": FORMAT, **note})
     tensors = {_NOTE: text, **values}
     try:
         with tf.device("CPU"):
@@ -68,6 +69,15 @@ def _check_keys(value: object) -> None:
             _check_keys(part)
 
 
+def format_of(path: str) -> int | None:
+    """The format of a file that `write_state` wrote; None if it cannot be read."""
+    try:
+        reader = tf.compat.v1.train.NewCheckpointReader(path)
+        return int(json.loads(reader.get_tensor(_NOTE).decode())["format"])
+    except (*_DAMAGE, KeyError, TypeError, ValueError):
+        return None
+
+
 def is_written(path: str) -> bool:
     """Whether a whole file is under `path`."""
     return bool(tf.io.gfile.exists(f"{path}.index"))
@@ -80,31 +90,27 @@ class TensorFile:
         path, note, values: as given to `write_state`.
 
     Raises:
-        ValueError: it cannot be read, or another version of gradloop wrote it.
+        DamagedError: it cannot be read.
+        ValueError: not gradloop wrote it, or a newer version.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            reader = tf.train.load_checkpoint(path)
+            reader = tf.compat.v1.train.NewCheckpointReader(path)
             names = set(reader.get_variable_to_shape_map())
             if _NOTE not in names:
                 raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
             self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
-            if self.note.get("format") != _FORMAT:
-                raise ValueError(
-                    f"The checkpoint {path!r} has the format {self.note.get('format')!r}, of another version "
-                    f"of gradloop; this one reads format {_FORMAT}."
-                )
+            if self.note.get("format", 0) > FORMAT:
+                raise newer_format(os.path.dirname(path), self.note["format"])
             self.values: dict[str, Array] = {
                 name: np.asarray(reader.get_tensor(name)) for name in sorted(names - {_NOTE})
             }
         except _DAMAGE as error:
             reason = getattr(error, "message", None) or str(error)
-            raise ValueError(
-                f"The checkpoint {path!r} cannot be read: {reason}. Its files are damaged or incomplete: "
-                "delete its folder to go on from the checkpoint before it."
-            ) from error
+            folder, name = os.path.split(path)
+            raise DamagedError(folder, f"{name} cannot be read ({reason})") from error
 
     def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: str = OWN) -> None:
         """Raises ValueError unless the file holds a value of the right shape and dtype for each variable.

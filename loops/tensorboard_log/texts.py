@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,6 +15,7 @@ import tensorflow as tf
 from ...optim import GroupedOptimizer, summary
 from ..data.batches import Batches
 from ..support.keras_private import random_seed
+from ..support.versions import versions
 from .part import Part
 from .values import Value, text_value
 
@@ -62,10 +62,8 @@ def _versions(step: TrainStep) -> dict[str, object]:
     replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
     strategy = "none" if step.strategy is None else f"{type(step.strategy).__name__}, {replicas} replicas"
     return {
-        "gradloop": _version("gradloop"),
-        "TensorFlow": tf.__version__,
-        "Keras": keras.__version__,
-        "Python": f"{platform.python_version()} on {platform.platform()}",
+        **versions(),
+        "platform": platform.platform(),
         "devices": ", ".join(devices),
         "strategy": strategy,
     }
@@ -73,13 +71,6 @@ def _versions(step: TrainStep) -> dict[str, object]:
 
 def _devices() -> list[Any]:
     return [d for kind in ("GPU", "TPU", "CPU") for d in tf.config.list_logical_devices(kind)]
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # used from a checkout that is not installed
-        return "not installed"
 
 
 def _settings(step: TrainStep, data: object, params: Mapping[str, Any]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import time
 import keras
 from tqdm import tqdm
 
-from ..callbacks.keras_bridge import swap_averages_in
+from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.directory import iterator_in
@@ -201,8 +201,17 @@ class RunCheckpointer:
             "ended": ended,
         }
         note: Note = {"run": run, "data": self._reader.source.position(batch)}
+        if not batch:  # means of a part of an epoch are not to be compared with those
+            note |= {"metrics": progress.logs, "modes": self._modes(progress.logs)}
         self._store.save(self._saved, note, arrays, self._reader.source.iterator_to_save(batch))
         self._last, self._last_time = (epoch, batch), time.monotonic()
+
+    def _modes(self, logs: dict[str, float]) -> dict[str, str]:
+        """Whether less or more is better, of what is logged and is known to be either."""
+        step = self._step
+        ways = {"loss": "min"} | better_ways(zip(step.metrics, step.loss_and_metrics.metrics))
+        known = {name: ways.get(name.removeprefix("val_")) for name in logs}
+        return {name: way for name, way in known.items() if way}
 
     def _metrics(self) -> list[str]:
         return [metric.name for metric in self._step.loss_and_metrics.metrics]

@@ -6,13 +6,14 @@ import pytest
 
 from gradloop.loops.checkpoint.directory import CheckpointFolder
 from gradloop.loops.checkpoint.tensor_file import write_state
+from gradloop.loops.checkpoint.whole import write_checkpoint
 
 
 def fill(folder, count=1):
     """Writes complete ones, and returns where the last is."""
     for _ in range(count):
         place = folder.make_next()
-        write_state(f"{place}/state", {}, {})
+        write_checkpoint(place, {}, {})
     return place
 
 

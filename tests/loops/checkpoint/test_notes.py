@@ -23,5 +23,5 @@ def test_the_note_of_a_run(tiny, tmp_path):
 def test_a_step_alone_has_no_run(tiny, tmp_path):
     path = loops.Checkpoint(tmp_path).save(tiny.step())
     note = TensorFile(f"{path}/state").note
-    assert set(note) == set(Note.__annotations__) - {"run"}
+    assert set(note) == set(Note.__annotations__) - {"run", "metrics", "modes"}
     assert note["data"] is None and note["choice"]["groups"] is None

@@ -32,7 +32,7 @@ def test_one_that_was_not_finished_is_passed_over(tiny, tmp_path):
     whole = checkpoint.save(trained)
     before = numbers(trained.state())
     shutil.copytree(whole, tmp_path / "checkpoint-2")
-    os.remove(tmp_path / "checkpoint-2" / "state.index")
+    os.remove(tmp_path / "checkpoint-2" / "manifest.json")
     (tmp_path / "checkpoint-x").mkdir()
     loops.train(trained, tiny.data(), epochs=1)
     assert checkpoint.newest == whole

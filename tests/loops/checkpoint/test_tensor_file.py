@@ -39,7 +39,7 @@ def test_values_and_note_come_back(path):
     assign_values(found, file.values)
     for name, value in VALUES.items():
         np.testing.assert_array_equal(found[name].numpy(), value)
-    assert file.note == {"format": 1, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
+    assert file.note == {"format": 2, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
     assert is_written(path) and not is_written(path + "x")
 
 
@@ -90,7 +90,7 @@ def damage(path, how):
 def test_a_damaged_file_is_refused_before_anything_is_assigned(path, how):
     damage(path, how)
     found = variables()
-    with pytest.raises(ValueError, match="state' cannot be read: .* delete its folder to go on"):
+    with pytest.raises(ValueError, match="is damaged: state cannot be read .*. Delete its folder to go on"):
         TensorFile(path).assign(found)
     assert not any(np.any(variable.numpy()) for variable in found.values())
 
@@ -102,7 +102,7 @@ def test_a_file_of_another_origin_is_refused(tmp_path):
     with pytest.raises(ValueError, match="was not written by gradloop"):
         TensorFile(str(tmp_path / "other"))
     write_state(str(tmp_path / "later"), {}, {"format": 99})
-    with pytest.raises(ValueError, match="has the format 99, of another version"):
+    with pytest.raises(ValueError, match="has the format 99, of a newer version"):
         TensorFile(str(tmp_path / "later"))
 
 

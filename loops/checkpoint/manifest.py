@@ -1,0 +1,152 @@
+"""`manifest.json`: what a checkpoint holds and when it was made. It is written last: one with it is complete.
+
+It says for each file its size and SHA-256, and so for itself: whatever changed since shows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import tensorflow as tf
+
+from ...optim.common.types import Array
+from ..support.durable_files import Content, content_of, sync_folder, unfinished, write_last
+from ..support.versions import versions
+from .errors import DamagedError, newer_format
+from .notes import FORMAT, Note
+
+_NAME = "manifest.json"
+
+
+class Manifest(TypedDict):
+    """What it says."""
+
+    format: int
+    versions: dict[str, str]  # of gradloop, TensorFlow, Keras, Python
+    step: int | None  # batches done in all; None where nothing counts them
+    epoch: int | None  # epochs done; None where nothing counts them
+    date: str  # ISO 8601, UTC
+    metrics: dict[str, float]  # logs of the epoch that ended here; what `save` was given
+    modes: dict[str, str]  # "min" or "max" for metrics of which it is known
+    files: dict[str, Content]  # by name
+    sha256: str  # of all this
+
+
+def begin(checkpoint: str) -> None:
+    """Marks a folder as one that is being written; raises OSError or tf.errors.OpError."""
+    with tf.io.gfile.GFile(unfinished(_path(checkpoint)), "w"):
+        pass
+
+
+def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
+    """Writes the manifest of a checkpoint whose files are written.
+
+    On a local file system these are on the disk before it, so that a power cut leaves it complete or not.
+
+    Args:
+        checkpoint: its folder.
+        values, note: what was written to it.
+
+    Raises:
+        OSError, tf.errors.OpError: it cannot be written.
+    """
+    files = {}
+    for name in sorted(tf.io.gfile.listdir(checkpoint)):
+        path = os.path.join(checkpoint, name)
+        if path != unfinished(_path(checkpoint)):
+            files[name] = content_of(path, sync=True)
+    step = values.get("batches_done")
+    told = {
+        "format": FORMAT,
+        "versions": versions(),
+        "step": None if step is None else int(step),
+        "epoch": (note.get("run") or note.get("data") or {}).get("epoch"),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "metrics": {
+            name: float(value) for name, value in note.get("metrics", {}).items() if not np.ndim(value)
+        },
+        "modes": note.get("modes", {}),
+        "files": files,
+    }
+    write_last(_path(checkpoint), _text(told))
+    sync_folder(os.path.dirname(checkpoint))
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    """The text of a manifest, with the digest of what it says."""
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return json.dumps({**told, "sha256": digest}, indent=1)
+
+
+def manifest_of(checkpoint: str) -> Manifest | None:
+    """Reads it; None if there is none.
+
+    Raises:
+        DamagedError: it is not what was written.
+        ValueError: a newer version of gradloop wrote it.
+    """
+    try:
+        with tf.io.gfile.GFile(_path(checkpoint), "rb") as file:
+            content = file.read()
+    except tf.errors.NotFoundError:
+        return None
+    except tf.errors.OpError as error:
+        raise DamagedError(checkpoint, f"{_NAME} cannot be read ({error.message})") from error
+    try:
+        told = json.loads(content)
+        if told["format"] > FORMAT:
+            raise newer_format(checkpoint, told["format"])
+        same = content == _text({name: value for name, value in told.items() if name != "sha256"}).encode()
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        same = False
+    if not same:
+        raise DamagedError(checkpoint, f"{_NAME} is not what was written")
+    return cast(Manifest, told)
+
+
+def is_sealed(checkpoint: str) -> bool:
+    """Whether a checkpoint has a manifest."""
+    return bool(tf.io.gfile.exists(_path(checkpoint)))
+
+
+def is_begun(checkpoint: str) -> bool:
+    """Whether somebody has begun to write a checkpoint and has not sealed it."""
+    return bool(tf.io.gfile.exists(unfinished(_path(checkpoint))))
+
+
+def unseal(checkpoint: str) -> None:
+    """Removes the manifest, the first thing to go of a checkpoint that is removed."""
+    if is_sealed(checkpoint):
+        tf.io.gfile.remove(_path(checkpoint))
+
+
+def check_sizes(checkpoint: str, manifest: Manifest) -> None:
+    """Raises DamagedError if a file is not there or has another size."""
+    for name, wanted in manifest["files"].items():
+        try:
+            found = tf.io.gfile.stat(os.path.join(checkpoint, name)).length
+        except tf.errors.OpError as error:
+            raise DamagedError(checkpoint, f"{name} cannot be read ({error.message})") from error
+        if found != wanted["bytes"]:
+            raise DamagedError(checkpoint, f"{name} has {found} bytes instead of {wanted['bytes']}")
+
+
+def check_digests(checkpoint: str, manifest: Manifest) -> None:
+    """Reads all files, and raises DamagedError if one is not what was written."""
+    for name, wanted in manifest["files"].items():
+        try:
+            found = content_of(os.path.join(checkpoint, name))
+        except (OSError, tf.errors.OpError) as error:
+            raise DamagedError(checkpoint, f"{name} cannot be read ({error})") from error
+        if found != wanted:
+            raise DamagedError(checkpoint, f"{name} is not what was written (by its SHA-256)")
+
+
+def _path(checkpoint: str) -> str:
+    return f"{checkpoint}/{_NAME}"
