@@ -7,9 +7,8 @@ import statistics
 import numpy as np
 
 from ...optim.common.messages import first_few
-from .evidence import Evidence, Labels
-from .report import NotApplicable
-from .verdict import Verdict
+from .evidence import Evidence
+from .report import NotApplicable, Verdict
 
 _SHUFFLES = 200  # of labels, to see what chance gives
 
@@ -50,13 +49,9 @@ def input_range(seen: Evidence) -> Verdict:
     values = f"values from {entry.lowest:.4g} to {entry.highest:.4g}"
     saw = f"{values} reach the first layer with weights, {entry.layer!r}"
     if entry.lowest >= 0 and 100 < entry.highest <= 255:
-        return [
-            (
-                f"{saw}: 0 to 255, and nothing in the network scales them",
-                "divide them by 255 where they are read, or begin the network with "
-                "`keras.layers.Rescaling(1 / 255)` or what its pretrained weights expect",
-            )
-        ]
+        advice = "divide them by 255 where they are read, or begin the network with "
+        advice += "`keras.layers.Rescaling(1 / 255)` or what its pretrained weights expect"
+        return [(f"{saw}: 0 to 255, and nothing in the network scales them", advice)]
     return saw
 
 
@@ -72,13 +67,9 @@ def label_order(seen: Evidence) -> Verdict:
     score = (together - apart) / (1 - apart)
     saw = f"two examples of a batch are of one class in {together:.0%} of pairs, any two in {apart:.0%}"
     if score > 0.5 and together > _by_chance(batches):
-        shuffle = "`Batches(shuffle=True)`, or `dataset.shuffle(buffer)` before `batch` with a buffer of "
-        return [
-            (
-                f"labels come in order: {saw}",
-                f"shuffle the examples, {shuffle}more examples than the longest run of one class",
-            )
-        ]
+        advice = "shuffle the examples, `Batches(shuffle=True)`, or `dataset.shuffle(buffer)` before `batch` "
+        advice += "with a buffer of more examples than the longest run of one class"
+        return [(f"labels come in order: {saw}", advice)]
     return saw
 
 
@@ -108,17 +99,10 @@ def missing_classes(seen: Evidence) -> Verdict:
     names = first_few(missing, 10)
     advice = "look at how labels are made and numbered, or give the network fewer outputs"
     if not labels.complete:
-        advice = (
-            "shuffle the data if it is in order (`dataset.shuffle(buffer)` before `batch`); otherwise "
-            + advice
-        )
-    return [
-        (
-            f"{labels.where} are of {labels.classes - len(missing)} of {labels.classes} classes: none is "
-            f"of {names}",
-            advice,
-        )
-    ]
+        shuffle = "shuffle the data if it is in order (`dataset.shuffle(buffer)` before `batch`)"
+        advice = f"{shuffle}; otherwise {advice}"
+    there = f"{labels.classes - len(missing)} of {labels.classes} classes"
+    return [(f"{labels.where} are of {there}: none is of {names}", advice)]
 
 
 def class_balance(seen: Evidence) -> Verdict:
@@ -129,24 +113,16 @@ def class_balance(seen: Evidence) -> Verdict:
     counts = labels.counts
     there = counts[counts > 0]
     largest, smallest = int(there.max()), int(there.min())
-    if len(there) < 2 or not _tells(labels):
+    if len(there) < 2 or sum(map(len, labels.batches)) < 20 * labels.classes:
         raise NotApplicable(f"{labels.where} are too few to tell for {labels.classes} classes")
     saw = f"of {labels.where}, {largest:,} are of class {counts.argmax()} and {smallest:,} of class "
     saw += str(np.flatnonzero(counts == smallest)[-1])
     if largest >= 10 * smallest:
-        return [
-            (
-                saw,
-                "weigh the examples (`sample_weight`), draw rare classes more often, or look at metrics "
-                "other "
-                f"than accuracy, which is {largest / counts.sum():.0%} for an answer that is always the same",
-            )
-        ]
+        advice = "weigh the examples (`sample_weight`), draw rare classes more often, or look at metrics "
+        always = f"{largest / counts.sum():.0%} for an answer that is always the same"
+        advice += f"other than accuracy, which is {always}"
+        return [(saw, advice)]
     return saw
-
-
-def _tells(labels: Labels) -> bool:
-    return sum(map(len, labels.batches)) >= 20 * labels.classes
 
 
 def waiting_for_data(seen: Evidence) -> Verdict:
@@ -161,11 +137,7 @@ def waiting_for_data(seen: Evidence) -> Verdict:
     times = f"{real * 1e3:.3g} ms with its data and {kept * 1e3:.3g} ms on a batch in memory"
     saw = f"a step takes {times}: {share:.0%} is waiting"
     if share > 1 / 3 and real - kept > 2e-3:
-        return [
-            (
-                saw,
-                "end the dataset with `.prefetch(tf.data.AUTOTUNE)`, `map` with "
-                "`num_parallel_calls=tf.data.AUTOTUNE`, `cache` what is decoded, or use a `loops.Batches`",
-            )
-        ]
+        advice = "end the dataset with `.prefetch(tf.data.AUTOTUNE)`, `map` with "
+        advice += "`num_parallel_calls=tf.data.AUTOTUNE`, `cache` what is decoded, or use a `loops.Batches`"
+        return [(saw, advice)]
     return saw

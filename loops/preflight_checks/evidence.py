@@ -28,17 +28,11 @@ BINARY = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
 
 
 class Labels(NamedTuple):
-    """The class of each example.
+    """The class of each example."""
 
-    Attributes:
-        batches: int arrays, (examples,), in the order that they are read.
-        classes: how many the network tells apart.
-        complete: whether they are a whole pass over the data.
-    """
-
-    batches: Sequence[Array]
-    classes: int
-    complete: bool
+    batches: Sequence[Array]  # int, (examples,) each, in the order that they are read
+    classes: int  # how many the network tells apart
+    complete: bool  # whether they are a whole pass over the data
 
     @property
     def counts(self) -> Array:
@@ -53,29 +47,16 @@ class Labels(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What was seen of a step and its data.
+    """What was seen of a step and its data. Properties raise `NotApplicable` if there is nothing to see."""
 
-    Properties raise `NotApplicable` where there is nothing to see.
-
-    Attributes:
-        step: as it was given.
-        sample: of its data.
-        start: a pass over it before any step.
-        operation: what the model ends in, see `last_operation`.
-        groups: what trains.
-        trial: some steps.
-        later: a pass after them, if `start` left it open which variables have a gradient.
-        learned: what became of a few examples; None if the steps failed.
-    """
-
-    step: TrainStep
-    sample: Sample
-    start: Probe
-    operation: str
-    groups: Sequence[TrainedGroup]
-    trial: Trial
-    later: Probe | None
-    learned: Learned | None
+    step: TrainStep  # as it was given
+    sample: Sample  # of its data
+    start: Probe  # a pass over that before any step
+    operation: str  # what the model ends in, see `last_operation`
+    groups: Sequence[TrainedGroup]  # what trains
+    trial: Trial  # some steps
+    later: Probe | None  # a pass after them, if `start` left it open which variables have a gradient
+    learned: Learned | None  # what became of a few examples; None if the steps failed
 
     @property
     def loss(self) -> keras.losses.Loss:

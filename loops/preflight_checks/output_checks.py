@@ -9,8 +9,7 @@ import numpy as np
 
 from ...optim.common.types import Array
 from .evidence import BINARY, CATEGORICAL, Evidence
-from .report import NotApplicable
-from .verdict import Verdict
+from .report import NotApplicable, Verdict
 
 _OF_NUMBERS = (
     keras.losses.MeanSquaredError,
@@ -47,14 +46,9 @@ def starting_loss(seen: Evidence) -> Verdict:
         raise NotApplicable(f"the loss starts at {value:.4g}, but it is weighted or summed")
     saw = f"the loss starts at {value:.3g}, and {of} = {chance:.3g} is what chance gives"
     if value > chance + max(1.0, 0.5 * chance):
-        return [
-            (
-                saw,
-                "the network is certain of wrong answers: look at the scale of its inputs, at how its "
-                "last layer "
-                "is initialised, and at whether outputs and loss fit",
-            )
-        ]
+        advice = "the network is certain of wrong answers: look at the scale of its inputs, at how its last "
+        advice += "layer is initialised, and at whether outputs and loss fit"
+        return [(saw, advice)]
     return saw
 
 
@@ -78,35 +72,24 @@ def _classes(loss: keras.losses.Loss, outputs: Array, last: str) -> Verdict:
     saw = f"outputs from {outputs.min():.3g} to {outputs.max():.3g}"
     saw += f" that add up to {sums.min():.3g} to {sums.max():.3g}"
     if outputs.shape[-1] == 1:
-        return [
-            (
-                f"the network has one output, and the loss {loss.name!r} one output for each class",
-                "use 'binary_crossentropy' for a yes or no, or as many outputs as there are classes",
-            )
-        ]
-    if last == "Sigmoid":
-        way_out = "end the network in a softmax, or use 'binary_crossentropy' if several can be right at once"
-        return [
-            (
-                f"the network ends in a sigmoid ({saw}), and the loss {loss.name!r} is about one of "
-                "several classes",
-                way_out,
-            )
-        ]
-    if loss.from_logits and (last == "Softmax" or adds_up):
-        return [
-            (
-                f"the network gives probabilities ({saw}), and the loss has `from_logits=True`",
-                "leave `from_logits` out, or the softmax of the last layer",
-            )
-        ]
-    if not loss.from_logits and not adds_up:
-        return [
-            (
-                f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities",
-                "give the loss `from_logits=True`, or end the network in a softmax",
-            )
-        ]
+        fault = f"the network has one output, and the loss {loss.name!r} one output for each class"
+        advice = "use 'binary_crossentropy' for a yes or no, or as many outputs as there are classes"
+    elif last == "Sigmoid":
+        fault = f"the network ends in a sigmoid ({saw}), and the loss {loss.name!r} is about one of several "
+        fault += "classes"
+        advice = "end the network in a softmax, or use 'binary_crossentropy' if several can be right at once"
+    elif loss.from_logits and (last == "Softmax" or adds_up):
+        fault = f"the network gives probabilities ({saw}), and the loss has `from_logits=True`"
+        advice = "leave `from_logits` out, or the softmax of the last layer"
+    elif not loss.from_logits and not adds_up:
+        fault = f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities"
+        advice = "give the loss `from_logits=True`, or end the network in a softmax"
+    else:
+        return _as_taken(loss)
+    return [(fault, advice)]
+
+
+def _as_taken(loss: keras.losses.Loss) -> str:
     return f"{'logits' if loss.from_logits else 'probabilities'}, as the loss takes them"
 
 
@@ -116,52 +99,31 @@ def _yes_or_no(loss: keras.losses.Loss, outputs: Array, last: str, targets: Arra
     adds_up = width > 1 and inside and bool((np.abs(outputs.sum(-1) - 1) < 0.01).all())
     saw = f"outputs from {outputs.min():.3g} to {outputs.max():.3g}"
     found = []
+    asks = f"and the loss {loss.name!r} asks a yes or no of each"
     if last == "Softmax" or (adds_up and last != "Sigmoid"):
-        way_out = (
-            "use 'categorical_crossentropy' for one of several classes, or a sigmoid for several answers"
-        )
-        found.append(
-            (
-                f"the network ends in a softmax over {width} output{'s' * (width > 1)}, and the loss "
-                f"{loss.name!r} "
-                "asks a yes or no of each",
-                way_out if width > 1 else "use a sigmoid: the softmax of one output is always 1",
-            )
-        )
+        advice = "use a sigmoid: the softmax of one output is always 1"
+        if width > 1:
+            advice = "use 'categorical_crossentropy' for one of several classes, or a sigmoid for several "
+            advice += "answers"
+        fault = f"the network ends in a softmax over {width} output{'s' * (width > 1)}, {asks}"
+        found.append((fault, advice))
     elif loss.from_logits and last == "Sigmoid":
-        found.append(
-            (
-                f"the network ends in a sigmoid ({saw}), and the loss has `from_logits=True`",
-                "leave `from_logits` out, or the sigmoid of the last layer",
-            )
-        )
+        fault = f"the network ends in a sigmoid ({saw}), and the loss has `from_logits=True`"
+        found.append((fault, "leave `from_logits` out, or the sigmoid of the last layer"))
     elif not loss.from_logits and not inside:
-        found.append(
-            (
-                f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities",
-                "give the loss `from_logits=True`, or end the network in a sigmoid",
-            )
-        )
+        fault = f"the network gives logits ({saw}), and the loss {loss.name!r} takes probabilities"
+        found.append((fault, "give the loss `from_logits=True`, or end the network in a sigmoid"))
     if targets.min() < 0 or targets.max() > 1:
-        found.append(
-            (
-                f"targets are from {targets.min():g} to {targets.max():g}, and the loss {loss.name!r} "
-                "takes 0 to 1",
-                "scale them, `y / 255` for masks of 0 and 255 or `(y + 1) / 2` for -1 and 1",
-            )
-        )
+        there = f"targets are from {targets.min():g} to {targets.max():g}"
+        advice = "scale them, `y / 255` for masks of 0 and 255 or `(y + 1) / 2` for -1 and 1"
+        found.append((f"{there}, and the loss {loss.name!r} takes 0 to 1", advice))
     one_hot = width > 1 and targets.shape == outputs.shape and len(targets) >= 8
     if one_hot and set(np.unique(targets)) <= {0, 1} and bool((targets.sum(-1) == 1).all()) and not found:
-        found.append(
-            (
-                f"each of {len(targets)} examples is of one of {width} classes (one-hot), and the loss "
-                f"{loss.name!r} "
-                "asks a yes or no of each",
-                "use 'categorical_crossentropy' with a softmax; leave it if an example can have several "
-                "or none",
-            )
-        )
-    return found or f"{'logits' if loss.from_logits else 'probabilities'}, as the loss takes them"
+        fault = f"each of {len(targets)} examples is of one of {width} classes (one-hot), {asks}"
+        advice = "use 'categorical_crossentropy' with a softmax; leave it if an example can have several or "
+        advice += "none"
+        found.append((fault, advice))
+    return found or _as_taken(loss)
 
 
 def _numbers(outputs: Array, last: str, targets: Array) -> Verdict:
@@ -172,10 +134,6 @@ def _numbers(outputs: Array, last: str, targets: Array) -> Verdict:
     low, high = _REACH.get(last, (-math.inf, math.inf))
     if lowest < low - 1e-6 or highest > high + 1e-6:
         reach = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        return [
-            (
-                f"{saw}, and the network ends in a {last.lower()}, whose outputs are {reach}",
-                "leave that activation out, or scale the targets",
-            )
-        ]
+        fault = f"{saw}, and the network ends in a {last.lower()}, whose outputs are {reach}"
+        return [(fault, "leave that activation out, or scale the targets")]
     return f"{saw}, within what the network can give"

@@ -18,10 +18,9 @@ from . import data_checks, output_checks, training_checks, weight_checks
 from .evidence import Evidence
 from .probe import Probe, last_operation
 from .rates import trained_groups
-from .report import Finding, NotApplicable, Report
+from .report import Finding, NotApplicable, Report, Verdict
 from .sample import sampled
 from .trial import learn_by_heart, private_step, try_steps
-from .verdict import Verdict
 
 _FEW = 8
 CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
@@ -109,14 +108,12 @@ def preflight(step: TrainStep, data: Data) -> Report:
     if not isinstance(step, TrainStep):
         raise TypeError(
             f"`step` must be a `loops.TrainStep`, got {short_repr(step)}: make one of the model, the loss "
-            "and the "
-            "optimizer, `loops.TrainStep(model, loss, optimizer)`."
+            "and the optimizer, `loops.TrainStep(model, loss, optimizer)`."
         )
     if has_other_workers(step.strategy) or is_asynchronous(step.strategy):
         raise ValueError(
-            f"`step` belongs to a {type(step.strategy).__name__}, on several workers: run the preflight "
-            "in one "
-            "process, with a step made outside of its scope, before the workers start."
+            f"`step` belongs to a {type(step.strategy).__name__}, on several workers: run the preflight in "
+            "one process, with a step made outside of its scope, before the workers start."
         )
     start = time.perf_counter()
     report = judged(gathered(step, data), start)
@@ -166,7 +163,6 @@ def gathered(step: TrainStep, data: Data) -> Evidence:
                 trial = try_steps(private, sample, groups)
                 if 0.0 in start.gradients.values() and trial.error is None:
                     later = Probe(private, sample.batches, whole)
-            learned = None
-            if trial.error is None and start.error is None:
-                learned = learn_by_heart(step, private, sample, groups)
+            failed = trial.error or start.error
+            learned = None if failed else learn_by_heart(step, private, sample, groups)
     return Evidence(step, sample, start, operation, groups, trial, later, learned)

@@ -24,49 +24,31 @@ from .sample import elements_in, examples_of, first_of
 # What a pass may hold, so that it takes a second or so.
 _MOST_ELEMENTS = 400_000
 _MOST_EXAMPLES = 256
-_PASSES_ON = (
-    "Identity",
-    "IdentityN",
-    "Cast",
-    "Reshape",
-    "Squeeze",
-    "ExpandDims",
-    "EnsureShape",
-    "StopGradient",
-)
+_PASSES_ON = "Identity IdentityN Cast Reshape Squeeze ExpandDims EnsureShape StopGradient".split()
 
 
 class Entry(NamedTuple):
-    """What reaches the first layer with a kernel: the layer's path, the lowest and the highest value."""
+    """What reaches the first layer with a kernel: the lowest and the highest value."""
 
-    layer: str
+    layer: str  # its path
     lowest: float
     highest: float
 
 
 class Probe:
-    """What some batches made of a model in training mode; no weight is updated.
-
-    Attributes:
-        losses: of each batch, without what `model.losses` adds.
-        batches: those that ran, as far as they were passed.
-        outputs: what the model gave for each, a tensor or a nest.
-        gradients: stable name -> sum of the magnitudes over the batches; None if there is no way from the
-            loss to the variable.
-        alive: path of a layer with an activation -> for each of its units, whether it was ever not zero; of
-            layers that train, or follow one that does: how pretrained ones share their work is theirs.
-        entry: see `Entry`; None if the first layer with weights looks up its inputs, or none ran.
-        error: the first error that a batch raised; None for none.
-    """
+    """What some batches made of a model in training mode; no weight is updated."""
 
     def __init__(self, step: TrainStep, batches: Sequence[Batch], whole: bool) -> None:
-        self.losses: list[float] = []
-        self.batches: list[Batch] = []
-        self.outputs: list[Any] = []
+        self.losses: list[float] = []  # of each batch, without what `model.losses` adds
+        self.batches: list[Batch] = []  # those that ran, as far as they were passed
+        self.outputs: list[Any] = []  # what the model gave for each, a tensor or a nest
+        # By name, the sum of magnitudes over the batches; None if no way leads from the loss to the variable.
         self.gradients: dict[str, float | None] = {}
+        # Path of a layer with an activation -> for each of its units, whether it was ever not zero; of layers
+        # that train, or follow one that does: how pretrained ones share their work is theirs.
         self.alive: dict[str, Array] = {}
-        self.entry: Entry | None = None
-        self.error: Exception | None = None
+        self.entry: Entry | None = None  # None if the first layer with weights looks up inputs, or none ran
+        self.error: Exception | None = None  # the first error that a batch raised
         self._entered = self._trains = False
         self._trained = {id(variable) for variable in step.variables}
         self._step = step
@@ -131,15 +113,9 @@ class Probe:
         return call
 
     def _enter(self, layer: keras.layers.Layer, inputs: Any) -> None:
-        weights = (
-            "kernel" if hasattr(layer, "kernel") else "embeddings" if hasattr(layer, "embeddings") else ""
-        )
-        self._entered = bool(weights)
-        if (
-            weights == "kernel"
-            and hasattr(inputs, "numpy")
-            and inputs.dtype.is_floating | inputs.dtype.is_integer
-        ):
+        has_kernel = hasattr(layer, "kernel")
+        self._entered = has_kernel or hasattr(layer, "embeddings")
+        if has_kernel and hasattr(inputs, "numpy") and (inputs.dtype.is_floating or inputs.dtype.is_integer):
             values = tf.cast(inputs, tf.float32)
             lowest, highest = float(tf.reduce_min(values)), float(tf.reduce_max(values))
             self.entry = Entry(self._paths[id(layer)], lowest, highest)

@@ -19,19 +19,12 @@ _UPDATES = np.unique(np.geomspace(1, 1e6, 60).astype(int))
 
 
 class TrainedGroup(NamedTuple):
-    """What trains at one rate.
+    """What trains at one rate."""
 
-    Attributes:
-        name: "all" without a plan.
-        variables: those that train.
-        rate: gives the rate of the next update.
-        highest: the highest that a schedule gives; the rate itself where there is none.
-    """
-
-    name: str
-    variables: list[keras.Variable]
-    rate: Callable[[], float]
-    highest: float
+    name: str  # "all" without a plan
+    variables: list[keras.Variable]  # those that train
+    rate: Callable[[], float]  # gives the rate of the next update
+    highest: float  # that a schedule gives; the rate itself where there is none
 
 
 def trained_groups(step: TrainStep) -> list[TrainedGroup]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+# What a check says: what was seen where all is well; or for each fault what was seen, and what to do.
+Verdict: TypeAlias = str | list[tuple[str, str]]
 _WIDTH = 100
 
 

@@ -26,25 +26,15 @@ Reader: TypeAlias = Callable[[], DataIterator]
 
 
 class Sample(NamedTuple):
-    """What was read, and how to go on.
+    """What was read, and how to go on."""
 
-    Attributes:
-        batches: the first ones of a pass, as the step gets them.
-        complete: whether these are a whole pass.
-        read: reads the data from the start of the pass, and again when it ends.
-        first: gives the first batch again and again, of a dataset; None of a `Batches`, read on the device.
-        few: gives a few examples of the first batch again and again.
-        labels: all the targets of a `Batches`, in the order of the pass; None where only reading tells.
-        moved: why the data could not be left as it was; '' if it is.
-    """
-
-    batches: list[Batch]
-    complete: bool
-    read: Reader
-    first: Reader | None
-    few: Reader
-    labels: Array | None = None
-    moved: str = ""
+    batches: list[Batch]  # the first ones of a pass, as the step gets them
+    complete: bool  # whether these are a whole pass
+    read: Reader  # the data from the start of the pass, and again when it ends
+    first: Reader | None  # the first batch of a dataset, ever again; None of a `Batches`, read on the device
+    few: Reader  # a few examples of the first batch, ever again
+    labels: Array | None = None  # all targets of a `Batches`, in the pass's order; None if only reading tells
+    moved: str = ""  # why the data could not be left as it was; '' if it is
 
     @property
     def batch_size(self) -> int:
@@ -80,9 +70,8 @@ def sampled(data: Data, few: int | None) -> Iterator[Sample]:
                 variable.assign(value)
     else:
         raise TypeError(
-            f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, got {short_repr(data)}: wrap "
-            "arrays as "
-            "`loops.Batches(x, y, batch_size)`, and pass the data itself where you have an iterator of it."
+            f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, got {short_repr(data)}: wrap arrays "
+            "as `loops.Batches(x, y, batch_size)`, and pass the data itself where you have an iterator of it."
         )
 
 
@@ -112,14 +101,8 @@ def _of_batches(data: Batches, few: int | None) -> Sample:
     )
     labels = keras.utils.unpack_x_y_sample_weight(data.arrays)[1]
     known = tf.is_tensor(labels) and data.reader.transform is None
-    return Sample(
-        batches,
-        complete,
-        _endless(data, epoch),
-        None,
-        _endless(some, epoch),
-        labels.numpy()[data.order(epoch)] if known else None,
-    )
+    in_order = labels.numpy()[data.order(epoch)] if known else None
+    return Sample(batches, complete, _endless(data, epoch), None, _endless(some, epoch), in_order)
 
 
 def _endless(data: Batches, epoch: int) -> Reader:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from ...optim import variable_infos
 from .evidence import Evidence
-from .report import NotApplicable
+from .report import NotApplicable, Verdict
 from .trial import ENOUGH
-from .verdict import Verdict
 
 LOWEST, HIGHEST = 1e-4, 1e-2
 # However well the loss falls. The first steps of Adam, in which all weights move by the whole rate, may pass
@@ -24,12 +23,7 @@ def runs(seen: Evidence) -> Verdict:
     """Whether the step takes the data at all."""
     error = seen.trial.error or seen.start.error
     if error is not None:
-        return [
-            (
-                f"a step raises {type(error).__name__}",
-                " ".join(str(error).split()),
-            )
-        ]
+        return [(f"a step raises {type(error).__name__}", " ".join(str(error).split()))]
     return f"{len(seen.trial.losses)} steps ran"
 
 
@@ -46,14 +40,11 @@ def update_ratio(seen: Evidence) -> Verdict:
             continue
         ratio = statistics.median(ratios[_FIRST:] or ratios[-1:])
         second = sorted(ratios)[-2:][0]
+        ratio = max(ratio, second) if second > _FAR_TOO_HIGH else ratio
         saw = f"a step changes {group.name!r} by {ratio:.2g} of its weights at the rate {group.highest:.2g}"
         # A group that is slowed on purpose may move by as much less.
         lowest = max(LOWEST * min(1.0, group.highest / fastest if fastest else 1.0), 1e-6)
         if second > _FAR_TOO_HIGH or (ratio > HIGHEST and not _falls(seen.trial.losses)):
-            ratio = max(ratio, second if second > _FAR_TOO_HIGH else 0.0)
-            saw = (
-                f"a step changes {group.name!r} by {ratio:.2g} of its weights at the rate {group.highest:.2g}"
-            )
             advice = f"a rate of about {group.highest * 3e-3 / ratio:.1g} changes it by 0.003"
             found.append((f"{saw}, more than {HIGHEST:g}", advice))
         elif ratio < lowest and (rate := group.highest * 1e-3 / ratio) > _NO_RATE and _frozen(seen) > 0.5:
@@ -61,9 +52,8 @@ def update_ratio(seen: Evidence) -> Verdict:
         elif ratio < lowest:
             advice = f"a rate of about {rate:.1g} changes it by 0.001"
             if rate > _NO_RATE:
-                advice = (
-                    "no rate mends that, as its gradients are close to 0: look at initial weights and inputs"
-                )
+                advice = "no rate mends that, as its gradients are close to 0: look at initial weights and "
+                advice += "inputs"
             found.append((f"{saw}, less than {lowest:.1g}", advice))
         elif ratio > HIGHEST:
             fine.append(f"{saw}, which is much, and the loss falls")
@@ -94,14 +84,9 @@ def learned_by_heart(seen: Evidence) -> Verdict:
         raise NotApplicable(
             f"{saw}, but {share:.0%} of the network are frozen, and may tell nothing of the inputs"
         )
-    return [
-        (
-            saw,
-            "nearly every network can learn so few by heart: look for outputs that cannot reach the "
-            "targets, targets "
-            "that do not belong to their inputs, and layers that let no gradient through",
-        )
-    ]
+    advice = "nearly every network can learn so few by heart: look for outputs that cannot reach the "
+    advice += "targets, targets that do not belong to their inputs, and layers that let no gradient through"
+    return [(saw, advice)]
 
 
 def _frozen(seen: Evidence) -> float:

@@ -30,23 +30,15 @@ _RATES = (1e-3, 1e-2)  # of Adam, where the step's own optimizer learns nothing:
 
 
 class Trial(NamedTuple):
-    """What some steps on the data did.
+    """What some steps on the data did."""
 
-    Attributes:
-        ratios: by group: norm of a change over that of the weights, each at the group's highest rate.
-        losses: of each step.
-        written: names of the state outside of the optimizer that changed.
-        seconds: of some steps on the data; none where it is read on the device.
-        again: of as many on a batch that was in memory.
-        error: what a step raised; None for nothing.
-    """
-
+    # By group, the norm of a change over that of the weights, each at the group's highest rate.
     ratios: dict[str, list[float]]
-    losses: list[float]
-    written: set[str]
-    seconds: list[float]
-    again: list[float]
-    error: Exception | None
+    losses: list[float]  # of each step
+    written: set[str]  # what changed, by the names in `step.state()`
+    seconds: list[float]  # of some steps on the data; none where it is read on the device
+    again: list[float]  # of as many on a batch that was in memory
+    error: Exception | None  # what a step raised; None for nothing
 
 
 def private_step(
@@ -107,28 +99,19 @@ def _timed(step: TrainStep, read: Reader) -> float:
 
 def _ratio(variables: Sequence[keras.Variable], old: Sequence[tf.Tensor]) -> float:
     """Norm of the change over that of the weights; 0 for no weights."""
-    change = [
-        tf.cast(variable.value, tf.float32) - tf.cast(v, tf.float32) for variable, v in zip(variables, old)
-    ]
-    weights = [tf.cast(v, tf.float32) for v in old]
+    weights = [tf.cast(value, tf.float32) for value in old]
+    change = [tf.cast(v.value, tf.float32) - weight for v, weight in zip(variables, weights)]
     return float(tf.linalg.global_norm(change) / tf.linalg.global_norm(weights)) if weights else 0.0
 
 
 class Learned(NamedTuple):
-    """What became of the loss of a few examples.
-
-    Attributes:
-        examples: how many.
-        first, last: their loss before and after, without what `model.losses` adds.
-        steps: how many there were.
-        by: which optimizer trained.
-    """
+    """What became of the loss of a few examples, without what `model.losses` adds."""
 
     examples: int
-    first: float
-    last: float
+    first: float  # loss, before the steps
+    last: float  # loss, after them
     steps: int
-    by: str
+    by: str  # which optimizer trained
 
     @property
     def fell(self) -> bool:

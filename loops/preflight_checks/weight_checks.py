@@ -9,8 +9,7 @@ from ...optim.common.messages import first_few
 from ...optim.naming.stable_names import tree_of
 from ..step.batch_norm import frozen_norms
 from .evidence import Evidence
-from .report import NotApplicable
-from .verdict import Verdict
+from .report import NotApplicable, Verdict
 
 
 def no_gradient(seen: Evidence) -> Verdict:
@@ -24,22 +23,13 @@ def no_gradient(seen: Evidence) -> Verdict:
     ]
     found = []
     if apart:
-        found.append(
-            (
-                f"the loss does not depend on {first_few(apart)}",
-                "look for a layer that the model does not call, an output that the loss leaves out, or "
-                "an operation "
-                "without a gradient (`argmax`, `round`, NumPy); or do not train it: `variables=`",
-            )
-        )
+        advice = "look for a layer that the model does not call, an output that the loss leaves out, or an "
+        advice += "operation without a gradient (`argmax`, `round`, NumPy); or do not train it: `variables=`"
+        found.append((f"the loss does not depend on {first_few(apart)}", advice))
     if zeros:
-        found.append(
-            (
-                f"every gradient of {first_few(zeros)} is 0",
-                "look for units that are dead or saturated behind it, and for outputs that are "
-                "multiplied by 0",
-            )
-        )
+        advice = "look for units that are dead or saturated behind it, and for outputs that are multiplied "
+        advice += "by 0"
+        found.append((f"every gradient of {first_few(zeros)} is 0", advice))
     return found or f"all {len(first)} variables get a gradient"
 
 
@@ -47,18 +37,13 @@ def dead_units(seen: Evidence) -> Verdict:
     """Layers most of whose units give 0 for every example."""
     if not seen.start.alive:
         raise NotApplicable("no layer has an activation of its own")
-    examples = sum(len(batch) for batch in [seen.outputs]) if seen.start.outputs else 0
     share = {name: 1 - float(alive.mean()) for name, alive in seen.start.alive.items()}
     dead = [f"{value:.0%} of the units of {name!r}" for name, value in share.items() if value > 0.5]
     if dead:
-        return [
-            (
-                f"{first_few(dead)} are 0 for all of {examples} examples",
-                "look at the scale of the inputs and at biases and weights far below 0; a lower rate "
-                "keeps units from "
-                "dying, a `leaky_relu` lets them come back",
-            )
-        ]
+        examples = len(seen.outputs) if seen.start.outputs else 0
+        advice = "look at the scale of the inputs and at biases and weights far below 0; a lower rate keeps "
+        advice += "units from dying, a `leaky_relu` lets them come back"
+        return [(f"{first_few(dead)} are 0 for all of {examples} examples", advice)]
     worst = max(share, key=lambda name: share[name])
     return f"at most {share[worst]:.0%} of the units of a layer are always 0 ({worst!r})"
 
@@ -87,25 +72,17 @@ def frozen_state(seen: Evidence) -> Verdict:
             found[path] = f"{path!r} is frozen, and its state moves"
         elif isinstance(layer, keras.layers.BatchNormalization) and made and not all(trains):
             found[path] = f"{path!r} is frozen in part, and its moving statistics move"
+    between = "trains between layers that are frozen, and its moving statistics move"
     for path in _between(seen, moved):
-        found.setdefault(
-            path, f"{path!r} trains between layers that are frozen, and its moving statistics move"
-        )
-    if not found:
-        return (
-            f"{len(moved)} layers have a state that moves, none of them frozen"
-            if moved
-            else "no state of layers moves"
-        )
-    return [
-        (
-            first_few(list(found.values()), 3),
-            "freeze all variables of the layer, with those around it (a filter such as "
-            "`optim.layer_type(keras.layers.BatchNormalization)`), or train them all; a layer of your "
-            "own must heed "
-            "`self.trainable`",
-        )
-    ]
+        found.setdefault(path, f"{path!r} {between}")
+    if found:
+        advice = "freeze all variables of the layer, with those around it (a filter such as "
+        advice += "`optim.layer_type(keras.layers.BatchNormalization)`), or train them all; a layer of your "
+        advice += "own must heed `self.trainable`"
+        return [(first_few(list(found.values()), 3), advice)]
+    if not moved:
+        return "no state of layers moves"
+    return f"{len(moved)} layers have a state that moves, none of them frozen"
 
 
 def _made_to_train(variable: keras.Variable) -> bool:
@@ -150,12 +127,7 @@ def batch_for_norms(seen: Evidence) -> Verdict:
     each = " on each replica" if replicas > 1 and apart else ""
     saw = f"{len(norms)} BatchNormalization layers take their statistics from {examples} examples{each}"
     if examples < 8:
-        return [
-            (
-                saw,
-                "use larger batches (8 is few, 32 is usual), `synchronized=True` on replicas, freeze "
-                "them, or take "
-                "GroupNormalization or LayerNormalization",
-            )
-        ]
+        advice = "use larger batches (8 is few, 32 is usual), `synchronized=True` on replicas, freeze them, "
+        advice += "or take GroupNormalization or LayerNormalization"
+        return [(saw, advice)]
     return saw
