@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from ...optim import variable_infos
+from ...optim.private.tensorflow_private import node_lists
 from ..support.tensorflow_private import single_threaded
 
 # Above this many weights a step is arithmetic rather than overhead.
@@ -46,7 +47,6 @@ def nests_calls(function: tf.types.experimental.ConcreteFunction) -> bool:
 
     On one thread, such an operation may block the thread that the function under it needs, for ever.
     """
-    graph = function.graph.as_graph_def()
-    if any(node.op in _CALLS - _LOOPS for node in graph.node):
-        return True
-    return any(node.op in _CALLS for inner in graph.library.function for node in inner.node_def)
+    own, *called = node_lists(function.graph.as_graph_def())
+    nested = any(node.op in _CALLS for nodes in called for node in nodes)
+    return nested or any(node.op in _CALLS - _LOOPS for node in own)

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from ..data.batches import DataIterator
-from ..support.dataset_order import dataset_of, order_of
+from ..support.dataset_order import order_of
+from ..support.tensorflow_private import dataset_of
 
 # `TrainStep.mean_over_workers`: each worker gets the mean of the numbers that all call it with, so all must
 # call it, and none goes on before the others do. None for one process.

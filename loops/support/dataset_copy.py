@@ -6,9 +6,12 @@ This rewrites TensorFlow's description of the dataset, for which there is no pub
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import tensorflow as tf
+
+from ...optim.private.tensorflow_private import node_lists
 
 # A shuffle that takes its seeds from the dataset's generator, and one that has its own: the same inputs, the
 # generator aside, and how many of them.
@@ -32,9 +35,8 @@ def dataset_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
     try:
         described = dataset._as_serialized_graph(external_state_policy=ignore).numpy()
         graph = tf.compat.v1.GraphDef.FromString(described)
-        for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-            for node in nodes:
-                _rewrite(node)
+        for node in itertools.chain(*node_lists(graph)):
+            _rewrite(node)
         variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
     except (tf.errors.OpError, ValueError) as error:
         raise ValueError(f"TensorFlow cannot copy the dataset: {error}") from error

@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...optim.private.tensorflow_private import node_lists
+
 _FILTERS = ("FilterDataset", "TakeWhile")
 
 
@@ -31,8 +33,8 @@ def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]
                 loose.append(f"a {drawn} without a seed")
         if getattr(part, "_deterministic", None) == "false":
             loose.append("a transformation with `deterministic=False`")
-        for graph in map(_graph_of, part._functions()):
-            for node, inputs in _nodes(graph):
+        for function in part._functions():
+            for node, inputs in _nodes(function.function.graph.as_graph_def()):
                 if "Shuffle" in node.op and "Dataset" in node.op:
                     numbers = [number for number in inputs if number is not None]
                     seeds.append(tuple(numbers))
@@ -62,11 +64,6 @@ def variables_in(dataset: tf.data.Dataset) -> list[tf.Variable]:
     return list({id(variable): variable for variable in found}.values())
 
 
-def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
-    """The dataset that an iterator reads; None where it does not tell."""
-    return getattr(iterator, "_dataset", None)
-
-
 def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:
     """A dataset and all that it is made from."""
     waiting, seen = [dataset], set()
@@ -79,13 +76,9 @@ def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:
             yield part
 
 
-def _graph_of(function: Any) -> tf.compat.v1.GraphDef:
-    return function.function.graph.as_graph_def()
-
-
 def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator[tuple[Any, list[int | None]]]:
     """The nodes of a graph and of the functions in it, with the integers among their inputs."""
-    for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
+    for nodes in node_lists(graph):
         constants = {node.name: node for node in nodes if node.op == "Const"}
         for node in nodes:
             inputs = [constants.get(name.lstrip("^").split(":")[0]) for name in node.input]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.backend.common import global_state
 
 from ...optim.common.types import Tensors
 from ...optim.naming.stable_names import tree_of
@@ -50,9 +50,7 @@ def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
 
 def random_seed() -> int | None:
     """The last seed that `keras.utils.set_random_seed` was given; None if it was not called."""
-    from keras.src.backend.common.global_state import get_global_attribute
-
-    seed: int | None = get_global_attribute("global_random_seed")
+    seed: int | None = global_state.get_global_attribute("global_random_seed")
     return seed
 
 
@@ -107,12 +105,12 @@ def compiled_with(model: keras.Model) -> object:
 
 def is_symbolic() -> bool:
     """Whether Keras calls a layer to learn the shapes of its outputs, of which nothing runs."""
-    return get_global_attribute("symbolic_scope") is not None
+    return global_state.get_global_attribute("symbolic_scope") is not None
 
 
 def is_inference() -> bool:
     """Whether a layer is being called, and none around it was told that it trains."""
-    context = get_global_attribute("current_call_ctx")
+    context = global_state.get_global_attribute("current_call_ctx")
     return context is not None and not getattr(context, "training", None)
 
 
@@ -158,8 +156,6 @@ def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
 @contextlib.contextmanager
 def same_global_seeds() -> Iterator[None]:
     """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
-    from keras.src.backend.common import global_state
-
     name = "global_seed_generator"
     generator = global_state.get_global_attribute(name)
     state = None if generator is None else generator.state.numpy()

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from .method_hooks import Hooks, Method
+from .tensorflow_private import graph_now
 
 # A layer's `id` -> the first floating tensor of each of its calls, in order.
 Outputs: TypeAlias = dict[int, list[tf.Tensor]]
@@ -25,7 +26,7 @@ def outputs_of(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
     A layer that runs within a loop or a condition of another one (an RNN's cell) is left out: outside of that
     its tensors mean nothing.
     """
-    thread, graph = threading.get_ident(), _graph_now()
+    thread, graph = threading.get_ident(), graph_now()
     found: Outputs = {id(layer): [] for layer in layers}
     with _HOOKS.installed():
         _by_thread[thread] = found
@@ -38,17 +39,13 @@ def outputs_of(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
             found[layer] = []  # Keras also calls a cell once before its loop
 
 
-def _graph_now() -> tf.Graph | None:
-    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-
-
 def _telling(method: Method) -> Method:
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         result = method(layer, *args, **kwargs)
         found = _by_thread.get(threading.get_ident(), {}).get(id(layer))
         if found is not None:
-            floats = (t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and t.dtype.is_floating)
-            found += [one for one in [next(floats, None)] if one is not None]
+            floats = [t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and t.dtype.is_floating]
+            found += floats[:1]
         return result
 
     return call

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Scalar
 from .keras_private import is_inference, is_symbolic
-from .tensorflow_private import without_autograph
+from .tensorflow_private import graph_now, without_autograph
 
 REDUCTIONS = ("mean", "sum", "max")
 
@@ -108,7 +108,7 @@ class Recorded:
     def __init__(self, taken: Collection[str], reduces: dict[str, str]) -> None:
         self._taken = taken
         self._reduces = reduces
-        self._graph = _graph()
+        self._graph = graph_now()
         self._values: dict[str, list[Scalar]] = {}
 
     @property
@@ -132,7 +132,7 @@ class Recorded:
                 "them, or two names."
             )
         value = _checked(name, value)
-        if _graph() is not self._graph or not self._sees(value):
+        if graph_now() is not self._graph or not self._sees(value):
             raise ValueError(
                 f"`record` was called with the name {name!r} in a TensorFlow function, condition or loop "
                 "within the step, which may run several times or not at all: have that return the value, and "
@@ -205,11 +205,6 @@ def _set(recorded: Recorded | None, drops: bool) -> Iterator[None]:
         _of_thread.recorded, _of_thread.drops = before
 
 
-def _graph() -> tf.Graph | None:
-    """The graph that is being traced; None for none."""
-    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-
-
 def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
     """A value as a tensor, an array or a number; raises if it is no real scalar."""
     if isinstance(value, (keras.Variable, tf.Variable)):
@@ -234,7 +229,4 @@ def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
 def _one_of(values: list[Scalar], reduce: str) -> Scalar:
     if len(values) == 1:
         return values[0]
-    stacked = tf.stack(values)
-    if reduce == "max":
-        return tf.reduce_max(stacked)
-    return tf.reduce_sum(stacked) if reduce == "sum" else tf.reduce_mean(stacked)
+    return {"mean": tf.reduce_mean, "sum": tf.reduce_sum, "max": tf.reduce_max}[reduce](tf.stack(values))

@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 
 import tensorflow as tf
 
+from ...optim.private.tensorflow_private import node_lists
+
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -67,9 +69,8 @@ def default_summary_writer() -> Hashable:
 
 def calls_summary(function: tf.types.experimental.ConcreteFunction) -> bool:
     """Whether a function, or one that it calls, has called `tf.summary`, if only without a writer."""
-    graph = function.graph.as_graph_def()
-    nodes = [graph.node, *(inner.node_def for inner in graph.library.function)]
-    return any("write_summary" in node.name for each in nodes for node in each)
+    lists = node_lists(function.graph.as_graph_def())
+    return any("write_summary" in node.name for nodes in lists for node in nodes)
 
 
 def iterator_not_saved(error: tf.errors.OpError) -> str | None:
@@ -83,18 +84,29 @@ def iterator_not_saved(error: tf.errors.OpError) -> str | None:
 
 def reads(variable: tf.Variable) -> bool:
     """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
-    if tf.executing_eagerly():
+    graph = graph_now()
+    if graph is None:
         return True
     copies = tf.distribute.get_strategy().experimental_local_results(variable)
     handles = {id(copy.handle) for copy in copies}
-    return any(id(outer) in handles for outer, _ in tf.compat.v1.get_default_graph().captures)
+    return any(id(outer) in handles for outer, _ in graph.captures)
 
 
 def length_of(iterator: tf.data.Iterator) -> int | None:
     """How many elements the dataset of an iterator has; None if that is not known."""
-    dataset = getattr(iterator, "_dataset", None)
+    dataset = dataset_of(iterator)
     length = -1 if dataset is None else int(dataset.cardinality())
     return None if length < 0 else length
+
+
+def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
+    """The dataset that an iterator reads; None where it does not tell."""
+    return getattr(iterator, "_dataset", None)
+
+
+def graph_now() -> tf.Graph | None:
+    """The graph that is being traced; None for eager execution."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 def spec_of(value: object) -> tf.TypeSpec | None:

@@ -11,57 +11,39 @@ import tensorflow as tf
 from tensorflow.python.distribute.values import DistributedVariable
 
 from ...optim.common.types import Scalar
+from .tensorflow_private import graph_now
 
 # None is eager execution.
 Graph: TypeAlias = tf.Graph | None
 
 
 class Write(NamedTuple):
-    """The first write to a variable.
+    """The first write to a variable."""
 
-    Attributes:
-        variable: of a distributed one, this replica's.
-        before: what it held.
-        layers: those that were called at the time, innermost last; none in code outside of layers.
-    """
-
-    variable: tf.Variable
-    before: tf.Tensor
-    layers: tuple[keras.layers.Layer, ...]
+    variable: tf.Variable  # of a distributed one, this replica's
+    before: tf.Tensor  # what it held
+    layers: tuple[keras.layers.Layer, ...]  # that were called at the time, innermost last
 
 
 class _Part:
-    """What was written between two decisions of updates.
-
-    Attributes:
-        writes: by `key_of`.
-        after: what the variables held at the first decision; None before that.
-        settled: keys about which the update that trains the layer has decided.
-    """
+    """What was written between two decisions of updates."""
 
     def __init__(self) -> None:
-        self.writes: dict[int, Write] = {}
-        self.after: dict[int, tf.Tensor] | None = None
-        self.settled: set[int] = set()
+        self.writes: dict[int, Write] = {}  # by `key_of`
+        self.after: dict[int, tf.Tensor] | None = None  # what variables held at the first decision
+        self.settled: set[int] = set()  # keys about which the update that trains the layer has decided
 
 
 class Writes:
-    """The first write to each variable by some code, on one replica. `recording` fills it.
+    """The first write to each variable by some code, on one replica. `recording` fills it."""
 
-    Attributes:
-        first: what was written, in order, by `key_of`.
-        calling: the layers that are being called now, innermost last.
-        layers: all that were called, by `id`.
-        active: whether writes are taken down.
-        seeds: whether those of generators of random numbers are, too.
-    """
-
-    def __init__(self, everything: bool, seeds: bool = False) -> None:
-        self.first: dict[int, Write] = {}
-        self.calling: list[keras.layers.Layer] = []
-        self.layers: dict[int, keras.layers.Layer] = {}
-        self.active = True
-        self._everything, self.seeds = everything, seeds
+    def __init__(self, everything: bool, seeds: bool) -> None:
+        self.first: dict[int, Write] = {}  # what was written, in order, by `key_of`
+        self.calling: list[keras.layers.Layer] = []  # now, innermost last
+        self.layers: dict[int, keras.layers.Layer] = {}  # all that were called, by `id`
+        self.active = True  # whether writes are taken down
+        self.seeds = seeds  # whether those of generators of random numbers are, too
+        self._everything = everything
         self._root = _graph_now()
         # A condition or a loop has a graph of its own, and what is put back in it was read in it.
         self._parts: dict[Graph, _Part] = {}
@@ -129,14 +111,9 @@ class Writes:
     def statistics(self) -> list[tf.Variable]:
         """What layers wrote that is neither a weight to train nor a metric: moving averages and the like."""
         weights = self._weights()
-        return [
-            write.variable
-            for key, write in self.first.items()
-            if write.layers
-            and key not in weights
-            and write.variable.dtype.is_floating
-            and write.variable.aggregation != tf.VariableAggregation.SUM
-        ]
+        written = [write.variable for key, write in self.first.items() if write.layers and key not in weights]
+        metric = tf.VariableAggregation.SUM
+        return [v for v in written if v.dtype.is_floating and v.aggregation != metric]
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -186,13 +163,13 @@ def _trains(trained: set[int], layers: Iterable[keras.layers.Layer]) -> bool:
     return bool(weights & trained)
 
 
-def _graph_now() -> Graph:
-    return None if tf.executing_eagerly() else _function_graph(tf.compat.v1.get_default_graph())
-
-
-def _function_graph(graph: tf.Graph) -> Graph:
+def _function_graph(graph: Graph) -> Graph:
     """The graph if it is of a function, None for that around all of them."""
     return graph if hasattr(graph, "outer_graph") else None
+
+
+def _graph_now() -> Graph:
+    return _function_graph(graph_now())
 
 
 def _read(variable: tf.Variable, graph: Graph) -> tf.Tensor:

@@ -17,10 +17,7 @@ _RIGHT, _WRONG = (8, 48, 107), (165, 15, 21)  # of a share of 1; white is 0
 def confusion_counts(truth: Array, predicted: Array, classes: int) -> Array:
     """How many examples of each true class (row) were taken for each class (column): int64.
 
-    Args:
-        truth, predicted: class indices, (examples,); an example whose truth is outside of 0 to `classes` - 1
-            counts nothing.
-        classes: how many there are.
+    `truth` and `predicted` are (examples,); an example whose truth is no index of a class counts nothing.
     """
     known = (truth >= 0) & (truth < classes)
     pairs = truth[known].astype(np.int64) * classes + predicted[known]

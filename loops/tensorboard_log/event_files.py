@@ -31,17 +31,10 @@ class EventFiles:
     A session is a run of `train`, or a loop of one's own. Each has a file of its own in a run, which begins
     with the number of the first step (or epoch) that this session writes: from there on, TensorBoard forgets
     what earlier ones wrote.
-
-    Args:
-        log_dir: the folder.
-
-    Attributes:
-        found_logs: whether there were logs in the folder when it was taken.
     """
 
-    found_logs = False
-
     def __init__(self, log_dir: str) -> None:
+        self.found_logs = False  # whether there were logs in the folder when it was taken
         self._log_dir = log_dir
         self._lock: FolderLock | None = None  # while open
         self._thread: ThreadPoolExecutor | None = None
@@ -78,12 +71,10 @@ class EventFiles:
         self._held = []
 
     def start(self, first: Mapping[str, int] | None, resumes: bool = False) -> None:
-        """Starts a session.
+        """Starts a session, whose first step or epoch in each run `first` tells.
 
-        Args:
-            first: run -> number of its first step or epoch; of a run that is not named, it is what is written
-                first. None where nothing that earlier sessions wrote is to be forgotten.
-            resumes: whether it is a run that resumes, which writes once more what is removed of its files.
+        In a run that is not named, it is what is written first. None to forget nothing of earlier sessions.
+        A session that `resumes` writes once more what is removed of its files.
         """
 
         def start() -> None:
@@ -130,13 +121,8 @@ class EventFiles:
         pending, self._pending = self._pending, deque()
         files, self._writers = self._writers, {}
         lock, self._lock = self._lock, None
-        call_each(
-            [
-                lambda: [write.result() for write in pending],
-                *(file.close for file in files.values()),
-                *([] if lock is None else [lock.release]),
-            ]
-        )
+        closing = [*(file.close for file in files.values()), *([] if lock is None else [lock.release])]
+        call_each([lambda: [write.result() for write in pending], *closing])
 
     def _queue(self, write: Callable[[], None]) -> None:
         if self._held is not None:

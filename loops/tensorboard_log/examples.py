@@ -17,18 +17,12 @@ from ..support.scalars import nothing_recorded
 
 
 class Examples(NamedTuple):
-    """Examples of a batch.
+    """Examples of a batch."""
 
-    Attributes:
-        images: (examples, height, width, channels).
-        truth, predictions: (examples, ...); None where there are none, or several of each.
-        losses: float32, (examples,): of each; None where the loss gives none for each.
-    """
-
-    images: Array
-    truth: Array | None
+    images: Array  # (examples, height, width, channels)
+    truth: Array | None  # (examples, ...); this and the next None if there is none, or several of each
     predictions: Array | None
-    losses: Array | None
+    losses: Array | None  # float32, (examples,); None where the loss gives none for each
 
     def part(self, which: Array | slice) -> Examples:
         """Some of them, as NumPy indexes an array."""
@@ -39,9 +33,7 @@ class Examples(NamedTuple):
 class Reader:
     """Runs a model on batches, and leaves no trace of that: what its layers write is put back.
 
-    Args:
-        loss_and_metrics: of the model.
-        name: of the data, for errors.
+    `name` is that of the data, for errors.
     """
 
     def __init__(self, loss_and_metrics: LossAndMetrics, name: str) -> None:
@@ -64,14 +56,10 @@ class Reader:
             yield found.part(kept)
 
     def _predicted(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
-        silent = nothing_recorded(), tf.summary.record_if(False)
-        with recording(everything=True, seeds=True) as writes, silent[0], silent[1]:
+        with recording(everything=True, seeds=True) as writes, nothing_recorded():
             predictions, losses = self._loss_and_metrics.predicted(batch)
         writes.undo(unless=False)
-        half = (tf.float16, tf.bfloat16)
-        if isinstance(predictions, tf.Tensor) and predictions.dtype in half:
-            predictions = tf.cast(predictions, tf.float32)
-        return predictions, losses
+        return _without_half(predictions), losses
 
 
 def is_image(leaf: object) -> bool:
@@ -93,12 +81,7 @@ def _may_be_image(leaf: object) -> bool:
 
 
 def check_images(batch: Batch, name: str) -> None:
-    """Raises ValueError if the inputs of a batch, or of its spec, cannot be images.
-
-    Args:
-        batch: what `keras.utils.unpack_x_y_sample_weight` takes.
-        name: of the data, for the error.
-    """
+    """Raises ValueError if the inputs of a batch, or of its spec, cannot be images; `name` is the data's."""
     if not any(map(_may_be_image, tensors_in(keras.utils.unpack_x_y_sample_weight(batch)[0]))):
         raise _no_images(batch, name)
 
@@ -113,9 +96,13 @@ def _no_images(batch: Batch, name: str) -> ValueError:
 
 
 def _image_in(x: Tensors) -> tf.Tensor | None:
-    found = next(filter(is_image, tensors_in(x)), None)
-    half = found is not None and found.dtype in (tf.float16, tf.bfloat16)
-    return tf.cast(found, tf.float32) if half else found
+    return _without_half(next(filter(is_image, tensors_in(x)), None))
+
+
+def _without_half(value: Tensors) -> Tensors:
+    """A tensor of half precision as float32; anything else as it is."""
+    half = isinstance(value, tf.Tensor) and value.dtype in (tf.float16, tf.bfloat16)
+    return tf.cast(value, tf.float32) if half else value
 
 
 def _array(value: Tensors) -> Array | None:

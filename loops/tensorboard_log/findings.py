@@ -19,23 +19,14 @@ _TILE = 96  # pixels of an image's longer side
 
 
 class Findings(NamedTuple):
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        first: the first examples.
-        worst: those of the largest loss, the largest first; none where the loss gives none for each.
-        counts: how many examples of each class (row) were taken for each: (classes, classes); None where
-            there are no classes.
-        examples, batches: how many were read.
-        logits: whether a single prediction is a logit.
-    """
-
-    first: Examples | None
-    worst: Examples | None
-    counts: Array | None
-    examples: int
+    first: Examples | None  # the first ones
+    worst: Examples | None  # those of the largest loss, in order; None where the loss gives none for each
+    counts: Array | None  # `confusion_counts`; None where there are no classes
+    examples: int  # how many were read
     batches: int
-    logits: bool
+    logits: bool  # whether a single prediction is a logit
 
     @property
     def read(self) -> str:
@@ -44,13 +35,7 @@ class Findings(NamedTuple):
 
 
 def find(parts: Iterable[Examples], count: int, logits: bool) -> Findings:
-    """Goes through examples.
-
-    Args:
-        parts: the examples of a batch at a time.
-        count: how many are kept as the first, and how many as the worst.
-        logits: whether a single prediction is a logit.
-    """
+    """Goes through examples, those of a batch at a time; keeps `count` as the first, and as the worst."""
     first: Examples | None = None
     worst: Examples | None = None
     counts: Array | None = None

@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Array
+from ...optim.private.tensorflow_private import node_lists
+from .event_writer import EventWriter
 from .part import Part
 
 if TYPE_CHECKING:
@@ -39,10 +41,11 @@ class Graph(Part):
         traced = step.traced
         if traced is not None:  # workers of parameter servers trace, and functions that run eagerly are not
             names = _names_of_handles(step)
-            # A large graph takes a second or two.
-            board.files.submit(
-                "train", epoch, lambda file: file.write_graph(epoch, graph_of_step(traced, names))
-            )
+
+            def write(file: EventWriter) -> None:  # in the thread: a large graph takes a second or two
+                file.write_graph(epoch, graph_of_step(traced, names))
+
+            board.files.submit("train", epoch, write)
 
 
 def _names_of_handles(step: TrainStep) -> dict[int, str]:
@@ -60,14 +63,8 @@ def graph_of_step(traced: Traced, names: Mapping[int, str]) -> GraphDef:
     """The graph of one step, as a reader knows it: operations under their layers' names.
 
     Of a loop over many steps it is the loop's body. What comes into it are variables, by name, and inputs.
-    Constants of more than a kilobyte lose their values, not their shapes.
-
-    Args:
-        traced: the function that was traced: it is not traced again.
-        names: `id` of a variable's handle -> its name.
-
-    Returns:
-        A graph for TensorBoard. It cannot be run.
+    Constants of more than a kilobyte lose their values, not their shapes: the graph cannot be run. `names`
+    maps the `id` of a variable's handle to the variable's name.
     """
     graph = traced.graph.as_graph_def(add_shapes=True)
     known = {inner.op.name: names[id(outer)] for outer, inner in traced.graph.captures if id(outer) in names}
@@ -76,7 +73,7 @@ def graph_of_step(traced: Traced, names: Mapping[int, str]) -> GraphDef:
         graph = _body(graph, loops[0], known)
     else:
         _rename(graph, {name: f"variables/{known[name]}" for name in known})
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+    for nodes in node_lists(graph):
         _strip(nodes)
     return graph
 

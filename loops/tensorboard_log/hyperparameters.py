@@ -28,9 +28,6 @@ class HyperParameters(Part):
     A run of its own, as TensorBoard makes a column of each scalar in or under the run of a session. There is
     one session in a folder: a run that resumes takes the place of its first part, of which TensorBoard would
     keep the status.
-
-    Args:
-        hparams: names to values.
     """
 
     def __init__(self, hparams: Mapping[str, HParam]) -> None:

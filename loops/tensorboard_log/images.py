@@ -11,6 +11,7 @@ from ...optim.naming.stable_names import tree_of
 from ..data.batches import Batches
 from ..data.unmoved import unmoved
 from ..distribute.scope import scope_of
+from .event_writer import EventWriter
 from .examples import Reader, check_images
 from .findings import Findings, examples_picture, find, matrix_picture
 from .part import Part
@@ -28,10 +29,8 @@ class Images(Part):
 
     They are of the validation data, in the run `validation`, or without it of the training data, in `train`:
     of its first `MOST_BATCHES` batches, the same each time. Nothing of the run changes: not the position in
-    the data, nor random numbers, nor what layers and metrics hold.
-
-    Args:
-        count: how many examples, and how many of the worst.
+    the data, nor random numbers, nor what layers and metrics hold. There are `count` examples, and as many of
+    the worst.
     """
 
     def __init__(self, count: int) -> None:
@@ -56,21 +55,19 @@ class Images(Part):
         if findings.first is not None and self._scale is None:
             self._scale = Scale.of(findings.first.images)  # the same each time, so that pictures compare
         scale, kernel = self._scale, _first_kernel(step.model)
-        # Drawing takes a while: the thread that writes the files does it.
-        board.files.submit(
-            self._run,
-            epoch,
-            lambda file: file.write_values(epoch, _values(findings, scale, kernel, self._run)),
-        )
+
+        def write(file: EventWriter) -> None:  # in the thread, as drawing takes a while
+            file.write_values(epoch, _values(findings, scale, kernel, self._run))
+
+        board.files.submit(self._run, epoch, write)
 
 
 def _values(
     findings: Findings, scale: Scale | None, kernel: tuple[str, Array] | None, run: str
 ) -> list[Value]:
     of = f"of the {'training' if run == 'train' else 'validation'} data"
-    caption = (
-        "Under each: true class > predicted class, if another, and its share. Green is right, red wrong."
-    )
+    caption = "Under each: true class > predicted class, if another, and its share. Green is right, red "
+    caption += "wrong."
     values = []
     if findings.first is not None and scale is not None:
         picture = examples_picture(findings.first, scale, findings.logits)

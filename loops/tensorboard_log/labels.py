@@ -10,19 +10,13 @@ from ...optim.common.types import Array
 
 
 class Labels(NamedTuple):
-    """Of examples or, where each pixel has a class, of the pixels of each.
+    """Of examples or, where each pixel has a class, of the pixels of each; arrays are (examples, ...)."""
 
-    Attributes:
-        truth, predicted: class indices: int64, (examples, ...).
-        share, true_share: what the network gives the class that it predicts, and the true one: 0 to 1.
-        classes: how many there are.
-    """
-
-    truth: Array
-    predicted: Array
-    share: Array
-    true_share: Array
-    classes: int
+    truth: Array  # class indices, int64
+    predicted: Array  # class indices, int64
+    share: Array  # what the network gives the class that it predicts, 0 to 1
+    true_share: Array  # what it gives the true one
+    classes: int  # how many there are
 
 
 def labels_of(truth: Array | None, predictions: Array | None, logits: bool = False) -> Labels | None:

@@ -34,23 +34,12 @@ class Layout(Part):
 
 
 def layout_value(names: Sequence[str]) -> Value:
-    """The layout, which is written once into any run.
-
-    Args:
-        names: of the loss and the metrics, whose means over training and over validation are in one chart.
-
-    Example:
-        >>> layout_value(["loss"]).metadata.plugin_data.plugin_name
-        'custom_scalars'
-    """
+    """The layout, written once into any run: the names are of the loss and the metrics, with a chart each."""
     per_epoch = [_chart(name, f"epoch/{re.escape(name)}$") for name in names]
     per_group = [_chart(title, prefix) for title, prefix in _GROUPS.items()]
-    categories = [
-        Category(title="training and validation", chart=per_epoch),
-        Category(title="groups", chart=per_group),
-    ]
-    layout = LayoutMessage(category=categories).SerializeToString()
-    return plugin_value("custom_scalars__config__", "custom_scalars", layout)
+    both = Category(title="training and validation", chart=per_epoch)
+    layout = LayoutMessage(category=[both, Category(title="groups", chart=per_group)])
+    return plugin_value("custom_scalars__config__", "custom_scalars", layout.SerializeToString())
 
 
 def _chart(title: str, pattern: str) -> Chart:

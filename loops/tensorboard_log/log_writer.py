@@ -16,11 +16,7 @@ Self = TypeVar("Self", bound="LogWriter")
 
 
 class LogWriter:
-    """What a `TensorBoard` is without `train`: `write`, and a `with` that closes the files.
-
-    Args:
-        log_dir: folder of the logs.
-    """
+    """What a `TensorBoard` is without `train`: `write`, and a `with` that closes the files."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__()

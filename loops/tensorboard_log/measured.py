@@ -7,12 +7,12 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from ...optim import named_variables
 from ...optim.common.types import Array
 from ..step.watch import Histogram, Measured
 from .part import Part
+from .values import Value, plugin_value
 
 if TYPE_CHECKING:
     from .board import TensorBoard
@@ -54,9 +54,7 @@ class MeasuredValues(Part):
                 )
 
 
-def histogram_value(tag: str, counts: Array, edges: Array) -> tf.compat.v1.Summary.Value:
+def histogram_value(tag: str, counts: Array, edges: Array) -> Value:
     """A value for TensorBoard's plugin of histograms: rows of `[left, right, count]`."""
-    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
-    value = tf.compat.v1.Summary.Value(tag=tag, tensor=tf.make_tensor_proto(buckets, tf.float64))
-    value.metadata.plugin_data.plugin_name = "histograms"
-    return value
+    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1, dtype=np.float64)
+    return plugin_value(tag, "histograms", buckets)

@@ -30,16 +30,11 @@ _GLYPHS = {
 
 
 class Scale(NamedTuple):
-    """How the values of images become 0 to 255.
+    """How the values of images become 0 to 255."""
 
-    Attributes:
-        low, high: what becomes 0 and 255: (channels,).
-        words: the same for readers.
-    """
-
-    low: Array
-    high: Array
-    words: str
+    low: Array  # what becomes 0, (channels,)
+    high: Array  # what becomes 255
+    words: str  # the same for readers
 
     @classmethod
     def of(cls, images: Array) -> Scale:
@@ -59,10 +54,9 @@ class Scale(NamedTuple):
         by_channel = images.reshape(-1, channels).astype(float)
         by_channel = np.where(np.isfinite(by_channel), by_channel, low)
         lows, highs = by_channel.min(0), by_channel.max(0)
-        stretched = (
-            f"Values from {low:.3g} to {high:.3g}, each channel stretched from its lowest to its highest."
-        )
-        return cls(lows, np.maximum(highs, lows + 1e-12), stretched)
+        stretched = "each channel stretched from its lowest to its highest"
+        words = f"Values from {low:.3g} to {high:.3g}, {stretched}."
+        return cls(lows, np.maximum(highs, lows + 1e-12), words)
 
     def picture(self, image: Array) -> Array:
         """An image, (height, width, 1, 3 or 4), as a picture; NaN is black, what is transparent white."""
@@ -142,10 +136,8 @@ def png(picture: Array) -> bytes:
 def filters_picture(kernel: Array, most: int = 256) -> Array:
     """The kernels of a convolution, (height, width, inputs, filters), side by side; grey is 0.
 
-    With three inputs they are in colour; else each input of each filter is a picture of its own.
-
-    Args:
-        most: how many pictures.
+    With three inputs they are in colour; else each input of each filter is a picture of its own, of `most` at
+    the most.
     """
     largest = np.abs(kernel).max() or 1.0
     values = np.clip(kernel / largest / 2 + 0.5, 0, 1)

@@ -21,8 +21,7 @@ _PLUGINS = ("tensorboard_plugin_profile", "xprof")
 class Profile(Part):
     """Runs TensorFlow's profiler over exactly these steps, one a call, each marked as a step.
 
-    Args:
-        first, last: numbers of steps in all of the step's training, from 1.
+    Their numbers are those in all of the step's training, from 1.
     """
 
     def __init__(self, first: int, last: int) -> None:

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 class Scalars(Part):
-    """`step/NAME` in the run `steps`, `epoch/NAME` in the runs `train` and `validation`.
-
-    Args:
-        every_steps: writes the steps whose number is a multiple of it.
-    """
+    """`step/NAME` in the run `steps`, `epoch/NAME` in the runs `train` and `validation`."""
 
     def __init__(self, every_steps: int) -> None:
         self._every = every_steps
@@ -26,9 +22,8 @@ class Scalars(Part):
     def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
         selected = slice(-first % self._every, None, self._every)
         numbers = range(first, first + len(values["loss"]))[selected]
-        board.files.scalars(
-            "steps", numbers, {f"step/{name}": array[selected] for name, array in values.items()}
-        )
+        columns = {f"step/{name}": array[selected] for name, array in values.items()}
+        board.files.scalars("steps", numbers, columns)
 
     def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
         # With a schedule of Keras', this is the rate of the next step.

@@ -38,10 +38,7 @@ class Texts(Part):
 def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[Value]:
     """Texts of a run that begins: its command line, versions, settings, plan and variables.
 
-    Args:
-        step: what trains.
-        data: what it trains on; a `Batches` tells its seed.
-        params: `params` of a Keras callback: epochs, and steps in each.
+    `params` are those of a Keras callback: epochs, and steps in each.
     """
     texts = {
         "command": _code(shlex.join([sys.executable, *sys.argv])),

@@ -12,14 +12,9 @@ Value: TypeAlias = tf.compat.v1.Summary.Value
 
 
 def plugin_value(tag: str, plugin: str, tensor: object, content: bytes = b"", description: str = "") -> Value:
-    """A value for a plugin of TensorBoard's.
+    """A value for a plugin of TensorBoard's: what `tf.make_tensor_proto` takes.
 
-    Args:
-        tag: what the value is called.
-        plugin: name of the plugin.
-        tensor: what `tf.make_tensor_proto` takes.
-        content: what the plugin wants to know beside it.
-        description: in Markdown, shown beside the tag.
+    `content` is what the plugin wants to know beside it; the description, in Markdown, is shown by the tag.
     """
     value = Value(tag=tag, tensor=tf.make_tensor_proto(tensor))
     value.metadata.plugin_data.plugin_name = plugin

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Tensors
 from ...optim.private.keras_private import graph_nodes, is_graph_model
+from ...optim.private.tensorflow_private import node_lists
 
 
 class Call(NamedTuple):
@@ -86,5 +87,4 @@ def traced_operations(call: Call, training: bool) -> set[str]:
 
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in call.inputs]
     graph = tf.function(run, autograph=False).get_concrete_function(*specs).graph.as_graph_def()
-    functions = [node for function in graph.library.function for node in function.node_def]
-    return {node.op for node in [*graph.node, *functions]}
+    return {node.op for nodes in node_lists(graph) for node in nodes}

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import control_flow_util
@@ -20,6 +23,11 @@ def scratch(value: tf.Tensor) -> tf.Tensor:
     )
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
     return handle
+
+
+def node_lists(graph: tf.compat.v1.GraphDef) -> list[Sequence[Any]]:
+    """The nodes of a graph, then those of each function in it; names are unique within one list alone."""
+    return [graph.node, *(function.node_def for function in graph.library.function)]
 
 
 def inside_xla() -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from gradloop.optim.private.tensorflow_private import inside_xla, scratch
+from gradloop.optim.private.tensorflow_private import inside_xla, node_lists, scratch
 
 
 def read(handle):
@@ -42,6 +42,13 @@ def test_scratch_in_a_branch_and_in_a_loop():
         return tf.while_loop(lambda step, _: step < times, body, [0, 0.0])[1]
 
     assert float(run(tf.constant(5))) == 8.0
+
+
+def test_nodes_of_a_graph_and_of_its_functions():
+    inner = tf.function(tf.nn.softplus, input_signature=[tf.TensorSpec((), tf.float32)])
+    graph = tf.function(lambda x: tf.exp(inner(x))).get_concrete_function(tf.TensorSpec((), tf.float32)).graph
+    own, called = ({node.op for node in nodes} for nodes in node_lists(graph.as_graph_def()))
+    assert "Exp" in own - called and "Softplus" in called - own
 
 
 def test_inside_xla():
