@@ -49,11 +49,7 @@ def tell_better_ways(
 ) -> None:
     """Has callbacks with `mode="auto"` know which way a step's metrics get better.
 
-    Keras looks for that among the metrics of `compile`.
-
-    Args:
-        callbacks: those that monitor a value are told.
-        metrics: see `better_ways`.
+    Keras looks for that among the metrics of `compile`; the metrics are as in `better_ways`.
     """
     monitoring = [c for c in callbacks if hasattr(c, "monitor_op") and getattr(c, "mode", None) == "auto"]
     ways = better_ways(metrics) if monitoring else {}
@@ -120,9 +116,9 @@ def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     try:
         yield
     finally:
-        if compiled_with(model) is not compiled:
-            pass  # it was compiled meanwhile, by the first step or by a callback
-        elif before is missing:
-            del model.optimizer
-        else:
-            model.optimizer = before
+        # Else it was compiled meanwhile, by the first step or by a callback.
+        if compiled_with(model) is compiled:
+            if before is missing:
+                del model.optimizer
+            else:
+                model.optimizer = before

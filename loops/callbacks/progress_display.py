@@ -52,14 +52,14 @@ class TerminalDisplay:
         now = time.monotonic()
         if now - self._drawn < _SECONDS_A_DRAWING:
             return
-        self._drawn, now_shown = now, progress()
+        self._drawn, shown = now, progress()
         columns = _columns(self._file) - 1  # where the last one is written, some terminals begin a new line
-        text = fitting_line(now_shown, columns)
-        line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": now_shown.total}
+        text = fitting_line(shown, columns)
+        line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": shown.total}
         if self._bar is None:  # it draws itself
-            self._bar = terminal_tqdm(file=self._file, initial=now_shown.done, nrows=24, leave=False, **line)
+            self._bar = terminal_tqdm(file=self._file, initial=shown.done, nrows=24, leave=False, **line)
         else:
-            vars(self._bar).update(line, n=now_shown.done)
+            vars(self._bar).update(line, n=shown.done)
             self._bar.refresh()
 
     def end(self, progress: Progress) -> None:

@@ -11,25 +11,15 @@ _SMALLEST_BAR = 6  # columns
 
 
 class Progress(NamedTuple):
-    """How far an epoch, or its validation, is.
-
-    Attributes:
-        label: what it is.
-        done: steps so far.
-        total: of how many; None where that is not known.
-        seconds: since it began.
-        rate: steps a second; None where that is not known.
-        values: name -> mean so far.
-        over: whether it has ended.
-    """
+    """How far an epoch, or its validation, is."""
 
     label: str
-    done: int
-    total: int | None
-    seconds: float
-    rate: float | None
-    values: dict[str, float]
-    over: bool = False
+    done: int  # steps so far
+    total: int | None  # of how many; None where that is not known
+    seconds: float  # since it began
+    rate: float | None  # steps a second; None where that is not known
+    values: dict[str, float]  # name -> mean so far
+    over: bool = False  # whether it has ended
 
 
 def details(progress: Progress) -> str:

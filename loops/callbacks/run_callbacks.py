@@ -17,16 +17,12 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     All of them are called on the thread that trains, one after another, also those that Keras would call on
     another one (`async_safe`).
-
-    Attributes:
-        when: says how far the run is, such as "after step 3".
-        begun: those whose `on_train_begin` has run.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback] = (), **options: Any) -> None:
         super().__init__(list(callbacks), **options)
-        self.when: Callable[[], str] = lambda: "before the first epoch"
-        self.begun: list[keras.callbacks.Callback] = []
+        self.when: Callable[[], str] = lambda: "before the first epoch"  # says how far the run is
+        self.begun: list[keras.callbacks.Callback] = []  # those whose `on_train_begin` has run
 
     @property
     def of_steps(self) -> list[StepsCallback]:
