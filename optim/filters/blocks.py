@@ -75,12 +75,10 @@ class _Passing:
 
     An input passes from its first reader on. Numbers that are no features, such as a mask or indices, do not
     count.
-
-    Attributes:
-        weights: for each call, whether its layer has weights.
     """
 
     def __init__(self, graph: Sequence[Any]) -> None:
+        # For each call, whether its layer has weights.
         self.weights = [bool(getattr(node.operation, "weights", ())) for node in graph]
         self._readers: dict[int, list[int]] = {}  # tensor -> indices of calls
         for index, node in enumerate(graph):

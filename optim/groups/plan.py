@@ -55,14 +55,16 @@ class Plan:
     @property
     def trained(self) -> list[keras.Variable]:
         """The variables of all groups that are not frozen, in `model.trainable_variables` order."""
-        group_of = self.group_of
-        return [v for name, v in self.variables.items() if not self.groups[group_of[name]].frozen]
+        return self._variables(frozen=False)
 
     @property
     def frozen(self) -> list[keras.Variable]:
         """The variables of all frozen groups, in `model.trainable_variables` order."""
+        return self._variables(frozen=True)
+
+    def _variables(self, frozen: bool) -> list[keras.Variable]:
         group_of = self.group_of
-        return [v for name, v in self.variables.items() if self.groups[group_of[name]].frozen]
+        return [v for name, v in self.variables.items() if self.groups[group_of[name]].frozen is frozen]
 
     @property
     def frozen_batch_norms(self) -> list[str]:

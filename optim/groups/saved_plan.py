@@ -22,19 +22,12 @@ Row: TypeAlias = tuple[str, str, tuple[int, ...], str]
 
 @dataclass(frozen=True, eq=False)
 class SavedPlan:
-    """Settings of groups, and the names, shapes and Keras paths of their variables.
+    """Settings of groups, and the names, shapes and Keras paths of their variables."""
 
-    Attributes:
-        groups: by name.
-        variables: a row for each, in `model.trainable_variables` order.
-        untrained: the names of those that the model did not train, by a layer's `trainable = False`.
-        batch_norms: as a `Plan` has them.
-    """
-
-    groups: Mapping[str, Group]
-    variables: Sequence[Row]
-    untrained: Sequence[str] = ()
-    batch_norms: Sequence[tuple[str, Sequence[str]]] = ()
+    groups: Mapping[str, Group]  # by name
+    variables: Sequence[Row]  # in `model.trainable_variables` order
+    untrained: Sequence[str] = ()  # names of those that a layer's `trainable = False` kept from training
+    batch_norms: Sequence[tuple[str, Sequence[str]]] = ()  # as a `Plan` has them
 
     @classmethod
     def of(cls, plan: Plan, rest: SavedPlan | None = None) -> SavedPlan:
@@ -100,11 +93,8 @@ class SavedPlan:
     def to_dict(self) -> Config:
         """A dict that JSON can hold, for `get_config`."""
         groups = {name: _group_to_dict(group) for name, group in self.groups.items()}
-        config = {"groups": groups, "variables": [list(row) for row in self.variables]}
-        return config | {
-            "untrained": list(self.untrained),
-            "batch_norms": [[*row] for row in self.batch_norms],
-        }
+        rows, norms = [[*row] for row in self.variables], [[*row] for row in self.batch_norms]
+        return {"groups": groups, "variables": rows, "untrained": [*self.untrained], "batch_norms": norms}
 
     @classmethod
     def from_dict(cls, config: Config, custom_objects: CustomObjects = None) -> SavedPlan:

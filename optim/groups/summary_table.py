@@ -63,8 +63,9 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Pla
         parameters = math.prod(info.variable.shape)
         total += parameters
         training += parameters * (id(info.variable) in trained)
-        shape, norm = str(tuple(info.variable.shape)), f"{_norm(info.variable):.4g}"
-        rows.append([info.name, shape, f"{parameters:,}", info.variable.dtype, norm])
+        norm = np.linalg.norm(np.asarray(info.variable.numpy(), "float64").ravel())
+        shape = str(tuple(info.variable.shape))
+        rows.append([info.name, shape, f"{parameters:,}", info.variable.dtype, f"{norm:.4g}"])
     if plan is not None:
         groups = {id(v): group for group, members in plan.members.items() for v in members.values()}
         _add(rows, "group", [groups.get(id(info.variable), "") for info in tree.infos])
@@ -79,11 +80,6 @@ def summary(model: keras.layers.Layer, variables: Iterable[keras.Variable] | Pla
 def _add(rows: list[list[str]], heading: str, column: Iterable[str]) -> None:
     for row, cell in zip(rows, [heading, *column]):
         row.append(cell)
-
-
-def _norm(variable: keras.Variable) -> float:
-    values = np.asarray(variable.numpy(), "float64")
-    return math.sqrt(float(np.vdot(values, values)))
 
 
 def _identities(variables: Iterable[keras.Variable]) -> dict[int, keras.Variable]:

@@ -37,14 +37,11 @@ class _Walk:
             a variable: it belongs to this layer
         visit layers that Keras tracks and no attribute leads to, under their names
         name the variables that belong to this layer
-
-    Attributes:
-        nodes: the layers visited, the model itself first.
-        found: variable's `id` -> its info, its name by Keras' layer names, and its owner.
     """
 
     def __init__(self, model: keras.layers.Layer) -> None:
-        self.nodes: list[LayerNode] = []
+        self.nodes: list[LayerNode] = []  # the layers visited, the model itself first
+        # Variable's `id` -> its info, its name by Keras' layer names, and its owner.
         self.found: dict[int, tuple[VariableInfo, str, LayerNode]] = {}
         self._unclaimed = {id(variable) for variable in model.weights}
         self._visited: set[int] = {id(model)}

@@ -23,26 +23,17 @@ class Internals:
     """What Keras and TensorFlow must not find by walking the optimizer's attributes.
 
     They would save it a second time, by position.
-
-    Attributes:
-        optimizer: the optimizer that is wrapped.
-        config: the plan by names, of an optimizer that comes from a file; None for one made with a plan.
-        update: what updates the plan's variables; None until an optimizer from a file is built.
-        loaded: values that Keras read from an `.h5` file before there was an `update`.
-        waiting: values by name, from other files, of variables that the optimizer does not know yet.
-        expects_state: whether Keras is reading an `.h5` file and has not passed its state yet.
-        partial: whether `partial_load` is entered.
-        exempt: names of variables that do not decay, of an optimizer that comes from a file.
     """
 
-    optimizer: keras.optimizers.Optimizer
-    config: SavedPlan | None
-    update: GroupedUpdate | None = None
-    loaded: Sequence[keras.Variable] = ()
+    optimizer: keras.optimizers.Optimizer  # that is wrapped
+    config: SavedPlan | None  # the plan by names, of an optimizer that comes from a file; else None
+    update: GroupedUpdate | None = None  # of the plan's variables; None until one from a file is built
+    loaded: Sequence[keras.Variable] = ()  # what Keras read from an `.h5` file before there was an `update`
+    # Values by name, from other files, of variables that the optimizer does not know yet.
     waiting: dict[str, Array] = field(default_factory=dict)
-    expects_state: bool = False
-    partial: bool = False
-    exempt: Sequence[str] = ()
+    expects_state: bool = False  # whether Keras reads an `.h5` file and has not passed its state yet
+    partial: bool = False  # whether `partial_load` is entered
+    exempt: Sequence[str] = ()  # names of variables that do not decay, of one that comes from a file
 
 
 class PlannedOptimizer(keras.optimizers.Optimizer):

@@ -30,9 +30,6 @@ class FollowedSettings:
     """The settings of a wrapped optimizer and of those of groups, read anew for each update.
 
     `apply` of a Keras optimizer does so, wherever it is not a part of a traced function.
-
-    Attributes:
-        optimizers: the one that is wrapped, and those of groups.
     """
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
@@ -47,10 +44,7 @@ class FollowedSettings:
     ) -> dict[str, GroupedVariable] | None:
         """Has updaters take what has changed since the last call, and returns the plan's variables with it.
 
-        None if nothing has changed.
-
-        Args:
-            outer: the `GroupedOptimizer`.
+        None if nothing has changed. `outer` is the `GroupedOptimizer`.
 
         Raises:
             ValueError: settings that need other state, or that belong to `outer`.

@@ -37,22 +37,13 @@ class GroupedUpdate:
 
     Args:
         optimizer: the optimizer to update like; read, not changed.
-
-    Attributes:
-        plan: the plan in force.
-        members: the plan's variables by stable name.
-        updaters: what updates them.
-        counts: how many updates they have had.
-        followed: settings that may change later.
-        traced: whether it is part of a TensorFlow function that is not traced again for other settings.
-        state: their slots and, with accumulation, running sums, in an order that the plan alone decides.
     """
 
     def __init__(self, plan: Plan, optimizer: keras.optimizers.Optimizer) -> None:
-        self.plan = plan
+        self.plan = plan  # the one in force
         self._norms = FrozenNorms()
-        self.followed = FollowedSettings(plan, optimizer)
-        self.traced = False
+        self.followed = FollowedSettings(plan, optimizer)  # settings that may change later
+        self.traced = False  # whether a TensorFlow function has it that other settings do not trace again
         self.members = grouped_variables(plan, optimizer)
         members = list(self.members.values())
         self.updaters = assign_updaters(plan, optimizer, members)
@@ -74,7 +65,8 @@ class GroupedUpdate:
                 calls.value,
                 largest=[is_new_value(member.variable) for member in members],
             )
-        # Which updaters there are depends on groups that share an optimizer object, which no file tells.
+        # In an order that the plan alone decides. Which updaters there are depends on groups that share an
+        # optimizer object, which no file tells.
         order = {name: index for index, name in enumerate(plan.order)}
         ordered = sorted(state, key=lambda name: order.get(name.rpartition("/")[0], len(order)))
         self.state = {name: state[name] for name in ordered}

@@ -79,10 +79,8 @@ def read_store(store: Store) -> dict[str, Array]:
 class TrackedState(tf.Module):
     """What `tf.train.Checkpoint` sees: variables under their names, and a check before they are read.
 
-    Args:
-        variables: by name.
-        counts: returns the update counts, which are saved beside them.
-        restore: is called with the counts and shapes that a checkpoint holds; raises if they do not fit.
+    The update counts are saved beside them. `restore` is called with the counts and shapes that a checkpoint
+    holds, and raises if they do not fit.
     """
 
     def __init__(

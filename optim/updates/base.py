@@ -15,20 +15,13 @@ from ..common.types import Gradient, Scalar
 
 @dataclass(frozen=True, eq=False)
 class GroupedVariable:
-    """A variable and where it stands in the plan.
+    """A variable and where it stands in the plan."""
 
-    Attributes:
-        name: stable name.
-        index: of the variable among all variables of the plan.
-        group: the index of its group.
-        decay: its decoupled weight decay.
-    """
-
-    name: str
+    name: str  # stable
     variable: keras.Variable
-    index: int
-    group: int
-    decay: float
+    index: int  # among all variables of the plan
+    group: int  # index of its group
+    decay: float  # its decoupled weight decay
 
 
 # Variables and their gradients: sums over replicas, sparse ones with each row once.
@@ -37,20 +30,14 @@ Pairs: TypeAlias = Sequence[tuple[GroupedVariable, Gradient]]
 
 @dataclass(frozen=True, eq=False)
 class UpdateContext:
-    """What an update is made with.
+    """What an update is made with."""
 
-    Attributes:
-        rates: learning rate of each group, float32 scalars.
-        active: for each group, whether it trains; None if all variables that are passed do.
-        update_counts: (variables of the plan,) int64, which update this is for each, from 1; a scalar if it
-            is the same one for all; None if no updater needs to know.
-        iterations: updates made before this one.
-    """
-
-    rates: Sequence[Scalar]
-    active: Sequence[Scalar] | None
+    rates: Sequence[Scalar]  # learning rate of each group, float32
+    active: Sequence[Scalar] | None  # for each group, whether it trains; None if all that is passed does
+    # (variables of the plan,) int64, which update this is for each, from 1; a scalar if it is the same one
+    # for all; None if no updater needs to know.
     update_counts: tf.Tensor | None
-    iterations: Scalar | keras.Variable
+    iterations: Scalar | keras.Variable  # updates made before this one
 
 
 @dataclass(frozen=True)
@@ -62,19 +49,12 @@ class Averaging:
 
 
 class Updater(abc.ABC):
-    """Variables that are updated in one way, and their state.
+    """Variables that are updated in one way, and their state."""
 
-    Attributes:
-        fused: whether each is updated by one TensorFlow operation.
-        members: the variables.
-        needs_update_counts: whether `apply` uses `UpdateContext.update_counts`.
-        own_count: counts the updates of all members together; None for an updater that does not count.
-    """
-
-    fused: bool
+    fused: bool  # whether each is updated by one TensorFlow operation
     members: Sequence[GroupedVariable]
-    needs_update_counts: bool
-    own_count: keras.Variable | None
+    needs_update_counts: bool  # whether `apply` uses `UpdateContext.update_counts`
+    own_count: keras.Variable | None  # of the updates of all members together, where the updater counts them
 
     @abc.abstractmethod
     def state(self) -> dict[str, keras.Variable]:

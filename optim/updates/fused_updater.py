@@ -23,11 +23,7 @@ class FusedUpdater(Updater):
             for each variable: move its average
             for each variable: apply its constraint
 
-    Args:
-        op: how one variable is updated.
-        members: the variables.
-        averaging: averages to keep; None for none.
-        slots: state that exists already, stable name -> one for each of `op.slots`; None to make it.
+    `slots` is state that exists already, stable name -> one for each of `op.slots`; None to make it.
     """
 
     fused = True
@@ -51,11 +47,7 @@ class FusedUpdater(Updater):
         self._averages = {m.name: new_slot(m, "average") for m in members} if averaging else {}
 
     def follow(self, op: UpdateOp | None, averaging: Averaging | None) -> None:
-        """Takes the operation and the averaging of settings that have changed.
-
-        Raises:
-            ValueError: with them the variables would have other state, which is made with the optimizer.
-        """
+        """Takes what follows from changed settings; ValueError if the variables would need other state."""
         if op is None or (op.slots, op.initial) != (self._op.slots, self._op.initial):
             raise ValueError(
                 f"`optimizer` was given settings that need other state than it has for "

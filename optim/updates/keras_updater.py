@@ -29,10 +29,8 @@ class KerasUpdater(Updater):
 
     Args:
         optimizer: the optimizer to copy.
-        members: variables of one group.
         decay: the group's weight decay; None for what `optimizer` has.
         exempt: variables that do not decay.
-        averaging: averages to keep; None for none.
     """
 
     fused = False

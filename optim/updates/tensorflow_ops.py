@@ -31,12 +31,9 @@ class UpdateOp:
         slots: the state variables that each variable has, of its shape: name -> input of the operation.
         settings: the numbers that all variables share: input of the operation -> number.
         initial: what the slots start with.
-
-    Attributes:
-        corrects_bias: whether the rate depends on how many updates a variable has had (`corrected`).
     """
 
-    corrects_bias = False
+    corrects_bias = False  # whether the rate depends on how many updates a variable has had (`corrected`)
 
     def __init__(
         self,
@@ -56,12 +53,7 @@ class UpdateOp:
         return rate
 
     def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
-        """The rates with bias correction.
-
-        Args:
-            rates: (variables,) learning rates, in the variables' dtype.
-            update_counts: (variables,) int64: which update this is, from 1.
-        """
+        """The rates, (variables,), with bias correction: `update_counts` is (variables,) int64, from 1."""
         return rates
 
     def scalars(self, dtype: str) -> Scalars:
@@ -189,12 +181,6 @@ class _Powers:
     Keras averages with `1 - beta` rounded to float32, the kernel with 1 minus the rounded beta: 0.001 and
     0.00099998713 for 0.999. Their averages differ by a factor that is known for steady gradients and very
     nearly so for others; the rate makes up for it, or the updates would be 6e-6 off.
-
-    Attributes:
-        remainder: `1 - beta ** n`, with Keras' rounding of the power, and of beta to float32 whatever the
-            variables are. (The power is taken in float64: a vectorised float32 power is off by enough to
-            show once 1 - beta ** n has cancelled.)
-        kernel_over_keras: the kernel's average over Keras', float64.
     """
 
     def __init__(self, beta: float, dtype: tf.DType, update_counts: tf.Tensor) -> None:
@@ -203,8 +189,10 @@ class _Powers:
             tf.pow(tf.cast(tf.constant(beta, kind), tf.float64), count)
             for kind in (tf.float32, dtype, tf.float64)
         )
+        # `1 - beta ** n` with Keras' rounding of the power, and of beta to float32 whatever the variables
+        # are. (The power is taken in float64: a vectorised float32 one is off by enough to show.)
         self.remainder = 1 - tf.cast(keras_power, dtype)
-        self.kernel_over_keras = (1 - kernel_power) / (1 - power)
+        self.kernel_over_keras = (1 - kernel_power) / (1 - power)  # the averages' ratio, float64
 
 
 def _sgd(optimizer: keras.optimizers.SGD) -> UpdateOp:

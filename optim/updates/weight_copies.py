@@ -20,11 +20,8 @@ class WeightCopies:
     """The state that `build` has made equal to the weights, as that of `ScheduleFreeAdamW` does.
 
     Weights that are loaded between `build` and the first update would be thrown away by it, as the optimizer
-    goes on from its copy. So the copy is made once more, by the first update.
-
-    Args:
-        optimizer: is built.
-        variables: those that it was built over, in order.
+    goes on from its copy. So the copy is made once more, by the first update. The variables are those that
+    the optimizer was built over, in order.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
