@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.support.dataset_order import dataset_of, order_of, variables_in
+from gradloop.loops.support.dataset_order import order_of, variables_in
+from gradloop.loops.support.tensorflow_private import dataset_of
 
 pytestmark = pytest.mark.versions
 
