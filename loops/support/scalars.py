@@ -6,7 +6,7 @@ import contextlib
 import numbers
 import threading
 from collections.abc import Collection, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -166,7 +166,7 @@ _of_thread = _OfThread()
 def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterator[Recorded]:
     """Collects what the body records, on this thread; the arguments are those of `Recorded`."""
     recorded = Recorded(taken, reduces)
-    with _set(recorded, drops=False):
+    with _set(recorded=recorded, drops=False):
         yield recorded
     _of_thread.last = [column.name for column in recorded.columns]
 
@@ -174,20 +174,17 @@ def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterato
 @contextlib.contextmanager
 def nothing_recorded() -> Iterator[None]:
     """Runs a user's code on trial, or once more: what the body records is dropped, and `tf.summary` rests."""
-    with _set(_of_thread.recorded, drops=True), tf.summary.record_if(False):
+    with _set(drops=True), tf.summary.record_if(False):
         yield
 
 
 @contextlib.contextmanager
 def gradient_computed() -> Iterator[None]:
     """Computes a gradient: `tf.recompute_grad` runs parts of the forward pass again, which record again."""
-    recorded, before = _of_thread.recorded, (_of_thread.in_gradient, _of_thread.recomputed)
+    recorded = _of_thread.recorded
     known = _of_thread.last if recorded is None else [column.name for column in recorded.columns]
-    _of_thread.in_gradient, _of_thread.recomputed = True, known
-    try:
+    with _set(in_gradient=True, recomputed=known):
         yield
-    finally:
-        _of_thread.in_gradient, _of_thread.recomputed = before
 
 
 def is_recording() -> bool:
@@ -196,13 +193,14 @@ def is_recording() -> bool:
 
 
 @contextlib.contextmanager
-def _set(recorded: Recorded | None, drops: bool) -> Iterator[None]:
-    before = _of_thread.recorded, _of_thread.drops
-    _of_thread.recorded, _of_thread.drops = recorded, drops
+def _set(**values: Any) -> Iterator[None]:
+    """Sets attributes of `_of_thread` in the body."""
+    before = {name: getattr(_of_thread, name) for name in values}
+    vars(_of_thread).update(values)
     try:
         yield
     finally:
-        _of_thread.recorded, _of_thread.drops = before
+        vars(_of_thread).update(before)
 
 
 def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:

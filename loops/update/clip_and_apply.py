@@ -14,7 +14,7 @@ from ...optim.gradients.clipping import clip_by_global_norm
 from ...optim.gradients.given import but_new_values
 from ...optim.gradients.replicas import apply_sums
 from ...optim.gradients.sparse import without_repeats
-from ...optim.updates.plain_optimizer import PlainOptimizerUpdate
+from ...optim.updates.plain_optimizer import PlainUpdate, fused_update
 from ...optim.updates.settings import Settings
 from ..support.keras_private import weight_copies
 from .checks import check_passed_on
@@ -49,7 +49,7 @@ class ClipAndApply:
         self._retraces = retraces
         self._settings = Settings([self._inner])
         self._copies = weight_copies(self._inner)
-        self._plain: PlainOptimizerUpdate | None = None
+        self._plain: PlainUpdate | None = None
 
     def __call__(self, gradients: Sequence[Gradient], measures: Measures | None = None) -> None:
         """Updates the variables; `measures` measures it."""
@@ -66,7 +66,7 @@ class ClipAndApply:
     def _apply(self, gradients: list[Gradient]) -> None:
         check_passed_on(self._optimizer)
         if self._settings.changed():  # Keras reads them anew whenever it is traced
-            self._plain = PlainOptimizerUpdate.find(self._inner, self._variables)
+            self._plain = fused_update(self._inner, self._variables)
         if self._plain is not None:
             self._plain(gradients)
         elif isinstance(self._inner, GroupedOptimizer):

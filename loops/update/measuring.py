@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import keras
 import tensorflow as tf
@@ -16,7 +15,7 @@ from .loss_scale import LossScale
 from .measures import Measures
 
 
-class Measuring(Accumulation, abc.ABC):
+class Measuring(Accumulation):
     """The half of an `Update` that measures; see `Measures`."""
 
     names: list[str]
@@ -26,6 +25,8 @@ class Measuring(Accumulation, abc.ABC):
     _scale: LossScale
     _own_measures: Measures | None  # None where a caller has some of its own
     _retraces = False  # see `StepUpdate`
+    scale_loss: Callable[[Scalar], Scalar]  # these two are methods of `Update`
+    _update: Callable[..., Scalar]
 
     @without_autograph
     def measured(
@@ -72,17 +73,3 @@ class Measuring(Accumulation, abc.ABC):
         """What measures calls of `apply`; made outside of a TensorFlow function, in the strategy's scope."""
         variables = dict(zip(self.names, self.variables))
         return Measures(self._inner, variables, self.clip_norm, self._retraces, histograms)
-
-    @abc.abstractmethod
-    def scale_loss(self, loss: Scalar) -> Scalar:
-        """Returns `loss` times the loss scale."""
-
-    @abc.abstractmethod
-    def _update(
-        self,
-        gradients: Sequence[Gradient],
-        loss: Scalar | None,
-        weight: Scalar | float | None,
-        measures: Measures | None = None,
-    ) -> Scalar:
-        """Updates the variables; returns whether the gradients were used."""

@@ -55,7 +55,7 @@ def _config(call: Call) -> Config:
     operation, kind = call.operation, type(call.operation).__name__
     try:
         config: Config = operation.get_config()
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # raised by Keras for arguments that it cannot write down
         if not isinstance(operation, keras.layers.Layer):  # of `keras.ops`: not the user's to change
             raise ValueError(
                 f"`path`: operation {operation.name!r}, a {kind}, cannot tell what it was made with (as of "

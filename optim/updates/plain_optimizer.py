@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -17,51 +18,41 @@ from .fused_updater import FusedUpdater
 from .slots import Slot, slots_of
 from .tensorflow_ops import UpdateOp, update_op_for
 
+# Updates variables by their gradients, one each.
+PlainUpdate: TypeAlias = Callable[[Sequence[Gradient]], None]
 
-class PlainOptimizerUpdate:
-    """Does what `optimizer.apply` does, on the same state, by one operation a variable. `find` makes it."""
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, updater: FusedUpdater) -> None:
-        self._optimizer = optimizer
-        self._updater = updater
+def fused_update(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+) -> PlainUpdate | None:
+    """What does for some variables of a built optimizer what its `apply` does, on the same state.
 
-    @classmethod
-    def find(
-        cls, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
-    ) -> PlainOptimizerUpdate | None:
-        """The update of some variables of a built optimizer; None where Keras' own is the one to use.
+    None where Keras' own is the one to use: for an optimizer without a fused operation, for settings that do
+    more than update, for variables of other types than float32 and float64, and for state that cannot be told
+    apart.
+    """
+    dtypes = {variable.dtype for variable in variables}
+    if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
+        return None
+    op = None if any(map(is_new_value, variables)) else update_op_for(optimizer, dtypes.pop())
+    # Keras' own state starts as Keras has it; an operation that wants another start has other state.
+    slots = None if op is None or op.initial else _slots(optimizer, op, variables)
+    if op is None or slots is None:
+        return None
+    value = optimizer.weight_decay or 0.0
+    decays = [value if uses_weight_decay(optimizer, variable) else 0.0 for variable in variables]
+    pairs = enumerate(zip(variables, decays))
+    members = [GroupedVariable(v.path, v, index, 0, decay) for index, (v, decay) in pairs]
+    updater = FusedUpdater(op, members, slots=slots)
 
-        That is so for an optimizer without a fused operation, for settings that do more than update, for
-        variables of other types than float32 and float64, and for state that cannot be told apart.
-        """
-        dtypes = {variable.dtype for variable in variables}
-        if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
-            return None
-        if any(map(is_new_value, variables)):
-            return None
-        op = update_op_for(optimizer, dtypes.pop())
-        # Keras' own state starts as Keras has it; an operation that wants another start has other state.
-        if op is None or op.initial:
-            return None
-        slots = _slots(optimizer, op, variables)
-        if slots is None:
-            return None
-        value = optimizer.weight_decay or 0.0
-        members = []
-        for index, variable in enumerate(variables):
-            decay = value if uses_weight_decay(optimizer, variable) else 0.0
-            members.append(GroupedVariable(variable.path, variable, index, 0, decay))
-        return cls(optimizer, FusedUpdater(op, members, slots=slots))
-
-    def __call__(self, gradients: Sequence[Gradient]) -> None:
-        """Updates the variables by their gradients, one each."""
-        iterations = self._optimizer.iterations
-        rate = tf.convert_to_tensor(self._optimizer.learning_rate)
-        counted = self._updater.needs_update_counts
-        count = tf.convert_to_tensor(iterations) + 1 if counted else None
-        pairs = list(zip(self._updater.members, gradients))
-        self._updater.apply(pairs, UpdateContext([rate], None, count, iterations))
+    def update(gradients: Sequence[Gradient]) -> None:
+        iterations, rate = optimizer.iterations, tf.convert_to_tensor(optimizer.learning_rate)
+        count = tf.convert_to_tensor(iterations) + 1 if updater.needs_update_counts else None
+        context = UpdateContext([rate], None, count, iterations)
+        updater.apply(list(zip(members, gradients)), context)
         add_one(iterations)
+
+    return update
 
 
 def _slots(

@@ -242,13 +242,13 @@ def test_calls_with_all_frozen_count_alike(graph):
 
 
 def test_stock_update_leaves_float8_to_keras():
-    from gradloop.optim.updates.plain_optimizer import PlainOptimizerUpdate
+    from gradloop.optim.updates.plain_optimizer import fused_update
 
     model = network()
     quantize(model)
     optimizer = K.SGD(0.1)
     optimizer.build(model.trainable_variables)
-    assert PlainOptimizerUpdate.find(optimizer, model.trainable_variables) is None
+    assert fused_update(optimizer, model.trainable_variables) is None
 
 
 def test_plan_lists_what_is_frozen():

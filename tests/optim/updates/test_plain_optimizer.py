@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.optim.updates.plain_optimizer import PlainOptimizerUpdate
+from gradloop.optim.updates.plain_optimizer import fused_update
 from tests.keras_names import count_layers_anew
 
 pytestmark = pytest.mark.versions
@@ -40,7 +40,7 @@ def test_same_weights_and_state_as_keras(name):
     def end(fused):
         variables, optimizer = dense_variables(), WITH_KERNEL[name]()
         optimizer.build(variables)
-        update = PlainOptimizerUpdate.find(optimizer, variables)
+        update = fused_update(optimizer, variables)
         assert update is not None
 
         @tf.function
@@ -63,7 +63,7 @@ def test_a_subset_updates_its_own_state_alone():
     variables, optimizer = dense_variables(), K.Adam(0.1)
     optimizer.build(variables)
     kernel, bias = (v.numpy() for v in variables)
-    PlainOptimizerUpdate.find(optimizer, variables[1:])([tf.ones(3)])
+    fused_update(optimizer, variables[1:])([tf.ones(3)])
     np.testing.assert_array_equal(variables[0].numpy(), kernel)
     np.testing.assert_allclose(variables[1].numpy(), bias - 0.1, rtol=1e-5)
     moved = {v.name for v in optimizer.variables if np.any(v.numpy())} - {"iteration", "learning_rate"}
@@ -75,7 +75,7 @@ def test_constraints_are_applied():
     variable.constraint = keras.constraints.NonNeg()
     optimizer = K.SGD(3.0)
     optimizer.build([variable])
-    PlainOptimizerUpdate.find(optimizer, [variable])([tf.constant([[1.0, 0.1], [0.0, -1.0]])])
+    fused_update(optimizer, [variable])([tf.constant([[1.0, 0.1], [0.0, -1.0]])])
     np.testing.assert_allclose(variable.numpy(), [[0.0, 0.7], [1.0, 4.0]], rtol=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_decay_respects_what_is_excluded_from_it():
     variables[1].assign([1.0, 1.0, 1.0])
     optimizer.build(variables)
     kernel = variables[0].numpy()
-    PlainOptimizerUpdate.find(optimizer, variables)([tf.zeros((4, 3)), tf.zeros(3)])
+    fused_update(optimizer, variables)([tf.zeros((4, 3)), tf.zeros(3)])
     np.testing.assert_allclose(variables[0].numpy(), kernel * 0.95, rtol=1e-6)
     np.testing.assert_array_equal(variables[1].numpy(), [1.0, 1.0, 1.0])
 
@@ -107,13 +107,13 @@ def test_decay_respects_what_is_excluded_from_it():
 def test_keras_does_the_rest_itself(optimizer):
     variables = dense_variables()
     optimizer.build(variables)
-    assert PlainOptimizerUpdate.find(optimizer, variables) is None
+    assert fused_update(optimizer, variables) is None
 
 
 def test_half_precision_is_left_to_keras():
     variables, optimizer = dense_variables("float16"), K.SGD(0.1)
     optimizer.build(variables)
-    assert PlainOptimizerUpdate.find(optimizer, variables) is None
+    assert fused_update(optimizer, variables) is None
 
 
 def test_state_that_names_do_not_tell_apart_is_left_to_keras():
@@ -121,4 +121,4 @@ def test_state_that_names_do_not_tell_apart_is_left_to_keras():
     assert variables[0].path == variables[1].path
     optimizer = K.Adam(0.1)
     optimizer.build(variables)
-    assert PlainOptimizerUpdate.find(optimizer, variables) is None
+    assert fused_update(optimizer, variables) is None
