@@ -6,13 +6,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
+import itertools
 import json
 import os
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from bench import coordinator, figures, frozen, replicas, startup, updates, watching
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
@@ -57,35 +60,19 @@ def parser() -> Parser:
     add("--only", type=one_of(PEERS), nargs="+", metavar="NAME", help="these contenders alone")
     add("--rounds", type=positive, default=7, metavar="N", help="turns for each contender; default: 7")
     blocks = ", ".join(f"{count} ({network})" for network, count in EXAMPLES_IN_BLOCK.items())
-    add(
-        "--steps",
-        type=positive,
-        metavar="N",
-        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples",
-    )
-    add(
-        "--seconds",
-        type=float,
-        default=0.5,
-        help="least length of a turn, filled with whole blocks; default: 0.5",
-    )
+    add("--steps", type=positive, metavar="N",
+        help=f"steps a block, at most one epoch; default: as many as take {blocks} examples")
+    add("--seconds", type=float, default=0.5,
+        help="least length of a turn, filled with whole blocks; default: 0.5")
     add("--python", action="append", default=[], metavar="GROUP=PATH", help="a peer's interpreter")
-    add(
-        "--data",
-        metavar="FILE.npz",
-        help="x_train, y_train for the part steps; the others make their own; default: synthetic images",
-    )
+    add("--data", metavar="FILE.npz",
+        help="x_train, y_train for the part steps; the others make their own; default: synthetic images")
     add("--examples", type=positive, default=60_000, metavar="N", help="synthetic examples; default: 60000")
     add("--json", type=Path, metavar="FILE", help="write all figures here as well")
-    add(
-        "--parts",
-        nargs="+",
-        choices=list(PARTS),
-        default=list(PARTS),
+    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
         help="what to time: import and help, the optimizer's update of large networks, steps on several "
         "replicas and workers, frozen networks with a cache and without, a TensorBoard and none, training "
-        "steps; default: all",
-    )
+        "steps; default: all")
     return made
 
 
@@ -137,47 +124,23 @@ def _measure_updates(python: str, rounds: int, report: Json) -> None:
         report["updates"].append({"network": network, "optimizer": optimizer, "contenders": contenders})
 
 
-def _measure_replicas(python: str, rounds: int, report: Json) -> None:
-    found: list[replicas.Case] = []
+def _measure_cases(part: ModuleType, python: str, rounds: int, report: Json) -> None:
+    found = []
     try:
-        for network in replicas.NETWORKS:
-            for count in replicas.REPLICAS:
-                found.append(replicas.measure(python, network, count, rounds))
-            found.append(replicas.measure_workers(python, network, rounds))
+        for case in part.cases(python, rounds):
+            found.append(case)
     finally:  # with what there is
         if found:
-            print("", replicas.report(found), sep="\n", flush=True)
-        report["replicas"] = [dataclasses.asdict(one) for one in found]
+            print("", part.report(found), sep="\n", flush=True)
+        report[part.__name__.rpartition(".")[2]] = [dataclasses.asdict(one) for one in found]
 
 
-def _measure_frozen(python: str, rounds: int, report: Json) -> None:
-    found: list[frozen.Case] = []
-    try:
-        for case in frozen.CASES:
-            found.append(frozen.measure(python, case, rounds))
-    finally:
-        if found:
-            print("", frozen.report(found), sep="\n", flush=True)
-        report["frozen"] = [dataclasses.asdict(one) for one in found]
-
-
-def _measure_watching(python: str, rounds: int, report: Json) -> None:
-    found: list[watching.Case] = []
-    try:
-        for network in watching.STEPS:
-            found.append(watching.measure(python, network, rounds))
-    finally:
-        if found:
-            print("", watching.report(found), sep="\n", flush=True)
-        report["watching"] = [dataclasses.asdict(one) for one in found]
-
-
-MEASURES = {
+MEASURES: dict[str, Callable[[str, int, Json], None]] = {
     "startup": _measure_startup,
     "updates": _measure_updates,
-    "replicas": _measure_replicas,
-    "frozen": _measure_frozen,
-    "watching": _measure_watching,
+    "replicas": functools.partial(_measure_cases, replicas),
+    "frozen": functools.partial(_measure_cases, frozen),
+    "watching": functools.partial(_measure_cases, watching),
 }
 
 
@@ -203,20 +166,12 @@ def _measure_steps(
         ratios = figures.to_base(results)
         found = figures.verdicts(case.network, case.batch_size, results)
         verdicts += [(case, verdict) for verdict in found]
-        report["cases"].append(
-            {
-                **dataclasses.asdict(case),
-                "contenders": [
-                    {
-                        **dataclasses.asdict(result),
-                        "median_us": result.median_us,
-                        "ratio_to_gradloop": ratios.get(result.name),
-                    }
-                    for result in results
-                ],
-                "wanted": [{**dataclasses.asdict(v), "result": v.word} for v in found],
-            }
-        )
+        contenders = [
+            dataclasses.asdict(one) | {"median_us": one.median_us, "ratio_to_gradloop": ratios.get(one.name)}
+            for one in results
+        ]
+        wanted = [dataclasses.asdict(verdict) | {"result": verdict.word} for verdict in found]
+        report["cases"].append(dataclasses.asdict(case) | {"contenders": contenders, "wanted": wanted})
     print(f"\n{figures.verdict_table(verdicts)}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
@@ -228,17 +183,12 @@ def _cases(options: argparse.Namespace) -> list[Case]:
         from bench import data
 
         examples = len(data.from_file(options.data)[1])
-    return [
-        Case(
-            network,
-            batch_size,
-            steps_in_block(network, options.steps, examples, batch_size),
-            options.examples,
-            options.data and str(Path(options.data).absolute()),
-        )
-        for network in dict.fromkeys(options.network or NETWORKS)
-        for batch_size in dict.fromkeys(options.batch_size)
-    ]
+    path = options.data and str(Path(options.data).absolute())
+    found = []
+    for network, batch_size in itertools.product(options.network or NETWORKS, options.batch_size):
+        steps = steps_in_block(network, options.steps, examples, batch_size)
+        found.append(Case(network, batch_size, steps, options.examples, path))
+    return list(dict.fromkeys(found))
 
 
 def machine() -> Json:

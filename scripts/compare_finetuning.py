@@ -10,8 +10,8 @@ are looked at once a run, by that epoch's weights, and choose nothing.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ import shared.command_line as cli
 from shared import photos, plots
 from shared.digit_images import DataError
 from shared.recipe import Recipe, add_network_options, backbone, evaluate, fine_tune
-from shared.tables import table
+from shared.tables import deviation, table, write_csv
 
 # For each way: what trains, whether rates differ, whether it unfreezes gradually.
 WAYS = {
@@ -117,20 +117,9 @@ def summary(results: Sequence[Result]) -> str:
         runs = [result for result in results if result.way == way]
         cells = [way, str(len(runs))]
         for values in ([one.validation for one in runs], [one.test for one in runs]):
-            spread = f"{np.std(values, ddof=1):.2%}" if len(values) > 1 else "-"
-            cells += [f"{np.mean(values):.2%}", spread]
+            cells += [f"{np.mean(values):.2%}", deviation(values)]
         rows.append([*cells, f"{np.mean([one.seconds for one in runs]):.0f}"])
     return table(["way", "runs", "validation", "deviation", "test", "deviation", "seconds"], rows)
-
-
-def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Every run, a row each."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Result)])
-        writer.writeheader()
-        for result in results:
-            row = dataclasses.asdict(result)
-            writer.writerow(row | {name: f"{row[name]:.4f}" for name in ("validation", "test")})
 
 
 def main() -> None:
@@ -152,14 +141,13 @@ def main() -> None:
     for folder in (log_dir, figures.parent, picture.parent):
         folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    for seed in range(args.seeds):
-        for way in args.ways:
-            with cli.refusing(ValueError, OSError, optim.SelectionError, loops.NonFiniteError):
-                results.append(run(way, seed, data, args, log_dir))
-            last = results[-1]
-            print(f"{way:11s} seed {seed}: validation {last.validation:.2%} in epoch {last.best_epoch}, "
-                  f"test {last.test:.2%}, {last.seconds:.0f} s", flush=True)
-            write_csv(results, figures)
+    for seed, way in itertools.product(range(args.seeds), args.ways):
+        with cli.refusing(ValueError, OSError, optim.SelectionError, loops.NonFiniteError):
+            results.append(run(way, seed, data, args, log_dir))
+        last = results[-1]
+        print(f"{way:11s} seed {seed}: validation {last.validation:.2%} in epoch {last.best_epoch}, "
+              f"test {last.test:.2%}, {last.seconds:.0f} s", flush=True)
+        write_csv(results, figures, ("validation", "test"))
     print(f"\n{summary(results)}\n\nFigures      {cli.shown(figures)}")
     print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     title = f"{args.backbone} on {data.name}: test accuracy (%), runs and mean"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import shared.command_line as cli
 from shared import digit_images, plots
-from shared.lenet_options import OPTIMIZERS, add_lenet_options
+from shared.lenet_options import add_lenet_options, make_optimizer, usual_rate
 from shared.tables import table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     rate = cli.assignment(NAMES, cli.number(float, above=0))
     add("--learning-rate", type=rate, action="append", default=[], metavar="NAME=RATE",
         help="another rate for one optimizer; repeat it for more (default: "
-        f"{', '.join(f'{name}={OPTIMIZERS[name][2]:g}' for name in NAMES)})")
+        f"{', '.join(f'{name}={usual_rate(name):g}' for name in NAMES)})")
     args = parser.parse_args(argv)
     args.optimizers = list(dict.fromkeys(args.optimizers))
     for name, _ in args.learning_rate:
@@ -153,7 +153,7 @@ def results(rates: dict[str, float], runs: dict[str, Run]) -> str:
 def main() -> None:
     """Trains with each optimizer, prints the table, and prints where the picture and the logs are."""
     args = parse()
-    rates = {name: OPTIMIZERS[name][2] for name in args.optimizers} | dict(args.learning_rate)
+    rates = {name: usual_rate(name) for name in args.optimizers} | dict(args.learning_rate)
     log_dir = cli.log_folder(args.log_dir, "optimizers")
     with cli.quiet_import():
         import keras
@@ -174,9 +174,8 @@ def main() -> None:
     for name, rate in rates.items():
         keras.utils.set_random_seed(args.seed)  # The same weights for all ...
         images.epoch = 0  # ... and the same order.
-        class_name, options, _ = OPTIMIZERS[name]
         model = models.LeNet5(len(data.class_names))
-        optimizer = getattr(keras.optimizers, class_name)(rate, **options)
+        optimizer = make_optimizer(name, rate)
         step = loops.TrainStep(model, "sparse_categorical_crossentropy", optimizer, metrics=["accuracy"])
         # For all of them: TensorBoard leaves a run that lacks a value out of two of its three views.
         momentum = getattr(optimizer, "momentum", getattr(optimizer, "beta_1", 0.0))

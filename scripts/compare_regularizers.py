@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from numpy.typing import NDArray
 
 import shared.command_line as cli
 from shared import digit_images, plots
-from shared.lenet_options import OPTIMIZERS, add_lenet_options
-from shared.tables import table
+from shared.lenet_options import add_lenet_options, make_optimizer, usual_rate
+from shared.tables import deviation, table, write_csv
 
 # What `models.LeNet5` is given, and how many epochs early stopping waits; 0 where it is left out.
 WAYS: dict[str, tuple[dict[str, Any], int]] = {
@@ -98,6 +97,9 @@ class Result:
     test: float
 
 
+SHARES = ("training", "held_out", "test")
+
+
 def split(labels: NDArray[np.int64], examples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of images to train on, evenly over the classes, and of up to 1,000 others to hold out."""
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -129,8 +131,7 @@ def run(
     others = loops.Batches(data.x_train[held_out], data.y_train[held_out], 256, shuffle=False)
     keras.utils.set_random_seed(seed)
     model = models.LeNet5(len(data.class_names), **options)
-    name, settled, rate = OPTIMIZERS[args.optimizer]
-    optimizer = getattr(keras.optimizers, name)(rate, **settled)
+    optimizer = make_optimizer(args.optimizer, usual_rate(args.optimizer))
     loss, metrics = "sparse_categorical_crossentropy", ["accuracy"]
     step = loops.TrainStep(model, loss, optimizer, metrics=metrics)
     # All of them in each run: TensorBoard leaves a run that lacks a value out of two of its three views.
@@ -159,21 +160,10 @@ def summary(results: Sequence[Result]) -> str:
     rows = []
     for way in dict.fromkeys(result.way for result in results):
         runs = [result for result in results if result.way == way]
-        means = [np.mean([getattr(one, part) for one in runs]) for part in ("training", "held_out", "test")]
-        spread = f"{np.std([one.test for one in runs], ddof=1):.2%}" if len(runs) > 1 else "-"
+        means = [f"{np.mean([getattr(one, part) for one in runs]):.2%}" for part in SHARES]
         epochs = f"{np.mean([one.epochs for one in runs]):.0f}"
-        rows.append([way, str(len(runs)), epochs, *(f"{mean:.2%}" for mean in means), spread])
+        rows.append([way, str(len(runs)), epochs, *means, deviation([one.test for one in runs])])
     return table(["regulariser", "runs", "epochs", "training", "held out", "test", "deviation"], rows)
-
-
-def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Every run, a row each."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Result)])
-        writer.writeheader()
-        for result in results:
-            row = dataclasses.asdict(result)
-            writer.writerow(row | {name: f"{row[name]:.4f}" for name in ("training", "held_out", "test")})
 
 
 def main() -> None:
@@ -202,7 +192,7 @@ def main() -> None:
             results.append(result)
             print(f"{way:14s} seed {seed}: training {result.training:.2%}, held out {result.held_out:.2%}, "
                   f"test {result.test:.2%}, {result.epochs} epochs", flush=True)
-            write_csv(results, figures)
+            write_csv(results, figures, SHARES)
     print(f"\n{summary(results)}\n\nFigures      {cli.shown(figures)}")
     print(f"TensorBoard  {cli.tensorboard(log_dir)}")
     title = f"LeNet-5 on {args.examples:,} images of {data.name}: test accuracy (%), runs and mean"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import shared.command_line as cli
 from shared import augmentation, digit_images, plots
-from shared.lenet_options import OPTIMIZERS, add_lenet_options
+from shared.lenet_options import add_lenet_options, make_optimizer, usual_rate
 from shared.tables import table
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Tests, writes the curve, and prints which rate to take."""
     args = parse()
-    name, options, usual_rate = OPTIMIZERS[args.optimizer]
     log_dir = cli.log_folder(args.log_dir, "find-lr")
     with cli.quiet_import():
         import keras
@@ -69,11 +68,9 @@ def main() -> None:
         transform=augmentation.shift(args.shift) if args.shift else None,
     )
     model = models.LeNet5(len(data.class_names), dropout=args.dropout)
-    optimizer = getattr(keras.optimizers, name)(usual_rate, **options)
+    optimizer = make_optimizer(args.optimizer, usual_rate(args.optimizer))
     with cli.refusing(optim.SelectionError, option="--train-only"):
-        step = loops.TrainStep(
-            model, "sparse_categorical_crossentropy", optimizer, variables=args.train_only
-        )
+        step = loops.TrainStep(model, "sparse_categorical_crossentropy", optimizer, variables=args.train_only)
     print(f"Test        {args.optimizer} from {args.lowest:g} to {args.highest:g} in {args.steps} steps of "
           f"{args.batch_size} images; dropout {args.dropout:g}, shift {args.shift}; seed {args.seed}\n")
     with cli.refusing(loops.NonFiniteError, ValueError):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import shared.command_line as cli
-from shared.lenet_options import OPTIMIZERS, add_lenet_options
+from shared.lenet_options import OPTIMIZERS, add_lenet_options, make_optimizer, usual_rate
 from shared.tensorboard_options import add_tensorboard_options, board
 
 EXAMPLES = """examples:
@@ -33,7 +33,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--learning-rate", type=cli.number(float, above=0), metavar="RATE",
         help="rate at the start (default: one that suits the optimizer: "
-        f"{', '.join(f'{name} {rate:g}' for name, (_, _, rate) in OPTIMIZERS.items())})")
+        f"{', '.join(f'{name} {usual_rate(name):g}' for name in OPTIMIZERS)})")
     add("--schedule", type=cli.one_of(["cosine", "constant"]), default="cosine", metavar="NAME",
         help="cosine: the rate falls to 0 over the run (default); constant: it stays")
     add("--weight-decay", type=cli.number(float, at_least=0), metavar="RATE",
@@ -54,8 +54,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Trains, evaluates, saves, and prints where everything is."""
     args = parse()
-    name, options, usual_rate = OPTIMIZERS[args.optimizer]
-    rate = args.learning_rate or usual_rate
+    rate = args.learning_rate or usual_rate(args.optimizer)
     decay = {} if args.weight_decay is None else {"weight_decay": args.weight_decay}
     log_dir = cli.log_folder(args.log_dir, "lenet5")
     model_file = cli.keras_file(args.save, log_dir / "lenet5.keras")
@@ -92,9 +91,8 @@ def main() -> None:
     with strategy.scope(), cli.refusing(optim.SelectionError, option="--train-only"):
         model = models.LeNet5(len(data.class_names), dropout=args.dropout)
         schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-        optimizer = getattr(keras.optimizers, name)(
-            schedule if args.schedule == "cosine" else rate, **options, **decay
-        )
+        falls = args.schedule == "cosine"
+        optimizer = make_optimizer(args.optimizer, schedule if falls else rate, **decay)
         step = loops.TrainStep(model, loss, optimizer, variables=args.train_only, metrics=metrics)
         eval_step = loops.EvalStep(model, loss, metrics)
     for folder in (log_dir, model_file.parent) if chief else ():

@@ -75,6 +75,5 @@ class Contender(abc.ABC):
     def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Mean cross-entropy of the present weights on the given examples."""
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027  # most have no choices
         """Makes choices that need a trial run; called after the first step, before warm-up."""
-        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from . import child
@@ -58,6 +58,11 @@ class Case:
     # By contender, one value a round: seconds of an epoch or of a pass over the data, or MB (10^6 bytes) that
     # a process held more at its peak than with model and data alone.
     values: dict[str, list[float]]
+
+
+def cases(python: str, rounds: int) -> Iterator[Case]:
+    """Runs all cases, one after another."""
+    return (measure(python, case, rounds) for case in CASES)
 
 
 def measure(python: str, case: str, rounds: int, settings: Settings = USUAL) -> Case:

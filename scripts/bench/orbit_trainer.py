@@ -34,25 +34,19 @@ class _Trainer(orbit.StandardTrainer):
 class Orbit(keras_networks.KerasContender):
     """`StandardTrainer.train` called once per loop, without the `Controller` and its log lines."""
 
-    def __init__(
-        self, case: Case, images: np.ndarray, labels: np.ndarray, steps_per_loop: int | None
-    ) -> None:
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
         self.keras = tf_keras
         self.model = keras_networks.build(tf_keras, case.network)
         data = keras_networks.batches(images, labels, case.batch_size)
         self.trainer = _Trainer(self.model, data)
-        self.steps_per_loop = steps_per_loop
 
     def block(self, steps: int) -> None:
-        left = steps
-        while left:
-            now = min(left, self.steps_per_loop or left)
-            self.trainer.train(tf.constant(now))
-            left -= now
+        for done in range(0, steps, STEPS_PER_CALL):
+            self.trainer.train(tf.constant(min(STEPS_PER_CALL, steps - done)))
         # A read of a weight waits for the last update.
         self.model.trainable_variables[-1].numpy()
 
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Contender:
-    """`"orbit"` (50 steps a loop) or `"orbit-epoch"` (the block in one loop)."""
-    return Orbit(case, images, labels, STEPS_PER_CALL if name == "orbit" else None)
+    """The one contender of Orbit's."""
+    return Orbit(case, images, labels)

@@ -25,13 +25,6 @@ class EpochLosses(keras.callbacks.Callback):
         self.epoch_logs.append((values["loss"], values["accuracy"]))
 
 
-class BatchLosses(EpochLosses):
-    """The costliest kind of callback: one that must run between any two steps."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.last = (logs or {})["loss"]
-
-
 class Gradloop(keras_networks.KerasContender):
     """`loops.train` over `Batches`, one call a block.
 
@@ -78,6 +71,5 @@ class Gradloop(keras_networks.KerasContender):
 
 
 def build(name: str, case: Case, images: np.ndarray, labels: np.ndarray) -> Gradloop:
-    """`"gradloop"` and its twin: everything on; `"gradloop-plain"`: off; `"gradloop-hook"`: a batch hook."""
-    callbacks = {"gradloop-plain": None, "gradloop-hook": BatchLosses()}
-    return Gradloop(case, images, labels, callback=callbacks.get(name, EpochLosses()))
+    """`"gradloop"`: everything on; `"gradloop-plain"`: off."""
+    return Gradloop(case, images, labels, callback=EpochLosses() if name == "gradloop" else None)

@@ -25,7 +25,6 @@ class Peer:
     group: str  # which `--python GROUP=PATH` names its interpreter
     module: str  # of this package, which builds it
     about: str  # one line for the help text
-    default: bool = True  # whether it runs when `--only` is not given
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -39,10 +38,6 @@ PEERS: dict[str, Peer] = {
         Peer(BASE, "tensorflow", "bench.ours",
              "loops.train with accuracy, progress bar, TensorBoard scalars and a Keras callback"),
         Peer("gradloop-plain", "tensorflow", "bench.ours", "loops.train with none of these"),
-        Peer("gradloop-hook", "tensorflow", "bench.ours",
-             "everything and a callback with a batch hook: a call per step (only when asked for)", False),
-        Peer("gradloop-twin", "tensorflow", "bench.ours",
-             "gradloop once more: how far apart two equal processes are (only when asked for)", False),
         Peer("fit", "tensorflow", "bench.keras_fit", "model.fit as it comes"),
         Peer("fit-tuned", "tensorflow", "bench.keras_fit",
              "model.fit, steps_per_execution=50, the better of XLA on and off"),
@@ -51,8 +46,6 @@ PEERS: dict[str, Peer] = {
         Peer("bare", "tensorflow", "bench.tensorflow_loops",
              "the same TensorFlow ops by hand in one device loop, data as tensors"),
         Peer("orbit", "orbit", "bench.orbit_trainer", "Orbit's StandardTrainer, 50 steps a loop, tf.data"),
-        Peer("orbit-epoch", "orbit", "bench.orbit_trainer",
-             "Orbit's StandardTrainer, the whole block in one loop (only when asked for)", False),
         Peer("torch", "torch", "bench.torch_loops", "PyTorch eager, data as tensors"),
         Peer("torch-compile", "torch", "bench.torch_loops", "the same with torch.compile on the network"),
         Peer("jax", "jax", "bench.jax_scan", "JAX, lax.scan over the block"),
@@ -67,14 +60,14 @@ INSTALL = {
 
 
 def choose(names: Iterable[str] | None) -> list[Peer]:
-    """The contenders of these names, or the usual ones, each once and in the order of `PEERS`.
+    """The contenders of these names, or all, each once and in the order of `PEERS`.
 
     Example:
         >>> [peer.name for peer in choose(["bare", "gradloop"])]
         ['gradloop', 'bare']
     """
-    wanted = None if names is None else set(names)
-    return [peer for peer in PEERS.values() if (peer.default if wanted is None else peer.name in wanted)]
+    wanted = PEERS.keys() if names is None else set(names)
+    return [peer for peer in PEERS.values() if peer.name in wanted]
 
 
 def interpreters(settings: Iterable[str], default: str) -> dict[str, str]:

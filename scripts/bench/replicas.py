@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import launch
@@ -46,6 +46,14 @@ class Case:
     bare: list[float]  # of the loop by hand
     reductions: int | None  # calls of an all-reduce in one of our steps; None where they were not counted
     traces: int  # how often our step was traced in all
+
+
+def cases(python: str, rounds: int) -> Iterator[Case]:
+    """Runs all cases, one after another."""
+    for network in NETWORKS:
+        for count in REPLICAS:
+            yield measure(python, network, count, rounds)
+        yield measure_workers(python, network, rounds)
 
 
 def measure(python: str, network: str, replicas: int, rounds: int) -> Case:

@@ -12,8 +12,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from . import child
 from .figures import ratio, verdict, wanted_text
@@ -28,19 +28,12 @@ if TYPE_CHECKING:
 BASE = "off"
 
 
-class Wanted(NamedTuple):
-    """A contender's time over that without a log, and what it should be at most."""
-
-    name: str
-    most: float
-
-
-WANTED = (
-    # Watches that are never due: what steps that are not watched cost.
-    Wanted("unwatched steps", 1.01),
-    Wanted("defaults", 1.05),
-    Wanted("histograms every 100", 1.10),
-)
+# A contender's time over that without a log should be so much at most.
+WANTED = {
+    "unwatched steps": 1.01,  # watches that are never due
+    "defaults": 1.05,
+    "histograms every 100": 1.10,
+}
 # Batches in a turn, at least several hundred, so that there are histograms in each.
 STEPS = {"lenet5": 1000, "resnet50-sized": 300}
 
@@ -51,6 +44,11 @@ class Case:
 
     network: str  # of `STEPS`
     us: dict[str, list[float]]  # by contender, microseconds a step, one value a round
+
+
+def cases(python: str, rounds: int) -> Iterator[Case]:
+    """Runs all cases, one after another."""
+    return (measure(python, network, rounds) for network in STEPS)
 
 
 def measure(python: str, network: str, rounds: int, steps: int | None = None) -> Case:
@@ -65,7 +63,7 @@ def report(cases: Sequence[Case]) -> str:
     for case in cases:
         base = case.us[BASE]
         rows.append([case.network, BASE, f"{statistics.median(base):.0f}", "", "", ""])
-        for name, most in WANTED:
+        for name, most in WANTED.items():
             times = round(ratio(case.us[name], base), 3)
             median = f"{statistics.median(case.us[name]):.0f}"
             word = verdict(times, most, most=True)

@@ -4,8 +4,8 @@ It speaks one JSON object a line: it reads orders on standard input and answers 
 output when it started. Between orders it is blocked in a read, so that it takes no processor time
 from the contender whose turn it is. The end of its input ends it.
 
-Orders: `{"do": "build"}`, `{"do": "measure", "seconds": s}`, `{"do": "finish"}`. Before the first
-one it imports what it needs and reports that, or `{"left_out": reason}`.
+Orders: first `{"do": "build"}`, then `{"do": "measure", "seconds": s}` any number of times, `{"do": "finish"}`.
+Before the first one it imports what it needs and reports that, or `{"left_out": reason}`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from .child import Json, peak_memory
 from .peers import INSTALL, PEERS
 
 if TYPE_CHECKING:  # an interpreter may lack NumPy, which is then what it answers
-    import numpy as np
-
     from .case import Contender
 
 LOSS_EXAMPLES = 1_000
@@ -54,33 +52,29 @@ def _serve(name: str, case_values: Json, answers: TextIO) -> int:
     from . import data
     from .case import Case
 
+    orders = map(json.loads, sys.stdin)
+    if next(orders, None) is None:
+        return 0
     case = Case(**case_values)
-    contender: Contender | None = None
-    steps = case.steps
-    loss_examples: tuple[np.ndarray, np.ndarray] | None = None
-    for line in sys.stdin:
-        order = json.loads(line)
-        if order["do"] == "build":
-            module = importlib.import_module(PEERS[name].module)
-            images, labels = data.load(case.network, case.examples, case.data)
-            loss_examples = images[:LOSS_EXAMPLES].copy(), labels[:LOSS_EXAMPLES].copy()
-            start = time.perf_counter()
-            contender = module.build(name, case, images, labels)
-            contender.block(1)
-            first = time.perf_counter() - start
-            del images, labels
-            steps = warm_up(contender, case.steps)
-            gc.collect()
-            built = {"first_step_s": first, "steps": steps, "parameters": contender.parameters}
-            _say(answers, {**built, "note": contender.note})
-        elif order["do"] == "measure" and contender is not None:
-            us_per_step, taken = measure(contender, steps, order["seconds"])
-            _say(answers, {"us_per_step": us_per_step, "seconds": taken})
-        elif order["do"] == "finish" and contender is not None and loss_examples is not None:
-            # Read first: computing the loss takes memory too.
-            peak = peak_memory()
+    module = importlib.import_module(PEERS[name].module)
+    images, labels = data.load(case.network, case.examples, case.data)
+    loss_examples = images[:LOSS_EXAMPLES].copy(), labels[:LOSS_EXAMPLES].copy()
+    start = time.perf_counter()
+    contender: Contender = module.build(name, case, images, labels)
+    contender.block(1)
+    first = time.perf_counter() - start
+    del images, labels
+    steps = warm_up(contender, case.steps)
+    gc.collect()
+    built = {"first_step_s": first, "steps": steps, "parameters": contender.parameters}
+    _say(answers, {**built, "note": contender.note})
+    for order in orders:
+        if order["do"] == "finish":
+            peak = peak_memory()  # read first: computing the loss takes memory too
             _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*loss_examples)})
             break
+        us_per_step, taken = measure(contender, steps, order["seconds"])
+        _say(answers, {"us_per_step": us_per_step, "seconds": taken})
     return 0
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .command_line import number, one_of
+
+if TYPE_CHECKING:
+    import keras
 
 # Keras class, its options, and a learning rate that suits LeNet-5 at the default batch size.
 OPTIMIZERS: dict[str, tuple[str, dict[str, object], float]] = {
@@ -22,6 +25,21 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, object], float]] = {
     "adamax": ("Adamax", {}, 4e-3),
     "lion": ("Lion", {}, 3e-4),
 }
+
+
+def usual_rate(name: str) -> float:
+    """The learning rate of one of `OPTIMIZERS` where none is given."""
+    return OPTIMIZERS[name][2]
+
+
+def make_optimizer(
+    name: str, rate: float | keras.optimizers.schedules.LearningRateSchedule, **more: Any
+) -> keras.optimizers.Optimizer:
+    """One of `OPTIMIZERS`, with more options of its class."""
+    import keras
+
+    class_name, options, _ = OPTIMIZERS[name]
+    return getattr(keras.optimizers, class_name)(rate, **options, **more)
 
 
 def add_lenet_options(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -1,8 +1,16 @@
-"""Tables on screen."""
+"""Tables of results, on screen and in files."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,3 +34,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in [head, *rows]
     )
+
+
+def deviation(shares: Sequence[float]) -> str:
+    """The standard deviation of several runs' shares, in percent."""
+    return f"{statistics.stdev(shares):.2%}" if len(shares) > 1 else "-"
+
+
+def write_csv(results: Sequence[DataclassInstance], path: Path, shares: Sequence[str]) -> None:
+    """Writes a row for each result, those of the fields that are shares with four digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(results[0])])
+        writer.writeheader()
+        for row in map(dataclasses.asdict, results):
+            writer.writerow(row | {name: f"{row[name]:.4f}" for name in shares})

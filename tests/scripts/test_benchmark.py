@@ -85,8 +85,6 @@ def test_quick_contender_keeps_its_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     ("name", "callback"),
     [
         ("gradloop", ours.EpochLosses),
-        ("gradloop-twin", ours.EpochLosses),
-        ("gradloop-hook", ours.BatchLosses),
         ("gradloop-plain", type(None)),
     ],
 )

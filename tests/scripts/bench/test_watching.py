@@ -8,7 +8,7 @@ from bench import watching
 
 
 def test_report():
-    names = [watching.BASE, *(wanted.name for wanted in watching.WANTED)]
+    names = [watching.BASE, *watching.WANTED]
     text = watching.report([watching.Case("lenet5", dict(zip(names, ([100.0], [100.0], [106.0], [110.0]))))])
     base, unwatched, defaults, histograms = text.splitlines()[-4:]
     assert base.split() == ["lenet5", "off", "100"]
@@ -20,5 +20,5 @@ def test_report():
 @pytest.mark.release
 def test_a_tiny_run():
     found = watching.measure(sys.executable, "lenet5", 1, steps=120)
-    assert set(found.us) == {watching.BASE, *(wanted.name for wanted in watching.WANTED)}
+    assert set(found.us) == {watching.BASE, *watching.WANTED}
     assert all(len(each) == 1 and each[0] > 0 for each in found.us.values())
