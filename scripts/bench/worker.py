@@ -4,7 +4,7 @@ It speaks one JSON object a line: it reads orders on standard input and answers 
 output when it started. Between orders it is blocked in a read, so that it takes no processor time
 from the contender whose turn it is. The end of its input ends it.
 
-Orders: first `{"do": "build"}`, then `{"do": "measure", "seconds": s}` any number of times, `{"do": "finish"}`.
+Orders: `{"do": "build"}`, then any number of `{"do": "measure", "seconds": s}`, then `{"do": "finish"}`.
 Before the first one it imports what it needs and reports that, or `{"left_out": reason}`.
 """
 
