@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import tensorflow as tf
 
@@ -33,6 +34,10 @@ class Checkpoint(StepsCallback):
     on the disk, so a power cut leaves a checkpoint complete or none. (On `gs://` nothing is synced.)
     Of several workers, one writes and all read, so they must share the folder.
 
+    One process at a time writes to a folder: `train` holds it until it ends, `save` as long as this object
+    lives, and others are refused meanwhile. Who takes it clears away what a dead process had not finished.
+    (There is no lock on `gs://` and its like.) To read, no lock is needed.
+
     A step that resumes may have been made with other settings. What changes in a run is the checkpoint's:
     the learning rate, what trains, rates and freezing of groups. All else is the call's: weight decay,
     momentum, clipping, a schedule, the loss. A warning tells what differs. (A checkpoint of another
@@ -45,12 +50,15 @@ class Checkpoint(StepsCallback):
             a multiple of it; None for not.
         every_minutes: saves within epochs as well, when so many minutes have passed since the last
             checkpoint; None for not.
-        keep: how many of the newest to keep.
+        keep: how many of the newest to keep. Damaged ones take no place of one that is whole.
+        on_damaged: "previous" to go on from the newest checkpoint that reads as a whole, with a warning that
+            names the files of newer ones that do not, and why; "raise" for an error instead.
         verbose: 1 to print where training resumes, 0 for nothing.
 
     Raises:
         TypeError: a folder that is no path, or no number where one is wanted.
-        ValueError: a number out of range; when training begins, a folder that cannot be written.
+        ValueError: a number out of range; when training begins, a folder that cannot be written, or that
+            another process, or another run of this one, writes to.
 
     Example:
         >>> import tempfile, keras, numpy as np
@@ -69,6 +77,9 @@ class Checkpoint(StepsCallback):
         (4, True)
     """
 
+    # Those of checkpoints from a pickle of an earlier version.
+    on_damaged: Literal["previous", "raise"] = "previous"
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -77,6 +88,7 @@ class Checkpoint(StepsCallback):
         every_steps: int | None = None,
         every_minutes: float | None = None,
         keep: int = 3,
+        on_damaged: Literal["previous", "raise"] = "previous",
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -91,6 +103,9 @@ class Checkpoint(StepsCallback):
             None if every_minutes is None else real_number("every_minutes", every_minutes, above=0)
         )
         self.keep = whole_number("keep", keep, at_least=1)
+        if on_damaged not in ("previous", "raise"):
+            raise ValueError(f'`on_damaged` must be "previous" or "raise", not {on_damaged!r}.')
+        self.on_damaged = on_damaged
         self.verbose = verbose
 
     def save(self, step: TrainStep, iterator: BatchIterator | tf.data.Iterator | None = None) -> str | None:
@@ -106,7 +121,8 @@ class Checkpoint(StepsCallback):
 
         Raises:
             TypeError: `step` is no `TrainStep`.
-            ValueError: no iterator, or one whose position TensorFlow cannot save.
+            ValueError: no iterator, or one whose position TensorFlow cannot save; another process writes to
+                the folder.
             OSError: it cannot be written; those from before are as they were.
 
         Example:
@@ -146,8 +162,8 @@ class Checkpoint(StepsCallback):
 
         Raises:
             TypeError: `step` is no `TrainStep`, or `data` neither of these.
-            ValueError: the checkpoint is damaged or of another model, optimizer, step or data; nothing was
-                changed then.
+            ValueError: the checkpoint is of another model, optimizer, step or data, or of a newer version; it
+                is damaged, and so are all before it, or `on_damaged="raise"`. Nothing was changed then.
         """
         saved = _saved(step)
         if data is not None and not isinstance(data, (Batches, tf.data.Dataset)):
@@ -183,7 +199,7 @@ class Checkpoint(StepsCallback):
     @property
     def _store(self) -> CheckpointStore:
         # No attribute: a `Checkpoint` may come from a pickle, and `keep` may be set.
-        return CheckpointStore(self.folder, self.keep)
+        return store_of(self, holder=self)
 
     # As a callback, it only sees to it that calls on the device end when it is time to save: a call of
     # `train` writes the checkpoints, since it knows what is to be saved of the run.
@@ -197,6 +213,11 @@ class Checkpoint(StepsCallback):
 
     def steps_allowed(self, done: int) -> int | None:
         return None if self.every_steps is None else self.every_steps - done % self.every_steps
+
+
+def store_of(checkpoint: Checkpoint, holder: Checkpoint | None = None) -> CheckpointStore:
+    """The store of the checkpoints that a `Checkpoint` describes; see there for the `holder`."""
+    return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, holder)
 
 
 def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:

@@ -13,6 +13,9 @@ from .manifest import begin, is_begun, is_sealed, unseal
 from .tensor_file import format_of, is_written
 
 _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a slash
+_OWN = re.compile(r"(state|iterator)(\..*|_temp/?)|manifest\.json(\.part)?")  # files that are written here
+
+_damaged: set[str] = set()  # of those that this process has read
 
 
 class CheckpointFolder:
@@ -27,28 +30,49 @@ class CheckpointFolder:
 
     def newest(self) -> int | None:
         """The number of the newest complete one; None if there is none."""
-        complete = self._complete()
+        complete = self.complete()
         return complete[-1] if complete else None
+
+    def complete(self) -> list[int]:
+        """The numbers of all complete ones, the newest last."""
+        return [number for number in self._numbers() if _is_complete(self.checkpoint(number))]
+
+    def mark(self, number: int, damaged: bool) -> None:
+        """Has `remove_all_but` know, from now on, whether a complete one was found to be damaged."""
+        (_damaged.add if damaged else _damaged.discard)(self.checkpoint(number))
+
+    def clear_unfinished(self) -> None:
+        """Removes what others had not finished; only for whoever is the one to write here."""
+        with contextlib.suppress(tf.errors.OpError):  # the next one tries again
+            for number in set(self._numbers()) - set(self.complete()):
+                self._clear(number)
 
     def make_next(self) -> str:
         """Makes the folder for the next one, above all numbers that are taken, and returns its path."""
         try:
             numbers = self._numbers()
             path = self.checkpoint(numbers[-1] + 1 if numbers else 1)
-            tf.io.gfile.makedirs(path)
-            begin(path)
+            tf.io.gfile.mkdir(path)  # alone: a folder that was removed meanwhile is not made again in silence
+            with self.removed_on_error(path):
+                begin(path)
         except tf.errors.OpError as error:
             raise OSError(f"No checkpoint can be written in {self.path!r}: {error.message}.") from error
         return path
 
     def remove_all_but(self, count: int) -> None:
-        """Removes all but the newest complete ones, and incomplete ones that are older than the newest."""
+        """Removes all but the newest complete ones, and incomplete ones that are older than the newest.
+
+        Those that are known to be damaged are in the place of none that is whole.
+        """
         # The next call tries again to remove what cannot be removed now; training need not end for it.
         with contextlib.suppress(tf.errors.OpError):
-            complete = self._complete()
+            complete = self.complete()
             for number in self._numbers():
-                if number < complete[-1] and number not in complete[-count:]:
-                    self._remove(number)
+                if number not in complete and number < complete[-1]:
+                    self._clear(number)
+            whole = [number for number in complete if self.checkpoint(number) not in _damaged]
+            for number in set(complete) - set(complete[-count:]) - set(whole[-count:]):
+                self._remove(number)
 
     @contextlib.contextmanager
     def removed_on_error(self, path: str) -> Iterator[None]:
@@ -64,6 +88,11 @@ class CheckpointFolder:
         """The folder of a checkpoint."""
         return os.path.join(self.path, f"checkpoint-{number}")
 
+    def _clear(self, number: int) -> None:
+        """Removes an unfinished one, if it is no folder of somebody else's that has such a name."""
+        if all(map(_OWN.fullmatch, tf.io.gfile.listdir(self.checkpoint(number)))):
+            self._remove(number)
+
     def _remove(self, number: int) -> None:
         path = self.checkpoint(number)
         unseal(path)
@@ -71,9 +100,6 @@ class CheckpointFolder:
         if tf.io.gfile.exists(index):
             tf.io.gfile.remove(index)
         tf.io.gfile.rmtree(path)
-
-    def _complete(self) -> list[int]:
-        return [number for number in self._numbers() if _is_complete(self.checkpoint(number))]
 
     def _numbers(self) -> list[int]:
         if not tf.io.gfile.isdir(self.path):

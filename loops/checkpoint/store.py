@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
@@ -13,6 +16,8 @@ from ..distribute.cluster import is_chief
 from ..distribute.same_order import Mean, same_on_all
 from ..support.folders import check_log_dir
 from .directory import CheckpointFolder, iterator_in
+from .errors import DamagedError
+from .folder_in_use import hold, let_go
 from .notes import Note
 from .saved_step import Saved
 from .tensor_file import TensorFile
@@ -26,17 +31,48 @@ class CheckpointStore:
         file = store.load(saved)     # the newest, read as a whole and checked; changes nothing
         assign(saved, file)
 
-    The folder need not exist; `keep` is how many of the newest to keep.
+    The folder need not exist.
+
+    Args:
+        folder: path.
+        keep: how many of the newest to keep.
+        on_damaged: "previous" to pass over damaged checkpoints, "raise" to raise their error.
+        holder: what holds the folder from the first `save` on, see `folder_in_use`; None if `held` does.
     """
 
-    def __init__(self, folder: str, keep: int) -> None:
+    def __init__(self, folder: str, keep: int, on_damaged: str, holder: object | None = None) -> None:
         self._folder = CheckpointFolder(folder)
         self._keep = keep
+        self._on_damaged = on_damaged
+        self._holder = holder
 
-    def make_folder(self) -> None:
-        """Makes the folder; raises ValueError if it cannot be written."""
+    @contextlib.contextmanager
+    def held(self, mean: Mean) -> Iterator[None]:
+        """Makes the folder, and holds it against all others in the body; `mean` is that over the workers.
+
+        Raises:
+            ValueError: it cannot be written, or another run or process writes to it.
+        """
+        error = None
         if is_chief():
-            check_log_dir(self._folder.path, "folder")
+            try:
+                check_log_dir(self._folder.path, "folder")
+                self._hold(self, run=True)
+            except (OSError, ValueError) as caught:
+                error = caught
+        raise_on_all(error, mean, self._for_others)
+        try:
+            yield
+        finally:
+            let_go(self)
+
+    def _hold(self, holder: object, *, run: bool = False) -> None:
+        if hold(self._folder.path, holder, run=run):
+            self._folder.clear_unfinished()
+
+    @property
+    def _for_others(self) -> str:
+        return f"The worker that writes checkpoints to {self._folder.path!r} could not."
 
     @property
     def newest(self) -> str | None:
@@ -45,21 +81,48 @@ class CheckpointStore:
         return None if number is None else self._folder.checkpoint(number)
 
     def load(self, saved: Saved) -> TensorFile | None:
-        """Reads the newest checkpoint and checks that `saved` can take it; None if there is none.
+        """Reads the newest whole checkpoint and checks that `saved` can take it; None if there is none.
 
-        ValueError if it is damaged or of something else, or if workers see different folders.
+        Raises:
+            ValueError: it is of something else; it is damaged, and `on_damaged` is "raise", or all are; or
+                workers see different folders.
         """
-        number = self._folder.newest()
-        if not same_on_all(number or 0, saved.mean_over_workers):
+        mean, damaged = saved.mean_over_workers, list[str]()
+        for number in [*reversed(self._folder.complete()), None]:
+            if not same_on_all(number or 0, mean):
+                raise ValueError(
+                    f"`folder` {self._folder.path!r} does not hold the same checkpoints for each worker: "
+                    "name one on a file system that all of them share."
+                )
+            if number is None:
+                break
+            path, file, error = self._folder.checkpoint(number), None, None
+            try:
+                file = read_whole(path)
+            except DamagedError as caught:
+                error = caught
+            if _on_any(error, mean):
+                file = None
+                error = error or DamagedError(path, "another worker cannot read it")
+                if self._on_damaged == "raise":
+                    raise error
+                damaged.append(f"{os.path.basename(path)}: {error.reason}")
+            self._folder.mark(number, damaged=file is None)
+            if file is not None:
+                if damaged and is_chief():
+                    warnings.warn(
+                        f"`folder` {self._folder.path!r} has damaged checkpoints ({'; '.join(damaged)}): the "
+                        f"newest that is whole is {path!r}. They go as soon as `keep` newer ones are there.",
+                        stacklevel=2,
+                    )
+                saved.check(file)
+                return file
+        if damaged:
             raise ValueError(
-                f"`folder` {self._folder.path!r} does not hold the same checkpoints for each worker: name "
-                "one on a file system that all of them share."
+                f"`folder` {self._folder.path!r} has no checkpoint that is whole ({'; '.join(damaged)}): "
+                "put a copy in its place, or name another folder to begin anew."
             )
-        if number is None:
-            return None
-        file = read_whole(self._folder.checkpoint(number))
-        saved.check(file)
-        return file
+        return None
 
     def save(
         self,
@@ -87,6 +150,8 @@ class CheckpointStore:
         path, error = None, None
         if is_chief():
             try:
+                if self._holder is not None:
+                    self._hold(self._holder)
                 path = self._folder.make_next()
                 with self._folder.removed_on_error(path):
                     if isinstance(iterator, tf.data.Iterator):
@@ -101,8 +166,7 @@ class CheckpointStore:
             except (OSError, TypeError, ValueError) as caught:
                 error = caught
         # The others wait here, so that they never look for what is not there yet, and fail with the chief.
-        for_others = f"The worker that writes checkpoints to {self._folder.path!r} could not."
-        raise_on_all(error, saved.mean_over_workers, for_others)
+        raise_on_all(error, saved.mean_over_workers, self._for_others)
         return path
 
 
@@ -124,6 +188,10 @@ class Snapshot:
 
 def raise_on_all(error: Exception | None, mean: Mean, for_others: str) -> None:
     """Raises a worker's error; if any worker passes one, those that have none raise `OSError(for_others)`."""
-    failed = error is not None if mean is None else mean(float(error is not None)) > 0
-    if failed:
+    if _on_any(error, mean):
         raise error or OSError(for_others)
+
+
+def _on_any(error: Exception | None, mean: Mean) -> bool:
+    """Whether any worker passes an error; each gets the same answer."""
+    return error is not None if mean is None else mean(float(error is not None)) > 0

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
-from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.checkpoint import Checkpoint, store_of
 from ..checkpoint.directory import iterator_in
 from ..checkpoint.notes import Note, RunNote
 from ..checkpoint.saved_step import SavedStep
-from ..checkpoint.store import CheckpointStore, Snapshot, assign
+from ..checkpoint.store import Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..distribute.scope import has_other_workers, is_asynchronous
@@ -45,7 +45,7 @@ class RunCheckpointer:
         hooks: keras.callbacks.CallbackList,
     ) -> None:
         self._checkpoint = checkpoint
-        self._store = None if checkpoint is None else CheckpointStore(checkpoint.folder, checkpoint.keep)
+        self._store = None if checkpoint is None else store_of(checkpoint)
         self._saved = None if checkpoint is None else SavedStep(step)
         self._step = step
         self._reader = reader

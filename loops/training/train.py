@@ -19,8 +19,7 @@ from ..callbacks.keras_bridge import (
     wants_every_step,
 )
 from ..callbacks.run_callbacks import RunCallbacks
-from ..checkpoint.checkpoint import Checkpoint
-from ..checkpoint.store import CheckpointStore
+from ..checkpoint.checkpoint import Checkpoint, store_of
 from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
@@ -98,7 +97,8 @@ def train(
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: `epochs` or `steps_per_epoch` below 1, empty data, endless data without
-            `steps_per_epoch`, a checkpoint that is damaged or of something else (see `Checkpoint.restore`).
+            `steps_per_epoch`, a checkpoint that cannot be restored (see `Checkpoint.restore`), a folder that
+            another process writes to.
         OSError: a checkpoint cannot be written; those before it are as they were.
         NonFiniteError: from the step; callbacks have been given the steps before it.
 
@@ -115,11 +115,12 @@ def train(
     callbacks = check_arguments(step, epochs, callbacks, resume)
     found = find_checkpoint(checkpoint, callbacks)
     if found is not None:
-        CheckpointStore(found.folder, found.keep).make_folder()
         callbacks = [*(callback for callback in callbacks if callback is not found), found]
     reader = EpochReader(data, steps_per_epoch)
     validate = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer), contextlib.ExitStack() as after:
+        if found is not None:
+            after.enter_context(store_of(found).held(step.mean_over_workers))
         after.callback(step.unwatch)
         hooks = RunCallbacks(
             callbacks,

@@ -18,6 +18,7 @@ from tests.values import assert_same, numbers
         ({"every_steps": 1.5}, TypeError, "`every_steps` must be a whole number of at least 1, got 1.5"),
         ({"keep": True}, TypeError, "`keep` must be a whole number of at least 1, got True"),
         ({"every_minutes": 0}, ValueError, "`every_minutes` must be a finite number above 0, got 0"),
+        ({"on_damaged": "skip"}, ValueError, '`on_damaged` must be "previous" or "raise", not \'skip\''),
         ({"every_minutes": "2"}, TypeError, "`every_minutes` must be a number above 0, got '2'"),
     ],
 )
@@ -91,7 +92,7 @@ def test_a_place_that_cannot_be_kept_is_refused(tiny, tmp_path):
     place = "`iterator` is of a dataset in which TensorFlow knows no place: PyFunc is stateful. Save without"
     with pytest.raises(ValueError, match=place):
         checkpoint.save(tiny.step(), iter(generated))
-    assert checkpoint.newest is None and not os.listdir(tmp_path)
+    assert checkpoint.newest is None and not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_what_is_no_step_iterator_or_data_is_refused(tiny, tmp_path):

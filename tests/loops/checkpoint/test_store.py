@@ -8,8 +8,15 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.checkpoint.saved_step import SavedStep
+from gradloop.loops.checkpoint.store import CheckpointStore
 from gradloop.loops.distribute.same_order import same_on_all
 from tests.values import assert_same, numbers
+
+
+def names(folder):
+    """What a user sees there."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def test_names_are_those_of_the_state(tiny, tmp_path):
@@ -23,7 +30,7 @@ def test_names_are_those_of_the_state(tiny, tmp_path):
 def test_the_newest_are_kept(tiny, tmp_path):
     trained, checkpoint = tiny.step(), loops.Checkpoint(tmp_path, keep=2)
     places = [checkpoint.save(trained) for _ in range(4)]
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4"]
+    assert names(tmp_path) == ["checkpoint-3", "checkpoint-4"]
     assert checkpoint.newest == places[-1] == str(tmp_path / "checkpoint-4")
 
 
@@ -39,7 +46,46 @@ def test_one_that_was_not_finished_is_passed_over(tiny, tmp_path):
     assert checkpoint.restore(trained) is None
     assert_same(numbers(trained.state()), before)
     assert checkpoint.save(trained).endswith("checkpoint-3")
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-3", "checkpoint-x"]
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-3", "checkpoint-x"]
+
+
+def test_a_damaged_one_takes_no_place_of_one_that_is_whole(tiny, tmp_path):
+    trained, checkpoint = tiny.step(), loops.Checkpoint(tmp_path, keep=2)
+    places = [checkpoint.save(trained, iter(tiny.data())) for _ in range(2)]
+    with open(f"{places[-1]}/state.data-00000-of-00001", "r+b") as file:
+        file.write(b"else")
+    with pytest.warns(UserWarning, match="checkpoint-2: state.data-00000-of-00001 is not what was written"):
+        assert checkpoint.restore(trained, tiny.data()).position == 0
+    places.append(checkpoint.save(trained))
+    assert names(tmp_path) == [f"checkpoint-{n}" for n in (1, 2, 3)]
+    places.append(checkpoint.save(trained))
+    assert names(tmp_path) == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_where_none_is_whole_nothing_begins_anew(tiny, kept):
+    for number in (1, 2):
+        os.remove(kept / f"checkpoint-{number}" / "state.index")
+    trained = tiny.step()
+    before = numbers(trained.state())
+    none = r"has no checkpoint that is whole \(checkpoint-2: state.index cannot be .*; checkpoint-1: .* anew"
+    with pytest.raises(ValueError, match=none):
+        loops.train(trained, tiny.data(), epochs=3, checkpoint=kept)
+    assert_same(numbers(trained.state()), before)
+    assert sorted(os.listdir(kept)) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_a_worker_that_cannot_read_takes_all_to_the_one_before(tiny, kept):
+    """With the means of two workers, of which the other fails at the first."""
+    saved, calls, failures = SavedStep(tiny.step()), [], iter([1.0, 0.0])
+
+    def mean(number):
+        calls.append(number)  # twice for what each sees, then for whether it failed
+        return number if len(calls) % 3 else (number + next(failures)) / 2
+
+    saved.mean_over_workers = mean
+    with pytest.warns(UserWarning, match="checkpoint-2: another worker cannot read it"):
+        file = CheckpointStore(str(kept), 3, "previous").load(saved)
+    assert file.path == str(kept / "checkpoint-1" / "state")
 
 
 @pytest.mark.parametrize("seen", [(3, 3, 3), (1, 2, 3), (0, 1), (4097, 4098), (8191, 8192)])

@@ -2,37 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from gradloop.loops.support import folder_lock
 from gradloop.loops.support.folder_lock import FolderLock
-
-HOLD = f"""
-import runpy, sys  # the file alone, as the package imports TensorFlow
-lock = runpy.run_path({folder_lock.__file__!r})["FolderLock"](sys.argv[1])
-print("held", flush=True)
-if sys.argv[2:] and __import__("os").fork() == 0:
-    print(__import__("os").getpid(), flush=True)
-    __import__("time").sleep(60)
-sys.stdin.read()
-"""
+from tests.loops.folder_holder import holder
 
 
 @pytest.fixture
 def folder(tmp_path):
     return str(tmp_path)
-
-
-def _holder(folder, *more):
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder, *more], stdin=pipe, stdout=pipe, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    return process
 
 
 def test_within_a_process(folder):
@@ -47,8 +26,24 @@ def test_within_a_process(folder):
     FolderLock(folder).release()
 
 
+def test_one_that_nobody_holds_any_more(folder):
+    FolderLock(folder)
+    assert os.listdir(folder) == [], "it goes with its object"
+    with pytest.raises(OSError, match="No such file or directory"):
+        FolderLock(os.path.join(folder, "a"))
+
+
+def test_kinds_do_not_stand_in_each_others_way(folder):
+    board = FolderLock(folder)
+    checkpoint = FolderLock(folder, "folder", "Checkpoint")
+    with pytest.raises(ValueError, match="`folder` .* by another `Checkpoint` of this .*, or end that first"):
+        FolderLock(folder, "folder", "Checkpoint")
+    board.release()
+    checkpoint.release()
+
+
 def test_of_another_process_until_it_is_killed(folder):
-    process = _holder(folder)
+    process = holder(folder)
     match = (
         rf"`log_dir` '.*' is being written by process {process.pid} on \S+ since 20\S+ \S+: choose another"
     )
@@ -63,7 +58,7 @@ def test_of_another_process_until_it_is_killed(folder):
 
 def test_a_process_that_outlives_the_one_that_died(folder):
     """It inherited the lock when it was forked."""
-    process = _holder(folder, "fork")
+    process = holder(folder, "TensorBoard", "fork")
     child = int(process.stdout.readline())
     process.kill()
     process.wait()

@@ -118,22 +118,42 @@ def test_a_state_without_a_run_is_refused(tiny, tmp_path):
         loops.train(tiny.step(), tiny.data(), epochs=1, checkpoint=tmp_path)
 
 
-def test_a_damaged_checkpoint_says_how_to_go_on_without_it(tiny, kept):
-    file = kept / "checkpoint-2" / "state.data-00000-of-00001"
-    file.write_bytes(file.read_bytes()[:-9])
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def test_a_damaged_checkpoint_is_refused_if_that_is_wanted(tiny, kept):
+    cut(kept / "checkpoint-2" / "state.data-00000-of-00001")
     other, source = tiny.step(), tiny.data()
     before = numbers(other.state())
+    checkpoint = loops.Checkpoint(kept, on_damaged="raise")
     with pytest.raises(ValueError, match="checkpoint-2' is damaged: state.data-00000-of-00001 has .* bytes"):
-        loops.train(other, source, epochs=3, checkpoint=kept)
+        loops.train(other, source, epochs=3, checkpoint=checkpoint)
     assert_same(numbers(other.state()), before)
     assert source.epoch == 0
     other.train_only("head")
-    with pytest.raises(ValueError, match="is damaged"):
-        loops.Checkpoint(kept).restore(other)
+    with pytest.raises(ValueError, match="is damaged: .* Delete its folder to go on from the one before it"):
+        checkpoint.restore(other)
     assert len(other.variables) == 2
     shutil.rmtree(kept / "checkpoint-2")
     other.train_only("*")
     assert loops.train(other, source, epochs=3, checkpoint=kept).epoch == [0, 1, 2]
+
+
+def test_a_run_goes_on_from_the_newest_that_is_whole(tiny, kept, capsys):
+    straight = tiny.step()
+    expected = loops.train(straight, tiny.data(), epochs=3).history
+    cut(kept / "checkpoint-2" / "state.index")
+    again, checkpoint = tiny.step(), loops.Checkpoint(kept, keep=2)
+    told = (
+        r"damaged checkpoints \(checkpoint-2: state.index has .* bytes instead .* whole is '.*checkpoint-1'"
+    )
+    with pytest.warns(UserWarning, match=told):
+        history = loops.train(again, tiny.data(), epochs=3, checkpoint=checkpoint)
+    assert history.history == expected
+    assert "Training goes on at epoch 2, from" in capsys.readouterr().out
+    assert_same(numbers(again.state()), numbers(straight.state()))
+    assert sorted(os.listdir(kept)) == ["checkpoint-3", "checkpoint-4"]
 
 
 class Ends(loops.StepsCallback):
