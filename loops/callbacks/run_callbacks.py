@@ -20,9 +20,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback] = (), **options: Any) -> None:
-        super().__init__(list(callbacks), **options)
         self.when: Callable[[], str] = lambda: "before the first epoch"  # says how far the run is
         self.begun: list[keras.callbacks.Callback] = []  # those whose `on_train_begin` has run
+        super().__init__(list(callbacks), **options)  # calls `set_model` and `set_params`
 
     @property
     def of_steps(self) -> list[StepsCallback]:
@@ -36,6 +36,18 @@ class RunCallbacks(keras.callbacks.CallbackList):
             name = type(callback).__name__
             add_note(error, f"The callback {name} raised this in its `{hook}`, {self.when()}.")
             raise
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        self.params = params
+        for callback in self.callbacks:
+            self.call(callback, "set_params", params)
+
+    def set_model(self, model: keras.Model | None) -> None:
+        callbacks, self.callbacks = self.callbacks, []
+        super().set_model(model)  # what else it does
+        self.callbacks = callbacks
+        for callback in callbacks if model is not None else ():
+            self.call(callback, "set_model", model)
 
     def _tell(self, hook: str, logs: dict[str, float] | None = None) -> None:
         logs = _for_all(logs)

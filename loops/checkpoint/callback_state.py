@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count, takewhile
+from typing import Any
 
 import keras
 
@@ -29,9 +30,18 @@ class CallbackStates:
     which is called with that before `on_train_begin`; and of Keras' own `EarlyStopping`, its best weights
     included, `ReduceLROnPlateau` and `ModelCheckpoint`. A state is found again by the callback's class and,
     if there are several of one class, by their order.
+
+    Args:
+        callbacks: of a run.
+        call: calls a method of a callback, by its name, with arguments.
     """
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        call: Callable[..., Any] = lambda callback, method, *given: getattr(callback, method)(*given),
+    ) -> None:
+        self._call = call
         seen: Counter[str] = Counter()
         self._callbacks: dict[str, keras.callbacks.Callback] = {}
         for callback in callbacks:
@@ -48,7 +58,7 @@ class CallbackStates:
         states: dict[str, CallbackState] = {}
         arrays: dict[str, Array] = {}
         for name, callback in self._callbacks.items():
-            own: CallbackState = {"own": _own_state(callback)} if _has_state(callback) else {}
+            own: CallbackState = {"own": self._own_state(callback)} if _has_state(callback) else {}
             stock = {attribute: getattr(callback, attribute) for attribute in _attributes(callback)}
             if own or stock:
                 states[name] = {**own, "stock": stock}
@@ -61,7 +71,7 @@ class CallbackStates:
         for name, callback in self._callbacks.items():
             state = file.note["run"]["callbacks"].get(name, {})
             if "own" in state and _has_state(callback):
-                callback.set_state(state["own"])
+                self._call(callback, "set_state", state["own"])
 
     def after_train_begin(self, file: TensorFile) -> None:
         """Restores Keras' own, whose `on_train_begin` resets them."""
@@ -75,6 +85,17 @@ class CallbackStates:
             if weights:
                 callback.best_weights = weights
 
+    def _own_state(self, callback: keras.callbacks.Callback) -> Json:
+        state: Json = self._call(callback, "state")
+        try:
+            as_json(state)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`callbacks` has a {type(callback).__name__} whose `state()` returns {state!r}, which JSON "
+                f"cannot hold ({error}): return numbers, text, lists, and dicts whose keys are text."
+            ) from error
+        return state
+
 
 def _has_state(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback has both methods; what is called so and takes other arguments is something else."""
@@ -84,18 +105,6 @@ def _has_state(callback: keras.callbacks.Callback) -> bool:
         except (AttributeError, TypeError, ValueError):
             return False
     return True
-
-
-def _own_state(callback: keras.callbacks.Callback) -> Json:
-    state = callback.state()
-    try:
-        as_json(state)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`callbacks` has a {type(callback).__name__} whose `state()` returns {state!r}, which JSON "
-            f"cannot hold ({error}): return numbers, text, lists, and dicts whose keys are text."
-        ) from error
-    return state
 
 
 def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:

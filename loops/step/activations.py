@@ -66,9 +66,14 @@ class Activations:
         }
 
     def missing(self) -> list[str]:
-        """The layers that gave nothing, where no layer around them did either."""
+        """The layers that gave nothing, where no layer around them did either; inputs are called by nobody."""
         around = tuple(f"{path}/" for path in self._seen)
-        return [path for path in self._layers if path not in self._seen and not path.startswith(around)]
+        return [
+            path
+            for path, layer in self._layers.items()
+            if path not in self._seen
+            and not (path.startswith(around) or isinstance(layer, keras.layers.InputLayer))
+        ]
 
 
 def _sums(given: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -6,11 +6,12 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
-from ...optim import named_variables, select
+from ...optim import FilterLike, SelectionError, named_variables, select
 from ...optim.common.arguments import whole_number
 from ...optim.common.messages import first_few
 from ...optim.common.types import Array
@@ -20,6 +21,7 @@ from ..update.loss_scale import LossScale
 from .meters import Found, Meters, Wanted
 from .watch import Histogram, Measured, Watch
 
+Chosen = TypeVar("Chosen")
 # What each watch is told of one step; None where it is none of its steps.
 ToldEach = list[Measured | None]
 
@@ -146,6 +148,16 @@ def _tell(missing: list[str]) -> bool:
     return bool(missing)
 
 
+def _chosen(
+    name: str, choose: Callable[..., Sequence[Chosen]], model: keras.Model, filters: FilterLike
+) -> Sequence[Chosen]:
+    """What a filter chooses, the argument of this name; an error tells which it was."""
+    try:
+        return choose(model, filters)
+    except SelectionError as error:
+        raise SelectionError(f"`{name}` chooses nothing: {error}") from error
+
+
 class _Schedule:
     """The steps of one watch, and what it is told of them."""
 
@@ -157,15 +169,17 @@ class _Schedule:
         elif watch.variables == "variables":
             self._of = frozenset(names.values())
         elif watch.variables is not None:
-            self._of = frozenset(names[id(v)] for v in select(model, watch.variables))
+            self._of = frozenset(names[id(v)] for v in _chosen("watch", select, model, watch.variables))
         self.histograms: frozenset[str] = frozenset()
         if watch.histograms is not None:
-            self.histograms = frozenset(names[id(v)] for v in select(model, watch.histograms))
+            chosen = _chosen("histograms", select, model, watch.histograms)
+            self.histograms = frozenset(names[id(v)] for v in chosen)
         self._scalars = _Every(whole_number("every", watch.every, at_least=1))
         self._histograms = _Every(whole_number("histograms_every", watch.histograms_every, at_least=1))
         self.activations: frozenset[str] = frozenset()
         if watch.activations is not None:
-            self.activations = frozenset(node.path for node in select_layers(model, watch.activations))
+            layers = _chosen("activations", select_layers, model, watch.activations)
+            self.activations = frozenset(node.path for node in layers)
         self._asked = [self._scalars] if self._of is not None or self.activations else []
         self._asked += [self._histograms] if self.histograms else []
         # What all workers must agree on.

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Scalar
 from .keras_private import is_inference, is_symbolic
-from .tensorflow_private import graph_now, without_autograph
+from .tensorflow_private import graph_now, is_vectorized, without_autograph
 
 REDUCTIONS = ("mean", "sum", "max")
 
@@ -132,7 +132,7 @@ class Recorded:
                 "them, or two names."
             )
         value = _checked(name, value)
-        if graph_now() is not self._graph or not self._sees(value):
+        if graph_now() is not self._graph or is_vectorized() or not self._sees(value):
             raise ValueError(
                 f"`record` was called with the name {name!r} in a TensorFlow function, condition or loop "
                 "within the step, which may run several times or not at all: have that return the value, and "
@@ -212,6 +212,10 @@ def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
             f"`value` of {name!r} must be a number or a scalar tensor, not {type(value).__name__}: reduce it "
             "to one, for example with `tf.reduce_mean`."
         )
+    if not hasattr(value, "dtype"):
+        value = float(value)  # TensorFlow knows no fractions, and no integers of more than 64 bits
+    elif isinstance(value.dtype, np.dtype) and value.dtype.kind not in "biufV":  # bfloat16 is of kind V
+        raise TypeError(f"`value` of {name!r} has dtype {value.dtype.name}: record a real number.")
     dtype = tf.as_dtype(getattr(value, "dtype", tf.float32))
     if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
         raise TypeError(f"`value` of {name!r} has dtype {dtype.name}: record a real number.")

@@ -124,6 +124,14 @@ def never_run() -> Iterator[None]:
         yield
 
 
+def is_vectorized() -> bool:
+    """Whether `tf.vectorized_map`, or a Jacobian, traces what it does for all rows at once: as for the first.
+
+    It does so in the graph around it, and tells by a name scope alone.
+    """
+    return re.search(r"(^|/)loop_body(_\d+)?(/|$)", tf.get_current_name_scope()) is not None
+
+
 def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
     """Has all operations that were made from `tensors` so far wait for `operations`, of the same graph."""
     waiting = {operation for tensor in tensors for operation in tensor.consumers()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
+import tensorflow as tf
 
 from ...optim import FilterLike
 from ...optim.common.arguments import whole_number
@@ -89,6 +90,11 @@ def columns(name: str, value: Mapping[str, float | Scalar | Array]) -> dict[str,
         if not isinstance(tag, str) or not tag:
             raise TypeError(
                 f"`{name}` must map tags to numbers, got the tag {short_repr(tag)}: name it by a text"
+            )
+        if tf.is_tensor(one) and tf.is_symbolic_tensor(one):
+            raise TypeError(
+                f"`{name}` must map tags to numbers, got {tag!r} in a TensorFlow function, which is traced before "
+                "there are any: return it, and write it after the call"
             )
         array = np.asarray(one.numpy() if hasattr(one, "numpy") else one)
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":

@@ -175,6 +175,11 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.failed = False
+        if self.train_step is None:
+            raise ValueError(
+                "`TensorBoard` writes what a `loops.TrainStep` does, and has none: pass it to `loops.train`. With "
+                "`keras.Model.fit`, use `keras.callbacks.TensorBoard`; in a loop of your own, call `write`."
+            )
         if not is_chief():
             return
         self._open()

@@ -57,14 +57,24 @@ class EventFiles:
         """Takes the folder; ValueError where it cannot be written, or where another run writes to it."""
         if self._lock is None:
             check_log_dir(self._log_dir)
-            for path in (os.path.join(self._log_dir, run) for run in ("steps", "train", "validation")):
-                if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
-                    raise ValueError(
-                        f"`log_dir` {self._log_dir!r} cannot be written: {path} is not a directory. Choose "
-                        "another folder."
-                    )
+            for run in ("steps", "train", "validation"):
+                self.check(run)
             self._lock = FolderLock(self._log_dir)
             self.found_logs = bool(tf.io.gfile.glob(os.path.join(self._log_dir, "*", "*tfevents*")))
+
+    def check(self, run: str) -> None:
+        """Raises ValueError where a file has the name of a run's folder."""
+        path = os.path.join(self._log_dir, run)
+        if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+            raise ValueError(
+                f"`log_dir` {self._log_dir!r} cannot be written: {path} is not a directory. Choose another "
+                "folder."
+            )
+
+    def forget(self) -> None:
+        """Has what is written next begin a session, as if nothing had been; once all is closed."""
+        self._first = {}
+        self._started.clear()
 
     def hold(self) -> None:
         """Keeps what is submitted back until `start`."""

@@ -34,6 +34,9 @@ class HyperParameters(Part):
         self._hparams = hparams
         self._epoch = 0
 
+    def on_train_begin(self, board: TensorBoard) -> None:
+        board.files.check(_RUN)
+
     def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
         for file in tf.io.gfile.glob(os.path.join(board.log_dir, _RUN, "events.out.tfevents.*")):
             tf.io.gfile.remove(file)

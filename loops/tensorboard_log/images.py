@@ -94,7 +94,7 @@ def _value(name: str, picture: Array, description: str) -> Value:
 def _first_kernel(model: keras.Model) -> tuple[str, Array] | None:
     """Name and kernel of the model's first convolution, (height, width, inputs, filters)."""
     for node in tree_of(model).nodes:
-        if isinstance(node.layer, keras.layers.Conv2D):
+        if isinstance(node.layer, keras.layers.Conv2D) and hasattr(node.layer, "kernel"):  # else it never ran
             return node.path, keras.ops.convert_to_numpy(node.layer.kernel)
     return None
 

@@ -43,9 +43,10 @@ def labels_of(truth: Array | None, predictions: Array | None, logits: bool = Fal
         indices = truth[..., 0] if truth.shape == (*scores.shape[:-1], 1) else truth
         if indices.shape != scores.shape[:-1] or (indices != np.floor(indices)).any():
             return None
-    if (scores < 0).any() or not np.allclose(scores.sum(-1), 1, atol=1e-2):
-        powers = np.exp(scores - scores.max(-1, keepdims=True))
-        scores = powers / powers.sum(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of infinite scores there are no shares: NaN
+        if (scores < 0).any() or not np.allclose(scores.sum(-1), 1, atol=1e-2):
+            powers = np.exp(scores - scores.max(-1, keepdims=True))
+            scores = powers / powers.sum(-1, keepdims=True)
     indices, classes = indices.astype(np.int64), scores.shape[-1]
     true_share = np.take_along_axis(scores, np.clip(indices, 0, classes - 1)[..., None], -1)[..., 0]
     return Labels(indices, scores.argmax(-1), scores.max(-1), true_share, classes)

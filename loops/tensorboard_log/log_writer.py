@@ -27,8 +27,9 @@ class LogWriter:
         """Writes scalars into the run `steps`, in a loop of one's own or beside what `train` writes.
 
         The folder is taken with the first call, and let go by `close`, by leaving a `with`, or at the end of
-        training. In a loop of one's own, the first call also begins a session: TensorBoard forgets what
-        earlier ones wrote from this step on. Of several workers, the chief writes.
+        training. In a loop of one's own, the first call, and the first after a `close`, also begins a
+        session: TensorBoard forgets what earlier ones wrote from this step on. Of several workers, the chief
+        writes.
 
         Args:
             step: number of the step.
@@ -57,6 +58,7 @@ class LogWriter:
     def close(self) -> None:
         """Completes the files and lets go of the folder; `train` does so at its end."""
         self.files.close()
+        self.files.forget()
 
     def __enter__(self: Self) -> Self:
         return self

@@ -134,12 +134,13 @@ def png(picture: Array) -> bytes:
 
 
 def filters_picture(kernel: Array, most: int = 256) -> Array:
-    """The kernels of a convolution, (height, width, inputs, filters), side by side; grey is 0.
+    """The kernels of a convolution, (height, width, inputs, filters), side by side; grey is 0, NaN black.
 
     With three inputs they are in colour; else each input of each filter is a picture of its own, of `most` at
     the most.
     """
-    largest = np.abs(kernel).max() or 1.0
+    kernel = np.where(np.isfinite(kernel), kernel, np.nan)
+    largest = np.nanmax(np.abs(kernel), initial=0) or 1.0
     values = np.clip(kernel / largest / 2 + 0.5, 0, 1)
     height, width, inputs, filters = values.shape
     if inputs != 3:

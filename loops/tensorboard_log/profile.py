@@ -32,6 +32,7 @@ class Profile(Part):
         self._done = 0
 
     def on_train_begin(self, board: TensorBoard) -> None:
+        board.files.check(os.path.join("train", "plugins"))
         if not any(map(importlib.util.find_spec, _PLUGINS)):
             warnings.warn(
                 f"{self} is written, and this Python lacks the plugin that shows it: where TensorBoard runs, "

@@ -50,7 +50,7 @@ class RunCheckpointer:
         self._step = step
         self._reader = reader
         self._hooks = hooks
-        self._states = CallbackStates(hooks.callbacks)
+        self._states = CallbackStates(hooks.callbacks, hooks.call)
         self._file: TensorFile | None = None
         self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
         self._last_time = 0.0  # by the clock

@@ -10,6 +10,8 @@ from gradloop import loops
 from gradloop.loops.callbacks.run_callbacks import RunCallbacks
 
 HOOKS = [
+    ("set_model", "before the first epoch"),
+    ("set_params", "before the first epoch"),
     ("on_train_begin", "before the first epoch"),
     ("on_epoch_begin", "after step {}, in epoch 1"),
     ("on_train_batch_begin", "after step {}, in epoch 1"),
@@ -77,7 +79,38 @@ def test_an_error_tells_callback_hook_and_step(hook, when, tmp_path):
     assert caught.value is error
     when = when.format(AFTER.get(hook, 3))
     assert error.__notes__ == [f"The callback Fails raised this in its `{hook}`, {when}."]
-    assert hook == "set_train_step" and log.file is None or log.file.closed
+    assert hook.startswith("set_") and log.file is None or log.file.closed
+
+
+@pytest.mark.parametrize(
+    ("method", "when"), [("state", "after step 3, in epoch 1"), ("set_state", "before the first epoch")]
+)
+def test_what_a_checkpoint_asks_for_tells_its_callback_too(method, when, tmp_path):
+    class Remembers(keras.callbacks.Callback):
+        fails = None
+
+        def state(self):
+            self.call("state")
+            return {}
+
+        def set_state(self, state):
+            self.call("set_state")
+
+        def on_train_begin(self, logs=None):
+            self.on_epoch_end = lambda epoch, logs: setattr(self, "fails", "state")
+
+        def call(self, name):
+            if name == self.fails == method:
+                raise KeyError("mine")
+
+    step, callback = _step(), Remembers()
+    step.batches_done.assign(0)
+    step.optimizer.iterations.assign(0)
+    with pytest.raises(KeyError) as caught:
+        loops.train(step, _data(), epochs=1, callbacks=[callback], checkpoint=tmp_path)
+        callback.fails = "set_state"
+        loops.train(step, _data(), epochs=2, callbacks=[callback], checkpoint=tmp_path)
+    assert caught.value.__notes__ == [f"The callback Remembers raised this in its `{method}`, {when}."]
 
 
 def test_the_first_error_is_raised_and_later_ones_are_told_with_their_callbacks():

@@ -170,8 +170,13 @@ def test_steps_count_on_from_one_run_to_the_next() -> None:
         ({"every": 0}, ValueError, "`every` must be at least 1, got 0"),
         ({"every": 1.5}, TypeError, "`every` must be a whole number"),
         ({"histograms_every": 0}, ValueError, "`histograms_every` must be at least 1"),
-        ({"variables": "bodi"}, optim.SelectionError, "name\\('bodi'\\) matches none"),
-        ({"histograms": "bodi"}, optim.SelectionError, "name\\('bodi'\\) matches none"),
+        (
+            {"variables": "bodi"},
+            optim.SelectionError,
+            "`watch` chooses nothing: name\\('bodi'\\) matches none",
+        ),
+        ({"histograms": "bodi"}, optim.SelectionError, "`histograms` .*: name\\('bodi'\\) matches none"),
+        ({"activations": "bodi"}, optim.SelectionError, "`activations` .*: name\\('bodi'\\) matches none"),
         ({"variables": 3}, TypeError, "`filters` must be strings"),
     ],
 )

@@ -1,5 +1,6 @@
 """What `loops.record` takes, where, and what it refuses."""
 
+import fractions
 import re
 
 import keras
@@ -35,6 +36,7 @@ def recorded(function, graph=False, taken=("loss", "accuracy"), reduces=None):
         3.0,
         np.float64(3),
         np.array(3),
+        fractions.Fraction(3),
         tf.constant(3),
         tf.constant(3, tf.float16),
         keras.Variable(3.0),
@@ -64,6 +66,10 @@ def test_the_same_name_several_times(graph):
     assert recorded(several, graph) == {"mean": 3.0, "sum": 9.0, "max": 5.0}
 
 
+def test_a_number_that_takes_more_than_64_bits():
+    assert recorded(lambda: loops.record("a", 2**100)) == {"a": 2.0**100}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -75,6 +81,11 @@ def test_the_same_name_several_times(graph):
         (("a", "1"), TypeError, "`value` of 'a' must be a number or a scalar tensor, not str"),
         (("a", 1j), TypeError, "`value` of 'a' must be a number or a scalar tensor, not complex"),
         (("a", np.complex64(1j)), TypeError, "`value` of 'a' has dtype complex64: record a real number"),
+        (
+            ("a", np.datetime64("2020-01-01")),
+            TypeError,
+            "`value` of 'a' has dtype datetime64[D]: record a real",
+        ),
         (("a", np.ones(2)), ValueError, "`value` of 'a' has shape (2,): reduce it to a scalar"),
         (("loss", 1.0), ValueError, "`name` 'loss' is that of the loss or of a metric in the logs: choose"),
         (("accuracy", 1.0), ValueError, "`name` 'accuracy' is that of the loss or of a metric"),
@@ -114,13 +125,17 @@ def of_a_function(value):
     tf.function(lambda x: loops.record("a", x), autograph=False)(value)
 
 
+def of_all_rows(value):
+    tf.vectorized_map(lambda row: [loops.record("a", row), row][1], tf.stack([value, 2 * value]))
+
+
 def out_of_a_loop(value):
     found = []
     tf.while_loop(lambda i: i < 2, lambda i: [found.append(i * 2), i + 1][1], [0])
     loops.record("a", found[0])
 
 
-@pytest.mark.parametrize("function", [of_a_condition, of_a_loop, of_a_function, out_of_a_loop])
+@pytest.mark.parametrize("function", [of_a_condition, of_a_loop, of_a_function, of_all_rows, out_of_a_loop])
 def test_what_may_not_run_once_is_refused(function):
     with pytest.raises(
         ValueError, match="`record` was called with the name 'a' in a TensorFlow function, co"

@@ -169,11 +169,13 @@ def test_nothing_is_made_before_training(tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("file", ["logs", "logs/train"])
+@pytest.mark.parametrize("file", ["logs", "logs/train", "logs/hparams", "logs/train/plugins"])
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, file):
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / file).write_text("text")
-    _refused(tmp_path / "logs", f"cannot be written: .*{file} is not a directory. Choose another folder")
+    message = f"cannot be written: .*{file} is not a directory. Choose another folder"
+    options = {"hparams": {"rate": 1}} if "hparams" in file else {"profile": (1, 1)} if "plug" in file else {}
+    _refused(tmp_path / "logs", message, **options)
 
 
 def test_a_folder_that_another_writes_to_is_refused_before_training(tmp_path):
@@ -184,13 +186,22 @@ def test_a_folder_that_another_writes_to_is_refused_before_training(tmp_path):
         )
 
 
-def _refused(folder, message):
+def _refused(folder, message, **options):
     step = _step()
     before = [weight.numpy() for weight in step.model.weights]
     with pytest.raises(ValueError, match=f"`log_dir` '.*' {message}"):
-        loops.train(step, _data(), epochs=1, callbacks=[loops.TensorBoard(folder)])
+        loops.train(step, _data(), epochs=1, callbacks=[loops.TensorBoard(folder, **options)])
     for weight, old in zip(step.model.weights, before):
         np.testing.assert_array_equal(weight.numpy(), old)
+
+
+def test_fit_is_told_where_it_belongs(tmp_path):
+    model = _step().model
+    model.compile("sgd", "mse")
+    with pytest.raises(
+        ValueError, match="`TensorBoard` writes what a `loops.TrainStep` does, and has none: pa"
+    ):
+        model.fit(np.ones((1, 3)), np.ones((1, 2)), callbacks=[loops.TensorBoard(tmp_path)], verbose=0)
 
 
 def test_the_folder_is_let_go_when_training_cannot_begin(tmp_path):

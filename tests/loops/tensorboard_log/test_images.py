@@ -11,6 +11,7 @@ from gradloop import loops
 from gradloop.loops.tensorboard_log.confusion import confusion_picture
 from gradloop.loops.tensorboard_log.examples import Examples
 from gradloop.loops.tensorboard_log.findings import examples_picture, find
+from gradloop.loops.tensorboard_log.images import _first_kernel
 from gradloop.loops.tensorboard_log.pictures import Scale, filters_picture
 from tests.loops.tensorboard_log.conftest import picture_of, values_in
 from tests.loops.training.test_workers import ports, tasks
@@ -224,6 +225,24 @@ def test_images_among_several_inputs_and_half_precision(tmp_path, digits):
     np.testing.assert_array_equal(
         picture_of(value), confusion_picture(_counts((digits.y > 0) * 1, (shares > 0.5) * 1, 2))
     )
+
+
+def test_a_convolution_that_never_ran_has_no_filters(digits):
+    class Spare(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.spare, self.conv = keras.layers.Conv2D(2, 3), keras.layers.Conv2D(3, 3)
+
+        def build(self, shape):
+            self.conv.build(shape)
+
+        def call(self, inputs):
+            return self.conv(inputs)
+
+    model = Spare()
+    model(digits.x)
+    name, kernel = _first_kernel(model)
+    assert name == "conv" and kernel.shape == (3, 3, 1, 3)
 
 
 PROGRAM = Path(__file__).parent / "programs" / "on_replicas.py"

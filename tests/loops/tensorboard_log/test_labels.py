@@ -20,6 +20,11 @@ def test_several_classes(scores, truth):
     np.testing.assert_allclose(labels.true_share, [0.7, 0.3, 0.5], rtol=1e-6)
 
 
+def test_scores_that_are_not_finite_have_no_shares():
+    labels = labels_of(TRUTH, np.array([[np.inf, 0, -np.inf], [np.nan, 0, 1], [0, 1, 2]]))
+    assert np.isnan(labels.share).tolist() == [True, True, False] and labels.predicted[2] == 2
+
+
 def test_a_class_of_each_pixel():
     labels = labels_of(TRUTH.reshape(1, 1, 3), SHARES.reshape(1, 1, 3, 3))
     assert labels.truth.shape == labels.predicted.shape == (1, 1, 3)

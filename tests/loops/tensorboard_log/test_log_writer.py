@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from tests.loops.tensorboard_log.loaders import by_python
+from tests.loops.tensorboard_log.loaders import LOADERS, by_python
 
 DOCS = Path(__file__).parents[3] / "docs" / "own_loops.md"
 
@@ -30,6 +30,29 @@ def test_numbers_of_every_kind(tmp_path):
         "variable": [(0, 1.5)],
         "yes": [(0, 1.0)],
     }
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_after_a_close_a_session_begins(tmp_path, load):
+    board = loops.TensorBoard(tmp_path)
+    for steps in (range(1, 6), range(3, 5)):
+        with board:
+            for step in steps:
+                board.write(step, {"a": step + 0.5 * min(steps)})
+    assert load(tmp_path)["steps"] == {"a": [(1, 1.5), (2, 2.5), (3, 4.5), (4, 5.5)]}
+
+
+def test_a_number_that_is_only_traced_is_refused(tmp_path):
+    with loops.TensorBoard(tmp_path) as board:
+
+        @tf.function(autograph=False)
+        def step(value):
+            board.write(1, {"loss": value})
+
+        with pytest.raises(
+            TypeError, match="`values` must .* got 'loss' in a TensorFlow function.*: return it"
+        ):
+            step(tf.constant(1.0))
 
 
 def test_a_board_that_nobody_closes_is_complete_when_it_is_gone(tmp_path):

@@ -105,6 +105,12 @@ def test_filters(inputs, expected):
     assert largest.shape[0] * largest.shape[1] < 1_000_000
 
 
+def test_filters_of_which_some_are_not_finite():
+    kernel = np.array([1.0, -1.0, np.nan, np.inf]).reshape(1, 1, 1, 4)
+    picture = pictures.filters_picture(kernel)
+    assert [int(picture[10, 10 + 52 * n, 0]) for n in range(3)] == [255, 0, 0] and not picture[60, 10].any()
+
+
 def test_png():
     picture = pictures.canvas(3, 5, pictures.GREEN)
     np.testing.assert_array_equal(tf.io.decode_png(pictures.png(picture)), picture)
