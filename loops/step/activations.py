@@ -66,7 +66,7 @@ class Activations:
         }
 
     def missing(self) -> list[str]:
-        """The layers that gave nothing, where no layer around them did either; inputs are called by nobody."""
+        """The layers that gave nothing, nor did one around them; nobody calls an `InputLayer`."""
         around = tuple(f"{path}/" for path in self._seen)
         return [
             path

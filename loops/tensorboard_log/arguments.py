@@ -93,8 +93,8 @@ def columns(name: str, value: Mapping[str, float | Scalar | Array]) -> dict[str,
             )
         if tf.is_tensor(one) and tf.is_symbolic_tensor(one):
             raise TypeError(
-                f"`{name}` must map tags to numbers, got {tag!r} in a TensorFlow function, which is traced before "
-                "there are any: return it, and write it after the call"
+                f"`{name}` must map tags to numbers, got {tag!r} in a TensorFlow function, which is traced "
+                "before there are any: return it, and write it after the call"
             )
         array = np.asarray(one.numpy() if hasattr(one, "numpy") else one)
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":

@@ -73,7 +73,7 @@ class EventFiles:
 
     def forget(self) -> None:
         """Has what is written next begin a session, as if nothing had been; once all is closed."""
-        self._first = {}
+        self._first, self._resumes = {}, False
         self._started.clear()
 
     def hold(self) -> None:
@@ -159,7 +159,7 @@ class EventFiles:
         first = None if self._first is None else self._first.get(run, step)
         if run not in self._writers:
             folder = os.path.join(self._log_dir, run)
-            if self._resumes and first is not None:
+            if self._resumes and first is not None and run not in self._started:
                 remove_superseded(folder, first)
             self._writers[run] = EventWriter(folder)
         if run not in self._started:

@@ -32,9 +32,10 @@ def remove_superseded(folder: str, first: int) -> None:
                 if tf.compat.v1.Event.FromString(record[_BEFORE:-_AFTER]).step < first
             )
             if len(kept) < len(data):
-                with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
+                new = os.path.join(folder, ".new")  # no name of an event file, should the process die now
+                with tf.io.gfile.GFile(new, "wb") as file:
                     file.write(kept)
-                tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+                tf.io.gfile.rename(new, path, overwrite=True)
 
 
 def _records(data: bytes) -> Iterator[bytes]:

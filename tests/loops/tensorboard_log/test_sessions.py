@@ -121,6 +121,18 @@ def test_only_what_a_resumed_run_writes_again_is_removed(tmp_path):
     assert [event.step for event in events.Tensors("a")] == [1, 2, 3]
 
 
+def test_writes_after_a_resumed_run_leave_its_points(tmp_path):
+    data = loops.Batches(np.ones((8, 3)), np.ones((8, 2)), 2)
+    for epochs in (1, 2):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        step, board = loops.TrainStep(model, "mse", "sgd"), loops.TensorBoard(tmp_path / "logs", watch=None)
+        loops.train(step, data, epochs=epochs, callbacks=[board], checkpoint=tmp_path / "run")
+    board.write(8, {"after": 3.0})
+    board.close()
+    tags = by_python(tmp_path / "logs")["steps"]
+    assert [number for number, _ in tags["step/loss"]] == list(range(1, 9)) and tags["after"] == [(8, 3.0)]
+
+
 def _without_speed(points):
     return {
         run: {tag: values for tag, values in tags.items() if not tag.startswith(("speed/", "memory/"))}
