@@ -19,6 +19,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
     another one (`async_safe`).
     """
 
+    callbacks: list[keras.callbacks.Callback]
+
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback] = (), **options: Any) -> None:
         self.when: Callable[[], str] = lambda: "before the first epoch"  # says how far the run is
         self.begun: list[keras.callbacks.Callback] = []  # those whose `on_train_begin` has run
