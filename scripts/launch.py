@@ -10,7 +10,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from shared.cluster import cluster
 from shared.command_line import Parser, number, refuse
 
 EXAMPLES = """examples:
@@ -59,21 +59,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.min_workers is not None and not args.restarts:
         refuse("--min-workers: says how to start again; pass --restarts N too")
     return args
-
-
-def cluster(workers: int, parameter_servers: int) -> dict[str, list[str]]:
-    """The addresses of all tasks, on ports that are free now."""
-    counts = {"worker": workers}
-    if parameter_servers:
-        counts = {"chief": 1, "worker": workers, "ps": parameter_servers}
-    with contextlib.ExitStack() as open_sockets:
-        # All are held until all are found, so that no port comes twice.
-        def address() -> str:
-            found = open_sockets.enter_context(socket.socket())
-            found.bind(("127.0.0.1", 0))
-            return f"127.0.0.1:{found.getsockname()[1]}"
-
-        return {kind: [address() for _ in range(count)] for kind, count in counts.items()}
 
 
 class Task:

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import launch
 from . import child
 from .figures import ratio, verdict, wanted_text
+from shared.cluster import cluster
 from shared.tables import table
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def measure(python: str, network: str, replicas: int, rounds: int) -> Case:
 
 def measure_workers(python: str, network: str, rounds: int) -> Case:
     """Runs one case on two workers on loopback; see `child.answer` for what it raises."""
-    addresses = launch.cluster(WORKERS, 0)
+    addresses = cluster(WORKERS, 0)
     processes = []
     try:
         for index in range(WORKERS):

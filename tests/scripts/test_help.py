@@ -27,6 +27,7 @@ SAYS = {
     "finetune": "the same seed gives the same run on the CPU",  # on a GPU, sums have no fixed order
     "launch": "--parameter-servers",
     "predict": "--grid",
+    "soak": "from its start on, also while it traces, validates or writes",
     "train_lenet": "--train-only",
 }
 

@@ -7,8 +7,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROGRAMS = {path.stem for path in SCRIPTS.glob("*.py")}
-# The benchmark starts workers as launch.py does.
-FORBIDDEN = {"shared": PROGRAMS | {"bench", "examples"}, "bench": PROGRAMS - {"launch"} | {"examples"}}
+FORBIDDEN = {"shared": PROGRAMS | {"bench", "examples"}, "bench": PROGRAMS | {"examples"}}
 
 
 def imported(file):

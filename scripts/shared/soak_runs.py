@@ -1,0 +1,119 @@
+"""The runs that `soak.py` kills: each resumes what its folder holds, and writes what it comes to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradloop import loops, optim
+
+EPOCHS = 3
+RESULT = "result.npz"
+HISTORY = "history.json"
+OUTPUT = "output.txt"
+
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(96, 8)).astype("float32")
+Y = _rng.integers(0, 3, 96)
+
+
+class Run(NamedTuple):
+    """What `loops.train` takes."""
+
+    step: loops.TrainStep
+    data: loops.Batches | tf.data.Dataset
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    steps_per_epoch: int | None = None
+
+
+def plan_that_unfreezes() -> Run:
+    """Dropout, accumulation, averages, a schedule; the layers below begin to train in the third epoch."""
+    model = _model(dropout=0.3)
+    groups = {"head": "head", "body": optim.Group(~optim.name("head"), lr_scale=0.5, frozen=True)}
+    rate = keras.optimizers.schedules.CosineDecay(0.02, 40)
+    optimizer = optim.GroupedOptimizer(
+        keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=0.9), optim.partition(model, groups)
+    )
+    step = loops.TrainStep(model, _loss(), optimizer, metrics=["accuracy"], accumulate=2, clip_norm=1.0)
+    unfreeze = loops.Unfreeze({0: "head", 2: optim.name("body*") | optim.name("norm*")})
+    return Run(step, loops.Batches(X, Y, 8), [unfreeze])
+
+
+def dataset_in_float16() -> Run:
+    """A shuffled `tf.data.Dataset` whose epochs are no passes, in mixed_float16 with a loss scale."""
+    model = _model(dropout=0.3, dtype="mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=2.0**10, dynamic_growth_steps=7
+    )
+    step = loops.TrainStep(model, _loss(), optimizer, metrics=["accuracy"])
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40, seed=1).batch(8).prefetch(1)
+    return Run(step, data, steps_per_epoch=9)
+
+
+def dropout_and_batch_norm() -> Run:
+    """What replicas and workers have to agree on."""
+    step = loops.TrainStep(_model(dropout=0.3), _loss(), keras.optimizers.Adam(0.01), metrics=["accuracy"])
+    return Run(step, loops.Batches(X, Y, 12))
+
+
+def float64() -> Run:
+    """For resuming on another number of devices: equal up to rounding, which float64 keeps small."""
+    model = _model(dtype="float64")
+    step = loops.TrainStep(model, _loss(), keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
+    return Run(step, loops.Batches(X.astype("float64"), Y, 12))
+
+
+def _model(dropout: float = 0.0, dtype: str | None = None) -> keras.Model:
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(16, "relu", name="body", dtype=dtype),
+            *([layers.Dropout(dropout, seed=3, dtype=dtype)] if dropout else []),
+            layers.BatchNormalization(name="norm", dtype=dtype, synchronized=True),
+            layers.Dense(3, name="head", dtype=dtype),
+        ]
+    )
+
+
+def _loss() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def run(make: str, folder: Path, spec: str, cluster: str | None = None) -> None:
+    """The whole of a process: trains in `folder` to the end, from where its checkpoint stands.
+
+    Args:
+        make: name of a function above.
+        folder: of the run; `RESULT` and `HISTORY` are written there when it is done, and what it prints to
+            `OUTPUT`.
+        spec: as `loops.strategy` takes it.
+        cluster: `TF_CONFIG` of a worker.
+    """
+    with open(folder / OUTPUT, "a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    if cluster is not None:
+        os.environ["TF_CONFIG"] = cluster
+    strategy = loops.strategy(spec)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        step, data, callbacks, steps = globals()[make]()
+    checkpoint = loops.Checkpoint(folder / "checkpoints", every_steps=3, keep=2, verbose=0)
+    board = loops.TensorBoard(folder / "logs", watch_every=5, graph=False)
+    history = loops.train(
+        step, data, epochs=EPOCHS, steps_per_epoch=steps, validation=loops.Batches(X, Y, 32, shuffle=False),
+        callbacks=[*callbacks, board], checkpoint=checkpoint,
+    ).history
+    with strategy.scope():  # where reading a value takes all workers, all must read
+        state = {name: variable.numpy() for name, variable in step.state().items()}
+    if loops.is_chief():
+        (folder / HISTORY).write_text(json.dumps(history))
+        np.savez(folder / RESULT, **state)

@@ -1,0 +1,44 @@
+"""soak.py: runs that are killed at random moments come to the same, and it sees if they do not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import soak
+
+SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
+
+
+def test_what_differs_is_told_by_name():
+    wanted = {"state a": np.ones(3), "history loss": np.array([1.0, np.nan]), "gone": np.ones(1)}
+    found = {"state a": np.ones(3), "history loss": np.array([1.0, np.nan]), "new": np.ones(1)}
+    assert soak.differing(wanted, found, 0.0) == ["gone", "new"]
+    found = {"state a": np.ones(3) + 1e-9, "history loss": np.array([1.0]), "gone": np.ones(1, np.float32)}
+    assert soak.differing(wanted, found, 0.0) == ["gone", "history loss", "state a"]
+    assert soak.differing(wanted, found, 1e-6) == ["gone", "history loss"]
+
+
+def test_a_run_without_a_result(tmp_path):
+    (tmp_path / "output.txt").write_text("no space left")
+    with pytest.raises(RuntimeError, match="ended without a result(.|\n)*no space left"):
+        soak.result(tmp_path)
+
+
+@pytest.mark.parametrize("arguments, message", [(["--kills", "0"], "--kills"), (["--cases", "x"], "--cases")])
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        soak.parse(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.release
+def test_six_kills():
+    """Of one device, replicas, workers, and with other numbers of devices from part to part."""
+    done = subprocess.run([sys.executable, SOAK, "--kills", "6"], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    rows = [line.split() for line in done.stdout.splitlines()[-len(soak.CASES) :]]
+    assert [row[0] for row in rows] == list(soak.CASES)
+    assert sum(int(row[1]) for row in rows) == 6 and {row[3] for row in rows} == {"0"}
