@@ -40,8 +40,9 @@ class Checkpoint(StepsCallback):
 
     A step that resumes may have been made with other settings. What changes in a run is the checkpoint's:
     the learning rate, what trains, rates and freezing of groups. All else is the call's: weight decay,
-    momentum, clipping, a schedule, the loss. A warning tells what differs. (A checkpoint of another
-    `accumulate`, of other metrics, data or batch sizes is refused.)
+    momentum, clipping, a schedule, the loss, what layers are made with (rates, regularizers, dtypes), a
+    `transform` and the values of data. A warning tells what differs. (A checkpoint of another `accumulate`,
+    of other metrics, and of data of another length, kind, batch size or seed is refused.)
 
     Args:
         folder: path, on any file system that TensorFlow writes to; made when training begins.

@@ -6,7 +6,6 @@ part of the state, so the checkpoint's win. All else is the call's. Either way t
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,9 +22,13 @@ from ..loss.keras_loss import resolve_loss
 from ..loss.loss_and_metrics import Loss
 from ..step.train_step import TrainStep
 from ..support.keras_private import arguments_of
+from .layer_settings import is_json, layer_settings
 from .notes import Note
 from .tensor_file import TensorFile
 from .trained_variables import trained_variables_of
+
+_LAYERS = "layers/"  # begins the names of settings of layers
+_TOLD = 12  # differences, more than which are counted
 
 # What each step was made with: what a run changes later, such as the learning rate, no user has changed.
 _made_with: WeakKeyDictionary[TrainStep, dict[str, Json]] = WeakKeyDictionary()
@@ -59,8 +62,9 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
     }
     if outer is not inner:
         own |= {name: getattr(outer, name) for name in ("initial_scale", "dynamic_growth_steps")}
-    settings = {name: value for name, value in {**config, **own}.items() if _is_json(value)}
-    return {"optimizer": kind, **settings, **_of_state(trained_variables_of(step)), **groups}
+    settings = {name: value for name, value in {**config, **own}.items() if is_json(value)}
+    layers = {_LAYERS + name: value for name, value in layer_settings(step.model).items()}
+    return {"optimizer": kind, **settings, **_of_state(trained_variables_of(step)), **groups, **layers}
 
 
 def _config_of(made: keras.optimizers.Optimizer | keras.losses.Loss) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def _of_plan(plan: dict[str, Any]) -> dict[str, Json]:
             if isinstance(value, dict) and "config" in value:  # a schedule, an optimizer
                 config = {one: given for one, given in value["config"].items() if one != "name"}
                 value = {"class_name": value["class_name"], "config": config}
-            if _is_json(value):
+            if is_json(value):
                 found[f"groups/{name}/{key}"] = value
     return found
 
@@ -90,7 +94,7 @@ def _loss_of(loss: Loss) -> Json:
     if isinstance(loss, (str, keras.losses.Loss)):
         loss = resolve_loss(loss)
         config = {**_config_of(loss), **arguments_of(loss)}
-        config = {name: value for name, value in config.items() if name != "name" and _is_json(value)}
+        config = {name: value for name, value in config.items() if name != "name" and is_json(value)}
         return {"class_name": type(loss).__name__, "config": config}
     return getattr(loss, "__name__", None) or str(loss)
 
@@ -101,6 +105,8 @@ def tell_differences(step: TrainStep, file: TensorFile) -> None:
     before, now = note.get("settings"), settings_of(step)
     if before is None:  # written by an earlier version
         return
+    if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too
+        now = {name: value for name, value in now.items() if not name.startswith(_LAYERS)}
     restored: dict[str, Any] = {
         name: value
         for name, value in _of_state(note["choice"]).items()
@@ -123,8 +129,10 @@ def tell_differences(step: TrainStep, file: TensorFile) -> None:
     kept = {name: before[name] for name in restored if name in before}
     _made_with[step] = now | kept
     if told and is_chief():
+        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
         warnings.warn(
-            f"The checkpoint {file.path!r} was made with other settings: {'; '.join(told)}. (To change what "
+            f"The checkpoint {file.path!r} was made with other settings: "
+            f"{'; '.join(told[:_TOLD] + more)}. (To change what "
             "is as there, `Checkpoint(folder).restore(step)` it, set that, and `train` with another folder.)",
             stacklevel=2,
         )
@@ -137,13 +145,6 @@ def _of_state(choice: Any) -> dict[str, Json]:
     for name, group in groups.items():
         found |= {f"groups/{name}/{key}": value for key, value in group.items()}
     return found
-
-
-def _is_json(value: object) -> bool:
-    try:
-        return json.loads(json.dumps(value)) == value
-    except (TypeError, ValueError):
-        return False
 
 
 def _short(value: Json) -> str:

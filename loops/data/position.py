@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import tensorflow as tf
 
-from ..support.tensorflow_private import iterator_not_saved
+from ..support.tensorflow_private import dataset_of, iterator_not_saved
 from .batches import Batches, BatchIterator, Data, DataIterator
+from .likeness import likeness_of
 
 
 def position_of(iterator: DataIterator) -> dict[str, Any]:
@@ -18,13 +20,18 @@ def position_of(iterator: DataIterator) -> dict[str, Any]:
     own, see `write_iterator`.
     """
     if not isinstance(iterator, BatchIterator):
-        return {"kind": "dataset"}
+        data = dataset_of(iterator)
+        return {"kind": "dataset", "likeness": {} if data is None else likeness_of(data)}
     position = {"epoch": iterator.epoch, "position": iterator.position}
-    return {"kind": "batches", **position, "order": _order(iterator.batches)}
+    data = iterator.batches
+    return {"kind": "batches", **position, "order": _order(data), "likeness": likeness_of(data)}
 
 
 def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
-    """Raises ValueError if what `position_of` returned, saved in the checkpoint `path`, is of other data."""
+    """Raises ValueError if what `position_of` returned, saved in the checkpoint `path`, is of other data.
+
+    Other values of the same arrays, and another `transform`, are a warning.
+    """
     kind = "batches" if isinstance(data, Batches) else "dataset"
     if position["kind"] != kind:
         names = {"batches": "a `loops.Batches`", "dataset": "a `tf.data.Dataset`"}
@@ -32,16 +39,29 @@ def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
             f"`data` is {names[kind]}, and the checkpoint {path!r} was made with {names[position['kind']]}: "
             f"pass the same data. {_WAY_OUT}"
         )
+    before, here = position.get("likeness", {}), likeness_of(data)  # an older version saved none
+    wanted = {name: before.get(name) for name in _MUST_BE_THE_SAME} | position.get("order", {})
     if isinstance(data, Batches):
-        here = _order(data)
-        for name, value in position["order"].items():
-            if here[name] != value:
-                raise ValueError(
-                    f"`data` has {name}={here[name]}, and the checkpoint {path!r} was made with "
-                    f"{name}={value}: pass the same data. {_WAY_OUT}"
-                )
+        here = here | _order(data)
+    for name, value in wanted.items():
+        if value is not None and here.get(name) not in (None, value):
+            raise ValueError(
+                f"`data` has {name}={here[name]}, and the checkpoint {path!r} was made with "
+                f"{name}={value}: pass the same data. {_WAY_OUT}"
+            )
+    told = ["other values"] if before.get("values", here["values"]) != here["values"] else []
+    was, now = before.get("transform", {}), here.get("transform", {})
+    if any(now.get(name, value) != value for name, value in was.items()):
+        told.append("another `transform`")
+    if told:
+        warnings.warn(
+            f"`data` has {' and '.join(told)} than when the checkpoint {path!r} was made: training goes on "
+            "with those of now.",
+            stacklevel=2,
+        )
 
 
+_MUST_BE_THE_SAME = ("arrays", "batches", "batch_size", "seeds")
 _WAY_OUT = (
     "To train on other data from the state of the checkpoint, `Checkpoint(folder).restore(step)` it and call "
     "`train` with another folder."

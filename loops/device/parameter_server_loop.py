@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
+from ..data.arrays import map_tensors
 from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
+from ..support.global_seeds import global_seeds_made
 from ..support.scalars import Columns
+from .open_or_fixed import OpenOrFixed
 from .step_count import StepCount
-from .trace_cache import Traced
+from .trace_cache import Traced, open_spec
 
 # About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
 _TASKS_PER_WORKER = 4
 
 
-class ParameterServerLoop:
+class ParameterServerLoop(OpenOrFixed):
     """Runs `body` on the workers of a `tf.distribute.ParameterServerStrategy`; otherwise like `DeviceLoop`.
 
         cut the steps of a call into tasks, some for each worker
@@ -43,16 +48,17 @@ class ParameterServerLoop:
         count: tf.Variable,
         columns: Callable[[], Columns] = tuple,
     ) -> None:
+        super().__init__()
         self._body = body
         self._width = width
         self._columns = columns
         self._count = StepCount(count)
         self._strategy = strategy
         self._one = tf.function(self._row, autograph=False, reduce_retracing=True)
+        self._one_of_size = tf.function(self._row, autograph=False)
         self._loops: dict[BatchReader, Callable[..., tf.Tensor]] = {}
         self._traced: dict[object, Columns] = {}  # by what was traced
         self._sources: dict[int, tuple[Batches, Iterator[Tensors]]] = {}
-        self.traces = 0
         self.traced: Traced | None = None
         self.rows: Array = np.zeros((0, width), np.float32)
         self.columns: Columns = ()
@@ -64,7 +70,14 @@ class ParameterServerLoop:
         """
         check()
         coordinator = self._coordinator()
-        function = self._one.get_concrete_function(batch)
+
+        def trace(fixed: bool) -> Traced:
+            if fixed:
+                return self._one_of_size.get_concrete_function(batch)
+            return self._one.get_concrete_function(map_tensors(open_spec, batch))
+
+        with global_seeds_made():
+            function = self.open_or_fixed(trace)
         self.columns = self._traced.setdefault(function, self._columns())
         row = coordinator.schedule(function, args=(batch,))
         coordinator.join()
@@ -84,22 +97,38 @@ class ParameterServerLoop:
             return self.rows
         check()
         self._count.start_call()
-        data, coordinator = iterator.batches, self._coordinator()
-        function, arrays = self._function(data.reader), self._arrays(data)
+        results = self.open_or_fixed(lambda fixed: self._scheduled(iterator, steps, fixed))
+        self._coordinator().join()
+        self.rows = np.concatenate([result.fetch() for result in results])
+        self._count.end_call(steps)
+        iterator.position += steps
+        return self.rows
+
+    def _scheduled(self, iterator: BatchIterator, steps: int, fixed: bool) -> list[Any]:
+        """Schedules the next steps, batches of each size by themselves if `fixed`; returns rows to come."""
+        data, results = iterator.batches, []
+        place, end = data.iterator(iterator.epoch, iterator.position), iterator.position + steps
+        while place.position < end:
+            left = end - place.position
+            reader, part = place.of_one_size(left) if fixed else (data.reader, left)
+            with contextlib.nullcontext() if reader in self._traced else global_seeds_made():
+                results += self._tasks(place, reader, part)
+            self.columns = self._traced.setdefault(reader, self._columns())
+            place.position += part
+        return results
+
+    def _tasks(self, iterator: BatchIterator, reader: BatchReader, steps: int) -> list[Any]:
+        """Schedules the next steps as tasks of a function that may be traced now."""
+        data, coordinator, results = iterator.batches, self._coordinator(), []
+        function, arrays, order = self._function(reader), self._arrays(data), iterator.indices(steps)
         size = max(1, -(-steps // (_TASKS_PER_WORKER * self._workers())))
-        order, results = iterator.indices(steps), []
         for done in range(0, steps, size):
             part = order[done * data.batch_size : (done + size) * data.batch_size]
             task = [data.seed, iterator.epoch, iterator.position + done, min(size, steps - done)]
             # As bytes, since a vector of another length would cause a retrace.
             arguments = arrays, tf.constant(part.tobytes()), tf.constant(task, tf.int64)
             results.append(coordinator.schedule(function, args=arguments))
-        self.columns = self._traced.setdefault(data.reader, self._columns())
-        coordinator.join()
-        self.rows = np.concatenate([result.fetch() for result in results])
-        self._count.end_call(steps)
-        iterator.position += steps
-        return self.rows
+        return results
 
     def _coordinator(self) -> tf.distribute.coordinator.ClusterCoordinator:
         # TensorFlow makes one for each strategy, and returns that.

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors, tensors_in
+from ..support.global_seeds import global_seeds_made
+from ..support.keras_private import global_seeds
 from ..support.scalars import nothing_recorded
 from ..support.tensorflow_private import calls_summary, default_summary_writer
 from .executor import executor, nests_calls
+from .open_or_fixed import OpenBatchError, OpenOrFixed
 
 # `tf.TypeSpec`s in the structure of the data.
 Specs: TypeAlias = Tensors
 Traced: TypeAlias = tf.types.experimental.ConcreteFunction
-# The kind of call, that of the data, and the default writer of `tf.summary`, where it matters.
-Key: TypeAlias = tuple[Hashable, str, Hashable]
-Result = TypeVar("Result")
+# The kind of call, that of the data and, where they matter, the default writer of `tf.summary` and the
+# generator of `keras.random` without a seed.
+Key: TypeAlias = tuple[Hashable, str, Hashable, Hashable]
 
 
 def open_spec(tensor: tf.Tensor) -> tf.TypeSpec:
@@ -36,17 +39,14 @@ def fixed_spec(tensor: tf.Tensor) -> tf.TypeSpec:
     return tf.type_spec_from_value(tensor)
 
 
-class OpenBatchError(ValueError):
-    """A dataset leaves open how many examples a batch has, and the model asks for that."""
-
-
-class TraceCache:
+class TraceCache(OpenOrFixed):
     """Traces functions, once for each kind of call and the dtypes and ranks of the data.
 
         traced for these shapes already: return that
         traced for others: let the model check these shapes, then retrace with the dimensions that differ open
         where that fails, as the step asks for a size: trace these shapes alone
         of a step that calls `tf.summary`, another trace for each default writer, which a trace takes as it is
+        of one that calls `keras.random` without a seed, another where new seeds were set since
 
     `tf.function(reduce_retracing=True)` opens dimensions, and ranks, without the model's check of shapes, and
     fails where a step asks for a size: `test_a_shape_that_does_not_fit_is_told_by_keras`,
@@ -58,18 +58,15 @@ class TraceCache:
         one_thread: see `executor`; set to False where a function calls functions of its own.
 
     Attributes:
-        fixed: whether a trace is for one number of examples, as the model asks for it.
-        traces: how many there were. (Whoever passes functions counts them.)
         traced: the last; None before.
     """
 
     def __init__(self, forward: Callable[[Batch], Tensors], one_thread: bool) -> None:
+        super().__init__()
         self.one_thread = one_thread
-        self.fixed = False
-        self.traces = 0
         self.traced: Traced | None = None
         self._forward = forward
-        self._calls_summary = False
+        self._calls_summary = self._draws = False
         self._functions: dict[Key, list[tuple[Specs, Traced]]] = {}
         self._ask_sizes: set[Key] = set()
 
@@ -93,7 +90,7 @@ class TraceCache:
             batch: makes a batch from the data, if it is none itself.
         """
         if tf.config.functions_run_eagerly():
-            return function
+            return global_seeds_made()(function)
         key = self._key(call, specs)
         known = self._functions.get(key, [])
         for taken, traced in known:
@@ -119,29 +116,6 @@ class TraceCache:
         self._functions.setdefault(self._key(call, specs), []).append((specs, traced))
         return traced
 
-    def open_or_fixed(self, trace: Callable[[bool], Result]) -> Result:
-        """Returns `trace(False)`, for any number of examples, or where that fails `trace(True)`, for one.
-
-        A model may ask how many examples a batch has, or have a state of that many.
-        """
-        if self.fixed:
-            return trace(True)
-        before = self.traces
-        try:
-            return trace(False)
-        except (TypeError, ValueError) as error:
-            if self._functions:  # it did not ask before
-                raise
-            try:
-                found = trace(True)
-            except OpenBatchError:
-                raise
-            except (TypeError, ValueError):
-                self.traces = before
-                raise error from None
-            self.fixed, self.traces = True, before + 1
-            return found
-
     def check_open_batch(self, specs: Specs) -> None:
         """Raises OpenBatchError if a model that takes no batches of `specs` takes one of a known size."""
         if not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in tensors_in(specs)):
@@ -157,16 +131,18 @@ class TraceCache:
         )
 
     def _key(self, call: Hashable, specs: Specs) -> Key:
-        return call, _kind(specs), default_summary_writer() if self._calls_summary else None
+        writer = default_summary_writer() if self._calls_summary else None
+        return call, _kind(specs), writer, global_seeds() if self._draws else None
 
     def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
         # AutoGraph would wrap our own errors.
         with executor(self.one_thread):
-            traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+            traced, drawn = _traced(function, *specs)
         if self.one_thread and nests_calls(traced):
             self.one_thread = False
             self._functions.clear()
-            traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+            traced, drawn = _traced(function, *specs)
+        self._draws = self._draws or drawn
         self._calls_summary = self._calls_summary or calls_summary(traced)
         self.traced = traced
         return traced
@@ -175,7 +151,13 @@ class TraceCache:
 def _check(forward: Callable[[Tensors], Tensors], specs: Specs) -> None:
     """Traces a function that is not to run."""
     with nothing_recorded():
-        tf.function(forward, autograph=False).get_concrete_function(specs)
+        _traced(forward, specs)
+
+
+def _traced(function: Callable[..., Tensors], *specs: Specs) -> tuple[Traced, bool]:
+    """The function, traced, and whether it draws from the generator of `keras.random` without a seed."""
+    with global_seeds_made() as drawn:
+        return tf.function(function, autograph=False).get_concrete_function(*specs), bool(drawn)
 
 
 def _kind(specs: Specs) -> str:

@@ -13,6 +13,7 @@ from ...optim.common.types import Tensors
 from ..device.few_traces import traced_for_few_shapes
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import EXAMPLE_WEIGHT, split
+from ..support.keras_private import global_seeds, set_global_seeds
 from ..update.nonfinite import raises_nonfinite
 from .own_step import on_a_replica
 from .replica_seeds import replica_seeds
@@ -105,7 +106,10 @@ def _run(
         mapped = [next(parts) if _splits(value) else value for value in flat]
         args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
 
+    seeds = global_seeds()
+
     def run(shard: tf.Tensor | None, *args: Tensors, **kwargs: Tensors) -> Tensors:
+        set_global_seeds(seeds)  # a replica is a thread of its own
         token = EXAMPLE_WEIGHT.set(None if shard is None else shard[1])
         try:
             return step(*args, **kwargs)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.random_seed import DEFAULT_GRAPH_SEED
 
 from ...optim.private.tensorflow_private import node_lists
 
@@ -62,6 +63,29 @@ def variables_in(dataset: tf.data.Dataset) -> list[tf.Variable]:
     functions = [function for part in _parts(dataset) for function in part._functions()]
     found = [variable for function in functions for variable in function.function.variables]
     return list({id(variable): variable for variable in found}.values())
+
+
+def batch_sizes(dataset: tf.data.Dataset) -> list[int]:
+    """How many elements each `batch` in a dataset takes together."""
+    sizes = [tf.get_static_value(getattr(part, "_batch_size", None)) for part in _parts(dataset)]
+    return [int(size) for size in sizes if size is not None]
+
+
+def tensors_of(dataset: tf.data.Dataset) -> list[tf.Tensor]:
+    """The tensors that a dataset is made from: those of `from_tensor_slices` and `from_tensors`."""
+    held = [tensor for part in _parts(dataset) for tensor in getattr(part, "_tensors", ())]
+    return [tensor for tensor in held if tensor.dtype not in (tf.variant, tf.resource)]
+
+
+def own_seeds(dataset: tf.data.Dataset) -> list[int] | None:
+    """The seeds that its shuffles were given; None where one was given none.
+
+    With a seed of the whole process TensorFlow gives those a seed, by what has run before.
+    """
+    pairs = [pair for pair in order_of(dataset)[1] if pair != (0, 0)]
+    if order_of(dataset)[0] or any(pair[0] != DEFAULT_GRAPH_SEED for pair in pairs):
+        return None
+    return [number for pair in pairs for number in pair[1:]]
 
 
 def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+from keras.src.random.seed_generator import make_default_seed
 
 from ...optim.common.types import Tensors
 from ...optim.naming.stable_names import tree_of
@@ -50,7 +51,7 @@ def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
 
 def random_seed() -> int | None:
     """The last seed that `keras.utils.set_random_seed` was given; None if it was not called."""
-    seed: int | None = global_state.get_global_attribute("global_random_seed")
+    seed: int | None = get_global_attribute("global_random_seed")
     return seed
 
 
@@ -105,12 +106,12 @@ def compiled_with(model: keras.Model) -> object:
 
 def is_symbolic() -> bool:
     """Whether Keras calls a layer to learn the shapes of its outputs, of which nothing runs."""
-    return global_state.get_global_attribute("symbolic_scope") is not None
+    return get_global_attribute("symbolic_scope") is not None
 
 
 def is_inference() -> bool:
     """Whether a layer is being called, and none around it was told that it trains."""
-    context = global_state.get_global_attribute("current_call_ctx")
+    context = get_global_attribute("current_call_ctx")
     return context is not None and not getattr(context, "training", None)
 
 
@@ -153,11 +154,29 @@ def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
         yield
 
 
+_GLOBAL_SEEDS = "global_seed_generator"
+
+
+def global_seeds() -> keras.random.SeedGenerator | None:
+    """What `keras.random` without a seed draws from, of this thread; None before it has drawn."""
+    generator: keras.random.SeedGenerator | None = get_global_attribute(_GLOBAL_SEEDS)
+    return generator
+
+
+def default_seed() -> int:
+    """The seed of a generator that is given none: a number that Python's `random` draws."""
+    return int(make_default_seed())
+
+
+def set_global_seeds(generator: keras.random.SeedGenerator | None) -> None:
+    """Has `keras.random` without a seed draw from this generator, on this thread."""
+    set_global_attribute(_GLOBAL_SEEDS, generator)
+
+
 @contextlib.contextmanager
 def same_global_seeds() -> Iterator[None]:
     """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
-    name = "global_seed_generator"
-    generator = global_state.get_global_attribute(name)
+    generator = global_seeds()
     state = None if generator is None else generator.state.numpy()
     try:
         yield
@@ -165,4 +184,4 @@ def same_global_seeds() -> Iterator[None]:
         if generator is not None:
             generator.state.assign(state)
         else:
-            global_state.set_global_attribute(name, None)
+            set_global_seeds(None)

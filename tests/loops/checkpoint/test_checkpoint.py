@@ -124,7 +124,7 @@ def test_data_of_another_kind_or_order_is_refused(tiny, tmp_path):
             checkpoint.restore(trained, other)
     assert_same(numbers(trained.state()), before)
     checkpoint.save(trained, iter(tiny.dataset()))
-    with pytest.raises(ValueError, match="`data` cannot resume where .* Make the dataset as it was"):
+    with pytest.raises(ValueError, match=r"`data` has arrays=.* was made with arrays=.*float32 \(2,\)"):
         checkpoint.restore(trained, tf.data.Dataset.from_tensor_slices((tiny.x, tiny.x)).batch(2))
     checkpoint.save(trained)
     with pytest.raises(ValueError, match="`data` has no position in the checkpoint .* restore it without"):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
-from gradloop.loops.checkpoint.settings import settings_of
+from gradloop.loops.checkpoint.settings import settings_of, tell_differences
+from gradloop.loops.checkpoint.tensor_file import TensorFile
 
 K = keras.optimizers
 
@@ -115,6 +116,63 @@ def test_a_layer_that_was_frozen_is_told_even_if_it_has_nothing_to_train(tmp_pat
     checkpoint.save(made(frozen=True))
     with pytest.warns(UserWarning, match=r"frozen_layers is \[\] from now on, and was .'norm'. there"):
         checkpoint.restore(made(frozen=False))
+
+
+def network(rate=0.5, dtype=None, activation="relu", penalty=None, **options):
+    layers = [
+        keras.Input((4,), dtype="float32"),
+        keras.layers.Dense(3, activation, kernel_regularizer=penalty, dtype=dtype, name="body", **options),
+        keras.layers.Dropout(rate, name="drop"),
+        keras.layers.Dense(2, name="head"),
+    ]
+    return loops.TrainStep(keras.Sequential(layers), "mse", "sgd")
+
+
+@pytest.mark.parametrize(
+    "after, told",
+    [
+        ({"rate": 0.25}, "layers/drop/rate is 0.25 from now on, and was 0.5 there"),
+        ({"activation": "tanh"}, "layers/body/activation is 'tanh' from now on, and was 'relu'"),
+        ({"penalty": "l2"}, "layers/body/kernel_regularizer is L2.l2=0.01. from now on, and was None"),
+        (
+            {"dtype": "mixed_bfloat16"},
+            "layers/body/dtype_policy is 'mixed_bfloat16' from now on, and was None there",
+        ),
+    ],
+)
+def test_what_no_weight_shows_of_layers_is_told(tmp_path, after, told):
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(network())
+    checkpoint.restore(network(kernel_initializer="zeros"))
+    with pytest.warns(UserWarning, match=told):
+        checkpoint.restore(network(**after))
+
+
+def test_another_dtype_policy_is_one_difference(tmp_path):
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(network())
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.warns(
+            UserWarning, match="settings: layers/dtype_policy is 'mixed_bfloat16' [^;]* there. "
+        ):
+            checkpoint.restore(network())
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_many_differences_are_counted_and_those_of_layers_are_not_told_of_an_older_version(tmp_path):
+    step = network()
+    loops.Checkpoint(tmp_path / "many").save(step)
+    made = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4, "tanh") for _ in range(3))])
+    settings = settings_of(loops.TrainStep(made, "mse", "sgd"))
+    older = {name: value for name, value in settings_of(step).items() if not name.startswith("layers/")}
+    for written, told in ((settings, "; and [0-9]+ more. .To change"), (older, None)):
+        file = TensorFile(f"{loops.Checkpoint(tmp_path / 'many').newest}/state")
+        file.note["settings"] = written
+        with warnings.catch_warnings() if told is None else pytest.warns(UserWarning, match=told):
+            warnings.simplefilter("error" if told is None else "always")
+            tell_differences(step, file)
 
 
 def test_a_loss_is_known_by_its_settings(tmp_path):

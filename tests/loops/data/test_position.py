@@ -1,6 +1,7 @@
 """The position in the data, saved and restored."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from gradloop import loops
 from gradloop.loops.data.position import check_same_data, position_of, read_iterator, write_iterator
 
 
-def data(examples=10, size=4, **options):
-    return loops.Batches(np.zeros((examples, 2)), np.zeros(examples), size, **options)
+def data(examples=10, size=4, dtype="float32", value=0, **options):
+    return loops.Batches(np.full((examples, 2), value, dtype), np.zeros(examples), size, **options)
 
 
 def dataset():
@@ -34,12 +35,76 @@ def test_a_place_in_batches_is_two_numbers_and_the_order(kind):
         (data(size=5), "batch_size=5"),
         (data(shuffle=False), "shuffle=False"),
         (data(seed=1), "seed=1"),
+        (data(dtype="int32"), r"arrays=\['int32 \(2,\)', .* made with arrays=\['float32 \(2,\)'"),
         (tf.data.Dataset.range(3), "`data` is a `tf.data.Dataset`, .* made with a `loops.Batches`"),
     ],
 )
 def test_other_data_are_refused_with_a_way_out(other, said):
     with pytest.raises(ValueError, match=f"{said}.*restore"):
         check_same_data(position_of(iter(data())), other, "folder")
+
+
+def of(count=8, size=2, seed=1, value=0.0):
+    return tf.data.Dataset.from_tensor_slices(tf.fill([count], value)).shuffle(8, seed=seed).batch(size)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (of(count=9), "batches=5, .* with batches=4"),
+        (of(count=16, size=4), r"batch_size=\[4\], .* with batch_size=\[2\]"),
+        (of(seed=2), r"seeds=\[2\], .* with seeds=\[1\]"),
+        (of(value=0), r"arrays=\['int32 \(\)'\], .* with arrays=\['float32 \(\)'\]"),
+    ],
+)
+def test_other_datasets_are_refused(no_global_seed, other, said):
+    with pytest.raises(ValueError, match=f"`data` has {said}.*restore"):
+        check_same_data(position_of(iter(of())), other, "folder")
+
+
+@pytest.fixture
+def no_global_seed():
+    """With one, TensorFlow gives a seed to each shuffle, by what has run before."""
+    tf.random.set_seed(None)
+
+
+def half(x, y):
+    return x * 0.5, y
+
+
+def other_half(x, y):
+    return x * 0.25, y
+
+
+def scaled(by):
+    return lambda x, y: (x * by, y)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (data(), data(value=1), "other values than"),
+        (of(), of(value=1.0), "other values than"),
+        (data(), data(transform=half), "another `transform` than"),
+        (data(transform=half), data(transform=other_half), "another `transform`"),
+        (data(transform=scaled(2.0)), data(transform=scaled(3.0)), "another `transform`"),
+        (data(transform=partial(half, y=1)), data(value=1, transform=half), "other values and another `tr"),
+    ],
+)
+def test_other_values_and_transforms_are_told(before, now, said):
+    place = json.loads(json.dumps(position_of(iter(before))))
+    with pytest.warns(UserWarning, match=f"`data` has {said}.*those of now"):
+        check_same_data(place, now, "folder")
+
+
+def test_the_same_data_and_those_of_an_older_version_are_told_nothing():
+    strings = [loops.Batches(np.array(["a", "b"]), None, 1, transform=scaled(2.0)) for _ in range(2)]
+    for one, other in (strings, (of(), of()), (data(transform=half), data(transform=half))):
+        place = position_of(iter(one))
+        check_same_data(place, other, "folder")
+        del place["likeness"]
+        check_same_data(place, other, "folder")
+    check_same_data({"kind": "dataset"}, of(), "folder")
 
 
 def test_an_iterator_goes_on_where_it_was_written(tmp_path):

@@ -116,4 +116,30 @@ def test_one_batch(summing):
     for batch in ([1, 2], [4], [5, 6, 7]):
         row = summing.loop.one(tf.constant(batch), nothing)
         assert row.dtype == tf.float32 and row.numpy().tolist() == [sum(batch), max(batch)]
-    assert int(summing.count) == 3 and summing.loop.traces == 2, "a length that is new opens the dimension"
+    assert int(summing.count) == 3 and summing.loop.traces == 1, "batches of any size"
+
+
+def test_a_model_that_asks_for_the_batch_size_is_traced_for_each(summing):
+    def body(batch):
+        return [tf.cast(tf.reduce_sum(batch), tf.float32), tf.constant(1.0) * batch.shape[0]]
+
+    loop = ParameterServerLoop(body, 2, summing.log, summing.count)
+    data = loops.Batches(np.arange(10), None, 4, seed=1)
+    for first, last in ((0, 1), (1, 3)):
+        expected = [[batch.numpy().sum(), len(batch)] for batch in data.iterator(0)][first:last]
+        assert loop.many(data.iterator(0, first), last - first, nothing).tolist() == expected
+    assert loop.traces == 2 and int(summing.count) == 3
+    assert loop.one(tf.constant([5, 6]), nothing).numpy().tolist() == [11, 2]
+
+
+def test_an_error_of_the_step_itself_is_told_as_it_was(summing):
+    def body(batch):
+        raise TypeError(f"of {batch.shape[0]}")
+
+    loop = ParameterServerLoop(body, 2, summing.log, summing.count)
+    for run in (
+        lambda: loop.many(loops.Batches(np.arange(4), None, 2).iterator(), 1, nothing),
+        lambda: loop.one(tf.constant([1]), nothing),
+    ):
+        with pytest.raises(TypeError, match="of None"):
+            run()

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.support.dataset_order import order_of, variables_in
+from gradloop.loops.support.dataset_order import (
+    batch_sizes,
+    order_of,
+    own_seeds,
+    tensors_of,
+    variables_in,
+)
 from gradloop.loops.support.tensorflow_private import dataset_of
 
 pytestmark = pytest.mark.versions
@@ -150,3 +156,13 @@ def test_variables_of_functions():
     dataset = tf.data.Dataset.range(4).map(lambda n: noise(tf.cast(n, tf.float32), training=True)).batch(2)
     assert [variable.name for variable in variables_in(dataset)] == [noise.seed_generator.state.value.name]
     assert variables_in(tf.data.Dataset.range(4)) == []
+
+
+def test_what_else_a_dataset_tells():
+    data = D.from_tensor_slices(([1, 2], tf.ragged.constant([[1], [2, 3]]))).shuffle(2, seed=7).repeat()
+    assert [tensor.numpy().tolist() for tensor in tensors_of(data.batch(2))][:1] == [[1, 2]]
+    assert batch_sizes(data.batch(2, num_parallel_calls=2).batch(3)) == [3, 2]
+    assert batch_sizes(TEN.padded_batch(4, padded_shapes=())) == [4] and batch_sizes(TEN) == []
+    assert own_seeds(data) == [7] and own_seeds(TEN) == [] and own_seeds(TEN.shuffle(3)) is None
+    tf.random.set_seed(7)
+    assert own_seeds(TEN.shuffle(3)) is None

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
+from gradloop import loops
 from gradloop.loops.step.replica_seeds import replica_seeds
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -69,3 +71,24 @@ for name in ("Dropout", "GaussianNoise", "Lists"):
     np.testing.assert_array_equal(drawn(mirrored(2), name), found[:, :2])
     theirs = drawn(three, name, own=False)
     assert (theirs == theirs[:, :1]).all(), "Keras has its own way: see whether the module is needed"
+
+
+# Without a seed: from one generator of the process, which is made before a replica draws from it.
+def unseeded(strategy, before):
+    global_state.set_global_attribute("global_seed_generator", None)
+    keras.utils.set_random_seed(5)
+    if before:
+        keras.random.normal(())
+
+    @loops.replicated
+    def step(x):
+        return keras.random.uniform((1,))
+
+    with strategy.scope() if strategy else tf.name_scope(""):
+        return [step(ones).numpy() for _ in range(3)] + [keras.random.uniform((1,)).numpy()]
+
+
+alone, found = unseeded(None, False), unseeded(three, False)
+for each, one in zip(found, alone):
+    assert len(set(each)) == len(each) and each[0] == one[0], (found, alone)
+np.testing.assert_array_equal(unseeded(three, True)[:2], found[1:3], "one that is there goes on")

@@ -88,6 +88,19 @@ with strategy.scope():
     assert float(step(x[:8], y[:8])["first"]) == x[0, 0] and float(step(x[8:], y[8:])["first"]) == x[8, 0]
 
 
+# A model that asks how many examples a batch has, which differs here, and numbers without a seed.
+with strategy.scope():
+
+    def asking(model, batch):
+        noise = keras.random.normal((batch[0].shape[0], 8))
+        return tf.reduce_sum(model(batch[0] + 0.0 * noise, training=True) ** 2) / batch[0].shape[0]
+
+    asked = loops.TrainStep(make(), asking, keras.optimizers.SGD(0.0))
+    losses = asked.run(iter(loops.Batches(x[:20], y[:20], 8, shuffle=False)), 3)["loss"]
+    values = [np.mean(np.sum(asked.model(x[i : i + 8][: 20 - i]).numpy() ** 2, 1)) for i in (0, 8, 16)]
+    np.testing.assert_allclose(losses, values, rtol=1e-5)
+
+
 # What is left of accumulated gradients when the data ends is one more update.
 with strategy.scope():
     sums = loops.TrainStep(make(), loss, "sgd", accumulate=5)
