@@ -58,7 +58,7 @@ class CallbackStates:
         states: dict[str, CallbackState] = {}
         arrays: dict[str, Array] = {}
         for name, callback in self._callbacks.items():
-            own: CallbackState = {"own": self._own_state(callback)} if _has_state(callback) else {}
+            own: CallbackState = {"own": self._own_state(callback)} if has_state(callback) else {}
             stock = {attribute: getattr(callback, attribute) for attribute in _attributes(callback)}
             if own or stock:
                 states[name] = {**own, "stock": stock}
@@ -70,7 +70,7 @@ class CallbackStates:
         """Restores callbacks with a `set_state`."""
         for name, callback in self._callbacks.items():
             state = file.note["run"]["callbacks"].get(name, {})
-            if "own" in state and _has_state(callback):
+            if "own" in state and has_state(callback):
                 self._call(callback, "set_state", state["own"])
 
     def after_train_begin(self, file: TensorFile) -> None:
@@ -87,24 +87,29 @@ class CallbackStates:
 
     def _own_state(self, callback: keras.callbacks.Callback) -> Json:
         state: Json = self._call(callback, "state")
-        try:
-            as_json(state)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"`callbacks` has a {type(callback).__name__} whose `state()` returns {state!r}, which JSON "
-                f"cannot hold ({error}): return numbers, text, lists, and dicts whose keys are text."
-            ) from error
+        check_json(state, f"`callbacks` has a {type(callback).__name__}")
         return state
 
 
-def _has_state(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback has both methods; what is called so and takes other arguments is something else."""
+def has_state(callback: object) -> bool:
+    """Whether it has both methods; what is called so and takes other arguments is something else."""
     for name, arguments in (("state", ()), ("set_state", (None,))):
         try:
             inspect.signature(getattr(callback, name)).bind(*arguments)
         except (AttributeError, TypeError, ValueError):
             return False
     return True
+
+
+def check_json(state: object, where: str) -> None:
+    """Raises TypeError, its message begun by `where`, if JSON cannot hold what a `state()` returned."""
+    try:
+        as_json(state)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{where} whose `state()` returns {state!r}, which JSON cannot hold ({error}): return numbers, "
+            "text, lists, and dicts whose keys are text."
+        ) from error
 
 
 def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from ...optim.common.arguments import real_number, whole_number
 from ..callbacks.steps_callback import StepsCallback
 from ..data.batches import Batches, BatchIterator, check_iterator
-from ..data.position import check_same_data, iterator_after, position_of, read_iterator
+from ..data.position import position_of
 from ..step.train_step import TrainStep
-from .directory import iterator_in
+from .resumed_data import resumed_iterator
+from .saved_objects import SavedObjects
 from .saved_step import SavedStep
 from .store import CheckpointStore, assign
-from .tensor_file import TensorFile, is_written
 
 
 class Checkpoint(StepsCallback):
@@ -24,7 +24,7 @@ class Checkpoint(StepsCallback):
     With `loops.train(..., checkpoint=Checkpoint(folder))`, or simply `checkpoint=folder`, a run that ended
     early, even within an epoch, resumes when it is called again, in the same process or a new one: with the
     weights, optimizer state, random numbers, batches, means, history and callbacks that it would have had
-    (see `train`). In a loop of your own call `save` and `restore`.
+    (see `train`). In a loop of your own call `save` and `restore`, with a step or a dict of what it has.
 
     Values are saved by the names of `TrainStep.state()`, never by index, so nothing is mixed up if what
     trains has changed. `tf.train.list_variables(f"{folder}/checkpoint-3/state")` lists what one holds.
@@ -109,11 +109,15 @@ class Checkpoint(StepsCallback):
         self.on_damaged = on_damaged
         self.verbose = verbose
 
-    def save(self, step: TrainStep, iterator: BatchIterator | tf.data.Iterator | None = None) -> str | None:
+    def save(
+        self, step: TrainStep | dict[str, Any], iterator: BatchIterator | tf.data.Iterator | None = None
+    ) -> str | None:
         """Writes a checkpoint, and removes the oldest of more than `keep`.
 
         Args:
-            step: whose state to save.
+            step: whose state to save; or, in a loop without one, a dict of what it has: `Update`s, Keras
+                models, layers, optimizers, metrics and seed generators, variables, `tf.random.Generator`s,
+                numbers, text, NumPy arrays, lists and dicts of such values (see `docs/own_loops.md`).
             iterator: `iter(data)` of a `Batches` or a `tf.data.Dataset`, whose position is saved too; that of
                 a dataset with all that it has shuffled or read ahead.
 
@@ -121,9 +125,10 @@ class Checkpoint(StepsCallback):
             The folder of the checkpoint; None for a worker that leaves writing to another.
 
         Raises:
-            TypeError: `step` is no `TrainStep`.
-            ValueError: no iterator, or one whose position TensorFlow cannot save; another process writes to
-                the folder.
+            TypeError: `step` is neither, or the dict holds what cannot be saved.
+            ValueError: no iterator, or one whose position TensorFlow cannot save; in a dict, an empty key or
+                one with a slash, or an object whose variables are not made yet; another process writes to the
+                folder.
             OSError: it cannot be written; those from before are as they were.
 
         Example:
@@ -147,12 +152,13 @@ class Checkpoint(StepsCallback):
         return self._store.save(saved, {"data": position}, iterator=iterator, needs_iterator=True)
 
     def restore(
-        self, step: TrainStep, data: Batches | tf.data.Dataset | None = None
+        self, step: TrainStep | dict[str, Any], data: Batches | tf.data.Dataset | None = None
     ) -> BatchIterator | tf.data.Iterator | None:
-        """Restores a step from the newest checkpoint; changes nothing if there is none.
+        """Restores a step or a dict from the newest checkpoint; changes nothing if there is none.
 
         Args:
-            step: made as the one that was saved.
+            step: made as the one that was saved. The objects of a dict are restored in place; its numbers,
+                text and the like are replaced in the dict.
             data: the `Batches` or `tf.data.Dataset` that was being read.
 
         Returns:
@@ -162,34 +168,38 @@ class Checkpoint(StepsCallback):
             later passes in another order than it would have.)
 
         Raises:
-            TypeError: `step` is no `TrainStep`, or `data` neither of these.
-            ValueError: the checkpoint is of another model, optimizer, step or data, or of a newer version; it
-                is damaged, and so are all before it, or `on_damaged="raise"`. Nothing was changed then.
+            TypeError: `step` or `data` is neither of these.
+            ValueError: the checkpoint is of another model, optimizer, step, dict or data, or of a newer
+                version; it is damaged, and so are all before it, or `on_damaged="raise"`. Nothing was changed
+                then.
+
+        Example:
+            >>> import tempfile, keras, tensorflow as tf
+            >>> from gradloop import loops
+            >>> weight = keras.Variable(2.0)
+            >>> update = loops.Update(keras.optimizers.SGD(0.5), [weight])
+            >>> seeds = keras.random.SeedGenerator(1)
+            >>> state = {"update": update, "weight": weight, "seeds": seeds, "best": 0.0}
+            >>> checkpoint = loops.Checkpoint(tempfile.mkdtemp())
+            >>> checkpoint.restore(state)  # nothing there yet
+            >>> _ = update([tf.constant(1.0)])
+            >>> state["best"] = 0.93
+            >>> _ = checkpoint.save(state)
+            >>> _ = weight.assign(0.0), state.update(best=0.1)
+            >>> checkpoint.restore(state)
+            >>> float(weight), state["best"]
+            (1.5, 0.93)
         """
         saved = _saved(step)
         if data is not None and not isinstance(data, (Batches, tf.data.Dataset)):
             raise TypeError(f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, not {data!r}.")
         file = self._store.load(saved)
-        position = None if file is None else file.note["data"]
-        if file is not None and data is not None:
-            if position is None:
-                raise ValueError(
-                    f"`data` has no position in the checkpoint {file.path!r}, which was saved without an "
-                    "iterator: restore it without `data`."
-                )
-            check_same_data(position, data, file.path)
-        iterator: BatchIterator | tf.data.Iterator | None = None
-        if isinstance(data, tf.data.Dataset):
-            iterator = iter(data) if file is None else _resumed(data, file)
+        iterator = None if data is None else resumed_iterator(data, file)
         if file is not None:
             saved.tell_differences(file)
             assign(saved, file)
-        if isinstance(data, Batches):
-            at = (data.epoch, 0) if position is None else (position["epoch"], position["position"])
-            if file is not None and "run" in file.note and at[1] == len(data):
-                at = at[0] + 1, 0
-            iterator = data.iterator(*at)
-            data.epoch = at[0] + 1  # as `iter(data)` leaves it
+        if isinstance(data, Batches) and isinstance(iterator, BatchIterator):
+            data.epoch = iterator.epoch + 1  # as `iter(data)` leaves it
         return iterator
 
     @property
@@ -221,22 +231,9 @@ def store_of(checkpoint: Checkpoint, holder: Checkpoint | None = None) -> Checkp
     return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, holder)
 
 
-def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:
-    """An iterator of the data where the checkpoint says."""
-    position, run = file.note["data"] or {}, file.note.get("run")
-    saved = iterator_in(os.path.dirname(file.path))
-    if run is None:  # by `save`
-        iterator = iter(data)
-        read_iterator(saved, iterator)
-        return iterator
-    there = saved if is_written(saved) else None
-    # An older version did not say whether a pass went on.
-    if position.get("in_pass", there is not None or run["batch"] not in (0, run["steps"])):
-        return iterator_after(data, "data", position["passes"], position["read"], there, file.path)
-    return iterator_after(data, "data", position["passes"] + 1, 0, None, file.path)
-
-
-def _saved(step: TrainStep) -> SavedStep:
-    if not isinstance(step, TrainStep):
-        raise TypeError(f"`step` must be a `loops.TrainStep`, not {step!r}.")
-    return SavedStep(step)
+def _saved(step: TrainStep | dict[str, Any]) -> SavedStep | SavedObjects:
+    if isinstance(step, TrainStep):
+        return SavedStep(step)
+    if isinstance(step, dict):
+        return SavedObjects(step)
+    raise TypeError(f"`step` must be a `loops.TrainStep`, or a dict of what to save, not {step!r}.")

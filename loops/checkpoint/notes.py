@@ -48,12 +48,22 @@ class RunNote(TypedDict):
     ended: bool  # whether a callback ended training
 
 
+class ObjectNote(TypedDict):
+    """One object of a dict that was saved."""
+
+    kind: str
+    made: dict[str, Json]  # what must be the same where it is restored
+    settings: dict[str, Json]  # what may be another, which is told
+    note: Any  # what is restored beside variables
+
+
 class Note(TypedDict, total=False):
     """All of it."""
 
     format: int
-    choice: TrainedVariables
-    settings: dict[str, Json]  # what the step was made with
+    choice: TrainedVariables  # this and the next: of a step
+    settings: dict[str, Json]  # what it was made with
+    objects: dict[str, ObjectNote]  # of a dict
     data: dict[str, Any] | None  # `position_of` the iterator, to which `train` adds; None without one
     run: RunNote  # if `train` wrote the checkpoint
     metrics: dict[str, float]  # logs of the epoch that ended here; what `save` was given

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ...optim.common.types import Array
+from ...optim.common.messages import first_few
+from ...optim.common.types import Array, Json
+from ...optim.gradients.totals import assign_values
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import weights_were_set
 from ..distribute.same_order import Mean
@@ -13,7 +15,7 @@ from ..distribute.scope import scope_of
 from ..step.named_state import Variable
 from ..step.train_step import TrainStep
 from .notes import Note
-from .settings import made_with, tell_differences
+from .settings import differences_of, made_with, settings_of, warn_of
 from .tensor_file import TensorFile
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
 
@@ -47,34 +49,37 @@ class SavedStep:
     def __init__(self, step: TrainStep) -> None:
         self._step = step
         self.mean_over_workers: Mean = step.mean_over_workers
-        made_with(step)  # which stays what it is now, whatever a run changes
+        self._made_with()  # which stays what it is now, whatever a run changes
 
     def values(self) -> dict[str, Array]:
         with scope_of(self._step.strategy):
             return values_of(self._step.state())
 
     def note(self) -> Note:
-        return {"choice": trained_variables_of(self._step), "settings": made_with(self._step)}
+        return {"choice": trained_variables_of(self._step), "settings": self._made_with()}
+
+    def _made_with(self) -> dict[str, Json]:
+        return made_with(self._step, lambda: settings_of(self._step))
 
     def check(self, file: TensorFile) -> None:
+        if "choice" not in file.note:
+            raise ValueError(
+                f"`step` is a `TrainStep`, and the checkpoint {file.path!r} was made with a dict of "
+                f"{first_few(list(file.note['objects']))}: restore it with such a dict, or name another "
+                "folder."
+            )
         check_trained_variables(self._step, file)
 
     def tell_differences(self, file: TensorFile) -> None:
-        tell_differences(self._step, file)
+        warn_of(differences_of(self._step, file.note, file.values), file)
 
     def take(self, note: Note, values: Mapping[str, Array]) -> None:
         train_as_saved(self._step, note["choice"])  # first: what trains decides which names there are
         with scope_of(self._step.strategy):
-            assign_values(self._step.state(), values)
+            assign_values((variable, values[name]) for name, variable in self._step.state().items())
             weights_were_set(node.layer for node in tree_of(self._step.model).nodes)
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, Array]:
     """The values of variables, by the same names."""
     return {name: variable.numpy() for name, variable in variables.items()}
-
-
-def assign_values(variables: Mapping[str, Variable], values: Mapping[str, Array]) -> None:
-    """Gives variables the values of their names."""
-    for name, variable in variables.items():
-        variable.assign(values[name])

@@ -7,41 +7,67 @@ part of the state, so the checkpoint's win. All else is the call's. Either way t
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import keras
 
 from ...optim import named_variables
 from ...optim.common.messages import short_repr
-from ...optim.common.types import Json
+from ...optim.common.optimizers import inner_optimizer
+from ...optim.common.types import Array, Json
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import uses_weight_decay
 from ..distribute.cluster import is_chief
 from ..loss.keras_loss import resolve_loss
 from ..loss.loss_and_metrics import Loss
+from ..step.named_state import Variable
 from ..step.train_step import TrainStep
 from ..support.keras_private import arguments_of
 from .layer_settings import is_json, layer_settings
-from .notes import Note
+from .notes import GroupSettings, Note, TrainedVariables
 from .tensor_file import TensorFile
 from .trained_variables import trained_variables_of
 
 _LAYERS = "layers/"  # begins the names of settings of layers
 _TOLD = 12  # differences, more than which are counted
 
-# What each step was made with: what a run changes later, such as the learning rate, no user has changed.
-_made_with: WeakKeyDictionary[TrainStep, dict[str, Json]] = WeakKeyDictionary()
+# What each object was made with: what a run changes later, such as the learning rate, no user has changed.
+_made_with: WeakKeyDictionary[object, dict[str, Json]] = WeakKeyDictionary()
 
 
-def made_with(step: TrainStep) -> dict[str, Json]:
-    """The settings that a step had when this, or `tell_differences`, was first called for it."""
-    return _made_with.setdefault(step, settings_of(step))
+def made_with(owner: object, settings: Callable[[], dict[str, Json]]) -> dict[str, Json]:
+    """The settings that an object had when this, or `compared`, was first called for it."""
+    if owner not in _made_with:
+        _made_with[owner] = settings()
+    return _made_with[owner]
 
 
 def settings_of(step: TrainStep) -> dict[str, Json]:
     """The settings that a step has now: name -> what JSON holds."""
-    inner, outer = step.inner_optimizer, step.optimizer
+    own = {
+        "loss": _loss_of(step.loss),
+        "clip_norm": step.clip_norm,
+        "on_nonfinite": step.on_nonfinite,
+        "carry": step.carry,
+    }
+    optimizer = optimizer_settings(step.optimizer, named_variables(step.model))
+    own = {name: value for name, value in own.items() if is_json(value)}
+    return {**_of_state(trained_variables_of(step)), **optimizer, **own, **model_settings(step.model)}
+
+
+def model_settings(model: keras.layers.Layer) -> dict[str, Json]:
+    """The settings that the layers of a model have now, and which of them have `trainable` off."""
+    frozen = [node.path for node in tree_of(model).nodes if not node.layer.trainable]
+    return {"frozen_layers": frozen, **{_LAYERS + n: v for n, v in layer_settings(model).items()}}
+
+
+def optimizer_settings(
+    optimizer: keras.optimizers.Optimizer, weights: Mapping[str, Variable]
+) -> dict[str, Json]:
+    """The settings that an optimizer has now, over weights by name; its class is under "optimizer"."""
+    inner = inner_optimizer(optimizer)
     config = _config_of(inner)
     kind = type(inner).__name__
     exempt, groups = config.get("exempt", []), {}
@@ -49,22 +75,12 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
         groups = _of_plan(config["plan"])
         kind, config = config["optimizer"]["class_name"], config["optimizer"]["config"]
     elif config.get("weight_decay"):
-        named = named_variables(step.model).items()
-        exempt = [name for name, v in named if v.trainable and not uses_weight_decay(inner, v)]
+        exempt = [name for name, v in weights.items() if v.trainable and not uses_weight_decay(inner, v)]
     config = {name: value for name, value in config.items() if name != "name"}
-    own = {
-        "exclude_from_weight_decay": exempt,
-        "loss": _loss_of(step.loss),
-        "clip_norm": step.clip_norm,
-        "on_nonfinite": step.on_nonfinite,
-        "carry": step.carry,
-        "frozen_layers": [node.path for node in tree_of(step.model).nodes if not node.layer.trainable],
-    }
-    if outer is not inner:
-        own |= {name: getattr(outer, name) for name in ("initial_scale", "dynamic_growth_steps")}
-    settings = {name: value for name, value in {**config, **own}.items() if is_json(value)}
-    layers = {_LAYERS + name: value for name, value in layer_settings(step.model).items()}
-    return {"optimizer": kind, **settings, **_of_state(trained_variables_of(step)), **groups, **layers}
+    config["exclude_from_weight_decay"] = exempt
+    if optimizer is not inner:
+        config |= {name: getattr(optimizer, name) for name in ("initial_scale", "dynamic_growth_steps")}
+    return {"optimizer": kind, **{n: v for n, v in config.items() if is_json(v)}, **groups}
 
 
 def _config_of(made: keras.optimizers.Optimizer | keras.losses.Loss) -> dict[str, Any]:
@@ -99,52 +115,86 @@ def _loss_of(loss: Loss) -> Json:
     return getattr(loss, "__name__", None) or str(loss)
 
 
-def tell_differences(step: TrainStep, file: TensorFile) -> None:
-    """Warns of settings that differ from those of the run whose checkpoint is about to be restored."""
-    note: Note = file.note
-    before, now = note.get("settings"), settings_of(step)
-    if before is None:  # written by an earlier version
-        return
-    if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too
-        now = {name: value for name, value in now.items() if not name.startswith(_LAYERS)}
-    restored: dict[str, Any] = {
+def compared(
+    owner: object, before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[str, Json]
+) -> list[str]:
+    """`told`, for an object that goes on from a checkpoint: it was made with what is its own from now on."""
+    _made_with[owner] = {**now, **{name: before[name] for name in restored if name in before}}
+    return told(before, now, restored)
+
+
+def told(before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[str, Json]) -> list[str]:
+    """Says which settings of an object differ from those of the one whose checkpoint is about to be restored.
+
+    Args:
+        before, now: theirs when they were made.
+        restored: those that are part of the state, as the checkpoint has them.
+    """
+    found = []
+    for name in sorted({*before, *now}):
+        was, here = before.get(name), now.get(name)
+        if name in restored and here not in (was, restored[name]):
+            found.append(f"{name} is {_short(restored[name])} as there, not {_short(here)}")
+        elif name not in restored and here != was:
+            found.append(f"{name} is {_short(here)} from now on, and was {_short(was)} there")
+    return found
+
+
+def restored_settings(
+    state: Mapping[str, Json],
+    values: Mapping[str, Array],
+    before: Mapping[str, Json],
+    now: Mapping[str, Json],
+) -> dict[str, Json]:
+    """Those settings that a checkpoint restores: in `state`, what its note says, and of its values."""
+    restored = {
         name: value
-        for name, value in _of_state(note["choice"]).items()
+        for name, value in state.items()
         # A group's own rate is restored if it was a number, and is one.
         if not name.endswith("/learning_rate")
         or isinstance(value, float)
         and isinstance(now.get(name), float)
     }
-    if "optimizer/dynamic_scale" in file.values:
+    if "optimizer/dynamic_scale" in values:
         restored["initial_scale"] = before.get("initial_scale")
-    if "optimizer/learning_rate" in file.values:
-        restored["learning_rate"] = float(file.values["optimizer/learning_rate"])
-    told = []
-    for name in sorted({*before, *now}):
-        was, here = before.get(name), now.get(name)
-        if name in restored and here not in (was, restored[name]):
-            told.append(f"{name} is {_short(restored[name])} as there, not {_short(here)}")
-        elif name not in restored and here != was:
-            told.append(f"{name} is {_short(here)} from now on, and was {_short(was)} there")
-    kept = {name: before[name] for name in restored if name in before}
-    _made_with[step] = now | kept
-    if told and is_chief():
-        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+    if "optimizer/learning_rate" in values:
+        restored["learning_rate"] = float(values["optimizer/learning_rate"])
+    return restored
+
+
+def differences_of(step: TrainStep, note: Note, values: Mapping[str, Array]) -> list[str]:
+    """`compared`, for a step and the one of which a checkpoint tells."""
+    before, now = note.get("settings"), settings_of(step)
+    if before is None:  # an earlier version wrote it
+        return []
+    if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too
+        now = {name: value for name, value in now.items() if not name.startswith(_LAYERS)}
+    return compared(step, before, now, restored_settings(_of_state(note["choice"]), values, before, now))
+
+
+def warn_of(differences: Sequence[str], file: TensorFile) -> None:
+    """Warns of settings that differ, if any do."""
+    if differences and is_chief():
+        more = [f"and {len(differences) - _TOLD} more"] if len(differences) > _TOLD else []
+        told = "; ".join([*differences[:_TOLD], *more])
         warnings.warn(
-            f"The checkpoint {file.path!r} was made with other settings: "
-            f"{'; '.join(told[:_TOLD] + more)}. (To change what "
-            "is as there, `Checkpoint(folder).restore(step)` it, set that, and `train` with another folder.)",
-            stacklevel=2,
+            f"The checkpoint {file.path!r} was made with other settings: {told}. (To change what "
+            "is as there, `Checkpoint(folder).restore(...)` it, set that, and go on with another folder.)",
+            stacklevel=3,
         )
 
 
-def _of_state(choice: Any) -> dict[str, Json]:
-    """What was chosen to train, with a name for each setting of a group."""
-    groups = choice["groups"] or {}
-    found = {"variables": choice["variables"]}
-    for name, group in groups.items():
-        found |= {f"groups/{name}/{key}": value for key, value in group.items()}
-    return found
+def _of_state(choice: TrainedVariables) -> dict[str, Json]:
+    return {"variables": choice["variables"], **of_groups(choice["groups"])}
+
+
+def of_groups(groups: Mapping[str, GroupSettings] | None) -> dict[str, Json]:
+    """A name for each setting of a group that is part of the state."""
+    return {
+        f"groups/{name}/{key}": value
+        for name, group in (groups or {}).items()
+        for key, value in cast(dict[str, Json], group).items()
+    }
 
 
 def _short(value: Json) -> str:

@@ -6,9 +6,10 @@ TensorFlow writes it, so it may lie on any file system that TensorFlow knows, ea
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import keras
@@ -112,10 +113,16 @@ class TensorFile:
             folder, name = os.path.split(path)
             raise DamagedError(folder, f"{name} cannot be read ({reason})") from error
 
-    def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: str = OWN) -> None:
+    def part(self, note: Note, values: dict[str, Array]) -> TensorFile:
+        """A file of a part of this one's values, with a note of its own."""
+        part = copy.copy(self)
+        part.note, part.values = note, values
+        return part
+
+    def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: Sequence[str] = ()) -> None:
         """Raises ValueError unless the file holds a value of the right shape and dtype for each variable.
 
-        Values whose name begins with `but` need no variable.
+        Values whose name begins with one of `but` need no variable.
         """
         faults, lacks = [], []
         for name, variable in variables.items():
@@ -125,7 +132,7 @@ class TensorFile:
                 faults.append(f"{name} is {there} there and {here} here")
         if lacks:
             faults.append(f"it has no {first_few(lacks)}")
-        strange = [name for name in self.values if name not in variables and not name.startswith((OWN, but))]
+        strange = [name for name in self.values if name not in variables and not name.startswith((OWN, *but))]
         if strange:
             faults.append(f"it has {first_few(strange)}, which are not there now")
         if faults:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from ...optim import Group, GroupedOptimizer, named_variables
+from ...optim import Group, GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
@@ -17,7 +19,7 @@ def trained_variables_of(step: TrainStep) -> TrainedVariables:
     plan = plan_of(step)
     return {
         "variables": names_of(step, step.chosen),
-        "groups": None if plan is None else {name: _settings(group) for name, group in plan.groups.items()},
+        "groups": None if plan is None else groups_of(plan),
         "accumulate": step.accumulate,
     }
 
@@ -32,14 +34,7 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
             f"The checkpoint {file.path!r} trained {first_few(strange)}, which the model cannot: it is of "
             "another model, or layers of this one have `trainable=False` since."
         )
-    groups = None if plan is None else list(plan.groups)
-    saved = None if choice["groups"] is None else list(choice["groups"])
-    if groups != saved:
-        names = [", ".join(given) if given else "none" for given in (groups, saved)]
-        raise ValueError(
-            f"`optimizer` has the groups {names[0]}, and the checkpoint {file.path!r} was made with "
-            f"{names[1]}: make the plan as it was, or name another folder."
-        )
+    check_groups("`optimizer`", None if plan is None else groups_of(plan), choice["groups"], file.path)
     if choice["accumulate"] != step.accumulate:
         raise ValueError(
             f"`accumulate` is {step.accumulate}, and the checkpoint {file.path!r} was made with "
@@ -48,7 +43,7 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
     _add_total_weight(step, file)
     accumulated = "accumulated/"  # its names are those of what trains, which may still differ
     state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
-    file.check(state, but=accumulated)
+    file.check(state, but=[accumulated])
 
 
 def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
@@ -67,17 +62,37 @@ def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
 
 def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:
     """Has a step train what `trained_variables_of` returned, with the same settings of groups."""
-    plan = plan_of(step)
-    for name, settings in (choice["groups"] or {}).items():
-        assert plan is not None
-        _set_group(step.inner_optimizer, name, _settings(plan.groups[name]), settings)
+    if plan_of(step) is not None:
+        set_groups(step.inner_optimizer, choice["groups"] or {})
     if names_of(step, step.chosen) != choice["variables"]:
         names = named_variables(step.model)
         step.train_only(*(names[name] for name in choice["variables"]))
 
 
+def groups_of(plan: Plan) -> dict[str, GroupSettings]:
+    """The settings of a plan's groups that may be changed while it is in force."""
+    return {name: _settings(group) for name, group in plan.groups.items()}
+
+
+def check_groups(
+    owner: str, here: Mapping[str, object] | None, there: Mapping[str, object] | None, path: str
+) -> None:
+    """Raises ValueError if the groups of an optimizer, None for no plan, are not those of a checkpoint."""
+    if (here and list(here)) != (there and list(there)):
+        names = [", ".join(given) if given else "none" for given in (here, there)]
+        raise ValueError(
+            f"{owner} has the groups {names[0]}, and the checkpoint {path!r} was made with "
+            f"{names[1]}: make the plan as it was, or name another folder."
+        )
+
+
+def set_groups(optimizer: GroupedOptimizer, groups: Mapping[str, GroupSettings]) -> None:
+    """Gives the groups of an optimizer's plan the settings that `groups_of` returned."""
+    for name, settings in groups.items():
+        _set_group(optimizer, name, _settings(optimizer.plan.groups[name]), settings)
+
+
 def _settings(group: Group) -> GroupSettings:
-    """What may be changed while a plan is in force."""
     rate = group.learning_rate
     return {
         "frozen": group.frozen,

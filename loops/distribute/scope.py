@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -33,6 +33,12 @@ def strategy_of(variables: Sequence[keras.Variable], what: str) -> tf.distribute
             "used in, so its replicas would not share it: make it inside, `with strategy.scope(): ...`."
         )
     return strategy
+
+
+def strategies_of(variables: Iterable[keras.Variable | tf.Variable]) -> list[tf.distribute.Strategy]:
+    """The strategies in whose scopes some of these variables were made, each once."""
+    found = {id(strategy): strategy for strategy in map(_strategy, variables)}
+    return [strategy for strategy in found.values() if strategy is not None]
 
 
 def check_scope(what: str, variable: keras.Variable, strategy: tf.distribute.Strategy | None) -> None:
@@ -97,8 +103,8 @@ def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractCont
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
-def _strategy(variable: keras.Variable) -> tf.distribute.Strategy | None:
-    variable = getattr(variable, "value", variable)
+def _strategy(variable: keras.Variable | tf.Variable) -> tf.distribute.Strategy | None:
+    variable = variable.value if isinstance(variable, keras.Variable) else variable
     # TensorFlow's plain variables have no such attribute, and those on parameter servers neither.
     strategy = getattr(variable, "distribute_strategy", None)
     if strategy is not None or "/job:ps" not in (variable.device or ""):

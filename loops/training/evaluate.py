@@ -8,6 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from ...optim.gradients.totals import assign_values
 from ..callbacks.keras_bridge import wants_every_test_step
 from ..callbacks.run_callbacks import RunCallbacks
 from ..data.batches import Batches
@@ -72,8 +73,7 @@ class Validation:
         try:
             return _evaluate(self._step, self._reader, hooks, after_call)
         finally:
-            for variable, state in states:
-                variable.assign(state)
+            assign_values(states)
 
     @functools.cached_property
     def _written(self) -> list[keras.Variable | tf.Variable]:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from ..common.arguments import real_number, whole_number
 from ..common.messages import short_repr
 from ..common.types import Array, Batch
+from ..gradients.totals import assign_values
 from .lr_curve import LRCurve
 
 _SMOOTHING = 0.98  # weight of the past in the moving average of the losses
@@ -139,8 +140,7 @@ def restored_state(step: RangeTestStep) -> Iterator[None]:
     try:
         yield
     finally:
-        for variable, value in saved:
-            variable.assign(value)
+        assign_values(saved)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,14 @@
 """What a checkpoint says beside its values has the keys that are written down, the format on disk."""
 
 from gradloop import loops
-from gradloop.loops.checkpoint.notes import CallbackState, GroupSettings, Note, RunNote, TrainedVariables
+from gradloop.loops.checkpoint.notes import (
+    CallbackState,
+    GroupSettings,
+    Note,
+    ObjectNote,
+    RunNote,
+    TrainedVariables,
+)
 from gradloop.loops.checkpoint.tensor_file import TensorFile
 
 
@@ -9,7 +16,7 @@ def test_the_note_of_a_run(tiny, tmp_path):
     callbacks = [loops.Unfreeze({0: "head", 1: "body"})]
     loops.train(tiny.grouped_step(), tiny.data(), epochs=2, callbacks=callbacks, checkpoint=tmp_path)
     note = TensorFile(str(tmp_path / "checkpoint-2" / "state")).note
-    assert set(note) == set(Note.__annotations__)
+    assert set(note) == set(Note.__annotations__) - {"objects"}
     assert set(note["choice"]) == set(TrainedVariables.__annotations__)
     assert set(note["run"]) == set(RunNote.__annotations__)
     assert list(note["choice"]["groups"]) == ["body", "head"]
@@ -23,5 +30,11 @@ def test_the_note_of_a_run(tiny, tmp_path):
 def test_a_step_alone_has_no_run(tiny, tmp_path):
     path = loops.Checkpoint(tmp_path).save(tiny.step())
     note = TensorFile(f"{path}/state").note
-    assert set(note) == set(Note.__annotations__) - {"run", "metrics", "modes"}
+    assert set(note) == set(Note.__annotations__) - {"run", "objects", "metrics", "modes"}
     assert note["data"] is None and note["choice"]["groups"] is None
+
+
+def test_a_dict_has_a_note_of_each_object(tmp_path):
+    note = TensorFile(f"{loops.Checkpoint(tmp_path).save({'best': 0.5})}/state").note
+    assert set(note) == {"format", "objects", "data"}
+    assert set(note["objects"]["best"]) == set(ObjectNote.__annotations__)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
-from gradloop.loops.checkpoint.settings import settings_of, tell_differences
+from gradloop.loops.checkpoint.saved_step import SavedStep
+from gradloop.loops.checkpoint.settings import settings_of
 from gradloop.loops.checkpoint.tensor_file import TensorFile
 
 K = keras.optimizers
@@ -172,7 +173,7 @@ def test_many_differences_are_counted_and_those_of_layers_are_not_told_of_an_old
         file.note["settings"] = written
         with warnings.catch_warnings() if told is None else pytest.warns(UserWarning, match=told):
             warnings.simplefilter("error" if told is None else "always")
-            tell_differences(step, file)
+            SavedStep(step).tell_differences(file)
 
 
 def test_a_loss_is_known_by_its_settings(tmp_path):
@@ -251,7 +252,7 @@ def test_an_optimizer_without_a_config_and_old_checkpoints_are_told_nothing(tmp_
 
     step = loops.TrainStep(model(), "mse", Own(0.1))
     assert settings_of(step)["optimizer"] == "Own"
-    monkeypatch.setattr("gradloop.loops.checkpoint.saved_step.made_with", lambda step: None)
+    monkeypatch.setattr("gradloop.loops.checkpoint.saved_step.made_with", lambda *given: None)
     loops.Checkpoint(tmp_path).save(step)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.checkpoint.saved_step import assign_values
 from gradloop.loops.checkpoint.tensor_file import TensorFile, is_written, write_state
 
 VALUES = {
@@ -36,7 +35,8 @@ def variables(**changed):
 def test_values_and_note_come_back(path):
     file, found = TensorFile(path), variables()
     file.check(found)
-    assign_values(found, file.values)
+    for name, variable in found.items():
+        variable.assign(file.values[name])
     for name, value in VALUES.items():
         np.testing.assert_array_equal(found[name].numpy(), value)
     assert file.note == {"format": 2, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
@@ -50,7 +50,7 @@ def test_tensorflow_reads_it_by_the_same_names(path):
 
 def test_keras_variables_take_their_values(path):
     kernel = keras.Variable(np.zeros((2, 3)))
-    assign_values({"head/kernel": kernel}, TensorFile(path).values)
+    kernel.assign(TensorFile(path).values["head/kernel"])
     np.testing.assert_array_equal(kernel.numpy(), VALUES["head/kernel"])
 
 

@@ -1,0 +1,174 @@
+"""What a dict that a checkpoint saves may hold, and what is saved of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from ...optim.common.messages import short_repr
+from ...optim.common.types import Array, Json
+from ...optim.naming.stable_names import NotBuiltError, tree_of
+from ...optim.private.keras_private import weights_were_set
+from ..step.named_state import Pairs, metric_state, model_state
+from ..support.keras_private import makes_variables_later
+from .saved_step import SavedStep
+from .settings import differences_of, model_settings, told
+from .tensor_file import TensorFile
+from .trained_variables import train_as_saved
+
+# The names of variables in the checkpoint, by `id`.
+Names: TypeAlias = Mapping[int, str]
+
+
+class Part:
+    """One object of the dict: this class for what has variables and no more, the others for the rest.
+
+    Attributes:
+        kind: how notes and messages call it.
+        rank: those of a lower one name their variables first.
+        value: the object.
+        where: how a message about it begins.
+    """
+
+    kind: ClassVar[str] = "object with a `state`"
+    rank: ClassVar[int] = 1
+
+    def __init__(self, key: str, value: Any) -> None:
+        self.value = value
+        self.where = f"`step` has under {key!r} "
+
+    def pairs(self, names: Names) -> Pairs:
+        """The variables by names that are the same in every process, given those of the objects before.
+
+        Raises:
+            NotBuiltError: they are not made yet.
+        """
+        state = self.value.state()
+        if not isinstance(state, dict) or not all(
+            isinstance(name, str) and isinstance(variable, (keras.Variable, tf.Variable))
+            for name, variable in state.items()
+        ):
+            raise TypeError(
+                f"{self.where}a {type(self.value).__name__} whose `state()` returns {short_repr(state)}: "
+                "return a dict of variables by name; or what JSON holds, beside a method `set_state(state)` "
+                "that takes it."
+            )
+        return list(state.items())
+
+    def made(self, names: Names) -> dict[str, Json]:
+        """What must be the same where the checkpoint is restored."""
+        return {}
+
+    def settings(self) -> dict[str, Json]:
+        """What may be another there, and is told then."""
+        return {}
+
+    def note(self, names: Names) -> Json:
+        """What is restored beside variables."""
+        return None
+
+    def check(self, note: Any, file: TensorFile) -> None:
+        """Raises ValueError unless it can take a note and the values of a file, by the names of `pairs`."""
+
+    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, Array]) -> list[str]:
+        """Says which settings differ from those of a checkpoint."""
+        return told(before, self.settings(), {})
+
+    def take(self, note: Any) -> None:
+        """Becomes what the note says, before the variables get their values."""
+
+    def after_values(self) -> None:
+        """Is called when they have them."""
+
+
+class StepPart(Part):
+    """A `TrainStep`: as it is saved alone."""
+
+    kind, rank = "TrainStep", 0
+
+    def __init__(self, key: str, value: Any) -> None:
+        super().__init__(key, value)
+        self._saved = SavedStep(value)
+
+    def note(self, names: Names) -> Json:
+        return dict(self._saved.note())
+
+    def check(self, note: Any, file: TensorFile) -> None:
+        self._saved.check(file.part(note, file.values))
+
+    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, Array]) -> list[str]:
+        return differences_of(self.value, note, values)
+
+    def take(self, note: Any) -> None:
+        train_as_saved(self.value, note["choice"])
+
+    def after_values(self) -> None:
+        weights_were_set(node.layer for node in tree_of(self.value.model).nodes)
+
+
+class LayerPart(Part):
+    """A Keras model or layer: weights, seed generators, states of RNNs, metrics that its layers hold."""
+
+    kind = "Keras model or layer"
+
+    def pairs(self, names: Names) -> Pairs:
+        try:
+            return [*model_state(self.value), *metric_state(self.value, ())]
+        except NotBuiltError as error:
+            raise NotBuiltError(f"{self.where}a model or layer without its variables: {error}") from None
+
+    def settings(self) -> dict[str, Json]:
+        return model_settings(self.value)
+
+    def after_values(self) -> None:
+        weights_were_set([self.value, *(node.layer for node in tree_of(self.value).nodes)])
+
+
+class MetricPart(Part):
+    """A Keras metric."""
+
+    kind = "Keras metric"
+
+    def pairs(self, names: Names) -> Pairs:
+        if makes_variables_later(self.value):
+            raise NotBuiltError(
+                f"{self.where}the metric {self.value.name!r}, which makes its variables at its first update: "
+                "call `update_state` once and `reset_state` before, as with `tf.zeros((1, classes))`."
+            )
+        return [(variable.name, variable) for variable in self.value.variables]
+
+    def made(self, names: Names) -> dict[str, Json]:
+        return {"class": type(self.value).__name__}
+
+
+class VariablePart(Part):
+    """A variable, or a generator of random numbers, which is one."""
+
+    kind = "variable"
+
+    def pairs(self, names: Names) -> Pairs:
+        own = self.value.value if isinstance(self.value, keras.Variable) else self.value
+        kind = own.synchronization, own.aggregation
+        if kind == (tf.VariableSynchronization.ON_READ, tf.VariableAggregation.NONE):
+            raise ValueError(
+                f"{self.where}a variable of which each replica has a value of its own, so it has none to "
+                "save: make it with an `aggregation`."
+            )
+        return [("", self.value)]
+
+
+class SeedsPart(VariablePart):
+    kind = "keras.random.SeedGenerator"
+
+    def pairs(self, names: Names) -> Pairs:
+        return [("", self.value.state)]
+
+
+class GeneratorPart(SeedsPart):
+    kind = "tf.random.Generator"
+
+    def made(self, names: Names) -> dict[str, Json]:
+        return {"algorithm": int(self.value.algorithm)}
