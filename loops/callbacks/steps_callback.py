@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import keras
 
 from ...optim.common.types import Array
 from ..data.batches import Data
+from ..step.train_step import TrainStep
 from ..step.watch import Measured, Watch
-
-if TYPE_CHECKING:
-    from ..step.train_step import TrainStep
 
 
 class StepsCallback(keras.callbacks.Callback):

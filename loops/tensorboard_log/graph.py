@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from ...optim.common.types import Array
 from ...optim.private.tensorflow_private import node_lists
+from ..step.train_step import TrainStep
 from .event_writer import EventWriter
-from .part import Part
-
-if TYPE_CHECKING:
-    from ..step.train_step import TrainStep
-    from .board import TensorBoard
+from .part import Board, Part
 
 GraphDef: TypeAlias = tf.compat.v1.GraphDef
 Traced: TypeAlias = tf.types.experimental.ConcreteFunction
@@ -29,15 +26,14 @@ class Graph(Part):
 
     _written = True
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         self._written, self._epoch = False, epoch
 
-    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+    def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
         if self._written:
             return
         self._written = True
         step, epoch = board.train_step, self._epoch
-        assert step is not None
         traced = step.traced
         if traced is not None:  # workers of parameter servers trace, and functions that run eagerly are not
             names = _names_of_handles(step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +12,8 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from .arguments import HParam
-from .part import Part
+from .part import Board, Part
 from .values import Value, plugin_value
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
 
 _RUN = "hparams"
 
@@ -34,20 +30,20 @@ class HyperParameters(Part):
         self._hparams = hparams
         self._epoch = 0
 
-    def on_train_begin(self, board: TensorBoard) -> None:
+    def on_train_begin(self, board: Board) -> None:
         board.files.check(_RUN)
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         for file in tf.io.gfile.glob(os.path.join(board.log_dir, _RUN, "events.out.tfevents.*")):
             tf.io.gfile.remove(file)
         self._epoch = epoch
         board.files.values(_RUN, epoch, [session_start(self._hparams)])
 
-    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         self._epoch = epoch
         board.files.scalars(_RUN, [epoch], {f"final/{name}": [value] for name, value in logs.items()})
 
-    def on_train_end(self, board: TensorBoard, logs: dict[str, float]) -> None:
+    def on_train_end(self, board: Board, logs: dict[str, float]) -> None:
         board.files.values(_RUN, self._epoch, [session_end(succeeded=not board.failed)])
 
 

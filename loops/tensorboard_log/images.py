@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import keras
 
 from ...optim.common.types import Array
@@ -14,12 +12,9 @@ from ..distribute.scope import scope_of
 from .event_writer import EventWriter
 from .examples import Reader, check_images
 from .findings import Findings, examples_picture, find, matrix_picture
-from .part import Part
+from .part import Board, Part
 from .pictures import Scale, filters_picture, png
 from .values import Value, image_value
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
 
 MOST_BATCHES = 100
 
@@ -36,8 +31,7 @@ class Images(Part):
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def on_train_begin(self, board: TensorBoard) -> None:
-        assert board.train_step is not None and board.data is not None
+    def on_train_begin(self, board: Board) -> None:
         name, data = ("data", board.data) if board.validation is None else ("validation", board.validation)
         self._run = "train" if name == "data" else "validation"
         board.train_step.loss_and_metrics.check_evaluates()
@@ -46,9 +40,8 @@ class Images(Part):
         self._reader = Reader(board.train_step.loss_and_metrics, name)
         self._scale: Scale | None = None
 
-    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         step = board.train_step
-        assert step is not None
         with scope_of(step.strategy):
             examples = self._reader.read(self._batches, MOST_BATCHES)
             findings = find(examples, self._count, _gives_logit(step.loss, step.model))

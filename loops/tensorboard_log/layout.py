@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as LayoutMessage
 from tensorboard.plugins.custom_scalar.layout_pb2 import MultilineChartContent
 
-from .part import Part
+from .part import Board, Part
 from .values import Value, plugin_value
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
 
 _GROUPS = {
     "learning rate": "rate/",
@@ -27,8 +23,7 @@ _GROUPS = {
 class Layout(Part):
     """The layout, in the run `train`."""
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
-        assert board.train_step is not None
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         names = ["loss", *(metric.name for metric in board.train_step.loss_and_metrics.metrics)]
         board.files.values("train", epoch, [layout_value(names)])
 

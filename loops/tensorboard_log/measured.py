@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...optim import named_variables
 from ...optim.common.types import Array
 from ..step.watch import Histogram, Measured
-from .part import Part
+from .part import Board, Part
 from .values import Value, plugin_value
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
 
 
 class MeasuredValues(Part):
@@ -25,10 +21,10 @@ class MeasuredValues(Part):
         self._sizes: dict[str, int] | None = None  # of the variables, by name; None before they are needed
         self._told = False
 
-    def on_train_begin(self, board: TensorBoard) -> None:
+    def on_train_begin(self, board: Board) -> None:
         self._sizes = None
 
-    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+    def on_measured(self, board: Board, number: int, measured: Measured) -> None:
         if measured.scalars:
             columns = {tag: [value] for tag, value in measured.scalars.items()}
             board.files.scalars("steps", [number], columns)
@@ -37,7 +33,7 @@ class MeasuredValues(Part):
             drawn = [histogram_value(tag, *histogram) for tag, histogram in measured.histograms.items()]
             board.files.values("steps", number, drawn)
 
-    def _tell(self, board: TensorBoard, number: int, histograms: dict[str, Histogram]) -> None:
+    def _tell(self, board: Board, number: int, histograms: dict[str, Histogram]) -> None:
         """Warns, once, if some elements of a variable or gradient are in none of the buckets."""
         if self._sizes is None:
             self._sizes = {name: math.prod(v.shape) for name, v in named_variables(board.model).items()}

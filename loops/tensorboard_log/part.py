@@ -1,9 +1,7 @@
 """What a `TensorBoard` writes is a list of parts; this is what one is.
 
 To add one: derive from `Part` in a file of this room, and make it in `TensorBoard.__init__`. A part is given
-the `TensorBoard` with each call, and finds in it the `model`, `train_step`, `params`, `data` and `validation`
-that `train` sets, whether the run has `failed`, and `files`, to which it hands what it writes, for the run of
-its choice:
+the `TensorBoard` with each call, and hands what it writes to its `files`, for the run of its choice:
 
     board.files.scalars("steps", [number], {"speed/steps_per_s": [120.0]})
     board.files.values("train", epoch, [tf.compat.v1.Summary.Value(...)])
@@ -15,13 +13,28 @@ are there; what is told once in a session has the number of its first epoch, so 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
+
+import keras
 
 from ...optim.common.types import Array
+from ..data.batches import Data
+from ..step.train_step import TrainStep
 from ..step.watch import Measured
+from .event_files import EventFiles
 
-if TYPE_CHECKING:
-    from .board import TensorBoard
+
+class Board(Protocol):
+    """What a part finds in the `TensorBoard`."""
+
+    log_dir: str
+    files: EventFiles
+    failed: bool  # whether the run has
+    model: keras.Model  # this and the following are set by `train`
+    params: dict[str, Any]
+    train_step: TrainStep
+    data: Data
+    validation: Data | None
 
 
 class Part:
@@ -35,22 +48,22 @@ class Part:
     An object may see several runs, one after another.
     """
 
-    def on_train_begin(self, board: TensorBoard) -> None:
+    def on_train_begin(self, board: Board) -> None:
         """Called at the beginning of training, to refuse what does not fit the model or the data."""
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         """Called when the first epoch begins; with the numbers of the next step and of the epoch, from 1."""
 
-    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+    def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
         """Called as `StepsCallback.on_train_steps_end`."""
 
-    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+    def on_measured(self, board: Board, number: int, measured: Measured) -> None:
         """Called as `StepsCallback.on_measured`."""
 
-    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         """Called after an epoch and its validation; `epoch` counts from 1."""
 
-    def on_train_end(self, board: TensorBoard, logs: dict[str, float]) -> None:
+    def on_train_end(self, board: Board, logs: dict[str, float]) -> None:
         """Called at the end of training, with the logs of the last epoch that ended."""
 
     def steps_allowed(self, done: int) -> int | None:

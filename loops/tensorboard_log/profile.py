@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
 from ...optim.common.types import Array
-from .part import Part
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
+from .part import Board, Part
 
 _PLUGINS = ("tensorboard_plugin_profile", "xprof")
 
@@ -31,7 +28,7 @@ class Profile(Part):
         self._marked: Any = None  # the step that runs
         self._done = 0
 
-    def on_train_begin(self, board: TensorBoard) -> None:
+    def on_train_begin(self, board: Board) -> None:
         board.files.check(os.path.join("train", "plugins"))
         if not any(map(importlib.util.find_spec, _PLUGINS)):
             warnings.warn(
@@ -40,7 +37,7 @@ class Profile(Part):
                 stacklevel=2,
             )
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         self._folder, self._done = os.path.join(board.log_dir, "train"), step - 1
 
     def steps_allowed(self, done: int) -> int | None:
@@ -52,13 +49,13 @@ class Profile(Part):
             self._begin(self._folder, done + 1)
         return 1
 
-    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+    def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
         self._done = first + len(values["loss"]) - 1
         self._end_step()
         if self._done >= self._last:
             self._stop()
 
-    def on_train_end(self, board: TensorBoard, logs: dict[str, float]) -> None:
+    def on_train_end(self, board: Board, logs: dict[str, float]) -> None:
         self._end_step()
         self._stop()
         self._folder = None

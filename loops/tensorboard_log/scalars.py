@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from ...optim.common.types import Array
-from .part import Part
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
+from .part import Board, Part
 
 
 class Scalars(Part):
@@ -19,13 +14,13 @@ class Scalars(Part):
     def __init__(self, every_steps: int) -> None:
         self._every = every_steps
 
-    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+    def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
         selected = slice(-first % self._every, None, self._every)
         numbers = range(first, first + len(values["loss"]))[selected]
         columns = {f"step/{name}": array[selected] for name, array in values.items()}
         board.files.scalars("steps", numbers, columns)
 
-    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         # With a schedule of Keras', this is the rate of the next step.
         rate = float(tf.convert_to_tensor(board.model.optimizer.learning_rate).numpy())
         runs: dict[str, dict[str, list[float]]] = {}

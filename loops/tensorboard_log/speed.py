@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from ...optim.common.types import Array
 from ..step.watch import Measured
-from .part import Part
-
-if TYPE_CHECKING:
-    from .board import TensorBoard
+from .part import Board, Part
 
 
 class Speed(Part):
@@ -28,17 +24,17 @@ class Speed(Part):
         self._last = 0  # number of the last step
         self._since: tuple[int, float] | None = None  # the step from which on it is measured, and its end
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         self._since = None
 
-    def on_steps(self, board: TensorBoard, first: int, values: dict[str, Array]) -> None:
+    def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
         self._last = first + len(values["loss"]) - 1
 
-    def on_epoch_end(self, board: TensorBoard, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         if self._since is not None:
             self._since = self._last, time.time()
 
-    def on_measured(self, board: TensorBoard, number: int, measured: Measured) -> None:
+    def on_measured(self, board: Board, number: int, measured: Measured) -> None:
         clock = measured.time
         if clock is None or not measured.scalars:
             return

@@ -7,21 +7,18 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ...optim import GroupedOptimizer, summary
 from ..data.batches import Batches
+from ..step.train_step import TrainStep
 from ..support.keras_private import random_seed
 from ..support.versions import versions
-from .part import Part
+from .part import Board, Part
 from .values import Value, text_value
-
-if TYPE_CHECKING:
-    from ..step.train_step import TrainStep
-    from .board import TensorBoard
 
 # Up to so many parameters the norms in the table of variables take no time.
 _MOST_PARAMETERS = 2_000_000
@@ -30,8 +27,7 @@ _MOST_PARAMETERS = 2_000_000
 class Texts(Part):
     """`run/NAME`, in the run `train`."""
 
-    def on_session(self, board: TensorBoard, step: int, epoch: int) -> None:
-        assert board.train_step is not None
+    def on_session(self, board: Board, step: int, epoch: int) -> None:
         board.files.values("train", epoch, run_texts(board.train_step, board.data, board.params))
 
 
