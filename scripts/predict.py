@@ -225,9 +225,9 @@ def draw(
         figure.savefig(path)
 
 
-def shortened(text: str, length: int = 20) -> str:
+def shortened(text: str) -> str:
     """Text that fits above or below a small picture."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if len(text) <= 20 else f"{text[:19]}…"
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ...optim import GroupedOptimizer, summary
+from ...optim import summary
 from ..data.batches import Batches
 from ..step.train_step import TrainStep
+from ..step.trainable import plan_of
 from ..support.keras_private import random_seed
 from ..support.versions import versions
 from .part import Board, Part
@@ -41,8 +42,7 @@ def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[
         "versions": _table(_versions(step)),
         "settings": _table(_settings(step, data, params)),
     }
-    optimizer = step.inner_optimizer
-    plan = optimizer.plan if isinstance(optimizer, GroupedOptimizer) else None
+    plan = plan_of(step)
     if plan is not None:
         texts["plan"] = _code(str(plan))
     if _parameters(step.model.variables) <= _MOST_PARAMETERS:

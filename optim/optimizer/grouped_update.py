@@ -13,7 +13,7 @@ from ..common.types import Gradient, Scalar
 from ..gradients.accumulator import GradientAccumulator
 from ..gradients.clipping import clip_as_set
 from ..gradients.given import but_new_values, is_new_value, reduce_over_replicas
-from ..gradients.replicas import add_one, assign_each, in_replica, replica_count, when
+from ..gradients.replicas import add_one, assign_each, in_replica, replica_count
 from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
 from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
@@ -187,13 +187,12 @@ class GroupedUpdate:
         def on_all_replicas(gradients: Sequence[Gradient]) -> None:
             active = tf.convert_to_tensor(self._active) if conditional else None
             by_group = None if active is None else tf.unstack(active, len(self.plan.groups))
-            pairs = list(zip(members, gradients))
-            for member, value in [(m, g) for m, g in pairs if is_new_value(m.variable)]:
-                assign = partial(assign_each, member.variable, value)
-                assign() if by_group is None else when(by_group[member.group], assign)
-            pairs = [(m, g) for m, g in pairs if not is_new_value(m.variable)]
+            pairs = [(m, g) for m, g in zip(members, gradients) if not is_new_value(m.variable)]
             counts = self.counts.after([m for m, _ in pairs], active)
             context = UpdateContext(self.rates(optimizer), by_group, counts, optimizer.iterations)
+            for member, value in zip(members, gradients):
+                if is_new_value(member.variable):
+                    context.if_trains(member.group, partial(assign_each, member.variable, value))
             for updater in self.updaters:
                 mine = [(m, g) for m, g in pairs if self._updater_of[m.name] is updater]
                 if mine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from ..common.types import Gradient, Scalar
+from ..gradients.replicas import when
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,13 @@ class UpdateContext:
     # for all; None if no updater needs to know.
     update_counts: tf.Tensor | None
     iterations: Scalar | keras.Variable  # updates made before this one
+
+    def if_trains(self, group: int, action: Callable[[], object]) -> None:
+        """Runs an action of a group if that trains."""
+        if self.active is None:
+            action()
+        else:
+            when(self.active[group], action)
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,7 @@ class FusedUpdater(Updater):
         for (member, gradient), rate in zip(pairs, self._corrected_rates(pairs, context)):
             by_group.setdefault(member.group, []).append((member, gradient, rate))
         for group, inputs in by_group.items():
-            update = partial(self._update, inputs, context.rates[group], context)
-            if context.active is None:
-                update()
-            else:
-                when(context.active[group], update)
+            context.if_trains(group, partial(self._update, inputs, context.rates[group], context))
 
     def _corrected_rates(self, pairs: Pairs, context: UpdateContext) -> Sequence[Scalar]:
         """The rate of each variable of `pairs`, in its dtype, with bias correction."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..common.types import Gradient, Scalar
 from ..gradients.given import is_new_value
-from ..gradients.replicas import apply_sums, when
+from ..gradients.replicas import apply_sums
 from ..private.keras_private import raw_learning_rate, tracked
 from ..private.optimizer_copies import fresh_copy, settings_of
 from .base import Averaging, GroupedVariable, Pairs, UpdateContext, Updater
@@ -115,10 +115,7 @@ class KerasUpdater(Updater):
             else:
                 on_one(*given)
 
-        if context.active is None:
-            update()
-        else:
-            when(context.active[group], update)
+        context.if_trains(group, update)
 
 
 def _named_state(

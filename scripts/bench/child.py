@@ -42,14 +42,14 @@ def start(python: str, *arguments: str, **environment: str) -> subprocess.Popen[
     )
 
 
-def answer(process: subprocess.Popen[str], timeout: float = 3600) -> Any:
+def answer(process: subprocess.Popen[str]) -> Any:
     """Waits for a process and reads its JSON, which the caller knows the form of.
 
     Raises:
         RuntimeError: if it fails; the message is `how_it_ended`.
     """
     try:
-        out, errors = process.communicate(timeout=timeout)
+        out, errors = process.communicate(timeout=3600)
     finally:
         process.kill()  # where the wait was cut short
     if process.returncode:
