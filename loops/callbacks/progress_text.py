@@ -30,7 +30,7 @@ def details(progress: Progress) -> str:
         '1200/1200 [01:01, 20 s/step] loss=0.5000 val_loss=0.7000'
     """
     left = "" if progress.over or progress.total is None else _left(progress)
-    clock = _interval(progress.seconds) + left + _rate(progress, ", ", " steps/s")
+    clock = tqdm.format_interval(progress.seconds) + left + _rate(progress, ", ", " steps/s")
     return f"{_count(progress)} [{clock}]{_shown(progress.values)}"
 
 
@@ -68,12 +68,12 @@ def _shorter_and_shorter(progress: Progress) -> Iterator[str]:
     head = _escaped(progress.label)
     if progress.total is None:
         head += f": {_count(progress)}"
-        yield f"{head} [{_interval(progress.seconds)}{_rate(progress, ', ', '/s')}]"
+        yield f"{head} [{tqdm.format_interval(progress.seconds)}{_rate(progress, ', ', '/s')}]"
         yield head
         return
     head += f": {100 * min(progress.done / max(progress.total, 1), 1):3.0f}%"
     narrow = _left(progress) + _rate(progress, ", ", "/s")
-    yield f"{head}|{{bar}}| {_count(progress)} [{_interval(progress.seconds)}{narrow}]"
+    yield f"{head}|{{bar}}| {_count(progress)} [{tqdm.format_interval(progress.seconds)}{narrow}]"
     yield f"{head}|{{bar}}| {_count(progress)} [{narrow}]"
     yield f"{head} {_count(progress)} [{narrow}]"
     yield f"{head} [{narrow}]"
@@ -89,7 +89,7 @@ def _left(progress: Progress) -> str:
     """The time to go."""
     if not progress.rate or progress.total is None:
         return "<?"
-    return f"<{_interval((progress.total - progress.done) / progress.rate)}"
+    return f"<{tqdm.format_interval((progress.total - progress.done) / progress.rate)}"
 
 
 def _rate(progress: Progress, before: str, unit: str) -> str:
@@ -99,11 +99,6 @@ def _rate(progress: Progress, before: str, unit: str) -> str:
     if rate < 1:
         return f"{before}{1 / rate:.3g} s/step"
     return before + (f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}") + unit
-
-
-def _interval(seconds: float) -> str:
-    text: str = tqdm.format_interval(seconds)
-    return text
 
 
 def _shown(values: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import time
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Batch, Tensors
+from ...optim.learning_rate.lr_finder import Epochs
 from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import Batches, Data, DataIterator
 from ..support.dataset_copy import dataset_copy
@@ -102,19 +104,8 @@ def _of_batches(data: Batches, few: int | None) -> Sample:
     labels = keras.utils.unpack_x_y_sample_weight(data.arrays)[1]
     known = tf.is_tensor(labels) and data.reader.transform is None
     in_order = labels.numpy()[data.order(epoch)] if known else None
-    return Sample(batches, complete, _endless(data, epoch), None, _endless(some, epoch), in_order)
-
-
-def _endless(data: Batches, epoch: int) -> Reader:
-    iterator = data.iterator(epoch)
-
-    def read() -> DataIterator:
-        nonlocal iterator
-        if not iterator.remaining:
-            iterator = data.iterator(iterator.epoch + 1)
-        return iterator
-
-    return read
+    again, few_again = Epochs(data.iterator(epoch)), Epochs(some.iterator(epoch))
+    return Sample(batches, complete, again, None, few_again, in_order)
 
 
 def _of_dataset(data: tf.data.Dataset, few: int | None) -> Sample:
@@ -127,24 +118,15 @@ def _of_dataset(data: tf.data.Dataset, few: int | None) -> Sample:
             reason = str(error).splitlines()[0]
             moved = f"{reason}, so it was read itself: its shuffles have begun some passes more"
     batches, complete = _read(iter(copy))
-    first = copy.take(1).cache().repeat()
-    some = first if few is None else first.map(lambda *parts: first_of(parts, few))
-    if not isinstance(data.element_spec, tuple):
-        some = first if few is None else first.map(lambda batch: first_of(batch, few))
+    first, several = copy.take(1).cache(), isinstance(data.element_spec, tuple)
+    some = first if few is None else first.map(lambda *b: first_of(b if several else b[0], few))
     if some.element_spec != data.element_spec:  # the size of a batch is a part of it
         some = first
     return Sample(batches, complete, _repeated(copy), _repeated(first), _repeated(some), moved=moved)
 
 
 def _repeated(data: tf.data.Dataset) -> Reader:
-    iterators: list[DataIterator] = []
-
-    def read() -> DataIterator:
-        if not iterators:  # not before it is wanted
-            iterators.append(iter(data.repeat()))
-        return iterators[0]
-
-    return read
+    return functools.cache(lambda: iter(data.repeat()))  # made when it is wanted
 
 
 def _read(iterator: DataIterator) -> tuple[list[Batch], bool]:

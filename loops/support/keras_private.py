@@ -51,8 +51,7 @@ def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
 
 def random_seed() -> int | None:
     """The last seed that `keras.utils.set_random_seed` was given; None if it was not called."""
-    seed: int | None = get_global_attribute("global_random_seed")
-    return seed
+    return get_global_attribute("global_random_seed")
 
 
 def keras_mask(predictions: Tensors) -> tf.Tensor | None:
@@ -159,8 +158,7 @@ _GLOBAL_SEEDS = "global_seed_generator"
 
 def global_seeds() -> keras.random.SeedGenerator | None:
     """What `keras.random` without a seed draws from, of this thread; None before it has drawn."""
-    generator: keras.random.SeedGenerator | None = get_global_attribute(_GLOBAL_SEEDS)
-    return generator
+    return get_global_attribute(_GLOBAL_SEEDS)
 
 
 def default_seed() -> int:

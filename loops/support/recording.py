@@ -58,9 +58,9 @@ def _hooks() -> list[Hook]:
     for kind in kinds:  # which grows
         kinds += kind.__subclasses__()
     return [
-        *((kind, name, _telling) for kind in kinds for name in vars(kind) if name.startswith(_WRITING)),
-        (keras.layers.Layer, "__call__", _counted),
-        (keras.random.SeedGenerator, "next", _untold),
+        *((kind, name, _noting) for kind in kinds for name in vars(kind) if name.startswith(_WRITING)),
+        (keras.layers.Layer, "__call__", _tracking),
+        (keras.random.SeedGenerator, "next", _unnoted),
         (tf.GradientTape, "gradient", _gradient),
     ]
 
@@ -68,7 +68,7 @@ def _hooks() -> list[Hook]:
 _HOOKS = Hooks(_hooks)
 
 
-def _telling(method: Method) -> Method:
+def _noting(method: Method) -> Method:
     def write(variable: tf.Variable, *args: Any, **kwargs: Any) -> Any:
         writes = writes_now()
         if writes is not None:
@@ -78,7 +78,7 @@ def _telling(method: Method) -> Method:
     return write
 
 
-def _counted(method: Method) -> Method:
+def _tracking(method: Method) -> Method:
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         writes = writes_now()
         if writes is None:
@@ -101,7 +101,7 @@ def _gradient(method: Method) -> Method:
     return gradient
 
 
-def _untold(method: Method) -> Method:
+def _unnoted(method: Method) -> Method:
     def draw(*args: Any, **kwargs: Any) -> Any:
         writes = writes_now()
         with contextlib.nullcontext() if writes is None or writes.seeds else writes.paused():

@@ -63,8 +63,7 @@ def default_summary_writer() -> Hashable:
     from tensorflow.python.ops import summary_ops_v2
 
     state = summary_ops_v2._summary_state
-    writer: Hashable = None if state.is_recording is False else state.writer
-    return writer
+    return None if state.is_recording is False else state.writer
 
 
 def calls_summary(function: tf.types.experimental.ConcreteFunction) -> bool:
@@ -141,17 +140,13 @@ def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor])
 
 def without_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
     """Has AutoGraph leave a function as it is, and what it calls: converting ours takes many seconds."""
-    unconverted: Callable[P, Result] = tf.autograph.experimental.do_not_convert(function)
-    return unconverted
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def with_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
     """A function whose Python conditions and loops may depend on tensors, as `tf.function` makes it."""
     context = tf.__internal__.autograph.control_status_ctx()
-    converted: Callable[P, Result] = tf.__internal__.autograph.tf_convert(
-        function, context, user_requested=True
-    )
-    return converted
+    return tf.__internal__.autograph.tf_convert(function, context, user_requested=True)
 
 
 @contextlib.contextmanager

@@ -129,8 +129,7 @@ def grid(tiles: Sequence[Array], gap: int = 6) -> Array:
 
 def png(picture: Array) -> bytes:
     """The picture as a PNG file."""
-    encoded: bytes = tf.io.encode_png(picture).numpy()
-    return encoded
+    return tf.io.encode_png(picture).numpy()
 
 
 def filters_picture(kernel: Array, most: int = 256) -> Array:

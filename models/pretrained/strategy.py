@@ -20,6 +20,16 @@ _WORDS = {
     "top": "train the head and the top of the backbone",
     "all": "train the whole network",
 }
+# By whether there are few examples, and whether they are similar.
+_ADVICE = {
+    (True, True): ("head", "and its features fit them as they are."),
+    (True, False): (
+        "top",
+        "so its general first features stay; the last do not fit data that is not similar.",
+    ),
+    (False, True): ("top", "enough to adapt its last features; the first fit similar data as they are."),
+    (False, False): ("all", "enough to learn features for data that is not similar."),
+}
 
 
 class Strategy(Mapping[str, Group]):
@@ -115,18 +125,8 @@ def recommend(
     if not isinstance(similar, bool):
         raise TypeError(f"`similar` must be True or False, not {similar!r}.")
     few = examples < FEW
+    name, reason = _ADVICE[few, similar]
     amount = f"{examples:,} examples are {'few' if few else 'many'}"
-    if few and similar:
-        name, reason = "head", "and its features fit them as they are."
-    elif few:
-        name, reason = (
-            "top",
-            "so its general first features stay; the last do not fit data that is not similar.",
-        )
-    elif similar:
-        name, reason = "top", "enough to adapt its last features; the first fit similar data as they are."
-    else:
-        name, reason = "all", "enough to learn features for data that is not similar."
     return Strategy(name, f"{amount}, {reason}", _groups(name, as_filter(head), top))
 
 

@@ -155,9 +155,9 @@ def _restored_data(data: Any) -> Iterator[Callable[[], Iterator[Batch]]]:
         with _restored_position(data):
             yield lambda: data
     elif hasattr(data, "iterator") and hasattr(data, "epoch"):  # loops.Batches
-        yield _Epochs(data.iterator(data.epoch))
+        yield Epochs(data.iterator(data.epoch))
     elif hasattr(data, "batches") and hasattr(data, "position"):  # its iterator, which is not advanced
-        yield _Epochs(data.batches.iterator(data.epoch, data.position))
+        yield Epochs(data.batches.iterator(data.epoch, data.position))
     else:
         raise TypeError(
             "`data` must be a `loops.Batches`, a `tf.data.Dataset` or an iterator of one, got "
@@ -165,8 +165,8 @@ def _restored_data(data: Any) -> Iterator[Callable[[], Iterator[Batch]]]:
         )
 
 
-class _Epochs:
-    """Reads a `Batches` from a position on, epoch after epoch."""
+class Epochs:
+    """Reads a `Batches` epoch after epoch: each call gives an iterator with a batch left."""
 
     def __init__(self, iterator: Any) -> None:  # of `loops.Batches`, which this package must not import
         self._iterator = iterator
