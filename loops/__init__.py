@@ -5,6 +5,7 @@ from .callbacks.progress_bar import ProgressBar
 from .callbacks.steps_callback import StepsCallback
 from .callbacks.unfreeze import Unfreeze
 from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.retention import Best, Every, Latest
 from .data.batches import Batches, BatchIterator
 from .distribute.cluster import is_chief
 from .distribute.strategies import strategy
@@ -27,9 +28,12 @@ from .update.update import Update
 __all__ = [
     "BatchIterator",
     "Batches",
+    "Best",
     "Checkpoint",
     "EvalStep",
+    "Every",
     "LabelError",
+    "Latest",
     "NonFiniteError",
     "ProgressBar",
     "Records",

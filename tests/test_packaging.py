@@ -27,8 +27,8 @@ PUBLIC = {
         load_weights networks recommend save_weights truncate
     """,
     "loops": """
-        BatchIterator Batches Checkpoint EvalStep LabelError NonFiniteError ProgressBar Records
-        StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate is_chief
+        BatchIterator Batches Best Checkpoint EvalStep Every LabelError Latest NonFiniteError ProgressBar
+        Records StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate is_chief
         mean_loss preflight record replicated strategy train
     """,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -12,7 +13,9 @@ from ..callbacks.steps_callback import StepsCallback
 from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import position_of
 from ..step.train_step import TrainStep
+from .notes import Note
 from .resumed_data import resumed_iterator
+from .retention import Keep, note_of_metrics, policies_of
 from .saved_objects import SavedObjects
 from .saved_step import SavedStep
 from .store import CheckpointStore, assign
@@ -51,14 +54,17 @@ class Checkpoint(StepsCallback):
             a multiple of it; None for not.
         every_minutes: saves within epochs as well, when so many minutes have passed since the last
             checkpoint; None for not.
-        keep: how many of the newest to keep. Damaged ones take no place of one that is whole.
+        keep: how many of the newest to keep; or a list of `loops.Latest`, `loops.Best` and `loops.Every`, to
+            keep what any of them says. The newest always stays, for a run to resume from, and damaged ones
+            take no place of one that is whole.
         on_damaged: "previous" to go on from the newest checkpoint that reads as a whole, with a warning that
             names the files of newer ones that do not, and why; "raise" for an error instead.
         verbose: 1 to print where training resumes, 0 for nothing.
 
     Raises:
         TypeError: a folder that is no path, or no number where one is wanted.
-        ValueError: a number out of range; when training begins, a folder that cannot be written, or that
+        ValueError: a number out of range; an empty `keep`; at the end of the first epoch, `Best` of a metric
+            that is not logged; when training begins, a folder that cannot be written, or that
             another process, or another run of this one, writes to.
 
     Example:
@@ -88,7 +94,7 @@ class Checkpoint(StepsCallback):
         every_epochs: int = 1,
         every_steps: int | None = None,
         every_minutes: float | None = None,
-        keep: int = 3,
+        keep: Keep = 3,
         on_damaged: Literal["previous", "raise"] = "previous",
         verbose: int = 1,
     ) -> None:
@@ -103,16 +109,21 @@ class Checkpoint(StepsCallback):
         self.every_minutes = (
             None if every_minutes is None else real_number("every_minutes", every_minutes, above=0)
         )
-        self.keep = whole_number("keep", keep, at_least=1)
+        policies_of(keep)
+        self.keep = keep
         if on_damaged not in ("previous", "raise"):
             raise ValueError(f'`on_damaged` must be "previous" or "raise", not {on_damaged!r}.')
         self.on_damaged = on_damaged
         self.verbose = verbose
 
     def save(
-        self, step: TrainStep | dict[str, Any], iterator: BatchIterator | tf.data.Iterator | None = None
+        self,
+        step: TrainStep | dict[str, Any],
+        iterator: BatchIterator | tf.data.Iterator | None = None,
+        *,
+        metrics: Mapping[str, float] | None = None,
     ) -> str | None:
-        """Writes a checkpoint, and removes the oldest of more than `keep`.
+        """Writes a checkpoint, and removes what `keep` does not keep.
 
         Args:
             step: whose state to save; or, in a loop without one, a dict of what it has: `Update`s, Keras
@@ -120,6 +131,8 @@ class Checkpoint(StepsCallback):
                 numbers, text, NumPy arrays, lists and dicts of such values (see `docs/own_loops.md`).
             iterator: `iter(data)` of a `Batches` or a `tf.data.Dataset`, whose position is saved too; that of
                 a dataset with all that it has shuffled or read ahead.
+            metrics: what is known of the model by now, such as `{"val_loss": 0.3}`: for `loops.Best`, and to
+                be told with the checkpoint.
 
         Returns:
             The folder of the checkpoint; None for a worker that leaves writing to another.
@@ -127,8 +140,8 @@ class Checkpoint(StepsCallback):
         Raises:
             TypeError: `step` is neither, or the dict holds what cannot be saved.
             ValueError: no iterator, or one whose position TensorFlow cannot save; in a dict, an empty key or
-                one with a slash, or an object whose variables are not made yet; another process writes to the
-                folder.
+                one with a slash, or an object whose variables are not made yet; a `loops.Best` in `keep` of
+                what was never in `metrics`; another process writes to the folder.
             OSError: it cannot be written; those from before are as they were.
 
         Example:
@@ -149,7 +162,8 @@ class Checkpoint(StepsCallback):
         if iterator is not None:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
-        return self._store.save(saved, {"data": position}, iterator=iterator, needs_iterator=True)
+        note: Note = {"data": position, **note_of_metrics(metrics)}
+        return self._store.save(saved, note, iterator=iterator, needs_iterator=True)
 
     def restore(
         self, step: TrainStep | dict[str, Any], data: Batches | tf.data.Dataset | None = None
@@ -206,6 +220,14 @@ class Checkpoint(StepsCallback):
     def newest(self) -> str | None:
         """The folder of the newest complete checkpoint; None if there is none."""
         return self._store.newest
+
+    @property
+    def best(self) -> str | None:
+        """The folder of the best checkpoint, by the metric of the first `loops.Best` in `keep`.
+
+        None if there is none. ValueError without a `Best`, or if its metric was not logged.
+        """
+        return self._store.best
 
     @property
     def _store(self) -> CheckpointStore:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
 from .manifest import begin, is_begun, is_sealed, unseal
-from .tensor_file import format_of, is_written
+from .paths import state_in
+from .retention import Entry, Policy
+from .summaries import summary_of
+from .tensor_file import is_written, note_of
 
 _NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a slash
 _OWN = re.compile(r"(state|iterator)(\..*|_temp/?)|manifest\.json(\.part)?")  # files that are written here
@@ -59,20 +62,34 @@ class CheckpointFolder:
             raise OSError(f"No checkpoint can be written in {self.path!r}: {error.message}.") from error
         return path
 
-    def remove_all_but(self, count: int) -> None:
-        """Removes all but the newest complete ones, and incomplete ones that are older than the newest.
+    def entries(self) -> list[Entry]:
+        """What is known of each complete one, the newest last."""
+        return [self._entry(number) for number in self.complete()]
+
+    def _entry(self, number: int) -> Entry:
+        try:
+            found = summary_of(self.checkpoint(number))
+        except (ValueError, OSError, tf.errors.OpError):  # whoever loads it is told
+            return Entry(number, None, {}, {})
+        return Entry(number, found["step"], found["metrics"], found["modes"])
+
+    def remove_all_but(self, policies: Sequence[Policy]) -> None:
+        """Removes what no policy keeps, but the newest, and incomplete ones that are older than that.
 
         Those that are known to be damaged are in the place of none that is whole.
         """
         # The next call tries again to remove what cannot be removed now; training need not end for it.
         with contextlib.suppress(tf.errors.OpError):
-            complete = self.complete()
+            found = self.entries()
+            complete = [entry.number for entry in found]
             for number in self._numbers():
                 if number not in complete and number < complete[-1]:
                     self._clear(number)
-            whole = [number for number in complete if self.checkpoint(number) not in _damaged]
-            for number in set(complete) - set(complete[-count:]) - set(whole[-count:]):
-                self._remove(number)
+            whole = [entry for entry in found if self.checkpoint(entry.number) not in _damaged]
+            kept = {number for policy in policies for some in (found, whole) for number in policy.keeps(some)}
+            for number in complete[:-1]:
+                if number not in kept:
+                    self._remove(number)
 
     @contextlib.contextmanager
     def removed_on_error(self, path: str) -> Iterator[None]:
@@ -113,14 +130,4 @@ def _is_complete(checkpoint: str) -> bool:
         return True
     state = state_in(checkpoint)
     # One that cannot be read is of format 1 and damaged: those of format 2 are marked until they are sealed.
-    return is_written(state) and not is_begun(checkpoint) and format_of(state) in (1, None)
-
-
-def state_in(checkpoint: str) -> str:
-    """The path of the values in the folder of a checkpoint, as `TensorFile` takes it."""
-    return f"{checkpoint}/state"
-
-
-def iterator_in(checkpoint: str) -> str:
-    """The path of the dataset's iterator in the folder of a checkpoint."""
-    return f"{checkpoint}/iterator"
+    return is_written(state) and not is_begun(checkpoint) and (note_of(state) or {}).get("format", 1) == 1

@@ -61,13 +61,12 @@ def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
         path = os.path.join(checkpoint, name)
         if path != unfinished(_path(checkpoint)):
             files[name] = content_of(path, sync=True)
-    step = values.get("batches_done")
     told = {
         "format": FORMAT,
         "versions": versions(),
-        "step": None if step is None else int(step),
+        "step": steps_in(values),
         "epoch": (note.get("run") or note.get("data") or {}).get("epoch"),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": time_text(datetime.datetime.now(datetime.timezone.utc)),
         "metrics": {
             name: float(value) for name, value in note.get("metrics", {}).items() if not np.ndim(value)
         },
@@ -76,6 +75,21 @@ def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
     }
     write_last(_path(checkpoint), _text(told))
     sync_folder(os.path.dirname(checkpoint))
+
+
+def steps_in(values: Mapping[str, Array]) -> int | None:
+    """How many batches are done, or else how many updates an optimizer has made; None if nothing counts."""
+    for name in ("batches_done", "iteration"):
+        found = [np.asarray(value) for key, value in values.items() if key.rpartition("/")[2] == name]
+        counts = [int(value) for value in found if value.ndim == 0 and value.dtype.kind in "iu"]
+        if counts:
+            return max(counts)
+    return None
+
+
+def time_text(moment: datetime.datetime) -> str:
+    """ISO 8601, to the second."""
+    return moment.isoformat(timespec="seconds")
 
 
 def _text(told: Mapping[str, Any]) -> str:

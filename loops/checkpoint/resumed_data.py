@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ..data.batches import Batches, BatchIterator
 from ..data.position import check_same_data, iterator_after, read_iterator
-from .directory import iterator_in
+from .paths import iterator_in
 from .tensor_file import TensorFile, is_written
 
 

@@ -15,10 +15,13 @@ from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
 from ..distribute.same_order import Mean, same_on_all
 from ..support.folders import check_log_dir
-from .directory import CheckpointFolder, iterator_in
+from .directory import CheckpointFolder
 from .errors import DamagedError
 from .folder_in_use import hold, let_go
+from .manifest import steps_in
 from .notes import Note
+from .paths import iterator_in
+from .retention import Entry, Keep, best_of, check_policies, policies_of
 from .saved_step import Saved
 from .tensor_file import TensorFile
 from .whole import read_whole, write_checkpoint
@@ -35,14 +38,14 @@ class CheckpointStore:
 
     Args:
         folder: path.
-        keep: how many of the newest to keep.
+        keep: which to keep, see `policies_of`.
         on_damaged: "previous" to pass over damaged checkpoints, "raise" to raise their error.
         holder: what holds the folder from the first `save` on, see `folder_in_use`; None if `held` does.
     """
 
-    def __init__(self, folder: str, keep: int, on_damaged: str, holder: object | None = None) -> None:
+    def __init__(self, folder: str, keep: Keep, on_damaged: str, holder: object | None = None) -> None:
         self._folder = CheckpointFolder(folder)
-        self._keep = keep
+        self._policies = policies_of(keep)
         self._on_damaged = on_damaged
         self._holder = holder
 
@@ -152,6 +155,10 @@ class CheckpointStore:
             try:
                 if self._holder is not None:
                     self._hold(self._holder)
+                note = {**saved.note(), **note}
+                if "run" not in note:  # `train` has checked its own
+                    about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
+                    check_policies(self._policies, [*self._folder.entries(), about])
                 path = self._folder.make_next()
                 with self._folder.removed_on_error(path):
                     if isinstance(iterator, tf.data.Iterator):
@@ -161,13 +168,19 @@ class CheckpointStore:
                                 f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
                                 "Save without it, or read the data by a `loops.Batches`."
                             )
-                    write_checkpoint(path, {**values, **(arrays or {})}, {**saved.note(), **note})
-                self._folder.remove_all_but(self._keep)
+                    write_checkpoint(path, {**values, **(arrays or {})}, note)
+                self._folder.remove_all_but(self._policies)
             except (OSError, TypeError, ValueError) as caught:
                 error = caught
         # The others wait here, so that they never look for what is not there yet, and fail with the chief.
         raise_on_all(error, saved.mean_over_workers, self._for_others)
         return path
+
+    @property
+    def best(self) -> str | None:
+        """The folder of the best checkpoint by the first `Best`; None if there is none."""
+        number = best_of(self._policies, self._folder.entries())
+        return None if number is None else self._folder.checkpoint(number)
 
 
 def assign(saved: Saved, file: TensorFile) -> None:

@@ -70,12 +70,12 @@ def _check_keys(value: object) -> None:
             _check_keys(part)
 
 
-def format_of(path: str) -> int | None:
-    """The format of a file that `write_state` wrote; None if it cannot be read."""
+def note_of(path: str) -> Note | None:
+    """The note alone of a file that `write_state` wrote; None if it cannot be read."""
     try:
         reader = tf.compat.v1.train.NewCheckpointReader(path)
-        return int(json.loads(reader.get_tensor(_NOTE).decode())["format"])
-    except (*_DAMAGE, KeyError, TypeError, ValueError):
+        return cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
+    except _DAMAGE:
         return None
 
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import tensorflow as tf
 
 from ...optim.common.types import Array
-from .directory import state_in
 from .manifest import check_digests, check_sizes, manifest_of, seal
 from .notes import Note
+from .paths import state_in
 from .tensor_file import TensorFile, write_state
 
 

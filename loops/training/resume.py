@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -11,8 +12,9 @@ from tqdm import tqdm
 from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint, store_of
-from ..checkpoint.directory import iterator_in
 from ..checkpoint.notes import Note, RunNote
+from ..checkpoint.paths import iterator_in
+from ..checkpoint.retention import Entry, check_policies, policies_of
 from ..checkpoint.saved_step import SavedStep
 from ..checkpoint.store import Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
@@ -168,6 +170,10 @@ class RunCheckpointer:
     def after_epoch(self, progress: RunProgress, ended: bool, last: bool) -> None:
         """Writes a checkpoint, if it is time, or if the run ends here: `ended` by a callback."""
         settings = self._checkpoint
+        if settings is not None:
+            seen = dict.fromkeys(self._step.model.history.history, math.nan)
+            about = Entry(0, progress.done, seen, self._modes(seen))
+            check_policies(policies_of(settings.keep), [about])
         if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
             self._write(progress, progress.epoch + 1, 0, ended)
 
@@ -202,7 +208,10 @@ class RunCheckpointer:
         }
         note: Note = {"run": run, "data": self._reader.source.position(batch)}
         if not batch:  # means of a part of an epoch are not to be compared with those
-            note |= {"metrics": progress.logs, "modes": self._modes(progress.logs)}
+            # With what callbacks logged, where they do in each epoch.
+            every = [name for name, values in history.history.items() if len(values) == len(history.epoch)]
+            metrics = {name: history.history[name][-1] for name in every}
+            note |= {"metrics": metrics, "modes": self._modes(metrics)}
         self._store.save(self._saved, note, arrays, self._reader.source.iterator_to_save(batch))
         self._last, self._last_time = (epoch, batch), time.monotonic()
 

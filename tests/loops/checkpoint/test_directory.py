@@ -5,6 +5,7 @@ import os
 import pytest
 
 from gradloop.loops.checkpoint.directory import CheckpointFolder
+from gradloop.loops.checkpoint.retention import Latest
 from gradloop.loops.checkpoint.tensor_file import write_state
 from gradloop.loops.checkpoint.whole import write_checkpoint
 
@@ -36,7 +37,7 @@ def test_the_newest_are_kept_and_what_was_half_written_before_them_goes(tmp_path
     folder.make_next()
     (tmp_path / "checkpoint-x").mkdir()
     assert folder.newest() == 4
-    folder.remove_all_but(2)
+    folder.remove_all_but([Latest(2)])
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-x"]
     assert folder.make_next() == str(tmp_path / "checkpoint-6")
 

@@ -1,0 +1,226 @@
+"""Which checkpoints are kept: small values, of which any may keep one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from ...optim.common.arguments import whole_number
+from ...optim.common.messages import did_you_mean, short_repr
+from ..support.keras_private import better_way
+from .notes import Note
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a checkpoint when it is decided whether it is kept.
+
+    Attributes:
+        number: N of `checkpoint-N`.
+        step: batches that were done; None where nothing counts them.
+        metrics: logs of the epoch that ended there, or what `Checkpoint.save` was given.
+        modes: "min" or "max" for metrics of which it is known which is better.
+    """
+
+    number: int
+    step: int | None
+    metrics: Mapping[str, float]
+    modes: Mapping[str, str]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Says which checkpoints to keep."""
+
+    def keeps(self, found: Sequence[Entry]) -> Collection[int]:
+        """The numbers of those to keep, of all that there are, in order; the newest is last."""
+
+
+Keep: TypeAlias = int | Sequence[Policy]
+
+
+@dataclass(frozen=True)
+class Latest(Policy):
+    """Keeps the newest checkpoints, for `Checkpoint(keep=[...])`.
+
+    Args:
+        count: how many.
+
+    Example:
+        >>> from gradloop import loops
+        >>> checkpoint = loops.Checkpoint("runs/a", keep=[loops.Latest(3), loops.Every(steps=10_000)])
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        whole_number("count", self.count, at_least=1)
+
+    def keeps(self, found: Sequence[Entry]) -> Collection[int]:
+        return [entry.number for entry in found[-self.count :]]
+
+
+@dataclass(frozen=True)
+class Every(Policy):
+    """Keeps one checkpoint of each so many steps, for `Checkpoint(keep=[...])`.
+
+    It is the first at or after each multiple, whether the run saves at just that step or not.
+
+    Args:
+        steps: batches from one to the next.
+
+    Example:
+        >>> from gradloop import loops
+        >>> checkpoint = loops.Checkpoint("runs/a", keep=[loops.Latest(3), loops.Every(steps=10_000)])
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps, at_least=1)
+
+    def keeps(self, found: Sequence[Entry]) -> Collection[int]:
+        kept, before, last = [], 0, 0
+        for entry in found:
+            if entry.step is None:
+                continue
+            if entry.step < before:  # another run began here
+                last = 0
+            before, multiple = entry.step, entry.step // self.steps
+            if multiple > last:
+                kept.append(entry.number)
+                last = multiple
+        return kept
+
+
+@dataclass(frozen=True)
+class Best(Policy):
+    """Keeps the checkpoints with the best values of a metric, for `Checkpoint(keep=[...])`.
+
+    In `train` those of an epoch's end have metrics: its logs. Of equal ones the earliest is best, and NaN is
+    never. `Checkpoint.best` is the path of the best one.
+
+    Args:
+        metric: its name in the logs, `val_` included.
+        mode: "min" if less is better, "max" if more is, "auto" to know it from the metric as Keras'
+            `ModelCheckpoint` does.
+        count: how many.
+
+    Example:
+        >>> import tempfile, keras, numpy as np
+        >>> from gradloop import loops, models
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+        >>> step = loops.TrainStep(model, "mse", "adam")
+        >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        >>> keep = [loops.Latest(3), loops.Best("val_loss")]
+        >>> checkpoint = loops.Checkpoint(tempfile.mkdtemp(), keep=keep)
+        >>> _ = loops.train(step, data, epochs=5, validation=data, checkpoint=checkpoint)
+        >>> checkpoint.best == checkpoint.newest  # the loss fell in each epoch
+        True
+    """
+
+    metric: str
+    mode: Literal["auto", "min", "max"] = "auto"
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or not self.metric:
+            raise TypeError(f'`metric` must be a name in the logs, such as "val_loss", not {self.metric!r}.')
+        if self.mode not in ("auto", "min", "max"):
+            raise ValueError(f'`mode` must be "auto", "min" or "max", not {self.mode!r}.')
+        whole_number("count", self.count, at_least=1)
+
+    def keeps(self, found: Sequence[Entry]) -> Collection[int]:
+        known = [entry for entry in found if not math.isnan(entry.metrics.get(self.metric, math.nan))]
+        way = self.way(known)
+        if way is None:  # in doubt, all
+            return [entry.number for entry in known]
+        sign = 1 if way == "min" else -1
+        ranked = sorted(known, key=lambda entry: (sign * entry.metrics[self.metric], entry.number))
+        return [entry.number for entry in ranked[: self.count]]
+
+    def way(self, found: Sequence[Entry]) -> str | None:
+        """Which is better, "min" or "max", by the newest entry that knows it; None if none does."""
+        if self.mode != "auto":
+            return self.mode
+        if self.metric in ("loss", "val_loss"):
+            return "min"
+        known = [entry.modes[self.metric] for entry in found if self.metric in entry.modes]
+        return known[-1] if known else None
+
+
+def policies_of(keep: Keep) -> Sequence[Policy]:
+    """The policies that an argument `keep` stands for; TypeError or ValueError for what it cannot be."""
+    if not isinstance(keep, (list, tuple)):
+        if isinstance(keep, Policy):
+            raise TypeError(f"`keep` must be a number or a list: write keep=[{keep!r}].")
+        return [Latest(whole_number("keep", keep, at_least=1))]
+    if not keep:
+        raise ValueError(
+            "`keep` is empty, so no checkpoint would stay: pass how many of the newest to keep, or what "
+            'else, as in [loops.Latest(3), loops.Best("val_loss")].'
+        )
+    for policy in keep:
+        if not isinstance(policy, Policy) or isinstance(policy, type):
+            raise TypeError(
+                f"`keep` holds {short_repr(policy)}, which says of no checkpoint whether to keep it: use "
+                "loops.Latest(3), loops.Best(metric), loops.Every(steps=...)."
+            )
+    return list(keep)
+
+
+def check_policies(policies: Iterable[Policy], found: Sequence[Entry]) -> None:
+    """Raises ValueError for policies that have nothing to go by in what is known of checkpoints."""
+    logged = sorted({name for entry in found for name in entry.metrics})
+    for policy in policies:
+        if isinstance(policy, Every) and all(entry.step is None for entry in found):
+            raise ValueError(
+                f"`keep` has {policy}, and what is saved counts no steps: save a `TrainStep`, an `Update` or "
+                "an optimizer with it, or keep by loops.Latest and loops.Best."
+            )
+        if not isinstance(policy, Best):
+            continue
+        if policy.metric not in logged:
+            raise ValueError(
+                f"`keep` has {policy}, and {policy.metric!r} is not logged: logged are "
+                f"{', '.join(logged) or 'no metrics'}.{did_you_mean(policy.metric, logged)} (In a loop of "
+                "your own, `save(..., metrics={...})` logs.)"
+            )
+        if policy.way(found) is None:
+            raise ValueError(
+                f"`keep` has {policy}, and whether less or more of {policy.metric!r} is better is not known: "
+                'say mode="min" or mode="max".'
+            )
+
+
+def best_of(policies: Iterable[Policy], found: Sequence[Entry]) -> int | None:
+    """The number of the best checkpoint by the first `Best`; None if there is none.
+
+    ValueError without a `Best`, or if it has nothing to go by.
+    """
+    best = next((policy for policy in policies if isinstance(policy, Best)), None)
+    if best is None:
+        raise ValueError(
+            'No metric says which is best: pass `keep=[loops.Latest(3), loops.Best("val_loss")]`, say.'
+        )
+    if any(entry.metrics for entry in found):
+        check_policies([best], found)
+    return next(iter(replace(best, count=1).keeps(found)), None)
+
+
+def note_of_metrics(metrics: Mapping[str, float] | None) -> Note:
+    """What the note says of metrics that a loop of one's own gives; TypeError for what are none."""
+    if metrics is None:
+        return {}
+    try:
+        found = {name: float(value) for name, value in metrics.items()}
+        if not all(isinstance(name, str) for name in found):
+            raise TypeError
+    except (AttributeError, TypeError, ValueError):
+        raise TypeError(
+            f'`metrics` must map names to numbers, as in {{"val_loss": 0.3}}, not {short_repr(metrics)}.'
+        ) from None
+    ways = {name: better_way(name.removeprefix("val_")) for name in found}
+    return {"metrics": found, "modes": {name: way for name, way in ways.items() if way}}
