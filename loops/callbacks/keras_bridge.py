@@ -47,7 +47,7 @@ def better_ways(metrics: Iterable[tuple[Metric, StepMetric]]) -> dict[str, str]:
 def tell_better_ways(
     callbacks: Sequence[keras.callbacks.Callback], metrics: Iterable[tuple[Metric, StepMetric]]
 ) -> None:
-    """Has callbacks with `mode="auto"` know which way a step's metrics get better.
+    """Sets the mode of callbacks with `mode="auto"` by which way a step's metrics get better.
 
     Keras looks for that among the metrics of `compile`; the metrics are as in `better_ways`.
     """

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from tqdm import auto
 from tqdm import tqdm as terminal_tqdm
 
 from .progress_text import Progress, details, fitting_line, whole_line
 
-_SECONDS_A_DRAWING = 0.1
 
+class Display(abc.ABC):
+    """Shows how far an epoch is, once in so many seconds."""
 
-class Display(Protocol):
-    """Shows how far an epoch is."""
+    every_seconds = 0.1
+    _shown = -math.inf  # when
 
     def show(self, progress: Callable[[], Progress]) -> None:
         """Asks for the progress and shows it, if it is time."""
+        now = time.monotonic()
+        if now - self._shown >= self.every_seconds:
+            self._shown = now
+            self._draw(progress())
 
+    @abc.abstractmethod
+    def _draw(self, progress: Progress) -> None:
+        """Shows the progress now."""
+
+    @abc.abstractmethod
     def end(self, progress: Progress) -> None:
         """Shows how far an epoch came, which stays."""
 
@@ -37,29 +48,21 @@ def display_on(file: TextIO | None, standard: TextIO, every_seconds: float) -> D
     return LogDisplay(file, every_seconds)
 
 
-class TerminalDisplay:
-    """A line that is drawn again, at most ten times a second.
-
-    It is a tqdm, so that what `tqdm.write` writes meanwhile stands above it.
-    """
+class TerminalDisplay(Display):
+    """A line that is drawn again: a tqdm, so that what `tqdm.write` writes meanwhile stands above it."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._bar: Any = None  # a tqdm, while a line is drawn
-        self._drawn = -math.inf
 
-    def show(self, progress: Callable[[], Progress]) -> None:
-        now = time.monotonic()
-        if now - self._drawn < _SECONDS_A_DRAWING:
-            return
-        self._drawn, shown = now, progress()
+    def _draw(self, progress: Progress) -> None:
         columns = _columns(self._file) - 1  # where the last one is written, some terminals begin a new line
-        text = fitting_line(shown, columns)
-        line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": shown.total}
+        text = fitting_line(progress, columns)
+        line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": progress.total}
         if self._bar is None:  # it draws itself
-            self._bar = terminal_tqdm(file=self._file, initial=shown.done, nrows=24, leave=False, **line)
+            self._bar = terminal_tqdm(file=self._file, initial=progress.done, nrows=24, leave=False, **line)
         else:
-            vars(self._bar).update(line, n=shown.done)
+            vars(self._bar).update(line, n=progress.done)
             self._bar.refresh()
 
     def end(self, progress: Progress) -> None:
@@ -70,18 +73,11 @@ class TerminalDisplay:
         terminal_tqdm.write(whole_line(progress), file=self._file)
 
 
-class NotebookDisplay:
-    """A widget for each epoch, drawn again at most ten times a second."""
+class NotebookDisplay(Display):
+    """A widget for each epoch."""
 
     def __init__(self) -> None:
         self._bar: Any = None  # a tqdm, between the first drawing of an epoch and its end
-        self._drawn = -math.inf
-
-    def show(self, progress: Callable[[], Progress]) -> None:
-        now = time.monotonic()
-        if now - self._drawn >= _SECONDS_A_DRAWING:
-            self._drawn = now
-            self._draw(progress())
 
     def end(self, progress: Progress) -> None:
         self._draw(progress)
@@ -98,21 +94,20 @@ class NotebookDisplay:
         self._bar.refresh()
 
 
-class LogDisplay:
+class LogDisplay(Display):
     """Whole lines, as a file or a pipe keeps all of them: one in so many seconds, and one for each epoch."""
 
     def __init__(self, file: TextIO, every_seconds: float) -> None:
         self._file = file
-        self._every_seconds = every_seconds
-        self._written = time.monotonic()
+        self.every_seconds = every_seconds
+        self._shown = time.monotonic()
 
-    def show(self, progress: Callable[[], Progress]) -> None:
-        if time.monotonic() - self._written >= self._every_seconds:
-            self.end(progress())
+    def _draw(self, progress: Progress) -> None:
+        print(whole_line(progress), file=self._file, flush=True)
 
     def end(self, progress: Progress) -> None:
-        self._written = time.monotonic()
-        print(whole_line(progress), file=self._file, flush=True)
+        self._shown = time.monotonic()
+        self._draw(progress)
 
 
 def _columns(file: TextIO) -> int:

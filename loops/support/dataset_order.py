@@ -1,4 +1,4 @@
-"""What makes the order of a dataset's elements another one in each process.
+"""Whether the elements of a dataset come in the same order in each process.
 
 TensorFlow has no public way to ask which transformations a dataset consists of. A test holds each on every
 version. What a Python generator does, or a program before it makes the dataset, cannot be seen.
@@ -18,7 +18,7 @@ _FILTERS = ("FilterDataset", "TakeWhile")
 
 
 def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Returns what has no fixed order in a dataset, in words, and the seeds of what has one by a seed."""
+    """Returns what in a dataset has no fixed order, in words, and the seeds that fix that of the rest."""
     loose: list[str] = []
     seeds: list[tuple[int, ...]] = []
     kinds: set[str] = set()
@@ -115,7 +115,7 @@ def _integer(constant: Any) -> int | None:
 
 
 def _interleaves_in_no_order(dataset: tf.data.Dataset) -> bool:
-    """Whether a parallel interleave is told to give elements as they come, which no attribute of it says."""
+    """Whether a parallel interleave has `deterministic=False`, which no attribute of the dataset says."""
     try:
         graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
     except (tf.errors.OpError, ValueError):  # one that TensorFlow cannot write

@@ -77,7 +77,7 @@ def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
 
 
 def better_way(metric: object) -> str | None:
-    """Whether less of one of Keras' metrics, or what names one, is better: "min", "max"; None if unknown."""
+    """Which is better of a metric of Keras, or of the name of one: "min" or "max"; None if unknown."""
     if isinstance(metric, str):
         try:
             metric = keras.metrics.get({"acc": "accuracy"}.get(metric.lower(), metric))

@@ -1,4 +1,4 @@
-"""What layers give while some code runs or is traced."""
+"""The outputs of layers while some code runs or is traced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _by_thread: dict[int, Outputs] = {}
 
 @contextlib.contextmanager
 def outputs_of(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
-    """Takes down what layers give in the body, on this thread: a replica has its own.
+    """Records the outputs of layers in the body, on this thread: a replica has its own.
 
     A layer that runs within a loop or a condition of another one (an RNN's cell) is left out: outside of that
     its tensors mean nothing.

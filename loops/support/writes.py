@@ -41,7 +41,7 @@ class Writes:
         self.first: dict[int, Write] = {}  # what was written, in order, by `key_of`
         self.calling: list[keras.layers.Layer] = []  # now, innermost last
         self.layers: dict[int, keras.layers.Layer] = {}  # all that were called, by `id`
-        self.active = True  # whether writes are taken down
+        self.active = True  # whether writes are recorded
         self.seeds = seeds  # whether those of generators of random numbers are, too
         self._everything = everything
         self._root = _graph_now()
@@ -50,7 +50,7 @@ class Writes:
         self._trained: set[int] = set()
 
     def note(self, variable: tf.Variable) -> None:
-        """Takes down what a variable holds, before the first write to it."""
+        """Records the value of a variable before the first write to it."""
         if not self.active:
             return
         variable, key = own_copy(variable), key_of(variable)
@@ -68,7 +68,7 @@ class Writes:
             self.first[key] = self._parts[self._root].writes[key]
 
     def train(self, variables: Iterable[keras.Variable]) -> set[int]:
-        """Takes down what an update trains; returns the keys."""
+        """Records which variables an update trains; returns their keys."""
         keys = {key_of(own_copy(variable)) for variable in variables}
         self._trained |= keys
         return keys
@@ -117,7 +117,7 @@ class Writes:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Takes down nothing of what the body writes."""
+        """Records nothing that the body writes."""
         active, self.active = self.active, False
         try:
             yield

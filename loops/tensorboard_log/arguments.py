@@ -40,13 +40,6 @@ def filter_or_none(name: str, value: FilterLike | None, words: str = "") -> Filt
     return value
 
 
-def true_or_false(name: str, value: object) -> bool:
-    """The argument of this name; TypeError for what is no bool."""
-    if not isinstance(value, bool):
-        raise TypeError(f"`{name}` must be True or False, got {short_repr(value)}")
-    return value
-
-
 def step_range(name: str, value: tuple[int, int] | None) -> tuple[int, int] | None:
     """The argument of this name as numbers of a first and a last step, from 1."""
     if value is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...optim import FilterLike
-from ...optim.common.arguments import whole_number
+from ...optim.common.arguments import true_or_false, whole_number
 from ...optim.common.types import Array, Json
 from ..callbacks.steps_callback import StepsCallback
 from ..data.batches import Data
@@ -142,7 +142,7 @@ class TensorBoard(LogWriter, StepsCallback):
             arguments.filter_or_none("activations", activations),
         )
         images = whole_number("images", images, at_least=0)
-        graph = arguments.true_or_false("graph", graph)
+        graph = true_or_false("graph", graph)
         steps = arguments.step_range("profile", profile)
         hparams = arguments.hyperparameters("hparams", hparams)
         self._parts: list[Part] = [

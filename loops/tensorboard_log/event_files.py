@@ -122,7 +122,7 @@ class EventFiles:
                 self._pending.popleft().result()
 
     def close(self) -> None:
-        """Ends the thread, closes the files, lets go of the folder; raises the first error after all that."""
+        """Ends the thread, closes the files, releases the folder; then raises the first error of these."""
         if self._held is not None:
             self.start(None)
         thread, self._thread = self._thread, None

@@ -93,6 +93,6 @@ def _first_kernel(model: keras.Model) -> tuple[str, Array] | None:
 
 
 def _gives_logit(loss: object, model: keras.Model) -> bool:
-    """Whether a single output is a logit: Keras' loss is told so, and skips a sigmoid that is there."""
+    """Whether a single output is a logit: so the loss says, and there is no sigmoid that it would skip."""
     activation = getattr(model.layers[-1], "activation", None) if model.layers else None
     return bool(getattr(loss, "from_logits", False)) and activation is not keras.activations.sigmoid

@@ -26,10 +26,9 @@ class LogWriter:
     def write(self, step: int, values: Mapping[str, float | Scalar | Array]) -> None:
         """Writes scalars into the run `steps`, in a loop of one's own or beside what `train` writes.
 
-        The folder is taken with the first call, and let go by `close`, by leaving a `with`, or at the end of
-        training. In a loop of one's own, the first call, and the first after a `close`, also begins a
-        session: TensorBoard forgets what earlier ones wrote from this step on. Of several workers, the chief
-        writes.
+        The first call locks the folder; `close`, leaving a `with` or the end of training releases it. In a
+        loop of one's own, the first call, and the first after a `close`, also begins a session: TensorBoard
+        forgets what earlier ones wrote from this step on. Of several workers, the chief writes.
 
         Args:
             step: number of the step.
@@ -56,7 +55,7 @@ class LogWriter:
             self.files.scalars("steps", numbers, columns)
 
     def close(self) -> None:
-        """Completes the files and lets go of the folder; `train` does so at its end."""
+        """Completes the files and releases the folder; `train` does so at its end."""
         self.files.close()
         self.files.forget()
 

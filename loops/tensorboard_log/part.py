@@ -8,7 +8,7 @@ the `TensorBoard` with each call, and hands what it writes to its `files`, for t
     board.files.submit("train", 0, lambda file: file.write_graph(0, graph))     # called in the thread
 
 The runs `steps` (by number of the step, from 1), `train` and `validation` (by number of the epoch, from 1)
-are there; what is told once in a session has the number of its first epoch, so that it is there once, too.
+are there; what is written once in a session has the number of its first epoch, so that it is shown once, too.
 """
 
 from __future__ import annotations

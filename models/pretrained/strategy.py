@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ...optim import Filter, FilterLike, Group, SelectionError
-from ...optim.common.arguments import whole_number
+from ...optim.common.arguments import true_or_false, whole_number
 from ...optim.filters.base import as_filter
 from ...optim.groups.depths import depths_of, merged
 from ...optim.naming.model_tree import ModelTree
@@ -122,10 +122,8 @@ def recommend(
     Reference: CS231n, "Transfer Learning", https://cs231n.github.io/transfer-learning.
     """
     examples = whole_number("examples", examples, at_least=1)
-    if not isinstance(similar, bool):
-        raise TypeError(f"`similar` must be True or False, not {similar!r}.")
     few = examples < FEW
-    name, reason = _ADVICE[few, similar]
+    name, reason = _ADVICE[few, true_or_false("similar", similar)]
     amount = f"{examples:,} examples are {'few' if few else 'many'}"
     return Strategy(name, f"{amount}, {reason}", _groups(name, as_filter(head), top))
 

@@ -1,4 +1,4 @@
-"""Checks of numeric arguments: the type, finite, within bounds."""
+"""Checks of arguments: the type; of numbers also that they are finite and within bounds."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def whole_number(name: str, value: object, *, at_least: int) -> int:
     if number < at_least:
         raise ValueError(f"`{name}` must be at least {at_least}, got {number}")
     return number
+
+
+def true_or_false(name: str, value: object) -> bool:
+    """The argument of this name; TypeError for what is no bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False, got {short_repr(value)}")
+    return value
 
 
 def _item(value: object) -> object:

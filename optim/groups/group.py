@@ -8,7 +8,7 @@ from typing import Union
 
 import keras
 
-from ..common.arguments import real_number
+from ..common.arguments import real_number, true_or_false
 from ..common.messages import short_repr
 from ..common.optimizers import SHARED_SETTINGS, overridden
 from ..filters.base import FilterLike, as_filter
@@ -116,8 +116,7 @@ class Group:
 
     def __post_init__(self) -> None:
         as_filter(self.where)
-        if not isinstance(self.frozen, bool):
-            raise TypeError(f"`frozen` must be True or False, got {short_repr(self.frozen)}")
+        true_or_false("frozen", self.frozen)
         object.__setattr__(self, "lr_scale", real_number("lr_scale", self.lr_scale, at_least=0))
         if self.learning_rate is not None:
             rate = checked_rate("learning_rate", self.learning_rate)

@@ -120,7 +120,7 @@ def _by_path(rows: Sequence[Row], variables: Sequence[keras.Variable]) -> dict[s
 
 
 def _check_distinct(rows: Sequence[Row]) -> None:
-    """Raises ValueError if variables that are told by their order have the same last name and shape."""
+    """Raises ValueError if variables that are matched by their order have the same last name and shape."""
     alike: dict[tuple[str, tuple[int, ...]], str] = {}
     for name, _, shape, path in rows:
         other = alike.setdefault((path.rpartition("/")[2], shape), name)

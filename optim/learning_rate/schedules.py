@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..common.arguments import real_number, whole_number
+from ..common.arguments import real_number, true_or_false, whole_number
 
 
 class _Peak(keras.optimizers.schedules.LearningRateSchedule):
@@ -71,8 +71,7 @@ class OneCycle(_Peak):
         anneal: str = "cos",
         three_phase: bool = False,
     ) -> None:
-        if not isinstance(three_phase, bool):
-            raise TypeError(f"`three_phase` must be True or False, got {three_phase!r}")
+        self.three_phase = true_or_false("three_phase", three_phase)
         if anneal not in ("cos", "linear"):
             raise ValueError(f"`anneal` must be 'cos' or 'linear', got {anneal!r}")
         super().__init__(max_rate, total_steps)
@@ -85,7 +84,6 @@ class OneCycle(_Peak):
         self.div_factor = real_number("div_factor", div_factor, at_least=1)
         self.final_div_factor = real_number("final_div_factor", final_div_factor, at_least=1)
         self.anneal = anneal
-        self.three_phase = three_phase
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The rate of update number `step`, counted from 0: a float32 tensor of the shape of `step`."""

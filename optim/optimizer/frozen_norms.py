@@ -1,4 +1,4 @@
-"""Telling of BatchNorm layers in frozen groups, where nothing runs them in inference mode."""
+"""A warning of BatchNorm layers in frozen groups, where nothing runs them in inference mode."""
 
 from __future__ import annotations
 

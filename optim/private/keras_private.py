@@ -110,7 +110,7 @@ def has_automatic_variable_name(variable: keras.Variable) -> bool:
 
 
 def weights_were_set(layers: Iterable[keras.layers.Layer]) -> None:
-    """Has layers compute anew what they keep of their weights: a `Normalization` its mean and variance.
+    """Recomputes what layers derive from their weights: a `Normalization` its mean and variance.
 
     Keras' own loading does so in `load_own_variables`, which assigning the weights by name leaves out.
     """

@@ -110,5 +110,5 @@ def test_bad_examples(examples):
 
 
 def test_bad_similar():
-    with pytest.raises(TypeError, match="`similar` must be True or False, not 'yes'"):
+    with pytest.raises(TypeError, match="`similar` must be True or False, got 'yes'"):
         models.recommend(10, similar="yes")  # type: ignore[arg-type]
