@@ -25,13 +25,6 @@ class Plateau:
     """Counts the times that a value in the epochs' logs did not get better for some epochs in a row.
 
     Args are as for `Unfreeze`, which says what it raises. `count` is the number of plateaus so far.
-
-    Example:
-        >>> plateau = Plateau("val_loss", None, patience=2, min_delta=0.0)
-        >>> for value in (1.0, 0.5, 0.6, 0.7, 0.4):
-        ...     plateau.add({"val_loss": value})
-        >>> plateau.count
-        1
     """
 
     def __init__(self, monitor: str, mode: str | None, patience: int, min_delta: float) -> None:

@@ -17,17 +17,11 @@ class NotApplicable(Exception):
 
 
 class Finding(NamedTuple):
-    """One fault, or what looks like one.
+    """One fault, or what looks like one."""
 
-    Attributes:
-        name: of the check that found it, such as "input_range".
-        saw: what it saw, with numbers.
-        advice: what to do.
-    """
-
-    name: str
-    saw: str
-    advice: str
+    name: str  # of the check that found it, such as "input_range"
+    saw: str  # what it saw, with numbers
+    advice: str  # what to do
 
     @property
     def message(self) -> str:

@@ -51,15 +51,9 @@ class Sample(NamedTuple):
 
 @contextlib.contextmanager
 def sampled(data: Data, few: int | None) -> Iterator[Sample]:
-    """Reads the first batches of `data`, which in the end is as it was.
+    """Reads the first batches of `data`, which in the end is as it was; raises for other or empty data.
 
-    Args:
-        data: a `Batches` or a dataset.
-        few: how many examples are a few; None for a whole batch, where a model takes no others.
-
-    Raises:
-        TypeError: it is something else.
-        ValueError: it is empty.
+    `few` is how many examples are a few; None for a whole batch, where a model takes no others.
     """
     if isinstance(data, Batches):
         yield _of_batches(data, few)

@@ -9,12 +9,9 @@ _ARE_PRINTED = sys.version_info >= (3, 11)  # notes, by Python, below the error 
 
 
 def call_each(functions: Iterable[Callable[[], object]], error: BaseException | None = None) -> None:
-    """Calls all functions, in order.
+    """Calls all functions, in order; raises the first error of theirs, with the others as its notes.
 
-    Args:
-        functions: without arguments.
-        error: the one that is being handled, which the caller raises again; what functions raise becomes
-            notes of it. None to raise the first of theirs, with the others as its notes.
+    If `error` is being handled, which the caller raises again, theirs become notes of that.
     """
     raises = error is None
     for function in functions:

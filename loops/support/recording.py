@@ -34,12 +34,9 @@ def writes_now() -> Writes | None:
 def recording(everything: bool = False, seeds: bool = False) -> Iterator[Writes]:
     """Records what the body writes, on this thread: a replica has its own.
 
-    Within a recording, the body belongs to that.
-
-    Args:
-        everything: also what is not written by layers and metrics.
-        seeds: also the states of generators of random numbers. A step that is skipped has drawn its own, so
-            it leaves them out.
+    Within a recording, the body belongs to that. `everything` is also what is not written by layers and
+    metrics; `seeds` are also the states of generators of random numbers: a step that is skipped has drawn its
+    own, so it leaves them out.
     """
     thread = threading.get_ident()
     if thread in _by_thread:

@@ -16,11 +16,11 @@ from .sparse import times
 class GradientAccumulator:
     """Running sums of gradients, each times what its call counts, and the number of calls so far.
 
-    Args:
+    Args, of which variables are zero at the start:
         every: how many calls make one update.
-        sums: a variable for each gradient, of its shape, zero at the start.
-        calls: an int64 counter, zero at the start.
-        weight: of the calls together, a float32 scalar, zero at the start; None where all count the same.
+        sums: a variable for each gradient, of its shape.
+        calls: an int64 counter.
+        weight: of the calls together, a float32 scalar; None where all count the same.
         largest: for each, whether the update takes the largest value of the calls in place of the mean, as it
             does for new values of variables (`is_new_value`); empty for none.
     """
@@ -66,11 +66,8 @@ class GradientAccumulator:
     ) -> None:
         """Adds gradients to the sums; each `every`-th call passes their means to `update` and starts anew.
 
-        Args:
-            gradients: of this call.
-            update: takes the means.
-            positions: which of the sums the gradients belong to; None for all, in order.
-            weight: what this call counts in the means, float32; None for 1.
+        `positions` tells which of the sums the gradients belong to, None for all; `weight` what this call
+        counts in the means, float32, None for 1.
         """
         positions = range(len(self.sums)) if positions is None else positions
         largest = [self._largest[position] for position in positions]

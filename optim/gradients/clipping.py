@@ -16,12 +16,9 @@ def clip_by_global_norm(
 ) -> list[Gradient]:
     """Scales all gradients by one factor, so that their norm together is at most `limit`.
 
-    As `tf.clip_by_global_norm`, also for gradients of several dtypes. All become NaN if one is not finite.
-
-    Args:
-        gradients: sums over all replicas; sparse ones with each row once.
-        limit: of the norm.
-        counted: scalar bool for each: whether it counts for the norm; None for all.
+    As `tf.clip_by_global_norm`, also for gradients of several dtypes: sums over all replicas, sparse ones
+    with each row once. All become NaN if one is not finite. `counted` is a scalar bool for each, whether it
+    counts for the norm; None for all.
     """
     wide = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]

@@ -16,14 +16,8 @@ def as_gradient(argument: str, name: str, variable: keras.Variable, given: Gradi
     """A gradient as a tensor of the variable's shape.
 
     What is no tensor (a NumPy array, a list, a number) takes the variable's dtype, and so do integers.
-
-    Args:
-        argument: what the caller calls its gradients, for the error.
-        name: of the variable, for the error.
-
-    Raises:
-        TypeError: it is no array of real numbers.
-        ValueError: it has another shape than the variable.
+    TypeError for no array of real numbers, ValueError for another shape, by the caller's name of its argument
+    and the variable's name.
     """
     of_no_dtype = not tf.is_tensor(given)
     if not isinstance(given, tf.IndexedSlices):

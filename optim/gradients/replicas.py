@@ -70,16 +70,9 @@ def when(condition: Scalar, action: Action, *tensors: Tensors, otherwise: Action
     """Runs `action(*tensors)`, which changes variables, if `condition` holds, else `otherwise(*tensors)`.
 
     On several replicas there is one condition around all of them, so that the action may reduce over them;
-    in a `tf.cond` of each replica TensorFlow refuses that.
-
-    Args:
-        condition: scalar bool, the same on each replica.
-        action: a function of tensors.
-        tensors: of this replica; `action` uses no other tensors of a replica.
-        otherwise: as `action`; None for nothing.
-
-    Returns:
-        A scalar to wait for, for what must run after this.
+    in a `tf.cond` of each replica TensorFlow refuses that. The condition, a scalar bool, is the same on each
+    replica; actions use no other tensors of a replica than `tensors`. Returns a scalar, for what must run
+    after this to wait for.
     """
     if not in_replica():
         return _if(condition, partial(action, *tensors), otherwise and partial(otherwise, *tensors))

@@ -114,17 +114,15 @@ class GroupedUpdate:
         summed: bool = False,
         retraces: bool = False,
     ) -> None:
-        """One call of `optimizer.apply`.
-
-        In a graph, whether a group is frozen is asked for whenever it runs, unless the caller retraces.
+        """One call of `optimizer.apply`, for gradients on this replica.
 
         Args:
             optimizer: whose base rate, counter, clipping and loss scale hold now.
-            pairs: variables and their gradients on this replica.
             summed: whether the gradients come from `loops.Update`: they are sums over replicas, without a
                 loss scale, sparse ones with each row once.
             retraces: whether the caller traces its function again whenever other groups are frozen, as
-                `loops.TrainStep` does. Frozen ones are then no part of the graph.
+                `loops.TrainStep` does. Frozen ones are then no part of the graph; else, in a graph, whether a
+                group is frozen is asked for whenever it runs.
         """
         self._follow(optimizer)
         self._norms.tell(self.plan, elsewhere=not retraces)

@@ -10,10 +10,8 @@ import numpy as np
 NETWORKS = {"softmax": "784-10 softmax", "lenet5": "LeNet-5"}
 PARAMETERS = {"softmax": 7_850, "lenet5": 61_706}
 LEARNING_RATE = 0.1
-STEPS_PER_CALL = 50
-"""Steps that tuned `fit` and Orbit run on the device between two returns to Python."""
-EXAMPLES_IN_BLOCK = {"softmax": 60_000, "lenet5": 16_000}
-"""Examples that a block trains on by default: about a second for the quicker contenders or less."""
+STEPS_PER_CALL = 50  # that tuned `fit` and Orbit run on the device between two returns to Python
+EXAMPLES_IN_BLOCK = {"softmax": 60_000, "lenet5": 16_000}  # about a second for the quicker contenders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +31,7 @@ class Case:
 
 
 def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: int) -> int:
-    """Steps of a block: at most one epoch, in whole device calls unless a number was asked for.
-
-    Example:
-        >>> steps_in_block("softmax", None, examples=60_000, batch_size=128)
-        450
-        >>> steps_in_block("softmax", 3, examples=60_000, batch_size=128)
-        3
-    """
+    """Steps of a block: at most one epoch, in whole device calls unless a number was asked for."""
     epoch = examples // batch_size
     if epoch < 1:
         raise ValueError(
@@ -56,8 +47,7 @@ def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: 
 class Contender(abc.ABC):
     """One way to train the network, built and ready to run blocks of steps.
 
-    Building it must not run a step, so that the first step can be timed with whatever the
-    framework puts off until then (tracing, compiling).
+    Building it must not run a step: the first step is timed with what the framework puts off until then.
     """
 
     note: str = ""

@@ -15,8 +15,7 @@ SIDE = 28
 def load(network: str, examples: int, path: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels from the file at `path`, or synthetic ones, in the layout that the network takes.
 
-    Returns:
-        float32 images `[n, 784]` (softmax) or `[n, 28, 28, 1]` (lenet5) in 0 to 1, and int64 labels `[n]`.
+    They are float32 `[n, 784]` (softmax) or `[n, 28, 28, 1]` (lenet5) in 0 to 1, and int64 `[n]`.
     """
     images, labels = synthetic(examples) if path is None else from_file(path)
     shape = (-1, SIDE * SIDE) if network == "softmax" else (-1, SIDE, SIDE, 1)
@@ -27,15 +26,8 @@ def synthetic(examples: int) -> tuple[np.ndarray, np.ndarray]:
     """Ten fixed random shapes, each pixel flipped with a chance of 5% and of random brightness.
 
     About as bright as handwritten digits, so that the same learning rate trains, and learnable, so that a
-    contender that does not train is found out. The data is the same on every machine.
-
-    Returns:
-        float32 images `[examples, 28, 28]` in 0 to 1 and int64 labels `[examples]`.
-
-    Example:
-        >>> images, labels = synthetic(5)
-        >>> images.shape, str(images.dtype), str(labels.dtype)
-        ((5, 28, 28), 'float32', 'int64')
+    contender that does not train is found out. The data is the same on every machine: float32 images
+    `[examples, 28, 28]` in 0 to 1 and int64 labels `[examples]`.
     """
     rng = np.random.default_rng(0)
     shapes = rng.random((CLASSES, SIDE, SIDE)) < 0.15

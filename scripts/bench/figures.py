@@ -60,10 +60,6 @@ def verdict(value: float, wanted: float, hoped: float | None = None, *, most: bo
     """What became of a wanted figure: `"missed"`, `"met"`, or `"reached"` (what was hoped for).
 
     `value` is as it is shown, so rounded where that is; with `most`, no more than `wanted` is wanted.
-
-    Example:
-        >>> verdict(2.6, 2.5, hoped=3.0), verdict(1.06, 1.05, most=True)
-        ('met', 'missed')
     """
     if most:
         value, wanted, hoped = -value, -wanted, None if hoped is None else -hoped
@@ -98,10 +94,6 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
 
     Two blocks of one round ran within seconds of each other, so a machine that slows down for a
     while slows both and leaves their ratio alone; a ratio of medians lacks this.
-
-    Example:
-        >>> ratio([2.0, 40.0, 6.0], [1.0, 20.0, 2.0])
-        2.0
     """
     if not numerator or len(numerator) != len(denominator):
         raise ValueError(

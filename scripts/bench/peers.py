@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-BASE = "gradloop"
-"""The contender that all others are compared with."""
+BASE = "gradloop"  # that all others are compared with
 # By group: modules that must be importable in its interpreter, and environment variables of its workers.
 NEEDS = {
     "tensorflow": ("tensorflow", "keras"),
@@ -60,23 +59,13 @@ INSTALL = {
 
 
 def choose(names: Iterable[str] | None) -> list[Peer]:
-    """The contenders of these names, or all, each once and in the order of `PEERS`.
-
-    Example:
-        >>> [peer.name for peer in choose(["bare", "gradloop"])]
-        ['gradloop', 'bare']
-    """
+    """The contenders of these names, or all, each once and in the order of `PEERS`."""
     wanted = PEERS.keys() if names is None else set(names)
     return [peer for peer in PEERS.values() if peer.name in wanted]
 
 
 def interpreters(settings: Iterable[str], default: str) -> dict[str, str]:
-    """The interpreter of each group, from `GROUP=PATH` settings and the default of the others.
-
-    Example:
-        >>> interpreters(["jax=/j/python"], default="/d/python")["jax"]
-        '/j/python'
-    """
+    """The interpreter of each group, from `GROUP=PATH` settings and the default of the others."""
     chosen = dict.fromkeys(NEEDS, default)
     for setting in settings:
         group, equals, path = setting.partition("=")
