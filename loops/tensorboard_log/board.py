@@ -178,7 +178,8 @@ class TensorBoard(LogWriter, StepsCallback):
         if self.train_step is None:
             raise ValueError(
                 "`TensorBoard` writes what a `loops.TrainStep` does, and has none: pass it to `loops.train`. "
-                "With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in a loop of your own, call `write`."
+                "With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in a loop of your own, call "
+                "`write`."
             )
         if not is_chief():
             return

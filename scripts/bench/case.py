@@ -9,6 +9,11 @@ import numpy as np
 
 NETWORKS = {"softmax": "784-10 softmax", "lenet5": "LeNet-5"}
 PARAMETERS = {"softmax": 7_850, "lenet5": 61_706}
+# Shapes of the kernels, in TensorFlow's layout, of those that write the networks by hand.
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "softmax": [(784, 10)],
+    "lenet5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
+}
 LEARNING_RATE = 0.1
 STEPS_PER_CALL = 50  # that tuned `fit` and Orbit run on the device between two returns to Python
 EXAMPLES_IN_BLOCK = {"softmax": 60_000, "lenet5": 16_000}  # about a second for the quicker contenders

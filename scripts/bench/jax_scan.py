@@ -10,12 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .case import LEARNING_RATE, Case, Contender
+from .case import LEARNING_RATE, SHAPES, Case, Contender
 
-SHAPES: dict[str, list[tuple[int, ...]]] = {
-    "softmax": [(784, 10)],
-    "lenet5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
-}
 # Weights and biases of each layer, from the first to the last.
 Layers: TypeAlias = list[tuple[jax.Array, jax.Array]]
 

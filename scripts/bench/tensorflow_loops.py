@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import keras_networks
-from .case import LEARNING_RATE, Case, Contender
+from .case import LEARNING_RATE, SHAPES, Case, Contender
 
 
 class PerStep(keras_networks.KerasContender):
@@ -44,10 +44,8 @@ class Bare(Contender):
 
     def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
         glorot = tf.keras.initializers.GlorotUniform(seed=0)
-        shapes = [(784, 10)] if case.network == "softmax" else LENET_SHAPES
-        self.variables = [
-            tf.Variable(value) for shape in shapes for value in (glorot(shape), tf.zeros(shape[-1:]))
-        ]
+        initial = [value for shape in SHAPES[case.network] for value in (glorot(shape), tf.zeros(shape[-1:]))]
+        self.variables = list(map(tf.Variable, initial))
         self.logits = _softmax if case.network == "softmax" else _lenet5
         self.images, self.labels = tf.constant(images), tf.constant(labels)
         self.run = self._make_run(case.batch_size)
@@ -86,9 +84,6 @@ class Bare(Contender):
             labels=labels, logits=self.logits(tf.constant(images), self.variables)
         )
         return float(losses.numpy().mean())
-
-
-LENET_SHAPES: list[tuple[int, ...]] = [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)]
 
 
 def _softmax(x: tf.Tensor, variables: list[tf.Variable]) -> tf.Tensor:
