@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import time
@@ -48,7 +49,7 @@ class ProgressBar(StepsCallback):
 
     def __init__(self, file: TextIO | None = None, *, every_seconds: float = 30.0) -> None:
         super().__init__()
-        if file is not None and not (hasattr(file, "write") and hasattr(file, "isatty")):
+        if file is not None and not _takes_text(file):
             raise TypeError(f"`file` must be an open text file, not {file!r}: give `open(path, 'w')`.")
         self._file = file
         self._every_seconds = real_number("every_seconds", every_seconds, above=0)
@@ -56,7 +57,8 @@ class ProgressBar(StepsCallback):
         self._label: str | None = None  # of the epoch that runs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self._display is None and is_chief():
+        # A program without a terminal, such as `pythonw`, may have no standard error.
+        if self._display is None and is_chief() and not (self._file is None is sys.stderr):
             self._display = display_on(self._file, sys.stderr, self._every_seconds)
         self._label = f"Epoch {epoch + 1}/{self.params.get('epochs')}"
         self._total = self.params.get("steps")
@@ -126,3 +128,11 @@ class ProgressBar(StepsCallback):
         seconds = time.monotonic() - self._test_began
         rate = done / seconds if done and seconds > 0 else None
         return Progress(f"{self._label} validation", done, total, seconds, rate, self._means())
+
+
+def _takes_text(file: object) -> bool:
+    """Whether this is a file that is open for writing text."""
+    if not (hasattr(file, "write") and hasattr(file, "isatty")) or getattr(file, "closed", False):
+        return False
+    binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
+    return not binary and bool(getattr(file, "writable", lambda: True)())

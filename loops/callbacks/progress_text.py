@@ -112,7 +112,10 @@ def _shown(values: dict[str, float]) -> str:
 
 def _digits(value: float) -> str:
     """Four of them, also where the last is 0: a line whose length changes is hard to read."""
-    return f"{value:#.4g}".rstrip(".")
+    try:
+        return f"{value:#.4g}".rstrip(".")
+    except (TypeError, ValueError):  # callbacks may put anything into logs
+        return " ".join(str(value).split())
 
 
 def _escaped(text: str) -> str:

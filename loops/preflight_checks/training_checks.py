@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -23,7 +24,8 @@ def runs(seen: Evidence) -> Verdict:
     """Whether the step takes the data at all."""
     error = seen.trial.error or seen.start.error
     if error is not None:
-        return [(f"a step raises {type(error).__name__}", " ".join(str(error).split()))]
+        told = re.sub(r"\x1b\[\d*m", "", str(error))  # Keras writes what its layers raise in bold
+        return [(f"a step raises {type(error).__name__}", " ".join(told.split()))]
     return f"{len(seen.trial.losses)} steps ran"
 
 

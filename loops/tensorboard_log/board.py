@@ -26,7 +26,7 @@ from .log_writer import LogWriter
 from .measured import MeasuredValues
 from .part import Part
 from .profile import Profile
-from .scalars import Scalars
+from .scalars import Scalars, numbers_in
 from .speed import Speed
 from .texts import Texts
 
@@ -159,7 +159,7 @@ class TensorBoard(LogWriter, StepsCallback):
         self.data: Data | None = None
         self.validation: Data | None = None
         self.failed = False
-        self._in_session = self._resumes = False
+        self._in_session = self._resumes = self._told = False
 
     def watch(self) -> Watch | None:
         watch = self._watch
@@ -178,8 +178,7 @@ class TensorBoard(LogWriter, StepsCallback):
         if self.train_step is None:
             raise ValueError(
                 "`TensorBoard` writes what a `loops.TrainStep` does, and has none: pass it to `loops.train`. "
-                "With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in a loop of your own, call "
-                "`write`."
+                "With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in your own loop, call `write`."
             )
         if not is_chief():
             return
@@ -213,7 +212,9 @@ class TensorBoard(LogWriter, StepsCallback):
         self._tell("on_measured", number, measured)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._tell("on_epoch_end", epoch + 1, logs or {})
+        numbers = numbers_in(logs or {}, "" if self._told else f"epoch {epoch + 1}")
+        self._told = self._told or len(numbers) < len(logs or {})
+        self._tell("on_epoch_end", epoch + 1, numbers)
         self.files.flush(wait=False)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:

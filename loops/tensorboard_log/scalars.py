@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
 import tensorflow as tf
 
+from ...optim.common.messages import short_repr
 from ...optim.common.types import Array
 from .part import Board, Part
 
@@ -21,11 +27,37 @@ class Scalars(Part):
         board.files.scalars("steps", numbers, columns)
 
     def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
-        # With a schedule of Keras', this is the rate of the next step.
-        rate = float(tf.convert_to_tensor(board.model.optimizer.learning_rate).numpy())
+        # With a schedule of Keras', this is the rate of the next step. A `MultiOptimizer` has none.
+        rate = getattr(board.model.optimizer, "learning_rate", None)
+        rates = {} if rate is None else {"learning_rate": float(tf.convert_to_tensor(rate).numpy())}
         runs: dict[str, dict[str, list[float]]] = {}
-        for name, value in {"learning_rate": rate, **logs}.items():
+        for name, value in (rates | logs).items():
             run = "validation" if name.startswith("val_") else "train"
-            runs.setdefault(run, {})[f"epoch/{name.removeprefix('val_')}"] = [float(value)]
+            runs.setdefault(run, {})[f"epoch/{name.removeprefix('val_')}"] = [value]
         for run, columns in runs.items():
             board.files.scalars(run, [epoch], columns)
+
+
+def numbers_in(logs: Mapping[str, object], when: str = "") -> dict[str, float]:
+    """The numbers among logs, into which callbacks may put anything.
+
+    Args:
+        when: in a warning of what is left out; "" for none.
+
+    Example:
+        >>> numbers_in({"loss": np.float32(0.5), "note": "3", "each": np.ones(1), "best": None})
+        {'loss': 0.5}
+    """
+    found = {}
+    for name, value in logs.items():
+        with contextlib.suppress(TypeError, ValueError):
+            if not isinstance(value, (str, bytes)) and np.ndim(value) == 0:  # type: ignore[arg-type]
+                found[name] = float(value)  # type: ignore[arg-type]  # what either raises is suppressed
+    others = ", ".join(f"{name!r}: {short_repr(logs[name])}" for name in sorted(logs.keys() - found))
+    if others and when:
+        warnings.warn(
+            f"The logs of {when} hold what is no number, and is left out of TensorBoard: {others}. Of later "
+            "ones this is not said.",
+            stacklevel=2,
+        )
+    return found

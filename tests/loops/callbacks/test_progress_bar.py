@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.callbacks import progress_bar, progress_display
-from gradloop.loops.callbacks.progress_text import Progress, fitting_line, whole_line
+from gradloop.loops.callbacks.progress_text import Progress, details, fitting_line, whole_line
 
 X = np.random.RandomState(0).rand(10, 3).astype("float32")
 Y = np.random.RandomState(1).rand(10, 2).astype("float32")
@@ -208,6 +208,13 @@ def test_standard_error_by_default(capsys):
     assert captured.err.startswith("Epoch 1/1: 3/3 [") and captured.out == ""
 
 
+def test_logs_that_are_no_numbers_are_shown_as_they_are():
+    told = {"loss": 0.5, "note": "a", "each": np.ones(2), "best": None}
+    assert details(Progress("Epoch 1/1", 1, 1, 1.0, None, told, over=True)).endswith(
+        "loss=0.5000 note=a each=[1. 1.] best=None"
+    )
+
+
 def test_a_skipped_step_does_not_blank_the_means():
     screen = io.StringIO()
     bar = _begun(screen)
@@ -247,6 +254,7 @@ def test_another_worker_shows_nothing(monkeypatch):
             TypeError,
             r"`file` must be an open text file, not 'log.txt': give `open\(path",
         ),
+        ({"file": io.BytesIO()}, TypeError, "`file` must be an open text file, not <_io.BytesIO"),
         ({"every_seconds": 0}, ValueError, "`every_seconds` must be a finite number above 0, got 0"),
         ({"every_seconds": "30"}, TypeError, "`every_seconds` must be a number above 0, got '30'"),
     ],
@@ -254,6 +262,24 @@ def test_another_worker_shows_nothing(monkeypatch):
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         loops.ProgressBar(**options)
+
+
+def test_files_that_take_no_text(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    for mode in ("r", "wb"):
+        with open(path, mode) as file, pytest.raises(TypeError, match="`file` must be an open text file"):
+            loops.ProgressBar(file)
+    with pytest.raises(TypeError, match="`file` must be an open text file, not .* name='.*log'"):
+        loops.ProgressBar(file)  # it is closed
+
+
+def test_without_a_standard_error_nothing_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = loops.ProgressBar()
+    bar.set_params({})
+    bar.on_epoch_begin(0)
+    bar.on_epoch_end(0, LOGS)
 
 
 # -- in a terminal -----------------------------------------------------------------------------------------

@@ -84,6 +84,17 @@ def test_the_first_loss_beside_that_of_chance(lab):
     assert f"the loss starts at {float(tf.reduce_mean(losses)):.3g}, and ln 3 = {math.log(3):.3g}" in said
 
 
+@pytest.mark.parametrize(("above", "found"), [(1.8, False), (2.2, True)])
+def test_a_loss_far_above_chance_alone_is_found(lab, above, found):
+    model = lab.net(3, None)
+    # All scores are alike but one: the loss is log(exp(score) + 2), less the score where it is the right one.
+    scores = np.linspace(0, 20, 20001)
+    losses = np.log(np.exp(scores) + 2) - scores * (lab.y == 0).mean()
+    model.layers[-1].kernel.assign(np.zeros((16, 3)))
+    model.layers[-1].bias.assign([scores[np.searchsorted(losses, math.log(3) + above)], 0.0, 0.0])
+    assert ("starting_loss" in names(lab.report(lab.step(model, LOGITS)))) == found
+
+
 def test_penalties_and_dropout_are_not_taken_for_a_high_loss(lab):
     l2 = keras.layers.Dense(64, kernel_regularizer=keras.regularizers.L2(1.0))
     report = lab.report(lab.step(lab.net(between=[l2, keras.layers.Dropout(0.5)])))

@@ -133,6 +133,8 @@ def test_a_step_that_raises_is_a_finding(lab, capsys):
     x[:, 0] = np.inf
     report = loops.preflight(lab.step(), lab.data(x))
     assert "NonFiniteError" in message(report, "step") and "finite_inputs" in names(report)
+    report = lab.report(data=lab.data(lab.x[:, :5]))
+    assert "incompatible with the layer" in message(report, "step") and "\x1b" not in message(report, "step")
 
 
 def test_an_error_of_the_data_is_raised(lab):

@@ -115,6 +115,28 @@ def test_the_learning_rate(tmp_path, rate, scaled):
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)
+def test_several_optimizers_have_no_rate(tmp_path):
+    inner = keras.optimizers.SGD()
+    step = loops.TrainStep(_model(), "mse", keras.optimizers.MultiOptimizer(lambda variable: inner))
+    loops.train(step, _data(), epochs=1, callbacks=[loops.TensorBoard(tmp_path, watch_every=5)])
+    assert list(_scalars(tmp_path / "train")) == ["epoch/loss"]
+    assert [number for number, _ in _scalars(tmp_path / "steps")["grad_norm/all"]] == [5]
+
+
+def test_logs_that_are_no_numbers_are_left_out_and_said_once(tmp_path):
+    adds = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(note="a", best=None))
+    callbacks = [adds, loops.TensorBoard(tmp_path, watch=None, hparams={"rate": 1})]
+    with pytest.warns(
+        UserWarning, match="epoch 1 hold what is no number, .*: 'best': None, 'note': 'a'"
+    ) as told:
+        loops.train(_step(), _data(), epochs=2, callbacks=callbacks)
+    assert len(told) == 1
+    assert sorted(_scalars(tmp_path / "train")) == ["epoch/learning_rate", "epoch/loss", "epoch/mae"]
+
+
 def test_a_rate_that_a_callback_turns(tmp_path):
     turn = keras.callbacks.LearningRateScheduler(lambda epoch: [0.2, 0.02][epoch])
     loops.train(_step(), _data(), epochs=2, callbacks=[turn, loops.TensorBoard(tmp_path)])
