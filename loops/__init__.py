@@ -1,6 +1,7 @@
 """How a step runs: gradients, devices, data, callbacks."""
 
 from ..optim.common.old_paths import keep_old_paths
+from ..optim.common.preempted import Preempted
 from .callbacks.progress_bar import ProgressBar
 from .callbacks.steps_callback import StepsCallback
 from .callbacks.unfreeze import Unfreeze
@@ -21,6 +22,7 @@ from .support.folders import check_log_dir
 from .support.scalars import record
 from .tensorboard_log.board import TensorBoard
 from .training.evaluate import evaluate
+from .training.graceful_exit import graceful_exit
 from .training.train import train
 from .update.nonfinite import NonFiniteError
 from .update.update import Update
@@ -35,6 +37,7 @@ __all__ = [
     "LabelError",
     "Latest",
     "NonFiniteError",
+    "Preempted",
     "ProgressBar",
     "Records",
     "StepsCallback",
@@ -45,6 +48,7 @@ __all__ = [
     "Watch",
     "check_log_dir",
     "evaluate",
+    "graceful_exit",
     "is_chief",
     "mean_loss",
     "preflight",

@@ -33,18 +33,19 @@ class Program:
         self, path: Path, *arguments: object, folder: Path, environment: dict[str, str] | None = None
     ):
         own = Path(tempfile.mkdtemp(dir=folder))
-        self.stdout, self._stderr = own / "stdout", own / "stderr"
+        self.stdout, self.stderr = own / "stdout", own / "stderr"
         argv = [str(path), *map(str, arguments)]
         self.process = SERVER.Process(
-            target=_run, args=(argv, environment or {}, self.stdout, self._stderr), daemon=True
+            target=_run, args=(argv, environment or {}, self.stdout, self.stderr), daemon=True
         )
         self.process.start()
 
-    def finish(self, timeout: float = 300) -> str:
-        """Waits until it ends well, and returns what it printed."""
+    def finish(self, timeout: float = 300, status: int = 0) -> str:
+        """Waits until it ends with this status, and returns what it printed."""
         self.process.join(timeout)
         code = self.process.exitcode
-        assert code == 0, f"{'still running' if code is None else code}\n{self._stderr.read_text()[-3000:]}"
+        told = self.stderr.read_text()[-3000:]
+        assert code == status, f"{'still running' if code is None else code}\n{told}"
         return self.stdout.read_text()
 
     def kill(self) -> None:

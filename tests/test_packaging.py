@@ -27,9 +27,9 @@ PUBLIC = {
         load_weights networks recommend save_weights truncate
     """,
     "loops": """
-        BatchIterator Batches Best Checkpoint EvalStep Every LabelError Latest NonFiniteError ProgressBar
-        Records StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate is_chief
-        mean_loss preflight record replicated strategy train
+        BatchIterator Batches Best Checkpoint EvalStep Every LabelError Latest NonFiniteError Preempted
+        ProgressBar Records StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir evaluate
+        graceful_exit is_chief mean_loss preflight record replicated strategy train
     """,
 }
 MAY_IMPORT: dict[str, set[str]] = {"optim": set(), "models": {"optim"}, "loops": {"optim"}}

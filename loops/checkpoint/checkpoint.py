@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from .retention import Keep, note_of_metrics, policies_of
 from .saved_objects import SavedObjects
 from .saved_step import SavedStep
 from .store import CheckpointStore, assign
+from .time_limit import seconds_of
 
 
 class Checkpoint(StepsCallback):
@@ -59,13 +61,17 @@ class Checkpoint(StepsCallback):
             take no place of one that is whole.
         on_damaged: "previous" to go on from the newest checkpoint that reads as a whole, with a warning that
             names the files of newer ones that do not, and why; "raise" for an error instead.
+        time_limit: ends `train` as SIGTERM does (see there) when it has run for so long: "11h50m", "45m" or
+            "90s", a number of seconds, or a `datetime.timedelta`. Each call of `train` counts from its own
+            beginning, since a process may live longer than a job, as that of a notebook does: leave time for
+            what the program does before, and for saving. None for no limit.
         verbose: 1 to print where training resumes, 0 for nothing.
 
     Raises:
         TypeError: a folder that is no path, or no number where one is wanted.
-        ValueError: a number out of range; an empty `keep`; at the end of the first epoch, `Best` of a metric
-            that is not logged; when training begins, a folder that cannot be written, or that
-            another process, or another run of this one, writes to.
+        ValueError: a number out of range, an empty `keep`, a time that does not parse; at the end of the first
+            epoch, `Best` of a metric that is not logged; when training begins, a folder that cannot be
+            written, or that another process, or another run of this one, writes to.
 
     Example:
         >>> import tempfile, keras, numpy as np
@@ -86,6 +92,7 @@ class Checkpoint(StepsCallback):
 
     # Those of checkpoints from a pickle of an earlier version.
     on_damaged: Literal["previous", "raise"] = "previous"
+    time_limit: float | None = None  # in seconds
 
     def __init__(
         self,
@@ -96,6 +103,7 @@ class Checkpoint(StepsCallback):
         every_minutes: float | None = None,
         keep: Keep = 3,
         on_damaged: Literal["previous", "raise"] = "previous",
+        time_limit: str | float | datetime.timedelta | None = None,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -114,6 +122,7 @@ class Checkpoint(StepsCallback):
         if on_damaged not in ("previous", "raise"):
             raise ValueError(f'`on_damaged` must be "previous" or "raise", not {on_damaged!r}.')
         self.on_damaged = on_damaged
+        self.time_limit = None if time_limit is None else seconds_of(time_limit)
         self.verbose = verbose
 
     def save(

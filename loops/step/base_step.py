@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim import named_variables
 from ...optim.common.arguments import whole_number
+from ...optim.common.signals import DeferredSignals
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import common_length, to_tensors
 from ..data.batches import DataIterator, check_iterator
@@ -24,7 +25,6 @@ from ..loss.late_metrics import build_metrics
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
-from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
 from .guarded_calls import GuardedCalls
 from .named_state import metric_state, model_state, unique

@@ -53,13 +53,13 @@ class RunProgress:
 
     def start_run(self, first_epoch: int, steps: int | None) -> None:
         """Counts the batches before the first epoch, which is not 0 if `BackupAndRestore` resumes it."""
-        self.done = batches_trained(self._step, first_epoch, steps)
+        self.done, self.epoch = batches_trained(self._step, first_epoch, steps), first_epoch
         if self.done != int(self._step.batches_done.numpy()):
             self._step.batches_done.assign(self.done)
 
-    def resume_run(self, logs: dict[str, float]) -> None:
+    def resume_run(self, epoch: int, logs: dict[str, float]) -> None:
         """Takes over the counts of a run that a checkpoint restored, and its last epoch's logs."""
-        self.done, self.logs = int(self._step.batches_done.numpy()), logs
+        self.done, self.epoch, self.logs = int(self._step.batches_done.numpy()), epoch, logs
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch, self.batch, self.means = epoch, 0, RunningMeans(self._step.loss_and_metrics.metrics)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 import time
+from collections.abc import Iterator
 
 import keras
 from tqdm import tqdm
 
+from ...optim.common.preempted import Preempted
 from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint, store_of
@@ -19,7 +23,6 @@ from ..checkpoint.saved_step import SavedStep
 from ..checkpoint.store import Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
-from ..distribute.scope import has_other_workers, is_asynchronous
 from ..step.train_step import TrainStep
 from .epoch_reader import EpochReader
 from .progress import RunProgress
@@ -177,18 +180,30 @@ class RunCheckpointer:
         if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
             self._write(progress, progress.epoch + 1, 0, ended)
 
-    def after_interrupt(self, progress: RunProgress) -> None:
+    def after_interrupt(self, progress: RunProgress, agreed: bool) -> None:
         """Writes a checkpoint of a run that was interrupted, if that was between the hooks of an epoch.
 
         Within those hooks, nobody knows which have run, between the lines that count, what was counted, and
-        several workers may be at different steps: there the checkpoint before remains the newest.
+        several workers that have not agreed to end may be at different steps: there the checkpoint before
+        remains the newest.
         """
-        strategy = self._step.strategy
-        at_other_steps = has_other_workers(strategy) or is_asynchronous(strategy)
-        if self._store is None or at_other_steps or not progress.in_epoch:
+        alone = self._step.mean_over_workers is None
+        if self._store is None or not (agreed or alone) or not progress.in_epoch:
             return
         if progress.is_whole and progress.batch and (progress.epoch, progress.batch) != self._last:
             self._write(progress, progress.epoch, progress.batch)
+
+    @contextlib.contextmanager
+    def telling(self, progress: RunProgress) -> Iterator[None]:
+        """Has a `Preempted` that comes out of the body say where the run is saved, and tells that."""
+        try:
+            yield
+        except Preempted as end:
+            end.step, end.epoch = progress.done, progress.epoch
+            end.checkpoint = None if self._store is None else self._store.newest
+            if is_chief():
+                tqdm.write(str(end), file=sys.stderr)
+            raise
 
     def _write(self, progress: RunProgress, epoch: int, batch: int, ended: bool = False) -> None:
         assert self._store is not None and self._saved is not None

@@ -26,9 +26,9 @@ from ..loss.records import Records
 from ..step.train_step import TrainStep
 from ..support.errors import call_each
 from ..support.keras_private import take_initial_epoch
-from ..support.signals import DeferredSignals
 from ..update.nonfinite import NonFiniteError
 from .arguments import check_arguments, find_checkpoint
+from .ending import RunEnding
 from .epoch_reader import EpochReader
 from .evaluate import Validation
 from .progress import RunProgress
@@ -50,7 +50,11 @@ def train(
 
     A call on the device runs as many steps as take a fraction of a second, or one where a callback has a
     batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the steps that
-    are running, with their hooks, and what was learned stays. Pressed twice, it does not wait.
+    are running, with their hooks, and what was learned stays. With a `checkpoint`, SIGTERM, SIGUSR1 and the
+    checkpoint's `time_limit` do so too; then the run is saved, and `Preempted` ends the program with the
+    exit status 75. (A handler of your own for one of these is called instead, after the same steps; if it
+    calls `sys.exit`, the run is saved.) A second signal does not wait, and ends the program at once. Several
+    workers, of which one was sent a signal, end and save together.
 
     With a `checkpoint`, the same call resumes a run that ended early. It restores what `TrainStep.state()`
     names (weights, optimizer and its learning rate, random numbers), what was chosen to train, the position
@@ -85,8 +89,7 @@ def train(
         callbacks: Keras callbacks of any kind. They find the model, with `model.optimizer`, and may set
             `model.stop_training`.
         checkpoint: a folder or a `Checkpoint`, which may also be among `callbacks`, to save the run after
-            each epoch, after `Ctrl-C` within an epoch (in a single process: several workers may be at
-            different steps), and as the `Checkpoint` says. None to save nothing.
+            each epoch, when it ends before its time, and as the `Checkpoint` says. None to save nothing.
         resume: whether to resume a run that the folder holds. False begins a new one, whose checkpoints
             replace the older ones as there come to be more than `Checkpoint(keep=)`.
 
@@ -101,6 +104,7 @@ def train(
             another process writes to.
         OSError: a checkpoint cannot be written; those before it are as they were.
         NonFiniteError: from the step; callbacks have been given the steps before it.
+        Preempted: a signal or the time limit ended the run, which is saved.
 
     Example:
         >>> import keras, numpy as np
@@ -134,16 +138,19 @@ def train(
         tell_better_ways(callbacks, zip(step.metrics, step.loss_and_metrics.metrics))
         checkpointer = RunCheckpointer(found, step, reader, hooks)
         progress = RunProgress(step, hooks, data, validation)
-        run = _Run(step, reader, validate, hooks, progress, checkpointer, DeferredSignals())
-        _begin(run, int(epochs), resume)
-        with run.signals.deferred():
+        ending = RunEnding(found, step.mean_over_workers)
+        run = _Run(step, reader, validate, hooks, progress, checkpointer, ending)
+        with checkpointer.telling(progress), ending.signals.deferred():
+            _begin(run, int(epochs), resume)
+            ended: BaseException | None = None
             try:
                 try:
                     _run_epochs(run, int(epochs))
-                except KeyboardInterrupt:
+                except (KeyboardInterrupt, SystemExit) as caught:
+                    ended = caught
                     step.model.stop_training = True
                     swap_averages_out(hooks)
-                    checkpointer.after_interrupt(run.progress)
+                    checkpointer.after_interrupt(progress, ending.agreed)
             except BaseException as error:
                 out = functools.partial(swap_averages_out, hooks)
                 call_each([reader.source.reset, checkpointer.put_back, out, *run.progress.closings()], error)
@@ -153,6 +160,7 @@ def train(
             if int(step.optimizer.iterations.numpy()) > 0:
                 step.optimizer.finalize_variable_values(step.variables)
             hooks.on_train_end(run.progress.logs)
+            ending.close(ended)
             step.tell_waiting()
     return step.model.history
 
@@ -164,7 +172,7 @@ class _Run(NamedTuple):
     hooks: RunCallbacks
     progress: RunProgress
     checkpointer: RunCheckpointer
-    signals: DeferredSignals
+    ending: RunEnding
 
 
 # The order of a run. Do not change it: the reasons stand at the lines.
@@ -186,10 +194,12 @@ def _begin(run: _Run, epochs: int, resume: bool) -> None:
 
 def _run_epochs(run: _Run, epochs: int) -> None:
     """Data, step, hooks, validation and checkpoints of all epochs."""
-    step, reader, validate, hooks, progress, checkpointer, signals = run
+    step, reader, validate, hooks, progress, checkpointer, ending = run
     checkpointer.after_train_begin()  # restores what the callbacks have reset
     each = any(wants_every_step(callback) for callback in hooks.callbacks)
-    for epoch in _epochs_left(run, epochs):
+    left = _epochs_left(run, epochs)
+    ending.check()  # before the first trace, which may take long
+    for epoch in left:
         progress.start_epoch(epoch)
         hooks.on_epoch_begin(epoch)
         step.reset_metrics()  # after the hooks, which may read those of the last epoch
@@ -201,18 +211,19 @@ def _run_epochs(run: _Run, epochs: int) -> None:
             if step.model.stop_training:
                 break  # without a checkpoint, as that of the epoch follows
             checkpointer.after_call(progress)
-            signals.deliver()  # `Ctrl-C` waits until here: all that belongs to these steps is done
+            ending.check()  # signals wait until here: all that belongs to these steps is done
         logs = progress.means.result()
         if validate is not None:  # before the hooks, of which some look at `val_loss`
-            logs |= {f"val_{name}": value for name, value in validate(hooks, signals.deliver).items()}
+            logs |= {f"val_{name}": value for name, value in validate(hooks, ending.check).items()}
         progress.end_epoch(logs)
         hooks.on_epoch_end(epoch, logs)
         ended = bool(step.model.stop_training)
-        last = ended or epoch + 1 == epochs or signals.any_waits
+        asked = ending.asked()
+        last = ended or epoch + 1 == epochs or asked is not None
         checkpointer.after_epoch(progress, ended, last)  # with the hooks' state
         if ended:
             return
-        signals.deliver()
+        ending.end(asked)  # not one that came since, as the epoch may not be saved
 
 
 def _epochs_left(run: _Run, epochs: int) -> range:
@@ -221,7 +232,7 @@ def _epochs_left(run: _Run, epochs: int) -> range:
     if resumed is None:
         run.progress.start_run(first, run.reader.steps)
         return range(first, epochs)
-    run.progress.resume_run(resumed["logs"])
+    run.progress.resume_run(resumed["epoch"], resumed["logs"])
     return range(resumed["epoch"], 0 if resumed["ended"] else epochs)
 
 

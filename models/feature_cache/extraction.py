@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ...optim.common.signals import stoppable
 from ...optim.common.types import Array, Tensors
 from ..graph.split import run_partly_training
 
@@ -29,7 +30,7 @@ def all_examples(data: object) -> tuple[Tensors, Tensors, Tensors]:
     if isinstance(data, tf.data.Dataset):
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`data` has no end: say how many batches to keep, `dataset.take(batches)`.")
-        batches = [keras.utils.unpack_x_y_sample_weight(batch) for batch in data]
+        batches = [keras.utils.unpack_x_y_sample_weight(batch) for batch in stoppable(data)]
         if not batches:
             raise ValueError("`data` is empty.")
         return keras.tree.map_structure(_joined, *batches)
@@ -84,7 +85,7 @@ def features(
         return _storable(run_partly_training(front, x, augmenting)) if augmenting else _inference(front, x)
 
     traced = None
-    for x in batches:
+    for x in stoppable(batches):
         if traced is None:
             # Traced once, for batches of any size: the last one is smaller, and tracing a large network
             # takes as long as running it on a thousand images.

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ..common.arguments import real_number, whole_number
 from ..common.messages import short_repr
+from ..common.signals import stoppable
 from ..common.types import Array, Batch
 from ..gradients.totals import assign_values
 from .lr_curve import LRCurve
@@ -90,9 +91,12 @@ def lr_range_test(
         )
     points: list[tuple[float, float, float]] = []  # rate, loss, smoothed loss
     average, best = 0.0, np.inf
+    rates: Iterable[float] = np.geomspace(lowest, highest, steps)
+    if getattr(step, "mean_over_workers", None) is None:  # of several workers none may end alone
+        rates = stoppable(rates)
     silent = tf.summary.record_if(False)  # these steps are of no run
     with silent, _restored_rate(step.optimizer), restored_state(step), _restored_data(data) as iterator:
-        for rate in np.geomspace(lowest, highest, steps):
+        for rate in rates:
             step.optimizer.learning_rate = float(rate)
             try:
                 loss = float(step.run(iterator(), 1)["loss"][0])
