@@ -28,11 +28,17 @@ EXAMPLES = """examples:
 Every task runs the script with the same arguments and its own TF_CONFIG, on loopback. All end together: when
 one fails, with its exit status; with parameter servers, when the chief is done (a worker that is killed there
 is survived, as long as there are others); on Ctrl-C. With --restarts, all are started again when one fails: a
-script that trains with a checkpoint resumes from it, with the same numbers.
+script that trains with a checkpoint resumes from it, with the same numbers. A signal to end (SIGTERM,
+SIGUSR1, Ctrl-C) is passed on as SIGTERM. Tasks that have saved then end with status 75, and so does this
+program, for a scheduler that starts it again; it does not do so itself.
 """
 # Seconds that a task has to end when it is asked to.
 GRACE = 10.0
+# The same where this program was asked to end, and so all tasks, which may save what they did.
+GRACE_TO_SAVE = 60.0
 TIMED_OUT = 124  # as `timeout` of the shell has it
+ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PREEMPTED = 75  # of a task that was asked to end, and saved: `loops.Preempted`
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -128,13 +134,18 @@ def wait(tasks: list[Task], until: float) -> tuple[int, list[Task]]:
     while time.monotonic() < until:
         codes = {task: task.process.poll() for task in tasks}
         # A chief goes on without a worker that was killed, not without one that failed by itself.
-        failed = [t for t, code in codes.items() if code and not (leader and t is not leader and code < 0)]
+        failed = [
+            task
+            for task, code in codes.items()
+            if code and code != PREEMPTED and not (leader and task is not leader and code < 0)
+        ]
         if failed:
             # The first to be killed, if any: others fail because it is gone.
             failed = [task for task in failed if task.process.returncode < 0] or failed
             return status_of(failed[0]), failed
-        if None not in codes.values() or (leader and codes[leader] == 0):
-            return 0, []
+        ended = codes.values() if leader is None else [codes[leader]]
+        if None not in ended:
+            return PREEMPTED if PREEMPTED in ended else 0, []
         time.sleep(0.05)
     return TIMED_OUT, []
 
@@ -152,11 +163,11 @@ def how_it_ended(task: Task) -> str:
     return f"{task.name} {how}"
 
 
-def end(tasks: list[Task]) -> None:
-    """Asks all tasks to end, and kills those that do not."""
+def end(tasks: list[Task], grace: float) -> None:
+    """Asks all tasks to end, and kills those that have not after so many seconds."""
     for task in tasks:
         task.send(signal.SIGTERM)
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + grace
     for task in tasks:
         task.end(until)
 
@@ -173,8 +184,12 @@ def run(args: argparse.Namespace, command: list[str], until: float) -> int:
                 say(f"{', '.join(map(how_it_ended, failed))}; ending the others")
             elif status == TIMED_OUT:
                 say(f"not done after {args.timeout:g} seconds; ending all")
+        except SystemExit as asked:  # to end, by a signal
+            end(tasks, GRACE_TO_SAVE)
+            codes = {task.process.returncode for task in tasks}
+            return PREEMPTED if codes == {PREEMPTED} else int(asked.code or 0)
         finally:
-            end(tasks)
+            end(tasks, GRACE)
         if args.min_workers is not None:
             workers -= sum(task.process.returncode < 0 and task.name != "chief" for task in failed)
         if not failed or restarts == args.restarts or workers < (args.min_workers or 1):
@@ -194,11 +209,11 @@ def main() -> None:
     command = [sys.executable, str(args.script), *args.arguments]
 
     def interrupted(number: int, _: object) -> None:
-        for again in (signal.SIGINT, signal.SIGTERM):
+        for again in ASKED_TO_END:
             signal.signal(again, signal.SIG_IGN)  # the tasks are being ended already
         raise SystemExit(128 + number)
 
-    for number_ in (signal.SIGINT, signal.SIGTERM):
+    for number_ in ASKED_TO_END:
         signal.signal(number_, interrupted)
     until = math.inf if args.timeout is None else time.monotonic() + args.timeout
     raise SystemExit(run(args, command, until))

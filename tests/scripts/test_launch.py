@@ -107,6 +107,26 @@ def test_timeout(script):
     assert "not done after 1 seconds" in done.stderr
 
 
+SAVES = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(index), sys.exit(75)))\n"
+
+
+def test_tasks_that_have_saved_are_not_started_again(script):
+    """Nor is one of them killed while it still saves."""
+    done = launch("--restarts", 3, script("time.sleep(index)\nprint('saved')\nsys.exit(75)"))
+    assert done.returncode == 75 and done.stdout.count("saved") == 2 and not done.stderr
+
+
+def test_asked_to_end(script):
+    command = [sys.executable, str(LAUNCH), str(script(SAVES + "print('up', flush=True); time.sleep(60)"))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("up\n")
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=30)
+    assert process.returncode == 75
+
+
 RUNS = """
 log = open(sys.argv[1], "a")
 log.write(f"{kind} {index} of {len(config['cluster']['worker'])}\\n")
