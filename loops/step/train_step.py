@@ -55,7 +55,9 @@ class TrainStep(TrainingCalls):
             `mean_loss` the model, counts it twice. A model with a `train_step` or `compute_loss` of its own
             needs such a function in its place. Replicas and accumulated batches count by what their loss was
             divided by (examples, unmasked values, weights): for a function, the examples, or what its one
-            `mean_loss` or Keras loss did. A loss that takes a batch's examples together is refused there.
+            `mean_loss` or Keras loss did. (A mean of its own over some of them, by `tf.boolean_mask` say, is
+            one of examples too, so parts of a batch are a mean of means: `mean_loss(losses, mask=mask)` is
+            not.) A loss that takes a batch's examples together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,

@@ -56,7 +56,11 @@ def _at_words(text: str) -> re.Pattern[str]:
     left = r"(?<!\d)" if first.isdigit() else r"(?<![^\W\d_])" if first.isalpha() else ""
     if first.isupper():
         left = rf"(?:{left}|(?<=[a-z]))"
-    right = r"(?!\d|[dD](?![^\W\d_]))" if last.isdigit() else r"(?![Nn]ex?t)" if last.isalpha() else ""
+    right = ""
+    if last.isdigit():
+        right = r"(?!\d|[dD](?![^\W\d_]))"
+    elif last.isalpha():  # networks are called so: ConvNet, DenseNet, MobileNet, ResNet, ConvNeXt, ResNeXt
+        right = r"(?!(?i:nex?t))"
     return re.compile(left + re.escape(text) + right)
 
 

@@ -69,7 +69,7 @@ class SeparableConv(keras.layers.Dense):
 
 ALL = """
     conv1 conv1d_2 conv10 block1_conv2 block10_conv1_bn block1a_expandConv stem_conv convs sepconv2 deconvolve
-    convnext_stem
+    convnext_stem ConvNeXt_stage resnext50
     fc fc_1 fc_10 my_fc fc1_head head_hidden1 multihead_attn overhead densenet121 dense_top stop resblock
 """.split()
 
