@@ -33,10 +33,14 @@ def layer_settings(model: keras.Model) -> dict[str, Json]:
                 # A layer has its own node; a lambda would be its bytes, which tell of its file's path too.
                 if isinstance(config, dict) and "name" in config or value["class_name"] == "__lambda__":
                     continue
-            if is_json(value):
-                text = json.dumps(value)  # of a vocabulary, say
-                long = len(text) > _LONG
-                found[f"{node.path}/{name}"] = f"checksum {zlib.crc32(text.encode())}" if long else value
+            try:
+                text = json.dumps(value, default=float)  # NumPy's numbers as Python's, tuples as lists
+            except (TypeError, ValueError):
+                continue
+            long = len(text) > _LONG  # a vocabulary, say
+            found[f"{node.path}/{name}"] = (
+                f"checksum {zlib.crc32(text.encode())}" if long else json.loads(text)
+            )
     return found
 
 

@@ -54,7 +54,8 @@ def _of_dataset(data: tf.data.Dataset) -> dict[str, Json]:
 
 def _kinds(nest: Tensors) -> list[Json]:
     """Dtype and shape of an example of each array."""
-    return [f"{leaf.dtype.name} {_example(leaf.shape)}" for leaf in tensors_in(nest)]
+    leaves = [leaf for leaf in tensors_in(nest) if hasattr(leaf, "dtype")]
+    return [f"{leaf.dtype.name} {_example(leaf.shape)}" for leaf in leaves]
 
 
 def _example(shape: tf.TensorShape) -> str:

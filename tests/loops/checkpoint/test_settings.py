@@ -1,6 +1,7 @@
 """A call with other settings on a checkpoint: what wins, and that it is told."""
 
 import contextlib
+import json
 import warnings
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
+from gradloop.loops.checkpoint.layer_settings import layer_settings
 from gradloop.loops.checkpoint.saved_step import SavedStep
 from gradloop.loops.checkpoint.settings import settings_of
 from gradloop.loops.checkpoint.tensor_file import TensorFile
@@ -147,6 +149,23 @@ def test_what_no_weight_shows_of_layers_is_told(tmp_path, after, told):
     checkpoint.restore(network(kernel_initializer="zeros"))
     with pytest.warns(UserWarning, match=told):
         checkpoint.restore(network(**after))
+
+
+def test_tuples_numbers_of_numpy_and_long_settings_of_layers_count():
+    def made(strides, rate, edges):
+        image = keras.layers.Conv2D(2, 3, strides=strides, name="image")
+        layers = [
+            keras.layers.Discretization(edges, name="bins"),
+            keras.layers.GaussianNoise(rate, name="noise"),
+        ]
+        return layer_settings(keras.Sequential([keras.Input((8, 8, 1)), *layers, image]))
+
+    one = made((1, 1), np.float32(0.5), [0.0, 1.0])
+    other = made((2, 2), np.float32(0.25), [float(number) for number in range(99)])
+    assert (one["image/strides"], other["image/strides"]) == ([1, 1], [2, 2])
+    assert (one["noise/stddev"], other["noise/stddev"]) == (0.5, 0.25)
+    assert one["bins/bin_boundaries"] == [0, 1] and "checksum" in other["bins/bin_boundaries"]
+    assert one == json.loads(json.dumps(one))
 
 
 def test_another_dtype_policy_is_one_difference(tmp_path):
