@@ -111,12 +111,11 @@ class Checkpoint(StepsCallback):
             raise TypeError(f"`folder` must be the path of a folder, not {folder!r}.")
         self.folder = os.fspath(folder)
         self.every_epochs = whole_number("every_epochs", every_epochs, at_least=1)
-        self.every_steps = (
-            None if every_steps is None else whole_number("every_steps", every_steps, at_least=1)
-        )
-        self.every_minutes = (
-            None if every_minutes is None else real_number("every_minutes", every_minutes, above=0)
-        )
+        self.every_steps, self.every_minutes = every_steps, every_minutes
+        if every_steps is not None:
+            self.every_steps = whole_number("every_steps", every_steps, at_least=1)
+        if every_minutes is not None:
+            self.every_minutes = real_number("every_minutes", every_minutes, above=0)
         policies_of(keep)
         self.keep = keep
         if on_damaged not in ("previous", "raise"):

@@ -38,7 +38,7 @@ class CheckpointFolder:
 
     def complete(self) -> list[int]:
         """The numbers of all complete ones, the newest last."""
-        return [number for number in self._numbers() if _is_complete(self.checkpoint(number))]
+        return [number for number in self.numbers() if _is_complete(self.checkpoint(number))]
 
     def mark(self, number: int, damaged: bool) -> None:
         """Has `remove_all_but` know, from now on, whether a complete one was found to be damaged."""
@@ -47,13 +47,13 @@ class CheckpointFolder:
     def clear_unfinished(self) -> None:
         """Removes what others had not finished; only for whoever is the one to write here."""
         with contextlib.suppress(tf.errors.OpError):  # the next one tries again
-            for number in set(self._numbers()) - set(self.complete()):
+            for number in set(self.numbers()) - set(self.complete()):
                 self._clear(number)
 
     def make_next(self) -> str:
         """Makes the folder for the next one, above all numbers that are taken, and returns its path."""
         try:
-            numbers = self._numbers()
+            numbers = self.numbers()
             path = self.checkpoint(numbers[-1] + 1 if numbers else 1)
             tf.io.gfile.mkdir(path)  # alone: a folder that was removed meanwhile is not made again in silence
             with self.removed_on_error(path):
@@ -82,7 +82,7 @@ class CheckpointFolder:
         with contextlib.suppress(tf.errors.OpError):
             found = self.entries()
             complete = [entry.number for entry in found]
-            for number in self._numbers():
+            for number in self.numbers():
                 if number not in complete and number < complete[-1]:
                     self._clear(number)
             whole = [entry for entry in found if self.checkpoint(entry.number) not in _damaged]
@@ -118,7 +118,8 @@ class CheckpointFolder:
             tf.io.gfile.remove(index)
         tf.io.gfile.rmtree(path)
 
-    def _numbers(self) -> list[int]:
+    def numbers(self) -> list[int]:
+        """The numbers of all, of unfinished ones too, the newest last."""
         if not tf.io.gfile.isdir(self.path):
             return []
         found = [match for match in map(_NAME.fullmatch, tf.io.gfile.listdir(self.path)) if match]

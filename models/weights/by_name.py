@@ -17,6 +17,7 @@ from ...optim.filters.base import as_filter
 from ...optim.filters.selection import union_masks
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import weights_were_set
+from .from_checkpoint import is_checkpoint, read_checkpoint
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: FilterLike) -> list[str]:
@@ -72,19 +73,21 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
-    """Loads the weights that `save_weights` wrote; weights that are not in the file stay as they are.
+    """Loads the weights that `save_weights` wrote, or those of a checkpoint.
 
     Args:
-        model: a built model that has weights of the file's names and shapes, and may have others.
-        path: of the file.
+        model: a built model that has weights of the file's names and shapes. What is not in the file stays as
+            it is; a checkpoint must have all of the model's weights.
+        path: of the file; or the folder of one checkpoint that `loops.Checkpoint` wrote, such as its `best`
+            or `newest`. Of a dict that was saved, the object that has this model's weights is read.
 
     Returns:
         The names read.
 
     Raises:
-        ValueError: another ending; a file that is damaged or holds no weights; a name that the model does not
-            have, another shape, or a dtype that cannot hold the numbers (those of a float file in an int8
-            model, 1e6 in float16). Nothing is loaded then.
+        ValueError: another ending, and no checkpoint; a file that is damaged or holds no weights; a name that
+            the model does not have, another shape, or a dtype that cannot hold the numbers (those of a float
+            file in an int8 model, 1e6 in float16). Nothing is loaded then.
         FileNotFoundError: there is no file.
         NotBuiltError: the model's variables do not exist yet.
 
@@ -99,10 +102,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         >>> bool(np.all(other(np.ones((1, 4))) == model(np.ones((1, 4)))))
         True
     """
-    file = _checked(path)
-    variables = named_variables(model)
-    arrays = _read(file)
-    said = f"`path` {str(file)!r} has weights"
+    place, variables = os.fspath(path), named_variables(model)
+    if is_checkpoint(place):
+        arrays = read_checkpoint(place, variables)
+    else:
+        arrays = _read(_checked(path, ", or be the folder of one checkpoint, such as `Checkpoint.newest`"))
+    said = f"`path` {place!r} has weights"
     end = " Nothing was loaded."
     dtypes = [*(array.dtype.name for array in arrays.values()), *(v.dtype for v in variables.values())]
     if "int8" in dtypes or any(name.endswith("_scale") and name not in variables for name in arrays):
@@ -175,8 +180,8 @@ def _storable(array: Array) -> Array:
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
+def _checked(path: str | os.PathLike[str], otherwise: str = "") -> Path:
     file = Path(path)
     if file.suffix != ".npz":
-        raise ValueError(f"`path` {str(file)!r} must end in '.npz'.")
+        raise ValueError(f"`path` {str(file)!r} must end in '.npz'{otherwise}.")
     return file

@@ -1,0 +1,86 @@
+"""The weights alone in a checkpoint that `loops.Checkpoint` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...optim.common.messages import did_you_mean, first_few
+from ...optim.common.types import Array
+
+_FORMAT = 2  # the newest that is known here
+_NOTE = "gradloop/note"
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether a path is the folder of a checkpoint."""
+    return bool(tf.io.gfile.exists(f"{path}/state.index"))
+
+
+def read_checkpoint(path: str, wanted: Collection[str]) -> dict[str, Array]:
+    """Reads a model's weights.
+
+    Args:
+        path: the folder of a checkpoint.
+        wanted: the stable names of all weights of the model.
+
+    Returns:
+        A value for each of these names.
+
+    Raises:
+        ValueError: it is damaged, was not finished, is of a newer version, or of another model.
+    """
+    try:
+        reader = tf.compat.v1.train.NewCheckpointReader(f"{path}/state")
+        names = set(reader.get_variable_to_shape_map())
+        note = json.loads(reader.get_tensor(_NOTE))
+        newest = note["format"]
+        if newest > _FORMAT:
+            raise ValueError(
+                f"`path` {path!r} has the format {newest}, of a newer version of gradloop: use that version."
+            )
+        if newest == _FORMAT and not tf.io.gfile.exists(f"{path}/manifest.json"):
+            raise ValueError(f"`path` {path!r} is a checkpoint that was not finished: name one before it.")
+        prefix = _prefix(path, note, names, wanted)
+        lacks = [name for name in wanted if prefix + name not in names]
+        strange = [n.removeprefix(prefix) for n in _trained(note) if n.startswith(prefix)]
+        strange = [name for name in strange if name not in wanted]
+        if lacks or strange:
+            faults = [f"it has no {first_few(lacks)}"] * bool(lacks)
+            faults += [f"it trained {first_few(strange)}, which the model has not"] * bool(strange)
+            near = did_you_mean(strange[0], wanted) if strange else ""
+            raise ValueError(
+                f"`path` {path!r} is a checkpoint of another model: {'; '.join(faults)}.{near} Nothing was "
+                "loaded."
+            )
+        return {name: np.asarray(reader.get_tensor(prefix + name)) for name in wanted}
+    except (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = getattr(error, "message", None) or error
+        raise ValueError(f"`path` {path!r} is no checkpoint, or a damaged one: {reason}.") from error
+
+
+def _prefix(path: str, note: Mapping[str, Any], names: Collection[str], wanted: Collection[str]) -> str:
+    """What the names of the model's weights begin with: of a dict that was saved, the model's key."""
+    if "objects" not in note:
+        return ""
+    found = {f"{key}/": sum(f"{key}/{name}" in names for name in wanted) for key in note["objects"]}
+    best = [prefix for prefix, count in found.items() if count and count == max(found.values())]
+    if len(best) != 1:
+        keys = ", ".join(prefix[:-1] for prefix in best or found)
+        raise ValueError(
+            f"`path` {path!r} is a checkpoint of {keys}: {'several are' if best else 'none is'} a model with "
+            "these weights. `Checkpoint.restore` reads them all. Nothing was loaded."
+        )
+    return best[0]
+
+
+def _trained(note: Mapping[str, Any]) -> list[str]:
+    """The names of variables that were trained."""
+    if "objects" not in note:
+        return list(note["choice"]["variables"])
+    made = (each["made"].get("variables") for each in note["objects"].values())
+    return [name for names in made if isinstance(names, list) for name in names]
