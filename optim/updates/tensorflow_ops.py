@@ -166,33 +166,29 @@ class _Adam(UpdateOp):
         super().__init__(tf.raw_ops.ResourceApplyAdam, {"momentum": "m", "velocity": "v"}, settings)
 
     def corrected(self, rates: tf.Tensor, update_counts: tf.Tensor) -> tf.Tensor:
-        first, second = (_Powers(beta, rates.dtype, update_counts) for beta in self._betas)
-        kernel = tf.cast(tf.sqrt(second.kernel_over_keras) / first.kernel_over_keras, rates.dtype)
-        return rates * tf.sqrt(second.remainder) / first.remainder * kernel
+        (first, mean), (second, square) = (_powers(beta, rates.dtype, update_counts) for beta in self._betas)
+        return rates * tf.sqrt(second) / first * tf.cast(tf.sqrt(square) / mean, rates.dtype)
 
     def update(self, var: tf.Variable, grad: tf.Tensor, rate: Scalar, slots: Slots, scalars: Scalars) -> None:
         inputs = self._inputs(var, rate, slots, scalars)
         self._operation(grad=grad, beta2_power=inputs["beta1_power"], **inputs)
 
 
-class _Powers:
-    """What bias correction needs of `beta ** n`.
+def _powers(beta: float, dtype: tf.DType, update_counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What bias correction needs: `1 - beta ** n` as Keras has it; the kernel's average over Keras', float64.
 
     Keras averages with `1 - beta` rounded to float32, the kernel with 1 minus the rounded beta: 0.001 and
     0.00099998713 for 0.999. Their averages differ by a factor that is known for steady gradients and very
     nearly so for others; the rate makes up for it, or the updates would be 6e-6 off.
     """
-
-    def __init__(self, beta: float, dtype: tf.DType, update_counts: tf.Tensor) -> None:
-        count = tf.cast(update_counts, tf.float64)
-        keras_power, kernel_power, power = (
-            tf.pow(tf.cast(tf.constant(beta, kind), tf.float64), count)
-            for kind in (tf.float32, dtype, tf.float64)
-        )
-        # `1 - beta ** n` with Keras' rounding of the power, and of beta to float32 whatever the variables
-        # are. (The power is taken in float64: a vectorised float32 one is off by enough to show.)
-        self.remainder = 1 - tf.cast(keras_power, dtype)
-        self.kernel_over_keras = (1 - kernel_power) / (1 - power)  # the averages' ratio, float64
+    count = tf.cast(update_counts, tf.float64)
+    keras_power, kernel_power, power = (
+        tf.pow(tf.cast(tf.constant(beta, kind), tf.float64), count)
+        for kind in (tf.float32, dtype, tf.float64)
+    )
+    # Keras rounds the power, and beta to float32 whatever the variables are. (The power is taken in float64:
+    # a vectorised float32 one is off by enough to show.)
+    return 1 - tf.cast(keras_power, dtype), (1 - kernel_power) / (1 - power)
 
 
 def _sgd(optimizer: keras.optimizers.SGD) -> UpdateOp:
