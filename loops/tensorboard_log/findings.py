@@ -73,15 +73,20 @@ def _joined(one: Examples, other: Examples) -> Examples:
 def examples_picture(examples: Examples, scale: Scale, logits: bool) -> Array:
     """Images side by side, each with what it is and what the network takes it for.
 
-    A network whose outputs are images has input, truth and output in a row.
+    A network whose outputs are images has input, truth and output in a row; so has one that gives each pixel
+    a class, of which black is the first and white the last.
     """
     images = [[resized(scale.picture(image), _TILE)] for image in examples.images]
-    for outputs in (examples.truth, examples.predictions):
+    labels = labels_of(examples.truth, examples.predictions, logits)
+    shown, own = [examples.truth, examples.predictions], None
+    if labels is not None and labels.truth.ndim == 3:
+        shown = [labels.truth[..., None], labels.predicted[..., None]]
+        own = Scale(np.zeros(1), np.full(1, max(labels.classes - 1, 1)), "")
+    for outputs in shown:
         if outputs is not None and is_image_shape(outputs.shape):
-            own = Scale.of(examples.truth if examples.truth is not None else outputs)
+            own = own if own is not None and len(own.low) in (1, outputs.shape[-1]) else Scale.of(outputs)
             for row, output in zip(images, outputs):
                 row.append(resized(own.picture(output), _TILE))
-    labels = labels_of(examples.truth, examples.predictions, logits)
     captions = _captions(examples, labels)
     frames = [BLACK] * len(images)
     if labels is not None and labels.truth.ndim == 1:

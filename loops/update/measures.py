@@ -151,9 +151,9 @@ class Measures:
     def tensors(self) -> dict[str, Scalar]:
         """Tag -> scalar, of groups, from what `values` holds when this runs."""
         numbers = tf.unstack(tf.convert_to_tensor(self.values), self._size)
-        tags = [f"{quantity}/{unit}" for quantity in QUANTITIES for unit in [*self.groups, *self.names]]
-        of = set(self.groups)
-        found = {t: n for t, n in zip(tags, numbers) if t.partition("/")[2] in of}
+        width = len(self._rate_of)  # groups, then variables, whose names may be those of groups
+        rows = [(quantity, numbers[row * width :]) for row, quantity in enumerate(QUANTITIES)]
+        found = {f"{quantity}/{name}": n for quantity, row in rows for name, n in zip(self.groups, row)}
         return found | {"grad_norm/all": numbers[-3], "clipped/all": numbers[-2]}
 
     def scalars(self, values: Array, of: str | Container[str]) -> dict[str, float]:

@@ -129,6 +129,18 @@ def test_a_network_whose_outputs_are_images(tmp_path, digits):
     np.testing.assert_allclose(picture[9:105, 201:297], pixels, atol=1)
 
 
+@pytest.mark.parametrize("classes", [3, 4, 5])
+def test_a_class_of_each_pixel(classes):
+    """Input, truth and what is predicted in a row; the shares of three or four classes are no colours."""
+    truth = np.arange(64).reshape(1, 8, 8) % classes
+    shares = np.eye(classes)[(truth + 1) % classes]
+    examples = Examples(np.zeros((1, 8, 8, 1)), truth, shares, None)
+    picture = examples_picture(examples, Scale.of(examples.images), logits=False)
+    for left, expected in ((105, truth), (201, (truth + 1) % classes)):
+        grey = np.rint(expected[0] / (classes - 1) * 255)
+        np.testing.assert_array_equal(picture[9:105:12, left : left + 96 : 12, 0], grey)
+
+
 def test_finding_the_worst():
     random = np.random.RandomState(0)
     images, losses = random.rand(30, 2, 2, 1), random.rand(30).astype("float32")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop import loops
+from gradloop import loops, optim
 from tests.loops.step.watched import X, Y, by_hand, grouped, model, plain
 from tests.tolerance import rounding
 
@@ -65,6 +65,17 @@ def test_frozen_groups_are_no_numbers(run: Callable[[Any], Any]) -> None:
     assert_equal({tag: value for tag, value in found.items() if tag not in nan}, expected[3])
     optimizer.unfreeze("body")
     assert_equal(found_in(step, 1)[1], expected[4])
+
+
+def test_a_variable_may_have_the_name_of_another_group() -> None:
+    network = model()
+    plan = optim.partition(network, {"head": "body", "body": "head"})
+    optimizer = optim.GroupedOptimizer(keras.optimizers.SGD(0.5), plan)
+    variables = {name: network.get_layer(name).kernel for name in ("head", "body")}
+    update = loops.Update(optimizer, variables)
+    found = update.measured([tf.zeros(variables["head"].shape), tf.ones(variables["body"].shape)])
+    assert float(found["grad_norm/body"]) == 0.0  # of the group, in which is the head's kernel
+    np.testing.assert_allclose(float(found["grad_norm/head"]), np.sqrt(20), rounding())
 
 
 def test_a_call_without_an_update_is_no_number() -> None:
