@@ -21,6 +21,9 @@ def no_gradient(seen: Evidence) -> Verdict:
     zeros = [
         name for name, size in first.items() if size == 0.0 and (later is None or later.get(name) == 0.0)
     ]
+    # A bias that the loss takes differences of, as a Wasserstein critic's last one, can be anything.
+    needless = [name for name in zeros if name.endswith("bias") and first.get(f"{name[:-4]}kernel")]
+    zeros = [name for name in zeros if name not in needless]
     found = []
     if apart:
         advice = "look for a layer that the model does not call, an output that the loss leaves out, or an "
@@ -30,7 +33,8 @@ def no_gradient(seen: Evidence) -> Verdict:
         advice = "look for units that are dead or saturated behind it, and for outputs that are multiplied "
         advice += "by 0"
         found.append((f"every gradient of {first_few(zeros)} is 0", advice))
-    return found or f"all {len(first)} variables get a gradient"
+    but = f", but for {first_few(needless)}, which the loss does not depend on" if needless else ""
+    return found or f"all {len(first)} variables get a gradient{but}"
 
 
 def dead_units(seen: Evidence) -> Verdict:

@@ -48,6 +48,15 @@ def test_zeros_for_a_gradient(lab):
     assert "100% of the units of 'body' are 0 for all of 96 examples" in message(report, "dead_units")
 
 
+def test_a_bias_that_cancels_out_is_no_fault(lab):
+    def critic(model, batch):
+        return loops.mean_loss((model(batch[0], training=True) - model(-batch[0], training=True))[:, 0])
+
+    report = lab.report(lab.step(lab.net(1, None), critic))
+    assert names(report) == []
+    assert "gradient, but for head/bias, which the loss does not depend on" in report.passed["no_gradient"]
+
+
 def test_half_of_the_units_may_be_dead(lab):
     model = lab.net()
     model.layers[0].bias.assign(np.where(np.arange(16) < 8, -100.0, 0.0))
