@@ -69,9 +69,9 @@ class Checkpoint(StepsCallback):
 
     Raises:
         TypeError: a folder that is no path, or no number where one is wanted.
-        ValueError: a number out of range, an empty `keep`, a time that does not parse; at the end of the first
-            epoch, `Best` of a metric that is not logged; when training begins, a folder that cannot be
-            written, or that another process, or another run of this one, writes to.
+        ValueError: a number out of range, an empty `keep`, a time that does not parse; at the first epoch's
+            end, `Best` of a metric that is not logged; when training begins, a folder that cannot be written,
+            or that another process, or another run of this one, writes to.
 
     Example:
         >>> import tempfile, keras, numpy as np
