@@ -74,9 +74,10 @@ make_environment() {
     fi
     rm -f "$VENV"/gradloop-*.stamp
     echo "Installing gradloop and its \"$extra\" extra into $VENV (the first time: some minutes, 2.5 GB)"
+    # Not compiled here, as of ten thousand modules most are never imported; the others are when they are.
     # Word splitting is meant: the constraints are a list of requirements.
     # shellcheck disable=SC2086
-    "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet \
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet --no-compile \
         --editable "$root[$extra]" ${GRADLOOP_CONSTRAINTS:-} ||
         fail "the install did not finish; its reason is above. Run this again once that is mended"
     echo "$checksum" >"$stamp"

@@ -36,7 +36,7 @@ stage() {
     "$@" || failed+=("$name")
 }
 
-if [[ $lint = yes ]]; then
+checks() {
     # mypy reads folders, not editable installs: here are the three under their installed names.
     export MYPYPATH=$VENV/typing
     mkdir -p "$MYPYPATH/gradloop"
@@ -47,9 +47,19 @@ if [[ $lint = yes ]]; then
     stage "import order" "$VENV/bin/isort" --check --diff .
     stage "types" "$VENV/bin/mypy" -p gradloop.optim -p gradloop.models -p gradloop.loops
     stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests
+    ((${#failed[@]} == 0)) || printf 'FAILED: %s\n' "${failed[@]}"
+    ((${#failed[@]} == 0))
+}
+
+# mypy has one process, so it runs beside the tests; what it and its like say comes when they end.
+if [[ $lint = yes ]]; then
+    { said=$(checks 2>&1) && ok=0 || ok=1; echo "$said"; exit $ok; } &
+    checking=$!
+    trap 'kill $checking 2>/dev/null || true' EXIT # Ctrl-C does not reach it
 fi
 # Three processes for two cores: one of them waits for a program that it has started, or for a lock, at any time.
 stage "tests" "$VENV/bin/python" -m pytest --numprocesses 3 --dist worksteal "${selected[@]}" "$@"
+[[ $lint = no ]] || wait $checking || failed+=("lint or types, see above")
 
 if ((${#failed[@]})); then
     printf 'FAILED: %s\n' "${failed[@]}" >&2
