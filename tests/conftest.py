@@ -1,22 +1,50 @@
-"""What every test starts from: a quiet TensorFlow, the same seeds, a dtype; and `--one-of-each`."""
+"""What every test starts from: a quiet TensorFlow, the same seeds, a dtype; and `--one-of-each`.
+
+TensorFlow and Keras are imported where they are used: the process that hands out tests to others reads this
+file too, and would begin seconds later.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 # Before TensorFlow is imported: its C++ side prints to the terminal, past Python's warnings.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+gc.disable()  # until the first test: imports leave no garbage to speak of
 
-import keras  # noqa: E402
-import pytest  # noqa: E402
-import tensorflow as tf  # noqa: E402
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_collections() -> None:
+    """Garbage is looked for among what this module made: all that others left would take a second each time.
+
+    Keras' `quantize` looks for it itself, once a layer.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One that pytest removes: TensorFlow leaves files of AutoGraph's behind each process that is killed."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", folder)  # of the programs that tests start
+        patched.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(autouse=True)
 def same_start(request: pytest.FixtureRequest) -> Iterator[None]:
     """Seeds before each test, and float32; float64 for those marked `numbers`, see `tolerance.py`."""
+    import keras
+
     numbers = request.node.get_closest_marker("numbers")
     use(numbers.args[0] if numbers and numbers.args else "float64" if numbers else "float32")
     keras.utils.set_random_seed(0)
@@ -31,6 +59,8 @@ def no_autotuning(monkeypatch: pytest.MonkeyPatch) -> None:
     The thread that tunes one now and then misses that its iterator is deleted, and whoever deletes that waits
     until it wakes by itself: up to a minute, in the middle of any test in which Python collects garbage.
     """
+    import tensorflow as tf
+
     make_iterator = tf.data.Dataset.__iter__
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -39,6 +69,8 @@ def no_autotuning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def use(dtype: str) -> None:
     """The dtype of layers, and that of losses, metrics and learning rates."""
+    import keras
+
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
 
@@ -67,4 +99,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seen.add(function)
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = kept
+    # Whole programs take longest and lie highest: with short tests at the end all processes end together.
+    items[:] = sorted(kept, key=lambda item: len(item.path.parts))

@@ -11,7 +11,9 @@ import os
 import runpy
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import NoReturn
 
 SERVER = multiprocessing.get_context(
     "forkserver"
@@ -51,6 +53,28 @@ class Program:
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
+
+
+def leave_together(folder: Path, index: int, count: int) -> NoReturn:
+    """The end of worker `index` of `count`: nobody leaves before all are done, and the chief leaves last.
+
+    Who is connected to a worker that is gone may end with an error, while it reduces its last values or as it
+    looks after the others; all are connected to the chief.
+    """
+    deadline = time.monotonic() + 120
+
+    def told(what: str, workers: range) -> None:
+        while not all((folder / f"{what}-{each}").exists() for each in workers):
+            assert time.monotonic() < deadline, f"a worker is not {what}"
+            time.sleep(0.01)
+
+    (folder / f"done-{index}").touch()
+    told("done", range(count))
+    if index == 0:
+        told("gone", range(1, count))
+    sys.stdout.flush()
+    (folder / f"gone-{index}").touch()
+    os._exit(0)
 
 
 def _run(argv: list[str], environment: dict[str, str], stdout: Path, stderr: Path) -> None:

@@ -43,11 +43,13 @@ def tasks(program, cluster, folder, *more):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("which", ["two", pytest.param("all", marks=pytest.mark.release)])
+@pytest.mark.parametrize("which", ["main", pytest.param("others", marks=pytest.mark.release)])
 def test_two_workers_are_one_device(which, tmp_path):
     with tasks("two_workers.py", {"worker": ports(2)}, tmp_path, which) as started:
         told = [process.finish(timeout=400) for process in started.values()]
     assert all(each.endswith("done\n") for each in told)
+    if which == "others":
+        return
     goes_on = [each.count("Training goes on at epoch 2 after 2 of its batches") for each in told]
     assert goes_on == [1, 0], "one worker tells"
 

@@ -11,6 +11,7 @@ import numpy as np  # noqa: E402
 
 from gradloop.loops.tensorboard_log.confusion import confusion_picture  # noqa: E402
 from tests.loops.tensorboard_log.conftest import Digits, events_in, picture_of, values_in  # noqa: E402
+from tests.programs import leave_together  # noqa: E402
 
 folder, digits = Path(sys.argv[1]) / "logs", Digits()
 with strategy.scope():
@@ -32,3 +33,5 @@ if loops.is_chief():
     if sys.argv[2].startswith("mirrored"):
         assert b"variables/conv/kernel/replica_1" in graphs[0] and b"replica_1/" in graphs[0]
 print(history["loss"][-1])
+if sys.argv[2] == "multiworker":
+    leave_together(Path(sys.argv[1]), strategy.cluster_resolver.task_id, 2)
