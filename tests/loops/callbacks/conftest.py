@@ -1,4 +1,4 @@
-"""What tests of unfreezing share: a model of named layers, and which of them each epoch moved."""
+"""What tests of unfreezing share: a model of named layers, and which each epoch moved; and bars' clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gradloop import loops, optim
+from gradloop.loops.callbacks import progress_bar, progress_display
+from tests.loops.callbacks.progress import Clock
 
 
 class Layered:
@@ -77,3 +79,12 @@ class Moved(keras.callbacks.Callback):
 @pytest.fixture
 def layered() -> Layered:
     return Layered()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The seconds of progress bars, which pass when a test says so."""
+    clock = Clock()
+    for module in (progress_bar, progress_display):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

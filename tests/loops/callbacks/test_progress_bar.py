@@ -1,13 +1,7 @@
-"""The progress bar in a terminal, in a notebook, and where there is neither."""
+"""The progress bar: what it shows of a run, and a log's lines where there is no terminal."""
 
-import fcntl
-import html
 import io
-import os
-import pty
-import struct
 import sys
-import termios
 import types
 
 import keras
@@ -16,107 +10,17 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.callbacks import progress_bar, progress_display
-from gradloop.loops.callbacks.progress_text import Progress, details, fitting_line, whole_line
+from gradloop.loops.callbacks import progress_bar
+from tests.loops.callbacks.progress import LOGS, SHOWN, begun, step_values
 
 X = np.random.RandomState(0).rand(10, 3).astype("float32")
 Y = np.random.RandomState(1).rand(10, 2).astype("float32")
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    for module in (progress_bar, progress_display):
-        monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
-class Terminal:
-    """A terminal of some columns, and what it shows in the end."""
-
-    def __init__(self, columns, rows=24):
-        self.reader, writer = pty.openpty()
-        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.file, self.columns, self.text = os.fdopen(writer, "w"), columns or 80, ""
-
-    def close(self):
-        self.file.close()
-        os.close(self.reader)
-
-    def read(self):
-        """What was written since the last time."""
-        print("\0", end="", file=self.file, flush=True)
-        raw = b""
-        while not raw.endswith(b"\0"):
-            raw += os.read(self.reader, 10_000)
-        new = raw[:-1].decode()
-        self.text += new
-        return new
-
-    def rows(self):
-        """What is seen: lines wrap, and a return goes to the beginning of the last row alone."""
-        self.read()
-        rows, column = [""], 0
-        for character in self.text:
-            if character == "\r":
-                column = 0
-            elif character == "\n":
-                rows.append("")
-            else:
-                if column == self.columns:
-                    rows.append("")
-                    column = 0
-                rows[-1] = rows[-1][:column].ljust(column) + character + rows[-1][column + 1 :]
-                column += 1
-        return [row.rstrip() for row in rows]
-
-
-@pytest.fixture
-def terminal():
-    """Makes terminals: `terminal(80)`."""
-    made = []
-
-    def make(columns, rows=24):
-        made.append(Terminal(columns, rows))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def _step():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     return loops.TrainStep(model, "mse", keras.optimizers.SGD(0.1), metrics=["mae"])
-
-
-def _begun(file, steps=1200, **options):
-    """A bar in the second of 15 epochs."""
-    bar = loops.ProgressBar(file, **options)
-    bar.set_params({"epochs": 15, "steps": steps})
-    bar.on_epoch_begin(1)
-    return bar
-
-
-def _values(*losses):
-    return {"loss": np.array(losses, "float32"), "accuracy": np.full(len(losses), 0.75, "float32")}
-
-
-LOGS = {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.125, "val_accuracy": 0.75}
-SHOWN = "loss=0.2500 accuracy=0.5000 val_loss=0.1250 val_accuracy=0.7500"
-
-
-# -- without a terminal ------------------------------------------------------------------------------------
 
 
 def _generated():
@@ -144,10 +48,10 @@ def test_each_epoch_is_a_line_with_its_logs(data):
 
 def test_a_long_epoch_gives_a_line_from_time_to_time(clock):
     screen = io.StringIO()
-    bar = _begun(screen, every_seconds=10)
+    bar = begun(screen, every_seconds=10)
     for number in range(6):
         clock.now += 4
-        bar.on_train_steps_end(2 * number + 1, _values(1.0, 2.0))
+        bar.on_train_steps_end(2 * number + 1, step_values(1.0, 2.0))
     bar.on_test_begin()
     clock.now += 10
     bar.on_test_steps_end(30, 90)
@@ -208,16 +112,9 @@ def test_standard_error_by_default(capsys):
     assert captured.err.startswith("Epoch 1/1: 3/3 [") and captured.out == ""
 
 
-def test_logs_that_are_no_numbers_are_shown_as_they_are():
-    told = {"loss": 0.5, "note": "a", "each": np.ones(2), "best": None}
-    assert details(Progress("Epoch 1/1", 1, 1, 1.0, None, told, over=True)).endswith(
-        "loss=0.5000 note=a each=[1. 1.] best=None"
-    )
-
-
 def test_a_skipped_step_does_not_blank_the_means():
     screen = io.StringIO()
-    bar = _begun(screen)
+    bar = begun(screen)
     bar.on_train_steps_end(1, {"loss": np.array([1.0, np.nan, 3.0], "float32")})
     bar.on_train_end()
     assert screen.getvalue().endswith(" loss=2.000\n")
@@ -225,7 +122,7 @@ def test_a_skipped_step_does_not_blank_the_means():
 
 def test_the_largest_is_shown_of_what_is_recorded_as_such():
     screen = io.StringIO()
-    bar = _begun(screen)
+    bar = begun(screen)
     recorded = types.SimpleNamespace(reductions={"top": "max", "mean": "mean"})
     bar.set_train_step(types.SimpleNamespace(loss_and_metrics=recorded))
     for first, numbers in ((1, [-3.0, -2.0]), (3, [np.nan]), (4, [-4.0])):
@@ -238,8 +135,8 @@ def test_the_largest_is_shown_of_what_is_recorded_as_such():
 def test_another_worker_shows_nothing(monkeypatch):
     monkeypatch.setattr(progress_bar, "is_chief", lambda: False)
     screen = io.StringIO()
-    bar = _begun(screen, every_seconds=1e-9)
-    bar.on_train_steps_end(1, _values(1.0))
+    bar = begun(screen, every_seconds=1e-9)
+    bar.on_train_steps_end(1, step_values(1.0))
     bar.on_test_begin()
     bar.on_epoch_end(1, LOGS)
     bar.on_train_end()
@@ -280,129 +177,3 @@ def test_without_a_standard_error_nothing_is_shown(monkeypatch):
     bar.set_params({})
     bar.on_epoch_begin(0)
     bar.on_epoch_end(0, LOGS)
-
-
-# -- in a terminal -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("columns", [40, 60, 80, 200])
-@pytest.mark.parametrize("steps", [1200, None])
-def test_a_line_is_drawn_again_and_the_epochs_stay(clock, terminal, columns, steps):
-    terminal = terminal(columns)
-    bar = _begun(terminal.file, steps)
-    drawn = [terminal.rows()[-1]]
-    for number in range(4):
-        clock.now += 0.2
-        bar.on_train_steps_end(150 * number + 1, _values(*[0.5] * 150))
-        drawn.append(terminal.rows()[-1])
-    assert len(terminal.rows()) == 1 and all(len(line) < columns for line in drawn)
-    assert all("loss=0.5000" in line for line in drawn[1:])
-    if columns >= 80:
-        assert all("accuracy=0.7500" in line and "750/s" in line for line in drawn[2:])
-        assert steps is None or all("|" in line and "<00:" in line for line in drawn[2:])
-    clock.now += 1
-    bar.on_test_begin()
-    clock.now += 1
-    bar.on_test_steps_end(20, 80)
-    assert terminal.rows()[-1].startswith("Epoch 2/15 validation:  25%")
-    bar.on_epoch_end(1, LOGS)
-    rows = terminal.rows()
-    ended = f"Epoch 2/15: 600{'/1200' if steps else ' steps'} [00:02, 750 steps/s] {SHOWN}"
-    width = -(-len(ended) // columns)
-    assert rows == [*(ended[columns * n : columns * (n + 1)].rstrip() for n in range(width)), ""]
-    bar.on_train_end()
-    assert terminal.read() == ""
-
-
-def test_ten_drawings_a_second_at_most(clock, terminal):
-    terminal = terminal(80)
-    bar = _begun(terminal.file)
-    for number in range(1000):
-        clock.now += 0.001
-        bar.on_train_steps_end(number + 1, _values(0.5))
-    assert 10 <= terminal.read().count("Epoch") <= 11
-
-
-def test_epochs_of_a_moment_are_lines_alone(clock, terminal):
-    terminal = terminal(80)
-    bar = _begun(terminal.file, 1)
-    for epoch in range(1, 50):
-        if epoch > 1:
-            bar.on_epoch_begin(epoch)
-        clock.now += 0.001
-        bar.on_train_steps_end(epoch, _values(0.5))
-        bar.on_epoch_end(epoch, {"loss": 0.5})
-    assert terminal.read().count("Epoch") == 50  # one drawing, and 49 lines
-
-
-def test_a_terminal_without_a_size(clock, terminal):
-    terminal = terminal(0, rows=0)
-    bar = _begun(terminal.file)
-    clock.now += 1
-    bar.on_train_steps_end(1, _values(1.0))
-    assert terminal.rows()[-1].startswith("Epoch 2/15:   0%|") and len(terminal.rows()[-1]) <= 79
-
-
-def test_what_others_write_stands_above_it(clock, terminal):
-    terminal = terminal(80)
-    bar = _begun(terminal.file)
-    progress_display.terminal_tqdm.write("unfrozen", file=terminal.file)
-    assert [row[:11] for row in terminal.rows()] == ["unfrozen", "Epoch 2/15:"]
-    bar.on_train_end()
-
-
-def test_braces_in_a_name_are_no_format():
-    odd = Progress("a {b}", 1, 2, 1.0, 1.0, {"{c}": 1.0})
-    assert fitting_line(odd, 80).format(bar="##") == "a {b}:  50%|##| 1/2 [00:01<00:01, 1/s] {c}=1.000"
-    assert whole_line(odd) == "a {b}: 1/2 [00:01<00:01, 1 steps/s] {c}=1.000"
-
-
-# -- in a notebook -----------------------------------------------------------------------------------------
-
-
-class Widget:
-    def __init__(self, children=(), **values):
-        self.children, self.value, self.bar_style = children, 0, ""
-        self.layout = self.style = types.SimpleNamespace(width=None)
-        vars(self).update(values)
-
-    def close(self):
-        pass
-
-
-def _plain(text):
-    """What is seen of a text that tqdm wrote as HTML."""
-    return html.unescape(text).replace("\u2007", " ").strip()
-
-
-def test_a_notebook_shows_a_widget_for_each_epoch(clock, monkeypatch):
-    """With stand-ins for `ipywidgets`, of which tqdm takes three."""
-    from tqdm import notebook
-
-    shown = []
-    for name in ("HTML", "IProgress", "HBox"):
-        monkeypatch.setattr(notebook, name, Widget, raising=False)
-    monkeypatch.setattr(notebook, "TqdmHBox", Widget)
-    monkeypatch.setattr(notebook, "display", shown.append, raising=False)
-    monkeypatch.setattr(progress_display.auto, "tqdm", notebook.tqdm_notebook)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    bar = _begun(None, 4)
-    clock.now += 1
-    bar.on_train_steps_end(1, _values(1.0, 2.0))
-    (widget,) = shown
-    left, progress, right = widget.children
-    assert (progress.max, progress.value) == (4, 2) and _plain(left.value) == "Epoch 2/15:"
-    assert _plain(right.value) == "2/4 [00:01<00:01, 2 steps/s] loss=1.500 accuracy=0.7500"
-    clock.now += 1
-    bar.on_train_steps_end(3, _values(1.0, 2.0))
-    bar.on_test_begin()
-    clock.now += 1
-    bar.on_test_steps_end(1, 4)
-    assert _plain(left.value) == "Epoch 2/15 validation:" and progress.value == 4
-    bar.on_epoch_end(1, LOGS)
-    assert _plain(left.value) == "Epoch 2/15:" and progress.bar_style == "success"
-    assert _plain(right.value).startswith("4/4 [00:03, 2 steps/s] loss=0.2500 accuracy=0.5000 val_loss")
-    bar.on_epoch_begin(2)
-    clock.now += 1
-    bar.on_train_end()
-    assert len(shown) == 2

@@ -2,7 +2,7 @@
 
 It prints JSON: the name of each cell and, for a cell that fails, why. `python program.py workers` runs them
 on the workers that TF_CONFIG lists. With a second argument, `per-replica-count`, it runs those of
-`PER_REPLICA_COUNT` alone.
+`PER_REPLICA_COUNT` alone, with `others` all but those.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ if __name__ == "__main__" and sys.argv[1] != "workers":
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 # Each adds its own to CELLS.
-from tests.loops.grid import cells, record_cells, resume_cells, update_cells  # noqa: E402, F401
+from tests.loops.grid import (  # noqa: E402, F401
+    cells,
+    layer_cells,
+    loss_cells,
+    record_cells,
+    resume_cells,
+    update_cells,
+)
 from tests.loops.grid.harness import CELLS, PER_REPLICA_COUNT, mirrored  # noqa: E402
 
 
@@ -31,7 +38,7 @@ def main(where, which="all"):
     found = {}
     workers = tf.distribute.MultiWorkerMirroredStrategy() if where == "workers" else None
     for name, function in CELLS.items():
-        if which == "per-replica-count" and name not in PER_REPLICA_COUNT:
+        if which != "all" and (name in PER_REPLICA_COUNT) != (which == "per-replica-count"):
             continue
         try:
             with warnings.catch_warnings():
