@@ -117,6 +117,19 @@ def small_net(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def tiny_lenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two dense layers for LeNet-5, which takes seconds to trace: for what the script does around it."""
+
+    def build(num_classes: int, dropout: float = 0.0) -> keras.Model:
+        hidden = keras.layers.Dense(8, "tanh", name="fc1")
+        last = keras.layers.Dense(num_classes, "softmax", name="fc3")
+        layers = [keras.layers.Flatten(), hidden, keras.layers.Dropout(dropout), last]
+        return keras.Sequential([keras.Input((28, 28, 1)), *layers])
+
+    monkeypatch.setattr("gradloop.models.LeNet5", build)
+
+
+@pytest.fixture
 def check_form() -> Callable[..., None]:
     """Checks the side of photographs and how many each part has: `check_form(data, 8, 6, 2, 2)`."""
 

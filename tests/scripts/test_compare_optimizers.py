@@ -126,6 +126,7 @@ def test_a_whole_run(
 
 def test_the_hparams_tab_has_its_columns_and_rows(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,
@@ -148,6 +149,7 @@ def test_the_hparams_tab_has_its_columns_and_rows(
 
 def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,
@@ -173,6 +175,7 @@ def test_same_weights_same_order_for_each_and_the_same_again_with_the_seed(
 
 def test_the_test_images_play_no_part(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,
@@ -218,6 +221,7 @@ def test_nothing_is_drawn_where_all_diverge(
 
 def test_interrupted_it_shows_what_there_is(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -243,6 +247,7 @@ def test_interrupted_it_shows_what_there_is(
 
 def test_without_matplotlib_only_the_curves_are_missing(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,

@@ -76,7 +76,9 @@ def test_a_whole_run(
     assert args.train_only == ["fc*", "conv2"] and args.learning_rate == suggestion
 
 
-def test_the_log_holds_the_curve(small: str, tmp_path: Path, run: Callable[..., None]) -> None:
+def test_the_log_holds_the_curve(
+    small: str, tiny_lenet: None, tmp_path: Path, run: Callable[..., None]
+) -> None:
     run(find_lr, "--data", small, "--steps", "30", "--highest", "0.01", "--log-dir", str(tmp_path))
     (file,) = tmp_path.glob("events.out.tfevents.*")
     found: dict[str, dict[int, float]] = {}

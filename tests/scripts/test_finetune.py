@@ -110,13 +110,13 @@ def test_refuses_what_does_not_fit_the_network_before_reading_images(
 
 
 def test_a_cache_of_nothing_is_refused_before_the_head_is_trained(
-    small: str, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    small: str, small_net: None, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How many images there are says here that the whole network trains."""
     choice = {1: "head", 32: "all"}
     monkeypatch.setattr(models, "recommend", lambda images, _: models.Strategy.named(choice[images]))
     monkeypatch.setattr(fine_tuning, "train_head", lambda *_: pytest.fail("the head was trained first"))
-    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32", "--cache"]
+    base = ["--data", small, "--backbone", "SmallNet", "--weights", "none", "--size", "32", "--cache"]
     assert "here all trains from conv1 on" in refusal(finetune, *base, "--log-dir", tmp_path / "logs")
 
 
@@ -124,6 +124,7 @@ def test_a_cache_of_nothing_is_refused_before_the_head_is_trained(
 def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
     strategy: str,
     small: str,
+    small_net: None,
     tmp_path: Path,
     refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
@@ -138,14 +139,14 @@ def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
         raise ValueError("seen enough")
 
     monkeypatch.setattr(finetune, "fine_tune", fine_tune)
-    base = ["--data", small, "--backbone", "MobileNet", "--weights", "none", "--size", "32", "--unfreeze"]
+    base = ["--data", small, "--backbone", "SmallNet", "--weights", "none", "--size", "32", "--unfreeze"]
     options = ["--log-dir", tmp_path / "logs", *([] if strategy == "all" else ["--strategy", strategy])]
     assert refusal(finetune, *base, *options) == "error: seen enough"
 
 
-@pytest.mark.parametrize("text", ["2:conv_pw*,4:all", "0:conv_pw_13", "0:head,1:conv1"])
-def test_the_head_trains_from_the_start_whatever_stages_come(text: str) -> None:
-    model = models.classifier(models.backbone("MobileNet", (32, 32, 3)), 2, hidden=(4,))
+@pytest.mark.parametrize("text", ["2:conv[3-5],4:all", "0:conv5", "0:head,1:conv1"])
+def test_the_head_trains_from_the_start_whatever_stages_come(text: str, small_net: None) -> None:
+    model = models.classifier(models.backbone("SmallNet", (32, 32, 3)), 2, hidden=(4,))
     trained, stages = what_trains.staged(model, [], what_trains.stages(text))
     head = {v.path for v in optim.select(model, "head")}
     assert stages is not None and len(head) == 4 and head <= {v.path for v in optim.select(model, stages[0])}
@@ -155,12 +156,12 @@ def test_the_head_trains_from_the_start_whatever_stages_come(text: str) -> None:
 
 
 @pytest.mark.parametrize(("network", "options"), [
-    ("MobileNet", ["--strategy", "head", "--cache"]),
+    pytest.param("MobileNet", ["--strategy", "head", "--cache"], marks=pytest.mark.release),
     ("SmallNet", ["--strategy", "auto", "--similar", "no", "--cache", "features"]),
     ("SmallNet", ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"]),
     ("SmallNet", ["--from", "conv5", "--hidden", "4"]),
     ("SmallNet", ["--strategy", "top", "--cache", "--unfreeze"]),
-    ("SmallNet", ["--unfreeze", "1:conv5"]),
+    pytest.param("SmallNet", ["--unfreeze", "1:conv5"], marks=pytest.mark.release),
 ])  # fmt: skip
 def test_fine_tunes(
     network: str,
@@ -185,6 +186,7 @@ def test_fine_tunes(
     assert (tmp_path / "features" / "train").exists() == ("features" in options)
 
 
+@pytest.mark.release
 def test_digits_carry_over(
     tmp_path: Path,
     run: Callable[..., None],

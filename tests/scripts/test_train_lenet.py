@@ -156,7 +156,7 @@ def test_every_optimizer_trains_what_was_chosen_alone(
 
 
 def test_the_same_seed_gives_the_same_model(
-    small: str, tmp_path: Path, run: Callable[..., None], no_matplotlib: None
+    small: str, tiny_lenet: None, tmp_path: Path, run: Callable[..., None], no_matplotlib: None
 ) -> None:
     weights = []
     for number, seed in enumerate(("1", "1", "2")):
@@ -170,6 +170,7 @@ def test_the_same_seed_gives_the_same_model(
 
 def test_the_cosine_schedule_ends_at_zero(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,
@@ -191,6 +192,7 @@ def test_the_cosine_schedule_ends_at_zero(
 
 def test_without_matplotlib_only_the_curves_are_missing(
     small: str,
+    tiny_lenet: None,
     tmp_path: Path,
     run: Callable[..., None],
     no_matplotlib: None,
@@ -204,6 +206,7 @@ def test_without_matplotlib_only_the_curves_are_missing(
     assert not (tmp_path / "logs" / "curves.png").exists()
 
 
+@pytest.mark.release  # `tests/loops/training` has every way to end
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     small: str,
     tmp_path: Path,

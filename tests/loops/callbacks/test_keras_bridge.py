@@ -167,8 +167,14 @@ def _averaging(problem):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("epochs", [1, 5])
-@pytest.mark.parametrize("swap_on_epoch", [True, False])
+@pytest.mark.parametrize(
+    "epochs, swap_on_epoch",
+    [
+        (1, True),
+        (5, False),
+        *(pytest.param(*case, marks=pytest.mark.release) for case in ((1, False), (5, True))),
+    ],
+)
 def test_a_stopped_run_ends_with_the_averages(problem, assert_same_weights, epochs, swap_on_epoch):
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
     step, reference = _averaging(problem), _averaging(problem)

@@ -37,7 +37,7 @@ def lenet():
 
 def fine_tuning():
     backbone = models.backbone("MobileNetV2", (32, 32, 3), weights=None)
-    model = models.classifier(backbone, 2)
+    model = models.classifier(models.truncate(backbone, "block_3_expand_relu"), 2)
     optimizer = optim.GroupedOptimizer(
         keras.optimizers.Adam(1e-3), optim.partition(model, {"head": "head"}, rest="freeze")
     )

@@ -83,7 +83,7 @@ def test_a_filter_that_matches_no_layer_is_refused() -> None:
 
 
 def test_layers_that_give_nothing_are_told_once() -> None:
-    cell = keras.layers.GRUCell(4, name="cell")
+    cell = keras.layers.SimpleRNNCell(4, name="cell")
     rnn = keras.layers.RNN(cell, name="rnn")
     network = keras.Sequential([keras.Input((5,)), keras.layers.Reshape((5, 1)), rnn, keras.layers.Dense(3)])
     run(network, Seen(variables=None, activations="rnn", every=1))  # the RNN stands for its cell

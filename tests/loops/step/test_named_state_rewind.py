@@ -34,19 +34,22 @@ OPTIMIZERS = {
 
 REWOUND = [
     ("adam", "mixed_float16", 2, many_steps),
-    ("momentum", "float32", 1, single_steps),
-    ("nadam", "mixed_float16", 1, many_steps),
     ("averages", "mixed_float16", 1, single_steps),
     ("ftrl", "float32", 2, many_steps),
     ("schedule", "mixed_bfloat16", 1, single_steps),
 ]
-OTHER_WAY = [
-    pytest.param(*case, single_steps if run is many_steps else many_steps, marks=pytest.mark.release)
-    for *case, run in REWOUND
-]
+OTHERS = [("momentum", "float32", 1, single_steps), ("nadam", "mixed_float16", 1, many_steps)]
+OTHER_WAY = [(*case, single_steps if run is many_steps else many_steps) for *case, run in (*REWOUND, *OTHERS)]
 
 
-@pytest.mark.parametrize("optimizer, policy, accumulate, run", [*REWOUND, *OTHER_WAY])
+@pytest.mark.parametrize(
+    "optimizer, policy, accumulate, run",
+    [
+        *REWOUND,
+        *(pytest.param(*case, marks=pytest.mark.release) for case in OTHERS),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in OTHER_WAY),
+    ],
+)
 def test_an_exact_rewind(optimizer, policy, accumulate, run):
     keras.config.set_dtype_policy(policy)
     step = make_step(OPTIMIZERS[optimizer](), accumulate=accumulate, clip_norm=1.0)

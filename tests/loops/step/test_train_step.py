@@ -25,8 +25,8 @@ OPTIMIZERS = {
 
 # The weights of examples end in the gradients, whatever the optimizer does with them. What optimizers do is
 # beside Keras' own in `tests/optim/updates`.
-CASES = [("sgd", False), ("adamw", False), ("lion", False), ("ema", False), ("adam with schedule", True)]
-OTHERS = [(name, False) for name in OPTIMIZERS if name not in ("sgd", "adamw", "lion", "ema")]
+CASES = [("adamw", False), ("lion", False), ("adam with schedule", True)]
+OTHERS = [(name, False) for name in OPTIMIZERS if name not in ("adamw", "lion")]
 
 
 @pytest.mark.parametrize(

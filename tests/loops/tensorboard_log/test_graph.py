@@ -99,7 +99,7 @@ def test_no_graph(tmp_path, digits):
         _graph(tmp_path / "eager" / "train")
 
 
-@pytest.mark.release
+@pytest.mark.long  # `test_large_constants_keep_their_shape` says what makes it small
 def test_resnet50_is_small(tmp_path):
     model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=2)
     step = loops.TrainStep(model, "sparse_categorical_crossentropy", "adam")

@@ -227,15 +227,11 @@ class LongGenerated(Generated):
     steps_per_epoch = 7
 
 
-# A release runs the others too, of which each part is in one of these, or has tests of its own.
-CASES = [Plain, Everything, Rates, Scaled, Unfreezes, Swaps, Long, Dataset, Generated]
-OTHERS = [Stops, Waits, Averages, Hooks, LongDataset, Endless, LongGenerated]
-
-
-def cases(*always, release=()):
-    """Parametrizes a test by cases, of which some run for a release alone."""
+def cases(*always, release=(), long=()):
+    """Parametrizes a test by cases, of which some run for a release alone, some on request."""
+    others = {**dict.fromkeys(release, pytest.mark.release), **dict.fromkeys(long, pytest.mark.long)}
     return pytest.mark.parametrize(
-        "make", [*always, *(pytest.param(case, marks=pytest.mark.release) for case in release)]
+        "make", [*always, *(pytest.param(case, marks=mark) for case, mark in others.items())]
     )
 
 

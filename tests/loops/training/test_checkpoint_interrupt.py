@@ -28,7 +28,7 @@ from tests.loops.training.resumed_runs import (
 )
 
 
-@cases(Everything, Swaps, Hooks, LongGenerated, release=[Averages, Dataset])
+@cases(Everything, Hooks, LongGenerated, release=[Swaps], long=[Averages, Dataset])
 def test_an_interrupted_run_goes_on_at_the_very_step(make, tmp_path):
     case = make()
     noted = Noted()
@@ -63,12 +63,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 HOOKS = ("on_epoch_begin", "on_test_begin", "on_epoch_end")
-ALWAYS = [
-    (Rates, "on_epoch_begin"),
-    (Rates, "on_epoch_end"),
-    (Swaps, "on_test_begin"),
-    (Swaps, "on_epoch_end"),
-]
+ALWAYS = [(Rates, "on_epoch_begin"), (Rates, "on_epoch_end"), (Swaps, "on_test_begin")]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +95,7 @@ def test_the_data_is_left_where_it_would_have_been(tmp_path):
     assert source.epoch == EPOCHS
 
 
-@cases(Long, LongGenerated, release=[Dataset])
+@cases(LongGenerated, release=[Long], long=[Dataset])
 def test_an_interrupt_in_a_call_of_the_device(make, tmp_path, monkeypatch):
     case, noted, left = make(), Noted(), [2, 3]
     calls = []

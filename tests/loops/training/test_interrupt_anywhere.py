@@ -86,17 +86,19 @@ class Runs:
         return history, {name: variable.numpy() for name, variable in self.step.state().items()}
 
 
+# Each kind of data and each way to end once, and for a release the other pairs.
+ALWAYS = [
+    *((batches, None, sends_sigterm), (generated, 2, sends)),
+    *((shuffled, None, raises), (in_order, 4, sends)),
+]
+OTHERS = [
+    *((batches, None, sends), (batches, None, raises), (generated, 2, raises), (generated, 2, sends_sigterm)),
+    *((shuffled, None, sends), (in_order, 4, raises)),
+]
+
+
 @pytest.mark.parametrize(
-    "data, steps, action",
-    [
-        *(
-            (data, steps, action)
-            for data, steps in ((batches, None), (generated, 2), (shuffled, None), (in_order, 4))
-            for action in (sends, raises)
-        ),
-        (batches, None, sends_sigterm),
-        pytest.param(generated, 2, sends_sigterm, marks=pytest.mark.release),
-    ],
+    "data, steps, action", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.release) for case in OTHERS)]
 )
 @pytest.mark.parametrize("places", [5, pytest.param(10**6, marks=pytest.mark.long)], ids=["some", "all"])
 def test_it_resumes_exactly(data, steps, action, places, tmp_path, default_handler):

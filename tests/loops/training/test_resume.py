@@ -1,6 +1,7 @@
 """A run that was ended and is taken up again, against one that was not."""
 
 import os
+from typing import Any
 
 import keras
 import pytest
@@ -62,13 +63,17 @@ def _cut_and_resumed(problem, folder, data, again, cut, **run):
     return step.model
 
 
-CASES = [(None, None, False), (None, 1, True), (3, 1, False)]  # steps, batch, same
+# Steps, batch, same: each pair once, some of them always, the other products on request.
+CASES = [(None, None, False), (None, 1, True), (3, 1, False)]
+PAIRS = [(3, None, True), (5, None, False), (5, 1, True), (13, None, True), (13, 1, False)]
 ALL = [(steps, batch, same) for steps in (None, 3, 5, 13) for batch in (None, 1) for same in (False, True)]
+MARKS: dict[Any, Any] = dict.fromkeys(ALL, pytest.mark.long)
+MARKS |= dict.fromkeys(PAIRS, pytest.mark.release) | dict.fromkeys(CASES, ())
 
 
 @pytest.mark.parametrize(
     "steps, batch, same",
-    [pytest.param(*case, marks=() if case in CASES else pytest.mark.release) for case in ALL],
+    [pytest.param(*case, marks=mark) for case, mark in MARKS.items()],
 )
 def test_a_backup_goes_on_in_the_order_of_an_uninterrupted_run(
     problem, assert_same_weights, tmp_path, steps, same, batch

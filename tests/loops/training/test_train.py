@@ -47,7 +47,14 @@ class TopK(keras.metrics.Metric):
         return self.hits / self.count
 
 
-@pytest.mark.parametrize("kind", ["batches", "weighted", "dataset", "generator"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "weighted",
+        "generator",
+        *(pytest.param(kind, marks=pytest.mark.release) for kind in ("batches", "dataset")),
+    ],
+)
 def test_history_is_that_of_fit(problem, assert_same_weights, assert_same_logs, kind):
     reference, step = problem.model(), problem.step()
     reference.compile(keras.optimizers.SGD(0.1), problem.loss, weighted_metrics=["accuracy"])
@@ -69,7 +76,7 @@ def test_history_is_that_of_fit(problem, assert_same_weights, assert_same_logs, 
     assert step.traces == 1 and history.epoch == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", ["data", "dataset", "generated"], ids=["batches", "dataset", "unknown"])
+@pytest.mark.parametrize("kind", ["data", pytest.param("dataset", marks=pytest.mark.release), "generated"])
 def test_one_step_a_call_or_many_is_the_same(problem, assert_same_weights, assert_same_logs, kind):
     data = getattr(problem, kind)
     many, each = problem.step(), problem.step()
@@ -158,8 +165,13 @@ def test_averaged_weights_are_left_in_the_model_as_fit_does(problem, assert_same
     assert_same_weights(ours, theirs)
 
 
-@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
-@pytest.mark.parametrize("built", [False, True], ids=["unbuilt", "built"])
+@pytest.mark.parametrize(
+    "built, scaled",
+    [
+        *((False, True), (True, False)),
+        *(pytest.param(both, both, marks=pytest.mark.release) for both in (False, True)),
+    ],
+)
 def test_averages_that_were_never_made_are_not_left_in_the_model(problem, built, scaled):
     def stop(epoch, logs):
         raise KeyboardInterrupt

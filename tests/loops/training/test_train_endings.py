@@ -125,8 +125,13 @@ def test_a_signal_while_the_device_runs_many_steps(problem, assert_same_weights,
     assert_same_weights(again.model, plain.model, 0.0)
 
 
-@pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("kind", ["batches", "dataset"])
+@pytest.mark.parametrize(
+    "kind, each",
+    [
+        *(("batches", False), ("dataset", True)),
+        *(pytest.param(*case, marks=pytest.mark.release) for case in (("batches", True), ("dataset", False))),
+    ],
+)
 def test_nonfinite_in_the_middle(problem, assert_same_weights, each, kind):
     x = problem.x.copy()
     x[16] = np.nan  # in the fourth batch

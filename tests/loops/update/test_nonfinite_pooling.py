@@ -30,11 +30,26 @@ def images(bad=np.nan):
     return x, np.random.default_rng(3).integers(0, 10, 48)
 
 
+# Kind, source, bad, policy: each value, and for a release each pair of two.
+CASES = [
+    ("subclassed", "call", np.nan, "float32"),
+    ("nested", "arrays", np.inf, "float32"),
+    ("nested", "dataset", np.nan, "mixed_float16"),
+]
+PAIRS = [
+    ("nested", "call", np.inf, "float32"),
+    ("subclassed", "call", np.nan, "mixed_float16"),
+    ("nested", "arrays", np.nan, "float32"),
+    ("subclassed", "arrays", np.nan, "mixed_float16"),
+    ("nested", "dataset", np.nan, "float32"),
+    ("subclassed", "dataset", np.inf, "float32"),
+]
+
+
 @pytest.mark.parametrize(
-    ("bad", "policy"), [(np.nan, "float32"), (np.inf, "float32"), (np.nan, "mixed_float16")]
+    ("kind", "source", "bad", "policy"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.release) for case in PAIRS)],
 )
-@pytest.mark.parametrize("source", ["call", "arrays", "dataset"])
-@pytest.mark.parametrize("kind", ["subclassed", "nested"])
 def test_bad_inputs_before_a_frozen_pooling(run_all, kind, source, bad, policy, assert_same_weights):
     """On a CPU, max-pooling turns NaN into a number, and what trains behind it sees none."""
     keras.config.set_dtype_policy(policy)

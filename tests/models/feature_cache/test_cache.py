@@ -52,9 +52,10 @@ FILTERS = [["head"], ["conv2", "norm2", "head"], ["norm2", "head"], ["conv2"]]
 @pytest.mark.parametrize(
     ("make", "filters"),
     [
-        *((network, filters) for filters in FILTERS),
-        (nested, FILTERS[1]),
-        *(pytest.param(nested, FILTERS[number], marks=pytest.mark.release) for number in (0, 2, 3)),
+        *((network, FILTERS[number]) for number in (1, 3)),
+        (nested, FILTERS[2]),
+        *(pytest.param(network, FILTERS[number], marks=pytest.mark.release) for number in (0, 2)),
+        *(pytest.param(nested, FILTERS[number], marks=pytest.mark.release) for number in (0, 1, 3)),
     ],
 )
 def test_the_same_numbers_as_the_whole_model(make, filters):

@@ -78,7 +78,10 @@ def by_plan(optimizer):
     yield optimizer.plan
 
 
-@pytest.mark.parametrize("make, choices", [(grouped, by_filters), (grouped, by_plan), (plain, by_filters)])
+@pytest.mark.parametrize(
+    "make, choices",
+    [(grouped, by_plan), (plain, by_filters), pytest.param(grouped, by_filters, marks=pytest.mark.release)],
+)
 def test_unfreezing_with_a_new_cache(make, choices):
     whole = network()
     optimizer = make(whole)

@@ -1,4 +1,4 @@
-"""Networks of keras.applications cut, cached and moved as planned: one of most families; all on request."""
+"""Networks of keras.applications cut, cached and moved as planned: one of each kind; all on request."""
 
 import gc
 
@@ -12,10 +12,9 @@ pytestmark = pytest.mark.numbers
 
 # The smallest images that they take.
 SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
-# But ConvNeXt, DenseNet and Inception, which take longest: on request, as the rest of each family.
-FAMILIES = {
-    "EfficientNetB0", "MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "VGG16", "Xception",
-}  # fmt: skip
+# A plain chain of layers, and branches that are added, or multiplied too: the others have no other kind of
+# place to cut at, and come on request.
+FAMILIES = {"MobileNetV3Small", "ResNet50", "VGG16"}
 
 
 # Random weights for which activations grow from layer to layer, until rounding decides which gates open:
@@ -68,7 +67,7 @@ def test_cuts_and_caches(name):
 STRATEGIES = {"head": (1_000, True), "top": (10_000, True), "all": (10_000, False)}
 
 
-@pytest.mark.parametrize("name", _networks({"MobileNetV2"}))
+@pytest.mark.parametrize("name", _networks({"MobileNet"}))  # the one that traces fastest
 def test_each_strategy_moves_what_it_plans(name):
     model, x = _made(name, 2)
     for strategy, (examples, similar) in STRATEGIES.items():

@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).parent / "programs" / "grouped_replicas.py"
 
 @pytest.mark.numbers
 @pytest.mark.parametrize(
-    "optimizers", [("adam", "lion"), pytest.param(("momentum", "nadam"), marks=pytest.mark.release)]
+    "optimizers", [("adam", "rest"), pytest.param(("momentum", "lion", "nadam"), marks=pytest.mark.release)]
 )
 def test_two_replicas_are_one_device(optimizers, tmp_path):
     assert Program(PROGRAM, *optimizers, folder=tmp_path).finish().endswith("done\n")

@@ -2,7 +2,11 @@
 
 import sys
 
+import keras
+import numpy as np
 import pytest
+
+from gradloop import loops
 
 from bench import watching
 
@@ -17,8 +21,18 @@ def test_report():
     assert "1.100x" in histograms and "met" in histograms
 
 
-@pytest.mark.release
-def test_a_tiny_run():
-    found = watching.measure(sys.executable, "lenet5", 1, steps=120)
+def tiny():
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    return model, "sgd", loops.Batches(rng.random((64, 4), "float32"), rng.integers(0, 3, 64), 32)
+
+
+@pytest.mark.parametrize("network", ["tiny", pytest.param("lenet5", marks=pytest.mark.long)])
+def test_a_tiny_run(network, monkeypatch):
+    if network == "tiny":
+        monkeypatch.setitem(watching._NETWORKS, network, tiny)
+        found = watching._run(network, 1, 120)
+    else:
+        found = watching.measure(sys.executable, network, 1, steps=120)
     assert set(found.us) == {watching.BASE, *watching.WANTED}
     assert all(len(each) == 1 and each[0] > 0 for each in found.us.values())

@@ -111,6 +111,7 @@ def test_interrupt_ends_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.glob("gradloop-bench-*"))
 
 
+@pytest.mark.release
 def test_tiny_run(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     command = [sys.executable, str(SCRIPT), "--json", str(out), "--parts", "steps"]

@@ -31,7 +31,7 @@ def make():
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 3:
+        if epoch == 1:
             print("kill worker 1", flush=True)
             while not os.path.exists(f"{sys.argv[1]}/killed"):
                 time.sleep(0.1)
@@ -42,18 +42,19 @@ data = loops.Batches(x, y, 8)
 alone = make()
 expected = loops.train(loops.TrainStep(alone, loss, "adam", metrics=["accuracy"]), data, epochs=8).history
 data.epoch = 0
-for name in ("adam", "lion"):  # by a kernel, and by Keras
+for name, epochs in (("adam", 8), ("lion", 3)):  # by a kernel, and by Keras
     with strategy.scope():
         model = make()
         optimizer = keras.optimizers.get(name)
         step = loops.TrainStep(model, loss, optimizer, metrics=["accuracy"], clip_norm=5.0)
-        history = loops.train(step, data, epochs=8, validation=data).history
-        assert int(optimizer.iterations.numpy()) == 8 * 64, optimizer.iterations.numpy()
-        assert int(step.batches_done.numpy()) == 8 * 64
+        history = loops.train(step, data, epochs=epochs, validation=data).history
+        assert int(optimizer.iterations.numpy()) == epochs * 64, optimizer.iterations.numpy()
+        assert int(step.batches_done.numpy()) == epochs * 64
         assert step.traces == 1
         if name == "adam":
             assert abs(history["loss"][-1] - expected["loss"][-1]) < 0.1, (history["loss"], expected["loss"])
-        assert history["loss"][-1] < 0.6 * history["loss"][0]
+            assert history["loss"][-1] < 0.6 * history["loss"][0]
+        assert history["loss"][-1] < history["loss"][0]
         one = step(x[:8], y[:8])
         assert np.isfinite(float(one["loss"]))
 
@@ -113,7 +114,7 @@ def kept(*callbacks):
     with strategy.scope():
         step = loops.TrainStep(make(), loss, keras.optimizers.Adam(), metrics=["accuracy"])
         checkpoint = loops.Checkpoint(sys.argv[1], every_steps=5, verbose=0)
-        history = loops.train(step, data, epochs=4, callbacks=callbacks, checkpoint=checkpoint)
+        history = loops.train(step, data, epochs=2, callbacks=callbacks, checkpoint=checkpoint)
     return step, history.history
 
 
@@ -123,8 +124,8 @@ try:
 except OSError:
     pass
 resumed, history = kept()
-assert len(history["loss"]) == 4 and history["loss"][-1] < history["loss"][0]
-assert int(resumed.batches_done.numpy()) == int(resumed.optimizer.iterations.numpy()) == 4 * 64
+assert len(history["loss"]) == 2 and history["loss"][-1] < history["loss"][0]
+assert int(resumed.batches_done.numpy()) == int(resumed.optimizer.iterations.numpy()) == 2 * 64
 again, same = kept()
 assert same == history
 for name, value in resumed.state().items():
@@ -146,10 +147,10 @@ with strategy.scope():
     model = make()
     optimizer = keras.optimizers.Adam()
     step = loops.TrainStep(model, loss, optimizer)
-    history = loops.train(step, data, epochs=8, callbacks=[Kill()]).history
+    history = loops.train(step, data, epochs=3, callbacks=[Kill()]).history
 # What a dead worker had begun is made again by another: never fewer updates than batches.
-assert int(optimizer.iterations.numpy()) >= 8 * 64
-assert history["loss"][-1] < 0.6 * history["loss"][0]
+assert int(optimizer.iterations.numpy()) >= 3 * 64
+assert history["loss"][-1] < history["loss"][0]
 print("done", flush=True)
 # TensorFlow waits a long time at exit for the worker that is gone.
 os._exit(0)

