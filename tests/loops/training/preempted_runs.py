@@ -16,24 +16,28 @@ _AT = 2  # the epoch, from 0, of all phases but the first
 
 
 class Sender(loops.StepsCallback):
-    """Sends signals to this process, each so many seconds after a phase has begun.
+    """Sends signals to this process, so many seconds after a phase of the run has begun.
 
-    The phase lasts as much longer, so that they come within it.
+    The phase lasts longer then, so that some come within it and some after.
     """
 
     def __init__(self, phase: str | None, seconds: float = 0.0, numbers: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.phase, self.seconds, self.numbers = phase, seconds, list(numbers)
+        self.phase, self.seconds, self.numbers = phase, seconds, numbers
         self.epoch = -1
 
     def begins(self, phase: str) -> None:
         if phase != self.phase or self.epoch != (0 if phase == "first trace" else _AT) or not self.numbers:
             return
-        number = self.numbers.pop(0)
+        numbers, self.numbers = self.numbers, ()
         if self.seconds:
-            threading.Timer(self.seconds, os.kill, [os.getpid(), number]).start()
+            threading.Timer(self.seconds, self.send, numbers).start()
             time.sleep(self.seconds / 2)
         else:
+            self.send(*numbers)
+
+    def send(self, *numbers: int) -> None:
+        for number in numbers:
             os.kill(os.getpid(), number)
 
     def steps_allowed(self, done: int) -> int:

@@ -38,7 +38,7 @@ def test_each_phase(sent, phase, number, tmp_path, capsys):
         step = case.step()
         beginning = Snapshot(SavedStep(step))
     beginning.put_back()
-    noted, sender = Noted(), Sender(phase, numbers=[number])
+    noted, sender = Noted(), Sender(phase, numbers=(number,))
     with pytest.raises(loops.Preempted) as caught:
         case.train(step, sender, noted, folder=tmp_path)
     assert not sender.numbers, "sent"

@@ -1,6 +1,7 @@
 """Two workers give one device's numbers: run by each of them."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -100,13 +101,13 @@ compare("clip, L1 and L2", SGD, {"clip_norm": 0.1}, layers=both)
 
 
 # A run that is cut goes on: one worker writes, both read.
-def kept(folder, *callbacks):
+def kept(folder, *callbacks, verbose=1):
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = network(batch_norm=True)
         entropy = keras.metrics.SparseCategoricalCrossentropy(name="entropy")
         step = loops.TrainStep(model, digits, K.SGD(0.05, momentum=0.9), metrics=[entropy], accumulate=2)
-    checkpoint = loops.Checkpoint(folder, every_steps=3, every_minutes=60.0)
+    checkpoint = loops.Checkpoint(folder, every_steps=3, every_minutes=60.0, verbose=verbose)
     data = loops.Batches(x, y, 16)
     history = loops.train(step, data, epochs=3, callbacks=callbacks, checkpoint=checkpoint).history
     return history, {name: variable.numpy() for name, variable in step.state().items()}
@@ -121,6 +122,40 @@ resumed = kept(sys.argv[1] + "/cut")
 assert resumed[0] == straight[0], (resumed[0], straight[0])
 for name, value in straight[1].items():
     np.testing.assert_array_equal(resumed[1][name], value, err_msg=name)
+
+
+# A signal that only the second worker is sent ends both at one step, and both save.
+class Sends(loops.StepsCallback):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def on_train_steps_end(self, first, values):
+        if first - 1 + len(values["loss"]) >= 5 and strategy.cluster_resolver.task_id == 1 and self.number:
+            signal.raise_signal(self.number)
+            self.number = None
+
+
+if sys.argv[2] == "all":
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        folder = f"{sys.argv[1]}/{number.name}"
+        try:
+            kept(folder, Sends(number))
+            assert number == signal.SIGINT
+        except loops.Preempted as end:
+            assert end.signal == number and 5 <= end.step <= 12 and end.checkpoint
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        resumed = kept(folder, verbose=0)
+        assert resumed[0] == straight[0], (resumed[0], straight[0])
+        for name, value in straight[1].items():
+            np.testing.assert_array_equal(resumed[1][name], value, err_msg=name)
+    with loops.graceful_exit(strategy=strategy) as wanted:
+        for turn in range(4):
+            if turn == 2 and strategy.cluster_resolver.task_id == 1:
+                signal.raise_signal(signal.SIGTERM)
+            if wanted():
+                break
+    assert turn == 2, turn
 # An overflow on the second worker alone: nobody moves, the scale halves, the next step goes on.
 keras.config.set_floatx("float32")
 keras.config.set_dtype_policy("mixed_float16")
