@@ -143,7 +143,7 @@ if sys.argv[2] == "all":
             kept(folder, Sends(number))
             assert number == signal.SIGINT
         except loops.Preempted as end:
-            assert end.signal == number and 5 <= end.step <= 12 and end.checkpoint
+            assert end.signal == number and 5 <= (end.step or 0) <= 12 and end.checkpoint
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         resumed = kept(folder, verbose=0)
         assert resumed[0] == straight[0], (resumed[0], straight[0])
