@@ -26,7 +26,8 @@ def assign_values(pairs: Iterable[tuple[keras.Variable | tf.Variable, Array]]) -
         else:
             variable.assign(value)
     for strategy, given in totals.values():
-        strategy.run(_assign_to_first, args=(given,))
+        # In a function, since of an eager run TensorFlow warns.
+        tf.function(strategy.run, autograph=False)(_assign_to_first, args=(given,))
 
 
 def _is_sum(variable: tf.Variable) -> bool:

@@ -6,8 +6,6 @@ With seed 0 on a CPU, the samples are strokes after 10 epochs, and about 20 of 2
 after 40; the losses are then near 0.9 (generator) and 1.1 (discriminator).
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from pathlib import Path
@@ -20,16 +18,16 @@ EXAMPLES = """examples:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, metavar="FILE.npz", help="its x_train (default: 5,000 digits)")
-    parser.add_argument("--epochs", type=int, default=40, help="default: 40")
-    parser.add_argument("--batch-size", type=int, default=64, help="default: 64")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="default: 0.001")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--strategy", default="auto", help="as `loops.strategy` takes it (default: auto)")
-    parser.add_argument("--log-dir", type=Path, help="default: runs/gan-TIME")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FILE.npz", help="its x_train (default: 5,000 digits)")
+    for name, default in {"epochs": 40, "batch-size": 64, "learning-rate": 0.001, "seed": 0}.items():
+        add(f"--{name}", type=type(default), default=default, help=f"default: {default}")
+    add("--strategy", default="auto", help="as `loops.strategy` takes it (default: auto)")
+    add("--log-dir", type=Path, help="default: runs/gan-TIME")
+    add("--checkpoint", type=Path, help="where it saves, and goes on from (default: in the log directory)")
+    add("--save-every", type=int, default=200, metavar="STEPS", help="and after each epoch (default: 200)")
     return parser.parse_args()
 
 
@@ -50,7 +48,6 @@ def main() -> None:
     pixels = np.load(args.data)["x_train"] if args.data else mnist_data()[0]
     images = (pixels.reshape(-1, 28, 28, 1) / pixels.max()).astype("float32")
     data = loops.Batches(images, None, args.batch_size, seed=args.seed)
-
     with strategy.scope():
         generator = keras.Sequential([  # noise [n, NOISE] -> images [n, 28, 28, 1] in 0 to 1
             keras.Input((NOISE,)),
@@ -68,20 +65,16 @@ def main() -> None:
         ], name="discriminator")  # fmt: skip
         gan = keras.Sequential([generator, discriminator])
         cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
-
         # Two optimizers over two selections of one model: neither can move the other's weights.
         # Adam's usual epsilon, 1e-7, makes whole steps of rounding errors, which differ between machines.
-        def adam() -> keras.optimizers.Optimizer:
-            return keras.optimizers.Adam(args.learning_rate, beta_1=0.5, epsilon=1e-4)
-
-        update_generator = loops.Update(adam(), optim.select(gan, "generator/*"))
-        update_discriminator = loops.Update(adam(), optim.select(gan, "discriminator/*"))
+        adams = [keras.optimizers.Adam(args.learning_rate, beta_1=0.5, epsilon=1e-4) for _ in range(2)]
+        update_generator = loops.Update(adams[0], optim.select(gan, "generator/*"))
+        update_discriminator = loops.Update(adams[1], optim.select(gan, "discriminator/*"))
 
         @loops.replicated  # each replica gets a part of the batch; the losses come back as means
         def step(real_images: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
             with tf.GradientTape(persistent=True) as tape:
-                fake_images = generator(noise, training=True)
-                fake_logits = discriminator(fake_images, training=True)
+                fake_logits = gan(noise, training=True)
                 real_logits = discriminator(real_images, training=True)
                 generator_loss = loops.mean_loss(cross_entropy(tf.ones_like(fake_logits), fake_logits))
                 # One-sided label smoothing, 0.9 for real: a discriminator that is never certain keeps
@@ -94,26 +87,33 @@ def main() -> None:
             update_discriminator(tape.gradient(discriminator_loss, update_discriminator.variables))
             return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
 
-    writer, steps = tf.summary.create_file_writer(str(log_dir)), 0
+    # All that a step changes. (The noise is a function of the number of steps.)
+    state = {"gan": gan, "update_g": update_generator, "update_d": update_discriminator, "steps": 0}
+    checkpoint = loops.Checkpoint(args.checkpoint or log_dir / "checkpoints")
+    batches = checkpoint.restore(state, data)  # the beginning of the data, where there is none yet
+    writer = tf.summary.create_file_writer(str(log_dir))
     samples = tf.random.stateless_normal((25, NOISE), (args.seed, -1))
-    for epoch in range(args.epochs):
-        bar = tqdm(data, desc=f"Epoch {epoch + 1}/{args.epochs}", unit="step", mininterval=0.5)
+    while batches.epoch < args.epochs:
+        bar = tqdm(batches, f"Epoch {batches.epoch + 1}/{args.epochs}", len(data), initial=batches.position)
         for real_images in bar:
             # Seeded by the step, and drawn for the whole batch: the same on any number of replicas.
-            noise = tf.random.stateless_normal((len(real_images), NOISE), (args.seed, steps))
+            noise = tf.random.stateless_normal((len(real_images), NOISE), (args.seed, state["steps"]))
             losses = step(real_images, noise)
-            steps += 1
+            state["steps"] += 1
             bar.set_postfix({name: f"{float(loss):.3f}" for name, loss in losses.items()}, refresh=False)
-        with writer.as_default(step=epoch + 1):
+            if batches.remaining and state["steps"] % args.save_every == 0:
+                checkpoint.save(state, batches)
+        with writer.as_default(step=batches.epoch + 1):
             for name, loss in losses.items():
                 tf.summary.scalar(name, loss)  # of the epoch's last step
-            rows = tf.reshape(generator(samples), (5, 5, 28, 28))
-            grid = tf.reshape(tf.transpose(rows, (0, 2, 1, 3)), (1, 140, 140, 1))
-            tf.summary.image("fake_images", grid)
+            grid = tf.transpose(tf.reshape(generator(samples), (5, 5, 28, 28)), (0, 2, 1, 3))
+            tf.summary.image("fake_images", tf.reshape(grid, (1, 140, 140, 1)))
+        batches = iter(data)
+        checkpoint.save(state, batches)
     writer.close()
     generator.save(log_dir / "generator.keras")
     print(f"\nTensorBoard  tensorboard --logdir {log_dir}   (its tab Images)")
-    print(f"Generator    {log_dir / 'generator.keras'}")
+    print(f"Generator    {log_dir}/generator.keras")
 
 
 if __name__ == "__main__":

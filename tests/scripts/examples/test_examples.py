@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tqdm
 
 from tests.programs import Program
 
@@ -88,6 +89,27 @@ def test_two_replicas_give_the_numbers_of_one_device(name, data, one_device, tmp
     for alone, replicated in zip(one, two, strict=True):
         # Eight steps of Adam in which each network's rounding goes through the other.
         np.testing.assert_allclose(replicated, alone, rtol=0, atol=1e-5 * max(np.abs(alone).max(), 1e-2))
+
+
+def test_a_gan_that_was_killed_ends_as_one_that_was_not(data, one_device, tmp_path, monkeypatch):
+    options, _, _, model = WANTED["gan"]
+    options = [*options, "--data", data, "--log-dir", tmp_path, "--save-every", "3", "--strategy", "one"]
+    shown = []
+
+    def killed(bar, *args, **kwargs):
+        shown.append(args)
+        if len(shown) == 7:  # of the second epoch's four, the second was saved
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tqdm.tqdm, "set_postfix", killed)
+        started("gan", *options)
+    assert not (tmp_path / model).exists()
+    keras.utils.set_random_seed(1)
+    started("gan", *options)
+    whole, resumed = (keras.models.load_model(folder / model) for folder in (one_device("gan"), tmp_path))
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @each_example

@@ -177,6 +177,28 @@ step.run(iter(loops.Batches(x[:16], y[:16], 16)), 1)
 assert int(step.optimizer.inner_optimizer.iterations.numpy()) == 2
 
 
+# A loop of one's own goes on, too, of which each worker has counted something else.
+def own_objects(rate, best):
+    with strategy.scope():
+        model, whole = network(), keras.metrics.Sum(dtype="int64")
+        update = loops.Update(K.SGD(rate, momentum=0.9), model.trainable_variables)
+    return {"update": update, "model": model, "whole": whole, "best": best}
+
+
+def count(metric):
+    metric.update_state(1 + tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+
+objects, again = own_objects(0.05, 0.5), own_objects(0.05, None)
+tf.function(strategy.run)(count, args=(objects["whole"],))
+path = loops.Checkpoint(sys.argv[1] + "/own").save(objects)
+assert (path is not None) == loops.is_chief()
+loops.Checkpoint(sys.argv[1] + "/own").restore(again)
+assert int(again["whole"].result()) == 3 and again["best"] == 0.5
+for a, b in zip(objects["model"].weights, again["model"].weights, strict=True):
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
 # Doors.
 def refuses(call, part):
     try:
