@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import tensorflow as tf
 
@@ -17,8 +17,7 @@ from ..step.train_step import TrainStep
 from .notes import Note
 from .resumed_data import resumed_iterator
 from .retention import Keep, note_of_metrics, policies_of
-from .saved_objects import SavedObjects
-from .saved_step import SavedStep
+from .saved_objects import saved_of
 from .store import CheckpointStore, assign
 from .time_limit import seconds_of
 
@@ -166,12 +165,20 @@ class Checkpoint(StepsCallback):
             >>> again.epoch, again.position
             (0, 2)
         """
-        saved = _saved(step)
+        saved = saved_of(step)
         if iterator is not None:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
         note: Note = {"data": position, **note_of_metrics(metrics)}
         return self._store.save(saved, note, iterator=iterator, needs_iterator=True)
+
+    @overload
+    def restore(self, step: TrainStep | dict[str, Any], data: Batches) -> BatchIterator: ...
+
+    @overload
+    def restore(
+        self, step: TrainStep | dict[str, Any], data: tf.data.Dataset | None = None
+    ) -> tf.data.Iterator | None: ...
 
     def restore(
         self, step: TrainStep | dict[str, Any], data: Batches | tf.data.Dataset | None = None
@@ -212,7 +219,7 @@ class Checkpoint(StepsCallback):
             >>> float(weight), state["best"]
             (1.5, 0.93)
         """
-        saved = _saved(step)
+        saved = saved_of(step)
         if data is not None and not isinstance(data, (Batches, tf.data.Dataset)):
             raise TypeError(f"`data` must be a `loops.Batches` or a `tf.data.Dataset`, not {data!r}.")
         file = self._store.load(saved)
@@ -259,11 +266,3 @@ class Checkpoint(StepsCallback):
 def store_of(checkpoint: Checkpoint, holder: Checkpoint | None = None) -> CheckpointStore:
     """The store of the checkpoints that a `Checkpoint` describes; see there for the `holder`."""
     return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, holder)
-
-
-def _saved(step: TrainStep | dict[str, Any]) -> SavedStep | SavedObjects:
-    if isinstance(step, TrainStep):
-        return SavedStep(step)
-    if isinstance(step, dict):
-        return SavedObjects(step)
-    raise TypeError(f"`step` must be a `loops.TrainStep`, or a dict of what to save, not {step!r}.")

@@ -23,8 +23,17 @@ from ..update.update import Update
 from .callback_state import has_state
 from .notes import Note, ObjectNote
 from .saved_optimizers import OptimizerPart, UpdatePart
-from .saved_parts import GeneratorPart, LayerPart, MetricPart, Part, SeedsPart, StepPart, VariablePart
-from .saved_step import values_of
+from .saved_parts import (
+    GeneratorPart,
+    LayerPart,
+    MetricPart,
+    Part,
+    SeedsPart,
+    StepPart,
+    VariablePart,
+    check_keys,
+)
+from .saved_step import SavedStep, values_of
 from .saved_values import OwnPart, ValuePart
 from .settings import warn_of
 from .tensor_file import OWN, TensorFile
@@ -57,7 +66,7 @@ class SavedObjects:
     """
 
     def __init__(self, objects: dict[str, Any]) -> None:
-        _check_keys(objects)
+        check_keys(objects)
         self._objects = objects
         self._parts = {key: _part_of(key, objects[key]) for key in sorted(objects)}
         for part in self._parts.values():
@@ -209,6 +218,15 @@ class SavedObjects:
                 part.optimizer.build([named.state[name] for name in over])
 
 
+def saved_of(step: TrainStep | dict[str, Any]) -> SavedStep | SavedObjects:
+    """What a checkpoint saves of the argument `step`; TypeError if it is neither a step nor a dict."""
+    if isinstance(step, TrainStep):
+        return SavedStep(step)
+    if isinstance(step, dict):
+        return SavedObjects(step)
+    raise TypeError(f"`step` must be a `loops.TrainStep`, or a dict of what to save, not {step!r}.")
+
+
 _ARRAYS = f"{OWN}objects/"
 
 
@@ -222,21 +240,6 @@ def _part_of(key: str, value: Any) -> Part:
     if has_state(value):
         return OwnPart(key, value)
     return Part(key, value)
-
-
-def _check_keys(objects: dict[str, Any]) -> None:
-    if not objects:
-        raise ValueError("`step` is an empty dict: name what is to be saved.")
-    for key in objects:
-        if not isinstance(key, str):
-            raise TypeError(
-                f"`step` has the key {key!r}, which is no text: keys are names in the checkpoint."
-            )
-        if not key or "/" in key or f"{key}/" == OWN:
-            raise ValueError(
-                f"`step` has the key {key!r}: give it a name that is not empty, has no slash, which divides "
-                "the names of variables, and is not 'gradloop', which is taken."
-            )
 
 
 def _short(value: Json, other: Json) -> str:

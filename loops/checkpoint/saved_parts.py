@@ -16,11 +16,27 @@ from ..step.named_state import Pairs, metric_state, model_state
 from ..support.keras_private import makes_variables_later
 from .saved_step import SavedStep
 from .settings import differences_of, model_settings, told
-from .tensor_file import TensorFile
+from .tensor_file import OWN, TensorFile
 from .trained_variables import train_as_saved
 
 # The names of variables in the checkpoint, by `id`.
 Names: TypeAlias = Mapping[int, str]
+
+
+def check_keys(objects: dict[str, Any]) -> None:
+    """Raises ValueError or TypeError unless the keys of a dict may begin the names of variables."""
+    if not objects:
+        raise ValueError("`step` is an empty dict: name what is to be saved.")
+    for key in objects:
+        if not isinstance(key, str):
+            raise TypeError(
+                f"`step` has the key {key!r}, which is no text: keys are names in the checkpoint."
+            )
+        if not key or "/" in key or f"{key}/" == OWN:
+            raise ValueError(
+                f"`step` has the key {key!r}: give it a name that is not empty, has no slash, which divides "
+                "the names of variables, and is not 'gradloop', which is taken."
+            )
 
 
 class Part:

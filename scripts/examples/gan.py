@@ -26,8 +26,7 @@ def options() -> argparse.Namespace:
         add(f"--{name}", type=type(default), default=default, help=f"default: {default}")
     add("--strategy", default="auto", help="as `loops.strategy` takes it (default: auto)")
     add("--log-dir", type=Path, help="default: runs/gan-TIME")
-    add("--checkpoint", type=Path, help="where it saves, and goes on from (default: in the log directory)")
-    add("--save-every", type=int, default=200, metavar="STEPS", help="and after each epoch (default: 200)")
+    add("--checkpoint", type=Path, metavar="FOLDER", help="goes on from there (default: in --log-dir)")
     return parser.parse_args()
 
 
@@ -91,26 +90,26 @@ def main() -> None:
     state = {"gan": gan, "update_g": update_generator, "update_d": update_discriminator, "steps": 0}
     checkpoint = loops.Checkpoint(args.checkpoint or log_dir / "checkpoints")
     batches = checkpoint.restore(state, data)  # the beginning of the data, where there is none yet
-    writer = tf.summary.create_file_writer(str(log_dir))
     samples = tf.random.stateless_normal((25, NOISE), (args.seed, -1))
-    while batches.epoch < args.epochs:
-        bar = tqdm(batches, f"Epoch {batches.epoch + 1}/{args.epochs}", len(data), initial=batches.position)
-        for real_images in bar:
-            # Seeded by the step, and drawn for the whole batch: the same on any number of replicas.
-            noise = tf.random.stateless_normal((len(real_images), NOISE), (args.seed, state["steps"]))
-            losses = step(real_images, noise)
-            state["steps"] += 1
-            bar.set_postfix({name: f"{float(loss):.3f}" for name, loss in losses.items()}, refresh=False)
-            if batches.remaining and state["steps"] % args.save_every == 0:
-                checkpoint.save(state, batches)
-        with writer.as_default(step=batches.epoch + 1):
+    with tf.summary.create_file_writer(str(log_dir)).as_default(), loops.graceful_exit() as wanted:
+        while batches.epoch < args.epochs:
+            name = f"Epoch {batches.epoch + 1}/{args.epochs}"
+            bar = tqdm(batches, name, len(data), initial=batches.position, unit="step", mininterval=0.5)
+            for real_images in bar:
+                # Seeded by the step, and drawn for the whole batch: the same on any number of replicas.
+                noise = tf.random.stateless_normal((len(real_images), NOISE), (args.seed, state["steps"]))
+                losses = step(real_images, noise)
+                state["steps"] += 1
+                bar.set_postfix({name: f"{float(loss):.3f}" for name, loss in losses.items()}, refresh=False)
+                if batches.remaining and wanted():  # after Ctrl-C or SIGTERM; else after each epoch
+                    checkpoint.save(state, batches)
+                    raise loops.Preempted
             for name, loss in losses.items():
-                tf.summary.scalar(name, loss)  # of the epoch's last step
+                tf.summary.scalar(name, loss, batches.epoch + 1)  # of the epoch's last step
             grid = tf.transpose(tf.reshape(generator(samples), (5, 5, 28, 28)), (0, 2, 1, 3))
-            tf.summary.image("fake_images", tf.reshape(grid, (1, 140, 140, 1)))
-        batches = iter(data)
-        checkpoint.save(state, batches)
-    writer.close()
+            tf.summary.image("fake_images", tf.reshape(grid, (1, 140, 140, 1)), batches.epoch + 1)
+            batches = iter(data)
+            checkpoint.save(state, batches)
     generator.save(log_dir / "generator.keras")
     print(f"\nTensorBoard  tensorboard --logdir {log_dir}   (its tab Images)")
     print(f"Generator    {log_dir}/generator.keras")

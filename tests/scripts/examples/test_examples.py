@@ -4,6 +4,7 @@ import math
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 import tqdm
 
+from gradloop import loops
 from tests.programs import Program
 
 EXAMPLES = Path(__file__).parents[3] / "scripts" / "examples"
@@ -91,21 +93,24 @@ def test_two_replicas_give_the_numbers_of_one_device(name, data, one_device, tmp
         np.testing.assert_allclose(replicated, alone, rtol=0, atol=1e-5 * max(np.abs(alone).max(), 1e-2))
 
 
-def test_a_gan_that_was_killed_ends_as_one_that_was_not(data, one_device, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["told to end", pytest.param("killed", marks=pytest.mark.release)])
+def test_a_gan_that_was_stopped_ends_as_one_that_was_not(how, data, one_device, tmp_path, monkeypatch):
     options, _, _, model = WANTED["gan"]
-    options = [*options, "--data", data, "--log-dir", tmp_path, "--save-every", "3", "--strategy", "one"]
+    options = [*options, "--data", data, "--log-dir", tmp_path, "--strategy", "one"]
     shown = []
 
-    def killed(bar, *args, **kwargs):
+    def stop(bar, *args, **kwargs):
         shown.append(args)
-        if len(shown) == 7:  # of the second epoch's four, the second was saved
-            raise KeyboardInterrupt
+        if len(shown) == 6:  # the second of four in the second epoch
+            if how == "killed":
+                raise MemoryError
+            signal.raise_signal(signal.SIGTERM)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(tqdm.tqdm, "set_postfix", killed)
+    ends = MemoryError if how == "killed" else loops.Preempted
+    with monkeypatch.context() as patched, pytest.raises(ends):
+        patched.setattr(tqdm.tqdm, "set_postfix", stop)
         started("gan", *options)
-    assert not (tmp_path / model).exists()
-    keras.utils.set_random_seed(1)
+    assert len(shown) == 6 and not (tmp_path / model).exists()
     started("gan", *options)
     whole, resumed = (keras.models.load_model(folder / model) for folder in (one_device("gan"), tmp_path))
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
