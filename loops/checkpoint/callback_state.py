@@ -91,13 +91,17 @@ class CallbackStates:
         return state
 
 
-def has_state(callback: object) -> bool:
+def has_state(value: object) -> bool:
     """Whether it has both methods; what is called so and takes other arguments is something else."""
-    for name, arguments in (("state", ()), ("set_state", (None,))):
-        try:
-            inspect.signature(getattr(callback, name)).bind(*arguments)
-        except (AttributeError, TypeError, ValueError):
-            return False
+    return has_method(value, "state") and has_method(value, "set_state", None)
+
+
+def has_method(value: object, name: str, *arguments: object) -> bool:
+    """Whether it has a method of that name which can be called with so many arguments."""
+    try:
+        inspect.signature(getattr(value, name)).bind(*arguments)
+    except (AttributeError, TypeError, ValueError):
+        return False
     return True
 
 

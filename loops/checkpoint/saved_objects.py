@@ -20,7 +20,7 @@ from ..distribute.sharding import mean_over_workers_of
 from ..step.named_state import Variable, unique
 from ..step.train_step import TrainStep
 from ..update.update import Update
-from .callback_state import has_state
+from .callback_state import has_method, has_state
 from .notes import Note, ObjectNote
 from .saved_optimizers import OptimizerPart, UpdatePart
 from .saved_parts import (
@@ -31,6 +31,7 @@ from .saved_parts import (
     SeedsPart,
     StepPart,
     VariablePart,
+    are_variables,
     check_keys,
 )
 from .saved_step import SavedStep, values_of
@@ -235,11 +236,9 @@ def _part_of(key: str, value: Any) -> Part:
     for types, kind in _PARTS.items():
         if isinstance(value, types):
             return kind(key, value)
-    if isinstance(value, type) or not callable(getattr(value, "state", None)):
+    if isinstance(value, type) or not has_method(value, "state"):
         return ValuePart(key, value)
-    if has_state(value):
-        return OwnPart(key, value)
-    return Part(key, value)
+    return OwnPart(key, value) if has_state(value) and not are_variables(value.state()) else Part(key, value)
 
 
 def _short(value: Json, other: Json) -> str:

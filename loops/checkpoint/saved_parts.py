@@ -63,10 +63,7 @@ class Part:
             NotBuiltError: they are not made yet.
         """
         state = self.value.state()
-        if not isinstance(state, dict) or not all(
-            isinstance(name, str) and isinstance(variable, (keras.Variable, tf.Variable))
-            for name, variable in state.items()
-        ):
+        if not are_variables(state):
             raise TypeError(
                 f"{self.where}a {type(self.value).__name__} whose `state()` returns {short_repr(state)}: "
                 "return a dict of variables by name; or what JSON holds, beside a method `set_state(state)` "
@@ -98,6 +95,16 @@ class Part:
 
     def after_values(self) -> None:
         """Is called when they have them."""
+
+
+def are_variables(state: object) -> bool:
+    """Whether it is a dict of variables by name, and of one at least."""
+    kinds = (keras.Variable, tf.Variable)
+    return (
+        isinstance(state, dict)
+        and bool(state)
+        and all(isinstance(name, str) and isinstance(variable, kinds) for name, variable in state.items())
+    )
 
 
 class StepPart(Part):

@@ -62,7 +62,7 @@ class ValuePart(Part):
     def _check(self, value: object, where: str, within: str = "") -> None:
         """Raises TypeError for what would not come back as it was."""
         if isinstance(value, (np.ndarray, np.generic)):
-            if not _is_number(value.dtype):
+            if not _is_number(value.dtype) or within and np.iscomplexobj(value):
                 raise TypeError(
                     f"{where}an array of {value.dtype}{within}, which no checkpoint holds: save numbers, and "
                     "text as a list."
@@ -92,13 +92,17 @@ class OwnPart(Part):
 
     kind = "object with `set_state`"
 
+    def __init__(self, key: str, value: Any) -> None:
+        super().__init__(key, value)
+        state = value.state()
+        check_json(state, f"{self.where}a {type(value).__name__}")
+        self._state: Json = json.loads(as_json(state))
+
     def pairs(self, names: Names) -> Pairs:
         return []
 
     def note(self, names: Names) -> Json:
-        state = self.value.state()
-        check_json(state, f"{self.where}a {type(self.value).__name__}")
-        return json.loads(as_json(state))
+        return self._state
 
     def take(self, note: Any) -> None:
         self.value.set_state(note)

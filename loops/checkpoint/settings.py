@@ -132,7 +132,7 @@ def told(before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[
     """
     found = []
     for name in sorted({*before, *now}):
-        was, here = before.get(name), now.get(name)
+        was, here = _nameless(before.get(name)), _nameless(now.get(name))
         if name in restored and here not in (was, restored[name]):
             found.append(f"{name} is {_short(restored[name])} as there, not {_short(here)}")
         elif name not in restored and here != was:
@@ -195,6 +195,16 @@ def of_groups(groups: Mapping[str, GroupSettings] | None) -> dict[str, Json]:
         for name, group in (groups or {}).items()
         for key, value in cast(dict[str, Json], group).items()
     }
+
+
+def _nameless(value: Json) -> Json:
+    """A setting without the names of objects in it, which Keras counts through the process."""
+    if not isinstance(value, dict):
+        return value
+    config = value.get("config")
+    if isinstance(config, dict):
+        value = {**value, "config": {name: part for name, part in config.items() if name != "name"}}
+    return {name: _nameless(part) for name, part in value.items()}
 
 
 def _short(value: Json) -> str:

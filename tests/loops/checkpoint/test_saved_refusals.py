@@ -30,6 +30,7 @@ BAD = [
     ({"a": {1: 2}}, TypeError, "'a' a dict with the key 1, which JSON would turn into text: make it text"),
     ({"a": np.array([None])}, TypeError, "'a' an array of object, which no checkpoint holds: save numbers"),
     ({"a": np.array(["b"])}, TypeError, "'a' an array of <U1"),
+    ({"a": [np.complex64(1)]}, TypeError, "'a' an array of complex64 in a list, which no checkpoint holds"),
     ({"a": [np.zeros(2)]}, TypeError, "of ndarray in a list, .* give it a key of its own"),
     ({"a": tf.constant(1)}, TypeError, "of EagerTensor, which no checkpoint holds: save its `.numpy..`"),
     ({"a": np.random.default_rng(0)}, TypeError, "save its `.bit_generator.state`, and set that after"),
@@ -48,20 +49,22 @@ def test_what_cannot_be_saved_is_refused(objects, error, message, tmp_path):
 
 
 def test_own_states_that_cannot_be_saved_are_refused(tmp_path):
+    checkpoint = loops.Checkpoint(tmp_path / "new")
     counter, notes = Counter(1), Notes({1, 2})
     counter.state = lambda: [1]
     with pytest.raises(
         TypeError, match=r"`step` has under 'a' a Counter whose `state\(\)` returns \[1\]: ret"
     ):
-        loops.Checkpoint(tmp_path).save({"a": counter})
+        checkpoint.save({"a": counter})
     with pytest.raises(
         TypeError, match=r"`step` has under 'a' a Notes whose `state\(\)` returns .* JSON cannot"
     ):
-        loops.Checkpoint(tmp_path).save({"a": notes})
+        checkpoint.save({"a": notes})
     loop = []
     loop.append(loop)
     with pytest.raises(TypeError, match="`step` has under 'a' a list or dict that holds itself"):
-        loops.Checkpoint(tmp_path).save({"a": loop})
+        checkpoint.save({"a": loop})
+    assert not (tmp_path / "new").exists()
 
 
 def test_several_iterators_are_refused(tiny, tmp_path):

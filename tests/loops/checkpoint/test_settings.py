@@ -195,6 +195,21 @@ def test_many_differences_are_counted_and_those_of_layers_are_not_told_of_an_old
             SavedStep(step).tell_differences(file)
 
 
+@pytest.mark.skipif(not hasattr(K, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
+def test_what_keras_calls_optimizers_in_others_is_no_difference(tmp_path):
+    def step(rate):
+        inner = K.OptimizerMap(default_optimizer=K.SGD(0.1))
+        inner[".*body.*"] = K.Adam(rate)
+        return loops.TrainStep(model(), "mse", K.MultiOptimizer(inner))
+
+    loops.Checkpoint(tmp_path).save(step(0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loops.Checkpoint(tmp_path).restore(step(0.5))
+    with pytest.warns(UserWarning, match="optimizer_map is OptimizerMap"):
+        loops.Checkpoint(tmp_path).restore(step(0.25))
+
+
 def test_a_loss_is_known_by_its_settings(tmp_path):
     resumed(tmp_path, loss="huber")
     resumed(tmp_path, loss=keras.losses.Huber())
