@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors
-from ..data.batches import BatchIterator, DataIterator
+from ..data.batches import Batches, BatchIterator, DataIterator
 from ..distribute.sharding import LazyBatch, shard_indices
 from ..support.scalars import Columns
-from ..support.tensorflow_private import is_missing_batch
+from ..support.tensorflow_private import call_traced, is_missing_batch
 from .batch_loops import array_loop, dataset_loop, sharded_loop
 from .executor import executor
 from .read_clock import ReadClock
@@ -84,6 +85,7 @@ class DeviceLoop:
         self._made_for = made_for
         self._clock = clock
         self._buffer = RowBuffer(width, columns)
+        self._specs: WeakKeyDictionary[Batches, Tensors] = WeakKeyDictionary()
         self.rows: Array = np.zeros((0, width), np.float32)
         self.columns: Columns = ()
 
@@ -136,7 +138,7 @@ class DeviceLoop:
         call = tf.constant([steps, self._buffer.next_call()], tf.int64)
         try:
             with executor(self._traces.one_thread):
-                function(arguments[0], call, *arguments[1:])
+                call_traced(function, arguments[0], call, *arguments[1:])
         except tf.errors.InvalidArgumentError as error:
             if arrays or not is_missing_batch(error):
                 raise
@@ -170,12 +172,18 @@ class DeviceLoop:
         function = self._traces.get(
             ("arrays", reader),
             loop,
-            map_tensors(open_spec, data.arrays),
+            self._specs_of(data),
             tf.TensorSpec([2], tf.int64),
             *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in given),
             batch=reader.one_batch,
         )
         return function, [data.arrays, *map(tf.constant, given)], steps
+
+    def _specs_of(self, data: Batches) -> Tensors:
+        """The same object in each call, which `TraceCache` knows again."""
+        if data not in self._specs:
+            self._specs[data] = map_tensors(open_spec, data.arrays)
+        return self._specs[data]
 
     def _dataset_call(self, iterator: tf.data.Iterator, steps: int, fixed: bool) -> Call:
         if fixed and self._made_for is None:

@@ -62,7 +62,7 @@ class ReadClock:
     def time(self) -> StepTime:
         """Of the last step; its results must be there."""
         ended = time.time()
-        began, waited, examples = self._values.numpy().tolist()
+        began, waited, examples = self._values.value().numpy().tolist()
         return StepTime(began, ended, waited, int(examples))
 
     def _take_down(self, batch: Batch | LazyBatch, began: tf.Tensor, waited: tf.Tensor) -> None:

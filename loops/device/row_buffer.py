@@ -85,7 +85,7 @@ class RowBuffer:
         if tf.config.functions_run_eagerly():
             return joined(self._eager)
         columns = self.columns_of(function)
-        rows = self._variable(self._width + len(columns) + 1).numpy()
+        rows = self._variable(self._width + len(columns) + 1).value().numpy()  # in one operation
         written = rows[:, -1] == self._call
         ran = len(written) if written.all() else int(np.argmin(written))
         return Rows(rows[:ran, :-1], columns)

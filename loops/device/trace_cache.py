@@ -69,6 +69,7 @@ class TraceCache(OpenOrFixed):
         self._calls_summary = self._draws = False
         self._functions: dict[Key, list[tuple[Specs, Traced]]] = {}
         self._ask_sizes: set[Key] = set()
+        self._last: tuple[Specs, str] | None = None  # specs, and of which kind they are
 
     def get(
         self,
@@ -132,7 +133,9 @@ class TraceCache(OpenOrFixed):
 
     def _key(self, call: Hashable, specs: Specs) -> Key:
         writer = default_summary_writer() if self._calls_summary else None
-        return call, _kind(specs), writer, global_seeds() if self._draws else None
+        if self._last is None or self._last[0] is not specs:  # to find out takes a while
+            self._last = specs, _kind(specs)
+        return call, self._last[1], writer, global_seeds() if self._draws else None
 
     def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
         # AutoGraph would wrap our own errors.

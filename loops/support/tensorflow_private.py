@@ -9,7 +9,7 @@ import contextlib
 import random
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import tensorflow as tf
 
@@ -172,3 +172,14 @@ def global_generator() -> tf.random.Generator | None:
     from tensorflow.python.ops import stateful_random_ops
 
     return stateful_random_ops.global_generator
+
+
+def call_traced(function: tf.types.experimental.ConcreteFunction, *arguments: Any) -> Any:
+    """`function(*arguments)` for arguments that it was traced for, which are not looked at once more.
+
+    Looking takes TensorFlow longer than to start the function. Where it does not offer this, it looks.
+    """
+    if not hasattr(function, "_call_flat"):
+        return function(*arguments)
+    leaves = tf.nest.flatten(arguments, expand_composites=True)
+    return function._call_flat([leaf for leaf in leaves if leaf is not None], function.captured_inputs)

@@ -178,3 +178,22 @@ def test_summaries_are_seen_in_functions_with_and_without_a_writer(tmp_path):
             for body, calls in ((writing, True), (lambda i: i + 1, False)):
                 traced = tf.function(loop).get_concrete_function(body)
                 assert tensorflow_private.calls_summary(traced) == calls
+
+
+def test_a_traced_function_takes_arguments_without_a_look_at_them(monkeypatch):
+    total = tf.Variable(0.0)
+
+    def add(data, iterator):
+        total.assign_add(data["a"][0] + data["b"][1] * next(iterator))
+        return {"b": data["b"][1], "a": total.read_value()}
+
+    data = {"b": (None, tf.constant(3.0)), "a": (tf.constant(1.0), None)}
+    iterator = iter(tf.data.Dataset.from_tensors(2.0).repeat())
+    specs = tf.nest.map_structure(lambda leaf: leaf if leaf is None else tf.TensorSpec([]), data)
+    traced = tf.function(add, autograph=False).get_concrete_function(
+        specs, tf.data.IteratorSpec(tf.TensorSpec([]))
+    )
+    monkeypatch.setattr(type(traced), "__call__", lambda *_: pytest.fail("it looked"))
+    found = tensorflow_private.call_traced(traced, data, iterator)
+    assert (float(found["a"]), float(found["b"]), float(total)) == (7.0, 3.0, 7.0)
+    assert tensorflow_private.call_traced(lambda one, other: one + other, 1, 2) == 3
