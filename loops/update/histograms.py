@@ -33,19 +33,16 @@ class Histograms:
         """Counts the elements of a tensor for each tag, of sparse ones the zeros too."""
         flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
         flat = [v if v.dtype in (tf.float32, tf.float64) else tf.cast(v, tf.float32) for v in flat]
-        ends = [(tf.reduce_min(value), tf.reduce_max(value)) for value in flat]
+        lows, highs = _ends(flat)
         # NaN and infinities pass through minimum or maximum, and a range may be too large for float32.
-        fine = tf.reduce_all([tf.math.is_finite(high - low) for low, high in ends])
+        fine = tf.reduce_all(highs - lows < tf.float32.max)
 
         def of_finite() -> tf.Tensor:
-            wide = [tf.cast(tf.boolean_mask(value, tf.math.is_finite(value)), tf.float64) for value in flat]
-            return tf.stack([_row(value, tf.reduce_min(value), tf.reduce_max(value)) for value in wide])
+            wide = [tf.cast(value, tf.float64) for value in flat]
+            finite = [tf.gather_nd(value, tf.where(tf.math.is_finite(value))) for value in wide]
+            return _rows(finite, *_ends(finite))
 
-        rows = tf.cond(
-            fine,
-            lambda: tf.stack([_row(value, *those) for value, those in zip(flat, ends)]),
-            of_finite,
-        )
+        rows = tf.cond(fine, lambda: _rows(flat, lows, highs), of_finite)
         self._values.assign(rows, read_value=False)
 
     def read(self) -> dict[str, tuple[Array, Array]]:
@@ -56,16 +53,30 @@ class Histograms:
         }
 
 
-def _row(value: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-    """The ends of a vector of finite numbers, and the counts between them: float64, (2 + buckets,)."""
-    there = tf.math.is_finite(low)  # of no elements, the minimum is infinite
-    low, high = tf.where(there, low, 0.0), tf.where(there, high, 1.0)
+def _ends(values: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The smallest and the largest element of each vector: float64, (vectors,) each."""
+    lows, highs = ([tf.cast(end(v), tf.float64) for v in values] for end in (tf.reduce_min, tf.reduce_max))
+    return tf.stack(lows), tf.stack(highs)
+
+
+def _rows(values: Sequence[tf.Tensor], lows: tf.Tensor, highs: tf.Tensor) -> tf.Tensor:
+    """The ends of vectors of finite numbers, and the counts between them: float64, (vectors, 2 + buckets).
+
+    What is small is computed for all vectors together: an operation for each takes long to trace.
+    """
+    there = tf.math.is_finite(lows)  # of no elements, the minimum is infinite
+    lows, highs = tf.where(there, lows, 0.0), tf.where(there, highs, 1.0)
     # All alike: half a unit on either side, as NumPy has it, or what a large number can tell apart.
-    half = tf.maximum(tf.cast(0.5, low.dtype), 1e-6 * tf.abs(low))
-    differ = high - low > _NARROW
+    half = tf.maximum(tf.constant(0.5, tf.float64), 1e-6 * tf.abs(lows))
+    differ = highs - lows > _NARROW
     half = tf.where(differ, tf.zeros_like(half), half)
-    ends = tf.stack([low - half, high + half])
-    counts = tf.histogram_fixed_width(value, ends, BUCKETS)
+    ends = tf.stack([lows - half, highs + half], 1)
+    ranges = {dtype: tf.unstack(tf.cast(ends, dtype)) for dtype in {value.dtype for value in values}}
+    counted = [
+        tf.histogram_fixed_width(value, ranges[value.dtype][index], BUCKETS)
+        for index, value in enumerate(values)
+    ]
+    counts = tf.cast(tf.stack(counted), tf.float64)
     # In the middle there is an edge, and which side of it they are on would be chance.
-    counts = tf.where(differ, counts, tf.size(value) * tf.one_hot(BUCKETS // 2, BUCKETS, dtype=tf.int32))
-    return tf.concat([tf.cast(ends, tf.float64), tf.cast(counts, tf.float64)], 0)
+    middle = tf.reduce_sum(counts, 1, keepdims=True) * tf.one_hot(BUCKETS // 2, BUCKETS, dtype=tf.float64)
+    return tf.concat([ends, tf.where(differ[:, None], counts, middle)], 1)
