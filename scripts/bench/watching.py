@@ -1,7 +1,9 @@
 """What it costs to watch a run: steps of `train` with a `TensorBoard` and without.
 
 `python -m bench.watching NETWORK ROUNDS STEPS` measures one network and prints it as JSON. All contenders
-live in one process, each with a model of its own, and take turns.
+live in one process, each with a model of its own, and take turns. Beside the time stands that of the
+processor, which other programs on the machine disturb less. The case `events` writes points alone, a quarter
+of a million and a million: what each takes must not grow with their number.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import child
@@ -28,22 +31,27 @@ if TYPE_CHECKING:
 BASE = "off"
 
 
-# A contender's time over that without a log should be so much at most.
+# A contender's time over the first one's should be so much at most.
 WANTED = {
     "unwatched steps": 1.01,  # watches that are never due
     "defaults": 1.05,
     "histograms every 100": 1.10,
+    "all points": 1.10,
 }
-# Batches in a turn, at least several hundred, so that there are histograms in each.
-STEPS = {"lenet5": 1000, "resnet50-sized": 300}
+EVENTS = "events"
+# Batches in a turn, at least several hundred, so that there are histograms in each; of events, points.
+STEPS = {"lenet5": 1000, "resnet50-sized": 300, EVENTS: 1_000_000}
+_TAGS, _BLOCK = 10, 500  # points are written in blocks of so many steps
 
 
 @dataclasses.dataclass
 class Case:
-    """What one network showed."""
+    """What one network showed, by contender, one value a round."""
 
     network: str  # of `STEPS`
-    us: dict[str, list[float]]  # by contender, microseconds a step, one value a round
+    us: dict[str, list[float]]  # microseconds a step, or a point
+    cpu_us: dict[str, list[float]]  # the processor's, of all threads
+    bytes: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # of a point
 
 
 def cases(python: str, rounds: int) -> Iterator[Case]:
@@ -61,14 +69,17 @@ def report(cases: Sequence[Case]) -> str:
     """The table of the cases, and the wanted figures."""
     rows = []
     for case in cases:
-        base = case.us[BASE]
-        rows.append([case.network, BASE, f"{statistics.median(base):.0f}", "", "", ""])
-        for name, most in WANTED.items():
-            times = round(ratio(case.us[name], base), 3)
-            median = f"{statistics.median(case.us[name]):.0f}"
-            word = verdict(times, most, most=True)
-            rows.append([case.network, name, median, f"{times:.3f}x", wanted_text(most, True), word])
-    return table(["network", "log", "us a step", "time", "wanted", ""], rows)
+        base, *others = case.us
+        for name in (base, *others):
+            cells = [case.network, name, f"{statistics.median(case.us[name]):.3g}"]
+            if name != base:
+                times, cpu = (round(ratio(each[name], each[base]), 3) for each in (case.us, case.cpu_us))
+                most = WANTED[name]
+                word = verdict(times, most, most=True)
+                cells += [f"{times:.3f}x", wanted_text(most, True), word, f"{cpu:.3f}x"]
+            size = case.bytes.get(name)
+            rows.append([*cells, *[""] * (7 - len(cells)), f"{statistics.median(size):.1f}" if size else ""])
+    return table(["network", "log", "us", "time", "wanted", "", "CPU time", "bytes"], rows)
 
 
 def _lenet5() -> tuple[keras.Model, str, loops.Batches]:
@@ -105,13 +116,13 @@ def _run(network: str, rounds: int, steps: int) -> Case:
     from gradloop import loops
 
     class Clock(loops.StepsCallback):
-        """The number of the last step, and the time, after each call."""
+        """The number of the last step, and the times, after each call."""
 
         def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-            self.ticks: list[tuple[int, float]] = []
+            self.ticks: list[tuple[int, float, float]] = []
 
         def on_train_steps_end(self, first: int, values: dict[str, np.ndarray[Any, Any]]) -> None:
-            self.ticks.append((first + len(values["loss"]) - 1, time.perf_counter()))
+            self.ticks.append((first + len(values["loss"]) - 1, *_clocks()))
 
     class Never(loops.StepsCallback):
         def watch(self) -> loops.Watch:
@@ -129,7 +140,7 @@ def _run(network: str, rounds: int, steps: int) -> Case:
     for name in made:
         model, optimizer, data = _NETWORKS[network]()
         trainings[name] = loops.TrainStep(model, "sparse_categorical_crossentropy", optimizer), data
-    found = Case(network, {name: [] for name in made})
+    found = Case(network, {name: [] for name in made}, {name: [] for name in made})
     for number in range(rounds + 1):
         for name, (step, data) in trainings.items():
             clock = Clock()
@@ -137,10 +148,47 @@ def _run(network: str, rounds: int, steps: int) -> Case:
             if number:  # the first one traces
                 # Without the first calls, which are short, and without what a session begins and ends with.
                 ticks = [tick for tick in clock.ticks if tick[0] - clock.ticks[0][0] >= steps // 10]
-                (first, start), (last, end) = ticks[0], ticks[-1]
-                found.us[name].append((end - start) / (last - first) * 1e6)
+                steps_ran, *taken = (end - start for start, end in zip(ticks[0], ticks[-1]))
+                for times, seconds in zip((found.us, found.cpu_us), taken):
+                    times[name].append(seconds / steps_ran * 1e6)
     return found
 
 
+def _run_events(rounds: int, points: int) -> Case:
+    import numpy as np
+
+    from gradloop import loops
+
+    rng = np.random.default_rng(0)
+    values = {f"tag_{number}": rng.random(_BLOCK) for number in range(_TAGS)}
+    sizes = {"a quarter": points // 4, "all points": points}
+
+    def none_yet() -> dict[str, list[float]]:
+        return {name: [] for name in sizes}
+
+    found = Case(EVENTS, none_yet(), none_yet(), none_yet())
+    for number in range(rounds + 1):
+        for name, size in sizes.items():
+            with tempfile.TemporaryDirectory() as folder:
+                start = _clocks()
+                with loops.TensorBoard(folder) as board:
+                    for step in range(1, size // _TAGS + 1, _BLOCK):
+                        board.write(step, values)
+                written = [path.stat().st_size for path in Path(folder).rglob("*tfevents*")]
+                taken = (end - begin for begin, end in zip(start, _clocks()))
+            if number:
+                for times, seconds in zip((found.us, found.cpu_us), taken):
+                    times[name].append(seconds / size * 1e6)
+                found.bytes[name].append(sum(written) / size)
+    return found
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds on the wall, and of the processor."""
+    return time.perf_counter(), time.process_time()
+
+
 if __name__ == "__main__":
-    print(json.dumps(dataclasses.asdict(_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
+    asked, counts = sys.argv[1], [int(text) for text in sys.argv[2:]]
+    case = _run_events(*counts) if asked == EVENTS else _run(asked, *counts)
+    print(json.dumps(dataclasses.asdict(case)))
