@@ -42,7 +42,7 @@ STRATEGIES = {
 PHOTOS_ALONE = (
     "backbone", "weights", "preprocessing", "size", "strategy", "similar", "from_layer", "unfreeze", "cache",
     "augment", "lr_lowest", "lr_highest", "head_epochs", "hidden", "dropout", "weight_decay", "ema",
-    "devices", "save", "images", "histograms", "profile",
+    "devices", "save", "preflight", "images", "histograms", "profile",
 )  # fmt: skip
 
 
@@ -95,6 +95,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "(default: 0)")
     add("--devices", default="auto", metavar="NAME",
         help="one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2 (default: auto, all GPUs, else the CPU)")
+    add("--preflight", action="store_true", help="first look for usual faults of network and data")
     add("--log-dir", type=Path, metavar="FOLDER",
         help="where the TensorBoard log and the curves go (default: runs/finetune-TIME)")
     add("--save", type=Path, metavar="FILE.keras",
@@ -178,7 +179,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
             model, trained, data.train, data.validation, recipe,
             transform=augmentation.photos(args.augment, args.size), cache=args.cache,
             best=log_dir / "best.weights.h5",
-            callbacks=[loops.ProgressBar(), board(args, log_dir)], log=print,
+            callbacks=[loops.ProgressBar(), board(args, log_dir)], log=print, preflight=args.preflight,
         )
         result = evaluate(model, data.test)
     model_file.parent.mkdir(parents=True, exist_ok=True)

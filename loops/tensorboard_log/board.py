@@ -49,9 +49,9 @@ class TensorBoard(LogWriter, StepsCallback):
         dead_units/LAYER                share of its units that put out nothing for any example
         speed/steps_per_s               of this step and those since the last that was watched in this epoch
         speed/examples_per_s            the same in examples, of all replicas
-        speed/waiting_for_data          how long this step waited for its batch: share of its time, 0 to 1 (too
-                                        low where a batch takes less than a millisecond: a call of its own
-                                        begins after a pause, in which the data is read ahead)
+        speed/waiting_for_data          how long this step waited for its batch: share of its time, 0 to 1;
+                                        too low where a batch takes less than a millisecond, as data is
+                                        read ahead in the pause before a call
         memory/GPU:0_peak               the most memory that was in use so far, in bytes, for each GPU
         weights/NAME, gradients/NAME    histograms of a variable and of its gradient
 

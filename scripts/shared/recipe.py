@@ -147,6 +147,7 @@ def fine_tune(
     best: Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     log: Callable[[object], None] = lambda _: None,
+    preflight: bool = False,
 ) -> dict[str, list[float]]:
     """Trains a network whose head is called `head`.
 
@@ -159,6 +160,7 @@ def fine_tune(
         best: a `.weights.h5` file for the weights of the epoch with the best validation accuracy, while the
             others run; None to end with those of the last epoch.
         log: takes what was decided, such as the plan.
+        preflight: whether to look for usual faults before the main stage, and print them.
 
     Returns:
         The history of the main stage, name -> value by epoch; validation values are those of the averaged
@@ -183,6 +185,8 @@ def fine_tune(
     plan = plan_of(part, trained, recipe)
     log(plan)
     step = loops.TrainStep(part, LOSS, _optimizer(plan, recipe, len(images)), metrics=["accuracy"])
+    if preflight:
+        loops.preflight(step, images)
     hooks: list[keras.callbacks.Callback] = []
     if recipe.unfreeze is not None:
         hooks.append(loops.Unfreeze(stages, verbose=int(log is print)))

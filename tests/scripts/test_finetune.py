@@ -159,7 +159,7 @@ def test_the_head_trains_from_the_start_whatever_stages_come(text: str, small_ne
     pytest.param("MobileNet", ["--strategy", "head", "--cache"], marks=pytest.mark.release),
     ("SmallNet", ["--strategy", "auto", "--similar", "no", "--cache", "features"]),
     ("SmallNet", ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"]),
-    ("SmallNet", ["--from", "conv5", "--hidden", "4"]),
+    ("SmallNet", ["--from", "conv5", "--hidden", "4", "--preflight"]),
     ("SmallNet", ["--strategy", "top", "--cache", "--unfreeze"]),
     pytest.param("SmallNet", ["--unfreeze", "1:conv5"], marks=pytest.mark.release),
 ])  # fmt: skip
@@ -178,6 +178,7 @@ def test_fine_tunes(
     run(finetune, *base, "--epochs", "2", "--head-epochs", "1", "--log-dir", "logs", *options)
     shown = capsys.readouterr().out
     assert "Test accuracy" in shown and "8 images that chose nothing" in shown
+    assert ("Preflight: " in shown) == ("--preflight" in options)
     model = keras.models.load_model(tmp_path / "logs" / "model.keras", compile=False)
     assert model.output_shape == (None, 2)
     card = model_card.read(tmp_path / "logs" / "model.keras")
