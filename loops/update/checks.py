@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ...optim import GroupedOptimizer
@@ -93,6 +94,49 @@ def check_known(
             "Keras would average the wrong ones. Build it over these alone, with "
             "`optimizer.build(variables)`, or train all that it was built over."
         )
+
+
+def check_betas(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], names: Sequence[str]
+) -> None:
+    """Raises ValueError where a decay rate of moments is 1 in the dtype of a variable, as 0.999 in bfloat16.
+
+    Keras divides by one minus its power, in that dtype: Adam moves no weight then, Nadam makes NaN of it.
+    """
+    for name, variable in zip(names, variables):
+        used = _used_for(optimizer, variable)
+        if not any(isinstance(used, c) and type(used).update_step is c.update_step for c in _CORRECTED):
+            continue  # a subclass may compute otherwise
+        for beta in ("beta_1", "beta_2"):
+            value = getattr(used, beta)
+            rounded = float(np.asarray(value).astype(tf.as_dtype(variable.dtype).as_numpy_dtype))
+            if value < 1 and rounded == 1:
+                raise ValueError(
+                    f"`optimizer` is {type(used).__name__} with `{beta}={value}`, which is 1 in "
+                    f"{variable.dtype}, the dtype of {name!r}: Keras would not move it, or make NaN of it. "
+                    "Make the layers with `dtype='mixed_bfloat16'`, whose weights are float32, or take a "
+                    f"lower `{beta}`, such as 0.99."
+                )
+
+
+# Optimizers that correct their moments' bias: those of them that there are in this Keras.
+_CORRECTED = tuple(
+    getattr(keras.optimizers, name)
+    for name in ("Adam", "Lamb", "Nadam", "ScheduleFreeAdamW")
+    if hasattr(keras.optimizers, name)
+)
+
+
+def _used_for(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> keras.optimizers.Optimizer | None:
+    """The optimizer whose class updates a variable; None for TensorFlow's kernels: they take no bfloat16."""
+    if not isinstance(optimizer, GroupedOptimizer):
+        return optimizer
+    for updater in optimizer.grouped_update.updaters:
+        if any(member.variable is variable for member in updater.members):
+            return getattr(updater, "optimizer", None)
+    return None
 
 
 def check_not_frozen(

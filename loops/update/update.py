@@ -17,6 +17,7 @@ from ..distribute.sharding import share_of
 from ..support.tensorflow_private import without_autograph
 from .checks import (
     check_asked,
+    check_betas,
     check_gradients,
     check_known,
     check_not_frozen,
@@ -123,6 +124,7 @@ class Update(Measuring):
                 self._inner.take_in(self.variables)
             super().__init__(self.variables, int(accumulate), strategy, self._inner)
         check_known(self._inner, self.variables, self.names)
+        check_betas(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._clip_and_apply = ClipAndApply(
             optimizer, self.variables, self._scale, self.clip_norm, self._retraces

@@ -31,6 +31,9 @@ class KerasUpdater(Updater):
         optimizer: the optimizer to copy.
         decay: the group's weight decay; None for what `optimizer` has.
         exempt: variables that do not decay.
+
+    Attributes:
+        optimizer: the copy.
     """
 
     fused = False
@@ -50,15 +53,15 @@ class KerasUpdater(Updater):
         # Adafactor looks at whether its rate is a number, so a number stays one.
         # In `.h5` files each variable needs a path of its own, and the copies' counters have one name.
         with keras.name_scope(f"group_{members[0].group}"), tracked():
-            self._optimizer = fresh_copy(optimizer, 0.0 if self._settable else lambda: self._rate)
+            self.optimizer = fresh_copy(optimizer, 0.0 if self._settable else lambda: self._rate)
         updated = [member for member in members if not is_new_value(member.variable)]
         self._known: Mapping[str, Any] = settings_of(optimizer)
         self.follow(self._known, decay, exempt, averaging)
         with tracked():
-            self._optimizer.build([member.variable for member in updated])
-        self._copies = WeightCopies(self._optimizer, [member.variable for member in updated])
-        self._state = _named_state(self._optimizer, updated)
-        self.own_count = self._optimizer.iterations
+            self.optimizer.build([member.variable for member in updated])
+        self._copies = WeightCopies(self.optimizer, [member.variable for member in updated])
+        self._state = _named_state(self.optimizer, updated)
+        self.own_count = self.optimizer.iterations
 
     def state(self) -> dict[str, keras.Variable]:
         return self._state
@@ -73,7 +76,7 @@ class KerasUpdater(Updater):
         """Takes the settings that the optimizer has now; the other arguments are those of the constructor."""
         for name, value in settings.items():
             if self._known.get(name, _NOTHING) is not value and name != "_learning_rate":
-                setattr(self._optimizer, name, value)
+                setattr(self.optimizer, name, value)
         self._known = settings
         # What holds for all groups together is done once, around all of them.
         imposed: dict[str, float | None] = dict.fromkeys(SHARED_SETTINGS) | {"use_ema": False}
@@ -82,19 +85,19 @@ class KerasUpdater(Updater):
             imposed["ema_overwrite_frequency"] = averaging.overwrite_every
         if decay is not None:
             imposed["weight_decay"] = decay
-            if hasattr(self._optimizer, "adam_weight_decay"):
+            if hasattr(self.optimizer, "adam_weight_decay"):
                 imposed["adam_weight_decay"] = decay
         for name, value in imposed.items():
-            setattr(self._optimizer, name, value)
-        self._optimizer.exclude_from_weight_decay(var_list=list(exempt))
+            setattr(self.optimizer, name, value)
+        self.optimizer.exclude_from_weight_decay(var_list=list(exempt))
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
         """Has an optimizer with a `finalize_variable_values` of its own set some of the members."""
-        own = overridden(type(self._optimizer), keras.optimizers.Optimizer, ["finalize_variable_values"])
+        own = overridden(type(self.optimizer), keras.optimizers.Optimizer, ["finalize_variable_values"])
         given = {id(variable) for variable in variables}
         mine = [member.variable for member in self.members if id(member.variable) in given]
         if own and mine:
-            self._optimizer.finalize_variable_values(mine)
+            self.optimizer.finalize_variable_values(mine)
 
     def apply(self, pairs: Pairs, context: UpdateContext) -> None:
         group = pairs[0][0].group
@@ -103,10 +106,10 @@ class KerasUpdater(Updater):
 
         def on_one(gradients: Sequence[Gradient], rate: Scalar) -> None:
             if self._settable:
-                self._optimizer.learning_rate = rate
+                self.optimizer.learning_rate = rate
             else:
                 self._rate = rate
-            apply_sums(self._optimizer, gradients, variables)
+            apply_sums(self.optimizer, gradients, variables)
 
         def update() -> None:
             self._copies.renew()

@@ -4,8 +4,10 @@ import keras
 import pytest
 import tensorflow as tf
 
+from gradloop import loops
 from gradloop.loops.update.checks import (
     check_asked,
+    check_betas,
     check_gradients,
     check_known,
     check_passed_on,
@@ -125,3 +127,37 @@ def test_what_a_call_counts_is_one_number():
     assert float(check_weight(3)) == float(check_weight(tf.constant(3, tf.int64))) == 3.0
     with pytest.raises(ValueError, match=r"`weight` has shape \(2,\), and is one number"):
         check_weight([1.0, 2.0])
+
+
+def of_dtype(dtype):
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, dtype=dtype, name="head")])
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "Nadam"])
+def test_moments_that_a_dtype_cannot_correct_are_refused(name, grouped):
+    def update(dtype, **betas):
+        model, optimizer = of_dtype(dtype), getattr(keras.optimizers, name)(0.1, **betas)
+        if grouped:
+            optimizer = GroupedOptimizer(optimizer, partition(model, {"all": "*"}))
+        return loops.Update(optimizer, model.trainable_variables)
+
+    said = rf"is {name} with `beta_2=0.999`, which is 1 in bfloat16, .*kernel.* `dtype='mixed_bfloat16'`"
+    with pytest.raises(ValueError, match=said):
+        update("bfloat16")
+    for dtype, betas in (("mixed_bfloat16", {}), ("float16", {}), ("bfloat16", {"beta_2": 0.99})):
+        made = update(dtype, **betas)
+        before = [variable.numpy() for variable in made.variables]
+        made([tf.ones_like(variable.value) for variable in made.variables])
+        for variable, old in zip(made.variables, before):
+            moved = variable.numpy().astype("float32") - old.astype("float32")
+            assert (moved < -0.05).all(), (dtype, moved)
+
+
+def test_keras_still_moves_no_weight_there():
+    variable = keras.Variable([1.0], dtype="bfloat16")
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build([variable])
+    optimizer.apply([tf.constant([1.0], tf.bfloat16)], [variable])
+    assert float(variable.numpy()[0]) == 1.0, "or `check_betas` is not needed any more"
+    check_betas(keras.optimizers.SGD(0.1), [variable], ["v"])

@@ -128,7 +128,7 @@ def test_decay_and_what_is_exempt():
 @pytest.mark.skipif("adam_weight_decay" not in K.Muon().get_config(), reason="this Keras has one decay")
 def test_both_decays_of_muon():
     updater = updater_of(K.Muon(), decay=0.5)
-    config = updater._optimizer.get_config()
+    config = updater.optimizer.get_config()
     assert (config["weight_decay"], config["adam_weight_decay"]) == (0.5, 0.5)
 
 
