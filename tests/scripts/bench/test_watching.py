@@ -42,7 +42,10 @@ def tiny():
     return model, "sgd", loops.Batches(rng.random((64, 4), "float32"), rng.integers(0, 3, 64), 32)
 
 
-@pytest.mark.parametrize("network", ["tiny", pytest.param("lenet5", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param("tiny", marks=pytest.mark.release), pytest.param("lenet5", marks=pytest.mark.long)],
+)
 def test_a_tiny_run(network, monkeypatch):
     if network == "tiny":
         monkeypatch.setitem(watching._NETWORKS, network, tiny)
