@@ -9,6 +9,7 @@ import numpy as np
 
 from ...optim import named_variables
 from ...optim.common.types import Array
+from ..step.trainable import plan_of
 from ..step.watch import Histogram, Measured
 from .part import Board, Part
 from .values import Value, plugin_value
@@ -23,6 +24,13 @@ class MeasuredValues(Part):
 
     def on_train_begin(self, board: Board) -> None:
         self._sizes = None
+        plan = None if board.train_step is None else plan_of(board.train_step)
+        if plan is not None and "all" in plan.groups and len(plan.groups) > 1:
+            warnings.warn(
+                "The optimizer's plan has a group 'all': `grad_norm/all` is the norm of the gradients of all "
+                "groups together, and not its own. Give the group another name.",
+                stacklevel=2,
+            )
 
     def on_measured(self, board: Board, number: int, measured: Measured) -> None:
         if measured.scalars:

@@ -9,8 +9,9 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
-from gradloop import loops
+from gradloop import loops, optim
 from gradloop.loops.step.watch import Histogram, Measured
+from gradloop.loops.tensorboard_log.measured import MeasuredValues
 from tests.loops.step import watched
 from tests.loops.tensorboard_log.loaders import LOADERS
 from tests.tolerance import rounding
@@ -63,6 +64,17 @@ def test_what_is_no_number_is_left_out_and_said_once(tmp_path):
     expected = np.stack([np.arange(10.0), np.arange(1, 11.0), counts], axis=1)
     for step in (10, 20):
         np.testing.assert_array_equal(tags["gradients/dense/kernel"][step], expected)
+
+
+def test_a_group_with_the_name_of_all_groups_is_told(tmp_path):
+    network = watched.model()
+    optimizer = optim.GroupedOptimizer(
+        keras.optimizers.SGD(), optim.partition(network, {"all": "body", "head": "head"})
+    )
+    board, step = loops.TensorBoard(tmp_path), loops.TrainStep(network, watched.LOSS, optimizer)
+    board.set_train_step(step)
+    with pytest.warns(UserWarning, match="group 'all': `grad_norm/all` is the norm .*another name"):
+        MeasuredValues().on_train_begin(board)
 
 
 def test_many_tags_are_warned_of_once(tmp_path):
