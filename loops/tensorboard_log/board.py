@@ -177,11 +177,6 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.failed = False
-        if self.train_step is None:
-            raise ValueError(
-                "`TensorBoard` writes what a `loops.TrainStep` does, and has none: pass it to `loops.train`. "
-                "With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in your own loop, call `write`."
-            )
         if not is_chief():
             return
         self._open()
@@ -194,8 +189,14 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self.files.is_open and not self._in_session:
+            if self.train_step is None:
+                self.close()
+                raise ValueError(
+                    "`TensorBoard` writes what a `loops.TrainStep` does, and has none: pass it to "
+                    "`loops.train`. With `keras.Model.fit`, use `keras.callbacks.TensorBoard`; in your own "
+                    "loop, call `write`."
+                )
             self._in_session = True
-            assert self.train_step is not None
             step = int(self.train_step.batches_done.numpy()) + 1
             if step == 1 and self.files.found_logs:
                 warnings.warn(
