@@ -139,11 +139,8 @@ class SavedObjects:
     def _strategy(self) -> tf.distribute.Strategy | None:
         variables: list[Variable] = []
         for part in self._parts.values():
-            if isinstance(part, StepPart):
-                variables.append(part.value.batches_done)
-                continue
             with contextlib.suppress(NotBuiltError):
-                variables += [variable for _, variable in part.pairs({})]
+                variables += part.some_variables()
         found = strategies_of(variables)
         if len(found) > 1:
             raise ValueError(

@@ -12,7 +12,7 @@ from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Json
 from ...optim.naming.stable_names import NotBuiltError, tree_of
 from ...optim.private.keras_private import weights_were_set
-from ..step.named_state import Pairs, metric_state, model_state
+from ..step.named_state import Pairs, Variable, metric_state, model_state
 from ..support.keras_private import makes_variables_later
 from .saved_step import SavedStep
 from .settings import differences_of, model_settings, told
@@ -71,6 +71,10 @@ class Part:
             )
         return list(state.items())
 
+    def some_variables(self) -> list[Variable]:
+        """Variables that tell which strategy it belongs to."""
+        return [variable for _, variable in self.pairs({})]
+
     def made(self, names: Names) -> dict[str, Json]:
         """What must be the same where the checkpoint is restored."""
         return {}
@@ -116,6 +120,9 @@ class StepPart(Part):
         super().__init__(key, value)
         self._saved = SavedStep(value)
 
+    def some_variables(self) -> list[Variable]:
+        return [self.value.batches_done]  # its state would build the optimizer
+
     def note(self, names: Names) -> Json:
         return dict(self._saved.note())
 
@@ -142,6 +149,9 @@ class LayerPart(Part):
             return [*model_state(self.value), *metric_state(self.value, ())]
         except NotBuiltError as error:
             raise NotBuiltError(f"{self.where}a model or layer without its variables: {error}") from None
+
+    def some_variables(self) -> list[Variable]:
+        return list(self.value.variables)  # without a walk through the model for their names
 
     def settings(self) -> dict[str, Json]:
         return model_settings(self.value)
