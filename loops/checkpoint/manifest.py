@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array
-from ..support.durable_files import Content, content_of, sync_folder, unfinished, write_last
+from ..support.durable_files import Content, content_of, sync, sync_all, unfinished, write_last
 from ..support.versions import versions
 from .errors import DamagedError, newer_format
 from .notes import FORMAT, Note
@@ -56,11 +56,8 @@ def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
     Raises:
         OSError, tf.errors.OpError: it cannot be written.
     """
-    files = {}
-    for name in sorted(tf.io.gfile.listdir(checkpoint)):
-        path = os.path.join(checkpoint, name)
-        if path != unfinished(_path(checkpoint)):
-            files[name] = content_of(path, sync=True)
+    paths = [os.path.join(checkpoint, name) for name in sorted(tf.io.gfile.listdir(checkpoint))]
+    contents = sync_all(path for path in paths if path != unfinished(_path(checkpoint)))
     told = {
         "format": FORMAT,
         "versions": versions(),
@@ -71,10 +68,10 @@ def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
             name: float(value) for name, value in note.get("metrics", {}).items() if not np.ndim(value)
         },
         "modes": note.get("modes", {}),
-        "files": files,
+        "files": {os.path.basename(path): content for path, content in contents.items()},
     }
     write_last(_path(checkpoint), _text(told))
-    sync_folder(os.path.dirname(checkpoint))
+    sync(os.path.dirname(checkpoint))
 
 
 def steps_in(values: Mapping[str, Array]) -> int | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict
 
@@ -27,25 +26,28 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def content_of(path: str, *, sync: bool = False) -> Content:
-    """Reads a file, once; with `sync`, a local one is on the disk when this returns.
+def content_of(path: str) -> Content:
+    """Reads a file, once; raises OSError or tf.errors.OpError if it cannot."""
+    digest, size = hashlib.sha256(), 0
+    for block in _blocks(path):
+        digest.update(block)
+        size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def sync_all(paths: Iterable[str]) -> dict[str, Content]:
+    """Reads files, which are on the disk when this returns, if it is a local one: path -> what is in it.
 
     Raises:
-        OSError, tf.errors.OpError: it cannot be read or synced.
+        OSError, tf.errors.OpError: one cannot be read or synced.
     """
-    digest, size = hashlib.sha256(), 0
-    with contextlib.ExitStack() as stack:
-        if sync and is_local(path):
-            descriptor = os.open(path, os.O_RDWR)
-            stack.callback(os.close, descriptor)
-            # The disk writes while the processor computes the digest.
-            beside = stack.enter_context(ThreadPoolExecutor(1))
-            synced = beside.submit(_sync, descriptor)
-            stack.callback(lambda: synced.result())
-        for block in _blocks(path):
-            digest.update(block)
-            size += len(block)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+    paths = list(paths)
+    with ThreadPoolExecutor() as disk:  # which writes them while the processor computes the digests
+        synced = [disk.submit(sync, path) for path in paths]
+        contents = {path: content_of(path) for path in paths}
+        for each in synced:
+            each.result()
+    return contents
 
 
 def _blocks(path: str) -> Iterator[bytes | memoryview]:
@@ -76,11 +78,10 @@ def write_last(path: str, text: str) -> None:
     folder = os.path.dirname(path)
     with open(unfinished(path), "w") as file:
         file.write(text)
-        file.flush()
-        _sync(file.fileno())
-    sync_folder(folder)
+    sync(unfinished(path))
+    sync(folder)
     os.replace(unfinished(path), path)
-    sync_folder(folder)
+    sync(folder)
 
 
 def unfinished(path: str) -> str:
@@ -88,19 +89,15 @@ def unfinished(path: str) -> str:
     return f"{path}.part"
 
 
-def sync_folder(path: str) -> None:
-    """Has a local disk know which files a folder holds."""
-    if is_local(path) and os.name != "nt":  # which opens no folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            _sync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sync(descriptor: int) -> None:
+def sync(path: str) -> None:
+    """Has what was written to a local file, or the names in a folder, reach the disk."""
+    if not is_local(path) or os.name == "nt":  # which opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
             raise
+    finally:
+        os.close(descriptor)

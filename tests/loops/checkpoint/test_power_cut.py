@@ -42,7 +42,9 @@ def seen(folder):
 @pytest.mark.release
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_all_is_on_the_disk_before_the_manifest_has_its_name(tmp_path):
-    calls = seen(tmp_path / "kept")
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    calls = seen(folder)
     for place in ("checkpoint-1", "checkpoint-2"):
         own = [call for call in calls if call[1].startswith(place)]
         files = {
