@@ -99,8 +99,8 @@ class SavedObjects:
         for key, part in self._parts.items():
             if part.kind != there[key]["kind"]:
                 raise ValueError(
-                    f"{part.where}a {part.kind}, and the checkpoint {file.path!r} a {there[key]['kind']}: "
-                    f"{_WAY_OUT}."
+                    f"{part.where}{_a(part.kind)}, and the checkpoint {file.path!r} "
+                    f"{_a(there[key]['kind'])}: {_WAY_OUT}."
                 )
         waiting = {
             key: part
@@ -195,7 +195,7 @@ class SavedObjects:
                 here, before = made.get(name), saved.get(name)
                 if here != before:
                     raise ValueError(
-                        f"{part.where}a {part.kind} with {name} {_short(here, before)}, and the checkpoint "
+                        f"{part.where}{_a(part.kind)} with {name} {_short(here, before)}, and the checkpoint "
                         f"{file.path!r} was made with {_short(before, here)}: {_WAY_OUT}."
                     )
             view = file.part({}, self._view(key, named, file.values))
@@ -236,6 +236,10 @@ def _part_of(key: str, value: Any) -> Part:
     if isinstance(value, type) or not has_method(value, "state"):
         return ValuePart(key, value)
     return OwnPart(key, value) if has_state(value) and not are_variables(value.state()) else Part(key, value)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'oU' else 'a'} {kind}"
 
 
 def _short(value: Json, other: Json) -> str:

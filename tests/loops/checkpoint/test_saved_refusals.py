@@ -100,6 +100,11 @@ OTHERS = [
         r"a is int32 \(\) there and float32 \(\) h",
     ),
     (
+        lambda: {"a": loops.Update(K.SGD(), [keras.Variable(1.0)])},
+        lambda: {"a": Notes("b")},
+        "'a' an object with `set_state`, and the checkpoint .* an Update: make it as it was",
+    ),
+    (
         lambda: {"a": keras.metrics.Precision()},
         lambda: {"a": keras.metrics.Recall()},
         "'a' a Keras metric with class 'Recall', and the checkpoint .* was made with 'Precision'",
@@ -107,7 +112,7 @@ OTHERS = [
     (
         lambda: with_update(K.Adam()),
         lambda: with_update(K.AdamW()),
-        "'update' a Update with optimizer 'AdamW', and the checkpoint .* was made with 'Adam': make it",
+        "'update' an Update with optimizer 'AdamW', and the checkpoint .* was made with 'Adam': make it",
     ),
     (
         lambda: with_update(K.LossScaleOptimizer(K.SGD())),
