@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Collection, Iterable, Iterator
@@ -49,6 +50,7 @@ class DeferredSignals:
         self._ending: set[int] = set()  # those of `ends`
         self._waiting: list[int] = []
         self._taken = self._closed = False
+        self._process = os.getpid()
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -105,7 +107,8 @@ class DeferredSignals:
 
     def _note(self, number: int, frame: object) -> None:
         alike = self._ending if number in self._ending else {number}
-        if self._closed or alike.intersection(self._waiting):
+        # A process that was forked meanwhile, such as one of a pool, has nobody who would ask.
+        if self._closed or os.getpid() != self._process or alike.intersection(self._waiting):
             self._act(number)
             return
         self._waiting.append(number)

@@ -100,6 +100,14 @@ def test_handlers_that_somebody_has_set_meanwhile_are_left():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def test_a_forked_process_ends_as_it_would_have(monkeypatch):
+    """Else a pool of processes that is made in a callback could not be terminated."""
+    with pytest.raises(KeyboardInterrupt), DeferredSignals(ends=ALL).deferred():
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("It waited.")
+
+
 def test_another_thread_installs_nothing():
     found = []
 

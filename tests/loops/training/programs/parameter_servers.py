@@ -1,6 +1,7 @@
 """Parameter servers learn and lose no update: run by the chief, the workers and the servers."""
 
 import os
+import signal
 import sys
 import time
 
@@ -110,10 +111,10 @@ with strategy.scope():
 
 
 # A run that is cut goes on: the servers' values are written by the chief, and given back to them.
-def kept(*callbacks):
+def kept(*callbacks, folder="/cut"):
     with strategy.scope():
         step = loops.TrainStep(make(), loss, keras.optimizers.Adam(), metrics=["accuracy"])
-        checkpoint = loops.Checkpoint(sys.argv[1], every_steps=5, verbose=0)
+        checkpoint = loops.Checkpoint(sys.argv[1] + folder, every_steps=5, verbose=0)
         history = loops.train(step, data, epochs=2, callbacks=callbacks, checkpoint=checkpoint)
     return step, history.history
 
@@ -130,6 +131,23 @@ again, same = kept()
 assert same == history
 for name, value in resumed.state().items():
     np.testing.assert_array_equal(again.state()[name].numpy(), value.numpy(), err_msg=name)
+
+
+# A signal to the chief alone ends all, after the tasks that are running.
+class Sends(loops.StepsCallback):
+    def on_train_steps_end(self, first, values):
+        if first > 70:
+            signal.raise_signal(signal.SIGTERM)
+
+
+data.epoch = 0
+try:
+    kept(Sends(), folder="/sent")
+    raise AssertionError("It was not ended.")
+except loops.Preempted as end:
+    assert end.step and end.step > 70 and end.checkpoint
+resumed, history = kept(folder="/sent")
+assert len(history["loss"]) == 2 and int(resumed.batches_done.numpy()) == 2 * 64
 
 whole = tf.data.Dataset.from_tensors((x, y))
 for call, part in (
