@@ -29,11 +29,11 @@ EXAMPLES = """examples:
   soak.py --kills 6 --cases plan dataset
   soak.py --signal TERM                 asked to end: each saves, and its end is waited for
 
-Each case is a run of three epochs with validation and TensorBoard that saves every third step. It is killed
-at a random moment, from its start on, also while it traces, validates or writes; then it resumes, until it is
-done. Weights, optimizer, random numbers, history and the scalars in event files must be those of a run that
-nobody killed: bit for bit, or to 1e-6 where each part runs on another number of devices. Exit status 1 if
-they are not.
+Each case is a run of three epochs with TensorBoard that saves every third step, by `loops.train` or in a loop
+of its own. It is killed at a random moment, from its start on, also while it traces, validates or writes;
+then it resumes, until it is done. Weights, optimizer, random numbers, history and the scalars in event files
+must be those of a run that nobody killed: bit for bit, or to 1e-6 where each part runs on another number of
+devices. Exit status 1 if they are not.
 """
 
 
@@ -50,6 +50,7 @@ CASES = {
     "plan": Case("plan_that_unfreezes"),
     "dataset": Case("dataset_in_float16"),
     "replicas": Case("dropout_and_batch_norm", ("mirrored:cpu:2",)),
+    "loop": Case("OwnLoop", ("mirrored:cpu:2",)),
     "workers": Case("dropout_and_batch_norm", ("multiworker",), workers=2),
     "moved": Case("float64", ("one", "mirrored:cpu:2", "mirrored:cpu:3"), tolerance=1e-6),
 }

@@ -161,7 +161,7 @@ class TensorBoard(LogWriter, StepsCallback):
         self.data: Data | None = None
         self.validation: Data | None = None
         self.failed = False
-        self._in_session = self._resumes = self._told = False
+        self._in_session = self._told = False
 
     def watch(self) -> Watch | None:
         watch = self._watch
@@ -205,7 +205,8 @@ class TensorBoard(LogWriter, StepsCallback):
                     stacklevel=2,
                 )
             first = {"steps": step, "train": epoch + 1, "validation": epoch + 1}
-            self.files.start(first, resumes=self._resumes and step > 1)
+            self.files.resumes = self.files.resumes and step > 1
+            self.files.start(first)
             self._tell("on_session", step, epoch + 1)
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
@@ -222,7 +223,6 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         parts, self._in_session = self._parts if self._in_session else [], False
-        self._resumes = False
         endings = [functools.partial(part.on_train_end, self, logs or {}) for part in parts]
         call_each([*endings, self.files.close])
 
@@ -240,7 +240,7 @@ class TensorBoard(LogWriter, StepsCallback):
 
     def set_state(self, state: Json) -> None:
         """Called when a run resumes, with what `state` returned."""
-        self._resumes = True
+        self.files.resumes = True
 
     def _tell(self, hook: str, *given: Any) -> None:
         if self.files.is_open:

@@ -35,6 +35,8 @@ class EventFiles:
 
     def __init__(self, log_dir: str) -> None:
         self.found_logs = False  # whether there were logs in the folder when it was taken
+        # Whether this session is a run that resumes, and writes once more what is removed of its files.
+        self.resumes = False
         self._log_dir = log_dir
         self._lock: FolderLock | None = None  # while open
         self._thread: ThreadPoolExecutor | None = None
@@ -45,7 +47,6 @@ class EventFiles:
         self._writers: dict[str, EventWriter] = {}  # by run
         self._first: Mapping[str, int] | None = {}  # of the session, by run
         self._started: set[str] = set()  # runs in whose files that is written
-        self._resumes = False  # whether it goes on where an earlier one was
         self._flushed = 0.0
 
     @property
@@ -73,22 +74,21 @@ class EventFiles:
 
     def forget(self) -> None:
         """Has what is written next begin a session, as if nothing had been; once all is closed."""
-        self._first, self._resumes = {}, False
+        self._first = {}
         self._started.clear()
 
     def hold(self) -> None:
         """Keeps what is submitted back until `start`."""
         self._held = []
 
-    def start(self, first: Mapping[str, int] | None, resumes: bool = False) -> None:
+    def start(self, first: Mapping[str, int] | None) -> None:
         """Starts a session, whose first step or epoch in each run `first` tells.
 
         In a run that is not named, it is what is written first. None to forget nothing of earlier sessions.
-        A session that `resumes` writes once more what is removed of its files.
         """
 
         def start() -> None:
-            self._first, self._resumes = first, resumes
+            self._first = first
             self._started.clear()
 
         held, self._held = self._held or [], None
@@ -130,7 +130,7 @@ class EventFiles:
             thread.shutdown(wait=True)
         pending, self._pending = self._pending, deque()
         files, self._writers = self._writers, {}
-        lock, self._lock = self._lock, None
+        lock, self._lock, self.resumes = self._lock, None, False
         closing = [*(file.close for file in files.values()), *([] if lock is None else [lock.release])]
         call_each([lambda: [write.result() for write in pending], *closing])
 
@@ -159,7 +159,7 @@ class EventFiles:
         first = None if self._first is None else self._first.get(run, step)
         if run not in self._writers:
             folder = os.path.join(self._log_dir, run)
-            if self._resumes and first is not None and run not in self._started:
+            if self.resumes and first is not None and run not in self._started:
                 remove_superseded(folder, first)
             self._writers[run] = EventWriter(folder)
         if run not in self._started:

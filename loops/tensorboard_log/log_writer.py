@@ -30,6 +30,9 @@ class LogWriter:
         loop of one's own, the first call, and the first after a `close`, also begins a session: TensorBoard
         forgets what earlier ones wrote from this step on. Of several workers, the chief writes.
 
+        A `TensorBoard` in the dict that a `Checkpoint` saves has written all steps that the checkpoint holds;
+        what it wrote after them is removed when the loop resumes.
+
         Args:
             step: number of the step.
             values: tag -> number or scalar tensor, for this step; or all of them (steps,), as `step.run`

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -22,6 +22,10 @@ OUTPUT = "output.txt"
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(96, 8)).astype("float32")
 Y = _rng.integers(0, 3, 96)
+
+
+History: TypeAlias = dict[str, list[float]]
+State: TypeAlias = Mapping[str, keras.Variable | tf.Variable]
 
 
 class Run(NamedTuple):
@@ -70,6 +74,53 @@ def float64() -> Run:
     return Run(step, loops.Batches(X.astype("float64"), Y, 12))
 
 
+class OwnLoop:
+    """A loop without a `TrainStep`: two optimizers, and a checkpoint of a dict every third step."""
+
+    def __init__(self) -> None:
+        model = self.model = _model(dropout=0.3)
+        body = optim.select(model, ~optim.name("head"))
+        self.updates = {
+            "update_body": loops.Update(keras.optimizers.RMSprop(0.005), body, accumulate=2),
+            "update_head": loops.Update(keras.optimizers.Adam(0.01), optim.select(model, "head")),
+        }
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+
+        @loops.replicated
+        def step(x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+            with tf.GradientTape(persistent=True) as tape:
+                loss = loops.mean_loss(loss_of(y, model(x, training=True)))
+            for update in self.updates.values():
+                update(tape.gradient(loss, update.variables))
+            return {"loss": loss}
+
+        self.step = step
+
+    def train(self, folder: Path) -> tuple[History, State]:
+        """Trains to the end; returns what each step recorded, and the weights and optimizers."""
+        losses: list[float] = []
+        data = loops.Batches(X, Y, 8)
+        checkpoint = loops.Checkpoint(folder / "checkpoints", keep=2, verbose=0)
+        with loops.graceful_exit() as wanted, loops.TensorBoard(folder / "logs") as board:
+            saved = {"model": self.model, **self.updates, "losses": losses, "board": board}
+            iterator = checkpoint.restore(saved, data)
+            losses = saved["losses"] = list(saved["losses"])
+            while len(losses) < EPOCHS * len(data):
+                if iterator.position == len(data):
+                    iterator = iter(data)
+                loss = float(self.step(*next(iterator))["loss"])
+                losses.append(loss)
+                board.write(len(losses), {"loss": loss})
+                if len(losses) % 3 == 0 or wanted():
+                    checkpoint.save(saved, iterator)
+                if wanted():
+                    raise loops.Preempted
+        state = dict(optim.named_variables(self.model))
+        for name, update in self.updates.items():
+            state |= {f"{name}/{variable.path}": variable for variable in update.optimizer.variables}
+        return {"loss": losses}, state
+
+
 def _model(dropout: float = 0.0, dtype: str | None = None) -> keras.Model:
     layers = keras.layers
     return keras.Sequential(
@@ -105,15 +156,21 @@ def run(make: str, folder: Path, spec: str, cluster: str | None = None) -> None:
     strategy = loops.strategy(spec)
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        step, data, callbacks, steps = globals()[make]()
-    checkpoint = loops.Checkpoint(folder / "checkpoints", every_steps=3, keep=2, verbose=0)
-    board = loops.TensorBoard(folder / "logs", watch_every=5, graph=False)
-    history = loops.train(
-        step, data, epochs=EPOCHS, steps_per_epoch=steps, validation=loops.Batches(X, Y, 32, shuffle=False),
-        callbacks=[*callbacks, board], checkpoint=checkpoint,
-    ).history
+        made = globals()[make]()
+    history, state = made.train(folder) if isinstance(made, OwnLoop) else _trained(made, folder)
     with strategy.scope():  # where reading a value takes all workers, all must read
-        state = {name: variable.numpy() for name, variable in step.state().items()}
+        values = {name: variable.numpy() for name, variable in state.items()}
     if loops.is_chief():
         (folder / HISTORY).write_text(json.dumps(history))
-        np.savez(folder / RESULT, **state)
+        np.savez(folder / RESULT, **values)
+
+
+def _trained(run: Run, folder: Path) -> tuple[History, State]:
+    checkpoint = loops.Checkpoint(folder / "checkpoints", every_steps=3, keep=2, verbose=0)
+    board = loops.TensorBoard(folder / "logs", watch_every=5, graph=False)
+    validation = loops.Batches(X, Y, 32, shuffle=False)
+    history = loops.train(
+        run.step, run.data, epochs=EPOCHS, steps_per_epoch=run.steps_per_epoch, validation=validation,
+        callbacks=[*run.callbacks, board], checkpoint=checkpoint,
+    ).history  # fmt: skip
+    return history, run.step.state()

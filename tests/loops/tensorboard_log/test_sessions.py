@@ -107,6 +107,25 @@ def test_a_killed_run_shows_every_step_once(tmp_path, step):
     assert [event.step for event in events.Tensors("step/loss")] == list(range(1, 13))
 
 
+def test_a_loop_of_ones_own_that_resumes_with_its_board(tmp_path):
+    """What was written after the checkpoint is not there twice, and what was written before it is."""
+    checkpoint = loops.Checkpoint(tmp_path / "checkpoints", verbose=0)
+    for ends in (5, 8):
+        board = loops.TensorBoard(tmp_path / "logs")
+        saved = {"steps": 0, "board": board}
+        checkpoint.restore(saved)
+        while saved["steps"] < ends:
+            saved["steps"] += 1
+            board.write(saved["steps"], {"a": 1.0})
+            if saved["steps"] % 3 == 0:
+                checkpoint.save(saved)
+                events = EventAccumulator(str(tmp_path / "logs" / "steps"), {"tensors": 0}).Reload()
+                assert [event.step for event in events.Tensors("a")] == [*range(1, saved["steps"] + 1)]
+        board.close()
+    events = EventAccumulator(str(tmp_path / "logs" / "steps"), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("a")] == [*range(1, 9)]
+
+
 def test_only_what_a_resumed_run_writes_again_is_removed(tmp_path):
     _write(tmp_path, range(1, 6))
     (file,) = (tmp_path / "steps").iterdir()
