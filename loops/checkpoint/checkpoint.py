@@ -240,7 +240,8 @@ class Checkpoint(StepsCallback):
     def best(self) -> str | None:
         """The folder of the best checkpoint, by the metric of the first `loops.Best` in `keep`.
 
-        None if there is none. ValueError without a `Best`, or if its metric was not logged.
+        Of those whose files are there in their sizes; None if there is none. ValueError without a `Best`, or
+        if its metric was not logged.
         """
         return self._store.best
 

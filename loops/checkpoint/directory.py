@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from .manifest import begin, is_begun, is_sealed, unseal
+from .manifest import begin, check_sizes, is_begun, is_sealed, unseal
 from .paths import state_in
 from .retention import Entry, Policy
 from .summaries import summary_of
@@ -65,6 +65,15 @@ class CheckpointFolder:
     def entries(self) -> list[Entry]:
         """What is known of each complete one, the newest last."""
         return [self._entry(number) for number in self.complete()]
+
+    def looks_whole(self, number: int) -> bool:
+        """Whether a complete one is not known to be damaged, and its files have their sizes."""
+        path = self.checkpoint(number)
+        try:
+            check_sizes(path, summary_of(path))
+        except ValueError:
+            return False
+        return path not in _damaged
 
     def _entry(self, number: int) -> Entry:
         try:

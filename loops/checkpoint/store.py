@@ -179,7 +179,8 @@ class CheckpointStore:
     @property
     def best(self) -> str | None:
         """The folder of the best checkpoint by the first `Best`; None if there is none."""
-        number = best_of(self._policies, self._folder.entries())
+        whole = [entry for entry in self._folder.entries() if self._folder.looks_whole(entry.number)]
+        number = best_of(self._policies, whole)
         return None if number is None else self._folder.checkpoint(number)
 
 
