@@ -133,7 +133,7 @@ KINDS = {"sgd", "adamw", "lion"}
 
 
 @pytest.mark.parametrize(
-    "optimizer", [pytest.param(o, marks=() if o in KINDS else pytest.mark.release) for o in OPTIMIZERS]
+    "optimizer", [pytest.param(o, marks=() if o in KINDS else pytest.mark.long) for o in OPTIMIZERS]
 )
 def test_every_optimizer_trains_what_was_chosen_alone(
     optimizer: str, small: str, tmp_path: Path, run: Callable[..., None], no_matplotlib: None

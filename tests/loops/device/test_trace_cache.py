@@ -44,8 +44,16 @@ def dataset(step, x, y):
 CALLS = [one, arrays, dataset]
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("evaluates", [False, True], ids=["train", "evaluate"])
+@pytest.mark.parametrize(
+    "evaluates, call",
+    [
+        *((False, one), (False, arrays), (True, dataset)),
+        *(
+            pytest.param(*case, marks=pytest.mark.release)
+            for case in ((False, dataset), (True, one), (True, arrays))
+        ),
+    ],
+)
 def test_lengths_are_one_more_trace(evaluates, call):
     model, reference = sequence_model(), sequence_model()
     step = loops.EvalStep(model, "mse") if evaluates else loops.TrainStep(model, "mse", "sgd")

@@ -32,13 +32,13 @@ OPTIMIZERS = {
 }
 
 
-REWOUND = [
-    ("adam", "mixed_float16", 2, many_steps),
-    ("averages", "mixed_float16", 1, single_steps),
+REWOUND = [("adam", "mixed_float16", 2, many_steps), ("averages", "mixed_bfloat16", 1, single_steps)]
+OTHERS = [
     ("ftrl", "float32", 2, many_steps),
     ("schedule", "mixed_bfloat16", 1, single_steps),
+    ("momentum", "float32", 1, single_steps),
+    ("nadam", "mixed_float16", 1, many_steps),
 ]
-OTHERS = [("momentum", "float32", 1, single_steps), ("nadam", "mixed_float16", 1, many_steps)]
 OTHER_WAY = [(*case, single_steps if run is many_steps else many_steps) for *case, run in (*REWOUND, *OTHERS)]
 
 
