@@ -38,7 +38,7 @@ class Meters(NamedTuple):
     def read(self) -> Found:
         """What the last step was found to do."""
         time = self.clock.time()  # before anything else takes some
-        values = self.measures.values.numpy()
+        values = self.measures.values.value().numpy()
         taken = bool(values[-1] == 1.0)
         histograms, activations = self.measures.histograms, self.activations
         return Found(

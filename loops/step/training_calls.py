@@ -97,7 +97,9 @@ class TrainingCalls(BaseStep):
         self._watching.stop()
 
     def _next_alike(self, steps: int) -> int:
-        return self._watching.next_alike(steps, lambda: int(self.batches_done.numpy()), lambda: self.waiting)
+        return self._watching.next_alike(
+            steps, lambda: int(self.batches_done.value().numpy()), lambda: self.waiting
+        )
 
     def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
         meters = None if self._watching.wanted is None else self._current().meters
