@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,6 +17,7 @@ Item = TypeVar("Item")
 
 # What asks a program to end: `Ctrl-C`, and what schedulers send before they kill. Not all are on Windows.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_AT_ONCE = 0.01  # seconds
 # Those in force, the innermost last.
 _active: list[DeferredSignals] = []
 
@@ -50,7 +52,7 @@ class DeferredSignals:
         self._ending: set[int] = set()  # those of `ends`
         self._waiting: list[int] = []
         self._taken = self._closed = False
-        self._process = os.getpid()
+        self._process, self._since = os.getpid(), 0.0
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -83,10 +85,9 @@ class DeferredSignals:
 
         Whoever gets one sees to it: it does nothing more at the end of this body.
         """
-        found = (n for each in (self, *self._outer) for n in each._waiting if n in each._ending)
-        number = next(found, None)
-        self._taken |= number is not None
-        return number
+        found = [n for each in (self, *self._outer) for n in each._waiting if n in each._ending]
+        self._taken |= bool(found)
+        return min(found, key=lambda number: number == signal.SIGINT, default=None)
 
     def call_own(self) -> None:
         """Calls the handlers of the program's own whose signals wait."""
@@ -107,16 +108,18 @@ class DeferredSignals:
 
     def _note(self, number: int, frame: object) -> None:
         alike = self._ending if number in self._ending else {number}
+        before = alike.intersection(self._waiting)
+        # Another one that came in the same call of the device is no second one.
+        second = bool(before) and (number in before or time.monotonic() - self._since > _AT_ONCE)
         # A process that was forked meanwhile, such as one of a pool, has nobody who would ask.
-        if self._closed or os.getpid() != self._process or alike.intersection(self._waiting):
+        if second or self._closed or os.getpid() != self._process:
             self._act(number)
             return
         self._waiting.append(number)
-        if number in self._ending:
-            # A second one ends the program even while the device runs, or a file is written.
-            for other, handler in self._handlers.items():
-                if handler == signal.SIG_DFL and signal.getsignal(other) == self._note:
-                    signal.signal(other, signal.SIG_DFL)
+        self._since = time.monotonic()
+        if self._handlers[number] == signal.SIG_DFL:
+            # So that a second one ends the program even while the device runs, or a file is written.
+            signal.signal(number, signal.SIG_DFL)
 
     def _act(self, number: int) -> None:
         handler = self._handlers[number]
