@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -38,7 +39,9 @@ class Reader:
 
     def __init__(self, loss_and_metrics: LossAndMetrics, name: str) -> None:
         self._name = name
-        self._run = tf.function(self._predicted, autograph=False, reduce_retracing=True)
+        # TensorFlow warns of a function that is traced often, and takes a method of several objects for one.
+        predicted = functools.partial(self._predicted)
+        self._run = tf.function(predicted, autograph=False, reduce_retracing=True)
         self._loss_and_metrics = loss_and_metrics
 
     def read(self, batches: Iterable[Batch], most: int) -> Iterator[Examples]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.tensorboard_log.confusion import confusion_picture
-from gradloop.loops.tensorboard_log.examples import Examples
+from gradloop.loops.tensorboard_log.examples import Examples, Reader
 from gradloop.loops.tensorboard_log.findings import examples_picture, find
 from gradloop.loops.tensorboard_log.images import _first_kernel
 from gradloop.loops.tensorboard_log.pictures import Scale, filters_picture
@@ -139,6 +139,15 @@ def test_a_class_of_each_pixel(classes):
     for left, expected in ((105, truth), (201, (truth + 1) % classes)):
         grey = np.rint(expected[0] / (classes - 1) * 255)
         np.testing.assert_array_equal(picture[9:105:12, left : left + 96 : 12, 0], grey)
+
+
+def test_several_runs_in_a_process_are_no_retracing(digits, monkeypatch):
+    told = []
+    monkeypatch.setattr(tf.get_logger(), "warning", lambda *given: told.append(given))
+    loss_and_metrics = digits.step().loss_and_metrics
+    for _ in range(6):
+        (examples,) = Reader(loss_and_metrics, "data").read(digits.data(), 1)
+    assert len(examples.images) == 5 and told == []
 
 
 def test_finding_the_worst():
