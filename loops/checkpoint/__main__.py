@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .directory import CheckpointFolder
+from .paths import state_in
 from .reports import differences, table
 from .tensor_file import is_written
-from .paths import state_in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from ...optim.common.preempted import Preempted
 from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
-from ..checkpoint.checkpoint import Checkpoint, store_of
+from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.notes import Note, RunNote
 from ..checkpoint.paths import iterator_in
 from ..checkpoint.retention import Entry, check_policies, policies_of
+from ..checkpoint.save_and_restore import store_of
 from ..checkpoint.saved_step import SavedStep
 from ..checkpoint.store import Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written

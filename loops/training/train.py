@@ -19,7 +19,8 @@ from ..callbacks.keras_bridge import (
     wants_every_step,
 )
 from ..callbacks.run_callbacks import RunCallbacks
-from ..checkpoint.checkpoint import Checkpoint, store_of
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.save_and_restore import store_of
 from ..data.batches import Batches
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
