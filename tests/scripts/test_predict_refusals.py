@@ -192,7 +192,7 @@ def test_as_a_program_where_names_are_no_text(model: Path, images: Path) -> None
     assert rb"\udcff.png" in done.stdout and done.stdout.count(b"\n") == 3
 
 
-@pytest.mark.release
+@pytest.mark.long
 def test_a_reader_that_has_seen_enough(model: Path, images: Path) -> None:
     # The pipe is closed long before the answer comes.
     command = f"{{ {sys.executable} {SCRIPT} {model} {images}; echo $? >&2; }} | true"

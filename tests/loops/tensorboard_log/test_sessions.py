@@ -177,8 +177,9 @@ def test_a_new_run_into_the_folder_of_another(tmp_path):
         np.testing.assert_allclose(losses, history.history["loss"], rtol=1e-6)
 
 
-@pytest.mark.release
-@pytest.mark.parametrize("fast", ["true", "false"])
+@pytest.mark.parametrize(
+    "fast", [pytest.param("true", marks=pytest.mark.release), pytest.param("false", marks=pytest.mark.long)]
+)
 def test_tensorboard_itself_shows_a_later_session_in_the_place_of_an_earlier_one(tmp_path, fast):
     _write(tmp_path / "logs", range(1, 11))
     _write(tmp_path / "logs", range(6, 9))

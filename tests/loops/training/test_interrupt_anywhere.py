@@ -86,7 +86,7 @@ class Runs:
         return history, {name: variable.numpy() for name, variable in self.step.state().items()}
 
 
-# Each kind of data and each way to end once, and for a release the other pairs.
+# Each kind of data and each way to end once; the other pairs on request.
 ALWAYS = [
     *((batches, None, sends_sigterm), (generated, 2, sends)),
     *((shuffled, None, raises), (in_order, 4, sends)),
@@ -98,7 +98,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(
-    "data, steps, action", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.release) for case in OTHERS)]
+    "data, steps, action", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS)]
 )
 @pytest.mark.parametrize("places", [5, pytest.param(10**6, marks=pytest.mark.long)], ids=["some", "all"])
 def test_it_resumes_exactly(data, steps, action, places, tmp_path, default_handler):

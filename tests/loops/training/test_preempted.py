@@ -179,7 +179,7 @@ def test_the_time_limit_ends_a_run(step, tmp_path, capsys):
 
 
 def test_a_program_ends_with_the_status_and_one_line(tmp_path):
-    program = Program(PROGRAM, tmp_path, "step", 0.0, signal.SIGTERM, folder=tmp_path)
+    program = Program(PROGRAM, tmp_path, "step", 0.0, int(signal.SIGTERM), folder=tmp_path)
     program.finish(status=75)
     told = program.stderr.read_text()
     assert told.count("SIGTERM ended training after step ") == 1 and "Traceback" not in told
@@ -188,7 +188,7 @@ def test_a_program_ends_with_the_status_and_one_line(tmp_path):
 @pytest.mark.release
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM] * 2, [signal.SIGINT, signal.SIGTERM]])
 def test_a_second_signal_ends_a_program_at_once(numbers, tmp_path):
-    program = Program(PROGRAM, tmp_path, "saving", 0.0, *numbers, folder=tmp_path)
+    program = Program(PROGRAM, tmp_path, "saving", 0.0, *map(int, numbers), folder=tmp_path)
     program.finish(status=-signal.SIGTERM)
 
 
@@ -200,6 +200,6 @@ def test_twenty_of_twenty(phase, tmp_path):
         folder = tmp_path / str(trial)
         folder.mkdir()
         number = (signal.SIGTERM, signal.SIGUSR1)[trial % 2]
-        Program(PROGRAM, folder, phase, 0.002 * trial, number, folder=folder).finish(status=75)
+        Program(PROGRAM, folder, phase, 0.002 * trial, int(number), folder=folder).finish(status=75)
     folders = sorted(tmp_path.iterdir())
     assert Program(PROGRAM, *folders, folder=tmp_path).finish().count("same\n") == 20

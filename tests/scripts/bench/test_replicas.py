@@ -18,7 +18,7 @@ def test_report():
     assert "2.00" in second and "missed" in second
 
 
-@pytest.mark.release  # `test_workers.py` has a tiny run of the whole
+@pytest.mark.long  # `test_workers.py` has a tiny run of the whole
 def test_two_replicas():
     found = replicas.measure(sys.executable, "softmax", 2, 1)
     assert (found.network, found.where, found.reductions, found.traces) == ("softmax", "2 replicas", 1, 1)
