@@ -30,6 +30,7 @@ def check(
     return check
 
 
+@pytest.mark.release
 def test_devices_are_right_and_one_that_is_not_here_fails_alone(check: Any) -> None:
     code, text, table = check("--device", "mirrored:63", "--device", "mirrored:cpu:2", "--only", "tokens")
     assert {name: cells[-1] for name, cells in table.items()} == {

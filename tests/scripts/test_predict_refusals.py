@@ -177,6 +177,7 @@ def test_grid_without_matplotlib(
 # As a program
 
 
+@pytest.mark.release
 def test_as_a_program_where_names_are_no_text(model: Path, images: Path) -> None:
     odd = os.fsdecode(os.fsencode(str(images)) + b"/\xff.png")
     (images / "red.png").rename(odd)

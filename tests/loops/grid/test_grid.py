@@ -18,7 +18,7 @@ def results(program, *arguments, folder):
 
 
 CASES = [
-    (2, "per-replica-count", 12),
+    pytest.param(2, "per-replica-count", 12, marks=pytest.mark.release),
     pytest.param(2, "others", 15, marks=pytest.mark.release),
     *(pytest.param(replicas, "all", 30, marks=pytest.mark.long) for replicas in (1, 4, 8)),
 ]

@@ -34,5 +34,6 @@ def test_outside_of_replicas_the_numbers_are_keras_own():
     np.testing.assert_array_equal(found, [np.array(theirs.next()), np.array(theirs.next(ordered=False))])
 
 
+@pytest.mark.release
 def test_three_replicas(tmp_path):
     Program(PROGRAM, folder=tmp_path).finish()

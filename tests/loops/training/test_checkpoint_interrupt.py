@@ -28,7 +28,7 @@ from tests.loops.training.resumed_runs import (
 )
 
 
-@cases(Everything, Hooks, LongGenerated, release=[Swaps], long=[Averages, Dataset])
+@cases(Everything, LongGenerated, release=[Hooks, Swaps], long=[Averages, Dataset])
 def test_an_interrupted_run_goes_on_at_the_very_step(make, tmp_path):
     case = make()
     noted = Noted()

@@ -86,11 +86,9 @@ class Runs:
         return history, {name: variable.numpy() for name, variable in self.step.state().items()}
 
 
-# Each kind of data and each way to end once; the other pairs on request.
-ALWAYS = [
-    *((batches, None, sends_sigterm), (generated, 2, sends)),
-    *((shuffled, None, raises), (in_order, 4, sends)),
-]
+# Each way to end once, each kind of data for a release, the other pairs on request.
+ALWAYS = [(batches, None, sends_sigterm), (shuffled, None, raises)]
+RELEASE = [(generated, 2, sends), (in_order, 4, sends)]
 OTHERS = [
     *((batches, None, sends), (batches, None, raises), (generated, 2, raises), (generated, 2, sends_sigterm)),
     *((shuffled, None, sends), (in_order, 4, raises)),
@@ -98,7 +96,12 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(
-    "data, steps, action", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS)]
+    "data, steps, action",
+    [
+        *ALWAYS,
+        *(pytest.param(*case, marks=pytest.mark.release) for case in RELEASE),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS),
+    ],
 )
 @pytest.mark.parametrize("places", [5, pytest.param(10**6, marks=pytest.mark.long)], ids=["some", "all"])
 def test_it_resumes_exactly(data, steps, action, places, tmp_path, default_handler):
