@@ -69,9 +69,7 @@ class TensorBoard(LogWriter, StepsCallback):
     **A run that resumes** goes on in the same folder. Its files begin with the number of its first step and
     epoch, and what was written from there on before is removed, so each step is there once. A run of another
     kind, one that begins at step 1 in a folder with logs, such as with `resume=False`, takes the place of the
-    earlier one in TensorBoard, with a warning; the files stay. (TensorBoard's loader in Rust, the default,
-    forgets points of a tag when a new one of that tag comes: a tag that is not written any more keeps its old
-    points. That in Python, `--load_fast=false`, forgets them, too. `EventAccumulator` forgets nothing.)
+    earlier one, with a warning; the earlier files stay, under other names.
 
     **One run at a time** may write to a folder, which a lock makes sure of: that of another process, or of
     another computer, if the file system has locks. It goes when its process does. There are none on `gs://`
@@ -200,13 +198,14 @@ class TensorBoard(LogWriter, StepsCallback):
             step = int(self.train_step.batches_done.numpy()) + 1
             if step == 1 and self.files.found_logs:
                 warnings.warn(
-                    f"`log_dir` {self.log_dir!r} holds the logs of an earlier run: from step 1 on, "
-                    "TensorBoard shows this one's in their place. To see both, choose another folder.",
+                    f"`log_dir` {self.log_dir!r} holds the logs of an earlier run: TensorBoard shows this "
+                    'one\'s in their place, and their files have "earlier" in their names now. To see both, '
+                    "choose another folder.",
                     stacklevel=2,
                 )
             first = {"steps": step, "train": epoch + 1, "validation": epoch + 1}
             self.files.resumes = self.files.resumes and step > 1
-            self.files.start(first)
+            self.files.start(first, replaces=step == 1 and self.files.found_logs)
             self._tell("on_session", step, epoch + 1)
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:

@@ -17,8 +17,9 @@ from ..support.errors import call_each
 from ..support.folder_lock import FolderLock
 from ..support.folders import check_log_dir
 from .event_writer import EventWriter
-from .superseded import remove_superseded
+from .superseded import remove_superseded, set_aside
 
+_RUNS = ("steps", "train", "validation")
 _MANY_TAGS = 200
 _SECONDS_UNSEEN = 5.0  # what is written is handed to the file system at least so often
 
@@ -58,7 +59,7 @@ class EventFiles:
         """Takes the folder; ValueError where it cannot be written, or where another run writes to it."""
         if self._lock is None:
             check_log_dir(self._log_dir)
-            for run in ("steps", "train", "validation"):
+            for run in _RUNS:
                 self.check(run)
             self._lock = FolderLock(self._log_dir)
             self.found_logs = bool(tf.io.gfile.glob(os.path.join(self._log_dir, "*", "*tfevents*")))
@@ -81,14 +82,18 @@ class EventFiles:
         """Keeps what is submitted back until `start`."""
         self._held = []
 
-    def start(self, first: Mapping[str, int] | None) -> None:
+    def start(self, first: Mapping[str, int] | None, replaces: bool = False) -> None:
         """Starts a session, whose first step or epoch in each run `first` tells.
 
         In a run that is not named, it is what is written first. None to forget nothing of earlier sessions.
+        A session that `replaces` all of these sets their files aside.
         """
 
         def start() -> None:
             self._first = first
+            for run in _RUNS if replaces else ():
+                if run not in self._writers:
+                    set_aside(os.path.join(self._log_dir, run))
             self._started.clear()
 
         held, self._held = self._held or [], None

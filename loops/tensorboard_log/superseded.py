@@ -1,4 +1,4 @@
-"""Events of an earlier session that the one that resumes it writes again."""
+"""Events of an earlier session whose place a later one takes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def remove_superseded(folder: str, first: int) -> None:
                 with tf.io.gfile.GFile(new, "wb") as file:
                     file.write(kept)
                 tf.io.gfile.rename(new, path, overwrite=True)
+
+
+def set_aside(folder: str) -> None:
+    """Gives a run's event files names by which nothing takes them for such: `tfevents` becomes `earlier`."""
+    for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
+        if "tfevents" in name:
+            new = name.replace("tfevents", "earlier")
+            tf.io.gfile.rename(os.path.join(folder, name), os.path.join(folder, new), overwrite=True)
 
 
 def _records(data: bytes) -> Iterator[bytes]:

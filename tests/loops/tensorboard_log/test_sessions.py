@@ -175,6 +175,11 @@ def test_a_new_run_into_the_folder_of_another(tmp_path):
         numbers, losses = zip(*runs["train"]["epoch/loss"])
         assert numbers == (1, 2)
         np.testing.assert_allclose(losses, history.history["loss"], rtol=1e-6)
+    events = EventAccumulator(str(tmp_path / "steps"), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("step/loss")] == [1, 2, 3, 4]
+    for run in ("steps", "train"):
+        names = sorted(file.name.split(".")[2] for file in (tmp_path / run).iterdir())
+        assert names == ["earlier", "tfevents"]  # nothing is lost
 
 
 @pytest.mark.parametrize(

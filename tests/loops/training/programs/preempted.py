@@ -4,6 +4,7 @@ python preempted.py FOLDER PHASE SECONDS SIGNAL...
 python preempted.py FOLDER...
 """
 
+import signal
 import sys
 
 from gradloop.loops.checkpoint.saved_step import SavedStep
@@ -11,6 +12,7 @@ from gradloop.loops.checkpoint.store import Snapshot
 from tests.loops.training.preempted_runs import PHASES, Sender, Sent
 from tests.loops.training.resumed_runs import Noted, assert_same_run, result
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a worker of pytest-xdist starts ignores it
 case = Sent()
 step = case.step()
 if sys.argv[2:3] and sys.argv[2] in PHASES:
