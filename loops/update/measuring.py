@@ -47,7 +47,7 @@ class Measuring(Accumulation):
             as of a loss: `replicated` adds them up.
 
         Raises:
-            As a call.
+            ValueError, NonFiniteError: as a call.
 
         Example:
             >>> import keras, tensorflow as tf

@@ -1,0 +1,77 @@
+"""Writes docs/api: a page for each public name, and one for each package that lists them by room."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from public_names import PACKAGES, Public, public_names, room_text, rooms_of
+from sphinx.application import Sphinx
+
+
+def titled(title: str, line: str = "=") -> str:
+    return f"{title}\n{line * len(title)}\n\n"
+
+
+def page_of(public: Public, value: object) -> str:
+    """The page of one name."""
+    module = f"gradloop.{public.package}"
+    text = titled(public.name) + f".. currentmodule:: {module}\n\n"
+    if inspect.isclass(value):
+        options = ":members:", ":inherited-members:", ":special-members: __call__"
+        return text + f".. autoclass:: {public.name}\n   " + "\n   ".join(options) + "\n"
+    if inspect.isfunction(value):
+        return text + f".. autofunction:: {public.name}\n"
+    return text + f".. autodata:: {public.name}\n   :no-value:\n"
+
+
+def page_of_package(package: str, doc: str) -> str:
+    """The page that lists a package's names by room."""
+    text = titled(f"gradloop.{package}") + f".. module:: gradloop.{package}\n\n{doc}\n\n"
+    for room, publics in rooms_of(package).items():
+        title, about = room_text(package, room)
+        text += titled(title, "-") + about + "\n\n.. autosummary::\n\n"
+        text += "".join(f"   {public.name}\n" for public in publics) + "\n"
+    entries = "".join(f"   {Path(public.page).name}\n" for public in public_names(package))
+    return text + ".. toctree::\n   :hidden:\n\n" + entries
+
+
+def pages() -> dict[str, str]:
+    """Each file in docs/ that is made, and what is in it."""
+    made = {}
+    for package in PACKAGES:
+        module = importlib.import_module(f"gradloop.{package}")
+        made[f"api/{package}.rst"] = page_of_package(package, inspect.getdoc(module) or "")
+        for public in public_names(package):
+            made[f"{public.page}.rst"] = page_of(public, getattr(module, public.name))
+    return made
+
+
+def write_pages(app: Sphinx) -> None:
+    folder = Path(app.srcdir)
+    made = pages()
+    for old in (folder / "api").glob("*.rst"):
+        if old.relative_to(folder).as_posix() not in made:
+            old.unlink()
+    for name, text in made.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_text() != text:  # else the page would be built anew
+            path.write_text(text)
+
+
+def skip_what_is_not_ours(
+    app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leaves out what a class has from Keras or Python."""
+    value = value.fget if isinstance(value, property) else value
+    module = getattr(value, "__module__", None) or "gradloop"
+    return True if what == "class" and not module.startswith("gradloop") else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", write_pages)
+    app.connect("autodoc-skip-member", skip_what_is_not_ours)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

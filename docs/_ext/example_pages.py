@@ -1,0 +1,49 @@
+"""Writes docs/examples: a page for each program in scripts/examples, from its docstring, with its source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from public_names import ROOT
+from sphinx.application import Sphinx
+
+INTRODUCTION = """# Examples
+
+Whole programs to copy. Each is one file that reads top to bottom and needs gradloop and public packages
+alone. Its data are in a package or made on the spot, so nothing is downloaded.
+
+"""
+
+
+def pages() -> dict[str, str]:
+    """Each file in docs/ that is made, and what is in it."""
+    made, rows, entries = {}, "", ""
+    for path in sorted((ROOT / "scripts" / "examples").glob("*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text()))
+        assert doc, f"{path} has no docstring"
+        first, _, rest = doc.partition("\n\n")
+        first = " ".join(first.split())
+        place = path.relative_to(ROOT).as_posix()
+        made[f"examples/{path.stem}.md"] = (
+            f"# {path.stem}\n\n{first}\n\n{rest}\n\n"
+            f"`{place}`, whole. `--help` lists its options.\n\n"
+            f"```{{literalinclude}} ../../{place}\n:language: python\n```\n"
+        )
+        rows += f"[{path.stem}]({path.stem}.md)\n: {first}\n\n"
+        entries += f"{path.stem}\n"
+    made["examples/index.md"] = f"{INTRODUCTION}{rows}```{{toctree}}\n:hidden:\n\n{entries}```\n"
+    return made
+
+
+def write_pages(app: Sphinx) -> None:
+    for name, text in pages().items():
+        path = Path(app.srcdir) / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

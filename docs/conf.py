@@ -1,0 +1,69 @@
+"""Settings of the site: `scripts/docs.sh` builds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+# Guides run in processes of their own, which inherit these.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm: pages have no widgets
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same numbers in the pages on every processor
+
+project = "gradloop"
+author = "the gradloop authors"
+version = release = installed_version("gradloop")
+project_copyright = "Apache-2.0"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_design",
+    # ours, in docs/_ext
+    "api_pages",
+    "code_role",
+    "docstrings",
+    "example_pages",
+    "notebooks",
+    "outside_names",
+]
+exclude_patterns = ["_build", "_ext", "conf.py", "README.md"]
+
+# Guides: Python files in jupytext's percent format, that run while the site is built.
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "force"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # nothing is loaded from the network when the pages are read
+only = os.environ.get("GRADLOOP_DOCS_ONLY")  # a page, such as guides/start.py: the others are not executed
+if only is not None:
+    pages = [path.relative_to(DOCS).as_posix() for path in DOCS.glob("*/*.py")]
+    nb_execution_excludepatterns = [page for page in pages if page != only]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# API pages, from docstrings in Google's style. Text in single backticks is code, as in Markdown.
+default_role = "code-or-name"
+autosummary_generate = False
+autodoc_inherit_docstrings = False  # not those of Keras, whose classes some of ours extend
+autodoc_typehints = "none"  # docstrings say in words what they take
+autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 88
+nitpicky = True
+# While the first pages are written: links to those that are still to come.
+suppress_warnings = ["toc.not_readable", "toc.empty_glob", "myst.xref_missing"]
+
+html_theme = "furo"
+html_title = "gradloop"
+html_static_path = ["_static"]
+html_css_files = ["gradloop.css"]
+html_show_sphinx = False
+html_copy_source = False
