@@ -1,7 +1,7 @@
 """Docstrings to reStructuredText: Google's sections by Napoleon, and before that what is Markdown in them.
 
-Our sections hold sentences, where Napoleon looks for a type before each colon; so `Returns:` and `Attributes:`
-become fields here. An indented block in the text is code, as in Markdown, and a table keeps its shape.
+Our sections hold sentences, where Napoleon looks for a type before each colon; so `Returns:` and
+`Attributes:` become fields here. An indented block in the text is code, and a table keeps its shape.
 """
 
 from __future__ import annotations
