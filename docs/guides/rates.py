@@ -85,8 +85,8 @@ history = loops.train(step, data, epochs=1)
 #
 # ## Change it while training
 #
-# Setting a rate costs nothing: no step is traced again. Freezing and unfreezing trace the step once for each
-# new choice. A group that is frozen keeps its moments, and has them again when it is unfrozen.
+# You can set a rate at any time; no step is traced again. Freezing and unfreezing trace the step once for
+# each new choice. A frozen group keeps its moments, and goes on with them when it is unfrozen.
 
 # %%
 optimizer.learning_rate = 5e-4  # the base: `features` follows
@@ -145,8 +145,8 @@ axes.set(xlabel="update", ylabel="learning rate")
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# A rate that follows a schedule cannot be set by hand or by a callback; Keras refuses it for the base rate,
-# gradloop for a group's. If the base rate has a schedule, groups with `lr_scale` follow it.
+# A rate that follows a schedule cannot be set, by hand or by a callback: that is an error. If the base rate
+# has a schedule, groups with `lr_scale` follow it.
 #
 # ## Ready-made groups
 #
@@ -163,7 +163,8 @@ print(optim.partition(model, optim.discriminative(model, lowest=1e-4, highest=1e
 #
 # {py:func}`gradloop.optim.lr_range_test` trains for some steps while the rate rises from `lowest` to
 # `highest`, and looks where the loss falls most steeply. Then it puts everything back: weights, state, data.
-# Groups keep their proportions. What it suggests is a start, not an answer.
+# Groups keep their proportions. What it suggests is a first guess. (From the command line:
+# `scripts/find_lr.py`.)
 
 # %%
 keras.utils.set_random_seed(0)
@@ -176,8 +177,6 @@ print(f"suggested: {curve.suggestion:.1e}")
 figure = curve.plot(axes=plt.subplots(figsize=(7, 3), layout="constrained")[1])
 
 # %% [markdown]
-# (From the command line: `scripts/find_lr.py`.)
-#
 # ## In `fit`
 #
 # The optimizer works in `compile` and `fit` as any other, and is saved with the model: rates, groups and
@@ -194,9 +193,9 @@ print(f"accuracy {history['accuracy'][-1]:.2f}", rates(model.optimizer))
 assert history["accuracy"][-1] > 0.8
 
 # %% [markdown]
-# In `fit`, freezing and unfreezing work too, but what is frozen is still computed: only a `TrainStep` leaves
-# it out. And a BatchNorm that is frozen in the plan writes its moving statistics there; set `layer.trainable
-# = False`.
+# In `fit`, freezing and unfreezing work too, but gradients of what is frozen are still computed: only a
+# `TrainStep` leaves them out. And a BatchNorm layer that is frozen in the plan still writes its moving
+# statistics in `fit`: a warning tells you to set `layer.trainable = False`.
 #
 # ## Where to go from here
 #
