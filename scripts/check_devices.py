@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 import shared.command_line as cli
-from bench.child import last_line
+from shared.last_line import last_line
 from shared.tables import table
 
 Row: TypeAlias = dict[str, Any]  # a check and what became of it

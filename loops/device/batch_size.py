@@ -9,6 +9,7 @@ from ...optim.common.types import Batch
 from ...optim.naming.stable_names import tree_of
 from ..data.arrays import tensors_in
 from ..data.batches import BatchIterator, DataIterator
+from ..distribute.scope import replicas_of
 
 
 def state_sizes(model: keras.Model) -> set[int]:
@@ -32,7 +33,7 @@ def check_batch_size(
     made_for: set[int], source: DataIterator | Batch, strategy: tf.distribute.Strategy | None
 ) -> None:
     """Raises ValueError if a batch, or those of an iterator, are not of the size of a model's states."""
-    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    replicas = replicas_of(strategy)
     if isinstance(source, BatchIterator):
         data = source.batches
         sizes = {data.batch_size, data.examples % data.batch_size or data.batch_size}

@@ -27,7 +27,7 @@ def strategy_of(variables: Sequence[keras.Variable], what: str) -> tf.distribute
             "`with strategy.scope(): ...`."
         )
     strategy = next(iter(found.values()), None)
-    if strategy is None and tf.distribute.has_strategy() and not _one_device(tf.distribute.get_strategy()):
+    if strategy is None and tf.distribute.has_strategy() and replicas_of(tf.distribute.get_strategy()) > 1:
         raise ValueError(
             f"`{what}` was made outside of the scope of the {_name(tf.distribute.get_strategy())} that it is "
             "used in, so its replicas would not share it: make it inside, `with strategy.scope(): ...`."
@@ -44,7 +44,7 @@ def strategies_of(variables: Iterable[keras.Variable | tf.Variable]) -> list[tf.
 def check_scope(what: str, variable: keras.Variable, strategy: tf.distribute.Strategy | None) -> None:
     """Raises ValueError if a variable of `what` was made in another scope than that of `strategy`."""
     found = _strategy(variable)
-    if found is strategy or strategy is None and (found is None or _one_device(found)):
+    if found is strategy or strategy is None and replicas_of(found) == 1:
         return
     if strategy is None:
         raise ValueError(
@@ -59,7 +59,7 @@ def check_scope(what: str, variable: keras.Variable, strategy: tf.distribute.Str
 
 def check_on_replicas(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy | None) -> None:
     """Raises ValueError for settings with which Keras fails in a TensorFlow function on several replicas."""
-    if strategy is None or strategy.num_replicas_in_sync == 1:
+    if replicas_of(strategy) == 1:
         return
     if optimizer.gradient_accumulation_steps:
         raise ValueError(
@@ -98,6 +98,11 @@ def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
     return len(strategy.extended.worker_devices) < strategy.num_replicas_in_sync
 
 
+def replicas_of(strategy: tf.distribute.Strategy | None) -> int:
+    """How many replicas work in step: 1 for no strategy."""
+    return 1 if strategy is None else int(strategy.num_replicas_in_sync)
+
+
 def scope_of(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[object]:
     """Returns the scope of a strategy, or no context for none."""
     return contextlib.nullcontext() if strategy is None else strategy.scope()
@@ -115,10 +120,6 @@ def _strategy(variable: keras.Variable | tf.Variable) -> tf.distribute.Strategy 
             "scope: call it inside, `with strategy.scope(): ...`."
         )
     return tf.distribute.get_strategy()
-
-
-def _one_device(strategy: tf.distribute.Strategy) -> bool:
-    return int(strategy.num_replicas_in_sync) == 1
 
 
 def _name(strategy: tf.distribute.Strategy) -> str:

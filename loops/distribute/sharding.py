@@ -13,7 +13,7 @@ from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import BatchIterator, DataIterator
 from ..support.keras_private import global_seeds, set_global_seeds, undivided_losses
-from .scope import has_other_workers
+from .scope import has_other_workers, replicas_of
 
 Result = TypeVar("Result")
 
@@ -194,9 +194,9 @@ def mean_over_workers_of(strategy: tf.distribute.Strategy | None) -> Callable[[f
 
 def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterator) -> None:
     """Raises ValueError if batches cannot be split over a strategy's replicas."""
-    if strategy is None or strategy.num_replicas_in_sync == 1:
+    replicas = replicas_of(strategy)
+    if replicas == 1:
         return
-    replicas = strategy.num_replicas_in_sync
     if isinstance(iterator, BatchIterator):
         sizes = [iterator.batches.batch_size]
     else:

@@ -10,7 +10,7 @@ from ...optim.common.messages import short_repr
 from ...optim.learning_rate.lr_finder import restored_state
 from ..data.batches import Data
 from ..device.batch_size import batch_size_of
-from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
+from ..distribute.scope import has_other_workers, is_asynchronous, replicas_of, scope_of
 from ..step.train_step import TrainStep
 from ..support.random_state import same_random_state
 from ..support.scalars import nothing_recorded
@@ -143,7 +143,7 @@ def judged(evidence: Evidence, start: float) -> Report:
 
 def gathered(step: TrainStep, data: Data) -> Evidence:
     """Does all that runs, and undoes it."""
-    replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
+    replicas = replicas_of(step.strategy)
     whole = batch_size_of(step.model) is not None
     with (
         warnings.catch_warnings(),

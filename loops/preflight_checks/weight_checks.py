@@ -7,6 +7,7 @@ import keras
 from ...optim import variable_infos
 from ...optim.common.messages import first_few
 from ...optim.naming.stable_names import tree_of
+from ..distribute.scope import replicas_of
 from ..step.batch_norm import frozen_norms
 from .evidence import Evidence
 from .report import NotApplicable, Verdict
@@ -125,7 +126,7 @@ def batch_for_norms(seen: Evidence) -> Verdict:
     }
     if not norms:
         raise NotApplicable("no BatchNormalization trains")
-    replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
+    replicas = replicas_of(step.strategy)
     apart = any(not layer.synchronized for layer in norms.values())
     examples = seen.sample.batch_size // (replicas if apart else 1)
     each = " on each replica" if replicas > 1 and apart else ""

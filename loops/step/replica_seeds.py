@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from ...optim.gradients.replicas import in_replica
+from ..distribute.scope import replicas_of
 from ..support.keras_private import changed_seeds
 
 # Added to the second of a seed's two numbers, in which Keras counts draws, for each replica.
@@ -25,7 +26,7 @@ def replica_seeds(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     The same seed gives the same masks again, and the first replica has the masks of one device. For no
     strategy or a single replica nothing changes.
     """
-    if strategy is None or strategy.num_replicas_in_sync == 1:
+    if replicas_of(strategy) == 1:
         yield
         return
     with changed_seeds(_of_replica):

@@ -8,11 +8,12 @@ import keras
 import tensorflow as tf
 
 from ...optim.naming.stable_names import tree_of
+from ..distribute.scope import replicas_of
 
 
 def check_stateless(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:
     """Raises ValueError if a layer of `model` keeps states of examples, and there are several replicas."""
-    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    replicas = replicas_of(strategy)
     check_layers((node.layer for node in tree_of(model).nodes), replicas)
 
 

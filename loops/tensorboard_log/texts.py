@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ...optim import summary
 from ..data.batches import Batches
+from ..distribute.scope import replicas_of
 from ..step.train_step import TrainStep
 from ..step.trainable import plan_of
 from ..support.keras_private import random_seed
@@ -52,7 +53,7 @@ def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[
 
 def _versions(step: TrainStep) -> dict[str, object]:
     devices = [f"{device.device_type}:{device.name.rpartition(':')[2]}" for device in _devices()]
-    replicas = 1 if step.strategy is None else step.strategy.num_replicas_in_sync
+    replicas = replicas_of(step.strategy)
     strategy = "none" if step.strategy is None else f"{type(step.strategy).__name__}, {replicas} replicas"
     return {
         **versions(),

@@ -10,15 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from shared.last_line import last_line
+
 Json: TypeAlias = dict[str, Any]  # an object, as the `json` module reads it
 SCRIPTS = Path(__file__).resolve().parents[1]
 STATUS = Path("/proc/self/status")
-
-
-def last_line(text: str) -> str:
-    """The last line that is not blank, or nothing; a progress bar's states count as lines."""
-    lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
 
 
 def how_it_ended(process: subprocess.Popen[Any], errors: str) -> str:

@@ -1,0 +1,14 @@
+"""What a program said last, which is as a rule why it ended."""
+
+from __future__ import annotations
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank, or nothing; a progress bar's states count as lines.
+
+    Example:
+        >>> last_line("Epoch 1\\rEpoch 2\\n")
+        'Epoch 2'
+    """
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
