@@ -29,8 +29,9 @@ class Batches:
     `TrainStep.run` reads them there without a call into Python. For data larger than memory use a
     `tf.data.Dataset`.
 
-    Iterating gives one epoch of `(x, y)` or `(x, y, sample_weight)` tensors, or of `x` alone where `y` is None;
-    the next `for` gives the next epoch, in another order. The last batch may be short.
+    Iterating gives one epoch of `(x, y)` or `(x, y, sample_weight)` tensors; where `y` is None, of `x` alone,
+    or of `(x,)` for a tuple of inputs. The next `for` gives the next epoch, in another order. The last batch
+    may be short.
 
     Args:
         x: array of shape (examples, ...), or a tuple or dict of such arrays, with None for an optional input
