@@ -33,7 +33,7 @@ extensions = [
     "notebooks",
     "outside_names",
 ]
-exclude_patterns = ["_build", "_ext", "conf.py", "README.md"]
+exclude_patterns = ["_build", "_ext", "coming_from/code", "conf.py", "README.md"]
 
 # Guides: Python files in jupytext's percent format, that run while the site is built.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
