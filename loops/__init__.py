@@ -25,6 +25,7 @@ from .training.evaluate import evaluate
 from .training.graceful_exit import graceful_exit
 from .training.train import train
 from .update.nonfinite import NonFiniteError
+from .update.spikes import Spike
 from .update.update import Update
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Preempted",
     "ProgressBar",
     "Records",
+    "Spike",
     "StepsCallback",
     "TensorBoard",
     "TrainStep",

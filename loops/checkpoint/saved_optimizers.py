@@ -16,6 +16,7 @@ from ...optim.common.types import Array, Json
 from ...optim.naming.stable_names import NotBuiltError
 from ..step.named_state import Pairs, optimizer_state
 from ..support.keras_private import built_variables
+from ..update.spikes import LAST_LOSSES, LastLosses
 from .notes import GroupSettings
 from .saved_parts import Names, Part
 from .settings import compared, made_with, of_groups, optimizer_settings, restored_settings
@@ -104,12 +105,15 @@ class UpdatePart(OptimizerPart):
             *((name, variable) for name, variable in zip(of, update.variables) if id(variable) not in names),
             *super().pairs(names),
             *((f"accumulated/{n}", v) for n, v in zip([*of, "calls", "total_weight"], update.accumulators)),
+            *([(LAST_LOSSES, update.last_losses.losses)] if update.last_losses is not None else []),
         ]
 
     def made(self, names: Names) -> dict[str, Json]:
         known = self.names(names)
         trains = [known[id(variable)] for variable in self.value.variables]
-        return {**super().made(names), "accumulate": self.value.accumulate, "variables": list(trains)}
+        kinds = {**super().made(names), "accumulate": self.value.accumulate, "variables": list(trains)}
+        spikes = LastLosses.settings(self.value.last_losses)
+        return kinds if spikes is None else {**kinds, "on_spike": spikes}
 
     def _settings(self) -> dict[str, Json]:
         own = {"clip_norm": self.value.clip_norm, "on_nonfinite": self.value.on_nonfinite}

@@ -14,6 +14,7 @@ from ...optim.naming.stable_names import NotBuiltError, tree_of
 from ...optim.private.keras_private import weights_were_set
 from ..step.named_state import Pairs, Variable, metric_state, model_state
 from ..support.keras_private import makes_variables_later
+from ..update.spikes import LastLosses
 from .saved_step import SavedStep
 from .settings import differences_of, model_settings, told
 from .tensor_file import OWN, TensorFile
@@ -122,6 +123,10 @@ class StepPart(Part):
 
     def some_variables(self) -> list[Variable]:
         return [self.value.batches_done]  # its state would build the optimizer
+
+    def made(self, names: Names) -> dict[str, Json]:
+        spikes = LastLosses.settings(self.value.last_losses)
+        return {} if spikes is None else {"on_spike": spikes}
 
     def note(self, names: Names) -> Json:
         return dict(self._saved.note())

@@ -25,6 +25,7 @@ from ..loss.loss_and_metrics import Loss
 from ..step.named_state import Variable
 from ..step.train_step import TrainStep
 from ..support.keras_private import arguments_of
+from ..update.spikes import LastLosses
 from .layer_settings import is_json, layer_settings
 from .notes import GroupSettings, Note, TrainedVariables
 from .tensor_file import TensorFile
@@ -50,6 +51,7 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
         "loss": _loss_of(step.loss),
         "clip_norm": step.clip_norm,
         "on_nonfinite": step.on_nonfinite,
+        "on_spike": LastLosses.settings(step.last_losses),
         "carry": step.carry,
     }
     optimizer = optimizer_settings(step.optimizer, named_variables(step.model))

@@ -10,6 +10,7 @@ from ...optim import Group, GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
+from ..update.spikes import LAST_LOSSES
 from .notes import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
 
@@ -41,6 +42,7 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
             f"{choice['accumulate']}: make the step as it was, or name another folder."
         )
     _add_total_weight(step, file)
+    _fit_last_losses(step, file)
     accumulated = "accumulated/"  # its names are those of what trains, which may still differ
     state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
     file.check(state, but=[accumulated])
@@ -58,6 +60,15 @@ def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
             "update, or name another folder."
         )
     file.values[total] = np.zeros((), np.float32)
+
+
+def _fit_last_losses(step: TrainStep, file: TensorFile) -> None:
+    """Has none known of a step with another `on_spike` than the one that was saved."""
+    here = step.last_losses
+    if here is None:
+        file.values.pop(LAST_LOSSES, None)
+    elif file.values.get(LAST_LOSSES, np.zeros(0)).shape != here.losses.shape:
+        file.values[LAST_LOSSES] = np.full(here.losses.shape, np.nan)
 
 
 def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:

@@ -14,6 +14,7 @@ from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
 from ..loss.metrics import Metric
 from ..update.checks import check_update_options
+from ..update.spikes import LAST_LOSSES, LastLosses, Spike
 from ..update.update import StepUpdate
 from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
@@ -80,10 +81,14 @@ class TrainStep(TrainingCalls):
             overflow of mixed_float16 is skipped first (see `Update`). For a model with max-pooling, which on
             a CPU takes NaN for a number, this looks at the inputs too: one that fills gaps in them itself
             wants "ignore", or them filled by `Batches(..., transform=)`.
+        on_spike: "skip" leaves out a step whose loss is above the mean of those of the last 128 steps by more
+            than 6 of their standard deviations; `Spike` for other numbers. What the step did is undone, and
+            it counts as one that `on_nonfinite="skip"` leaves out. With `accumulate`, each batch is judged.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
-        accumulate, carry, clip_norm, on_nonfinite, jit_compile: as given.
+        accumulate, carry, clip_norm, on_nonfinite, on_spike, jit_compile: as given.
+        last_losses: those by which `on_spike` judges; None without it.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
             loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there
@@ -122,6 +127,7 @@ class TrainStep(TrainingCalls):
         carry: bool = False,
         jit_compile: bool | str = "auto",
         on_nonfinite: str = "raise",
+        on_spike: str | Spike | None = None,
     ) -> None:
         super().__init__(model, loss, metrics)
         check_update_options(clip_norm, accumulate, on_nonfinite)
@@ -144,7 +150,9 @@ class TrainStep(TrainingCalls):
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
-        self.carry, self.jit_compile = carry, jit_compile
+        self.carry, self.jit_compile, self.on_spike = carry, jit_compile, on_spike
+        with scope_of(self.strategy):  # one for all choices of what trains
+            self.last_losses = LastLosses.of(on_spike, self.strategy)
         self._end = EndOfData(self.accumulate)
 
         def make_update(variables: list[keras.Variable]) -> StepUpdate:
@@ -157,6 +165,7 @@ class TrainStep(TrainingCalls):
                 clip_norm=clip_norm,
                 accumulate=accumulate,
                 on_nonfinite=on_nonfinite,
+                on_spike=self.last_losses,
             )
 
         def make_step(update: StepUpdate, wanted: Wanted | None) -> CompiledStep:
@@ -201,6 +210,8 @@ class TrainStep(TrainingCalls):
         pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
         of = [*update.names, "calls", "total_weight"]
         pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
+        if self.last_losses is not None:
+            pairs.append((LAST_LOSSES, self.last_losses.losses))
         return unique(pairs)
 
     def _names(self) -> dict[int, str]:

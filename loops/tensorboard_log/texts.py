@@ -80,6 +80,7 @@ def _settings(step: TrainStep, data: object, params: Mapping[str, Any]) -> dict[
         "clip_norm": step.clip_norm,
         "accumulate": step.accumulate,
         "on_nonfinite": step.on_nonfinite,
+        "on_spike": step.on_spike,
         "keras.utils.set_random_seed": random_seed(),
     }
     if isinstance(data, Batches):

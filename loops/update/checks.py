@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
-from ...optim.common.optimizers import SHARED_SETTINGS, overridden
+from ...optim.common.optimizers import SHARED_SETTINGS, inner_optimizer, overridden
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.given import is_new_value
 from ..support.keras_private import built_variables, excludes_variables, knows_variable
@@ -26,6 +26,24 @@ def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite:
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+
+
+def check_some(variables: Sequence[keras.Variable]) -> None:
+    """Raises ValueError if there are no variables to train."""
+    if not variables:
+        raise ValueError(
+            "`variables` is empty: name at least one variable to train. (A model that is not built has "
+            "none yet: call it on a batch.)"
+        )
+
+
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises TypeError for no Keras optimizer, ValueError for one whose settings would be lost."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
+    check_asked(optimizer)
+    check_passed_on(optimizer)
+    check_asked(inner_optimizer(optimizer))
 
 
 def check_passed_on(optimizer: keras.optimizers.Optimizer) -> None:

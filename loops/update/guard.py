@@ -12,15 +12,19 @@ from ...optim.gradients.replicas import on_all_replicas, once, when
 from ..support.recording import writes_now
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless
+from .spikes import LastLosses
 
 
 class FiniteGuard:
     """Goes on with gradients that are finite, and does with others as `on_nonfinite` says.
 
+    Where the loss is a spike, it leaves out finite ones, too.
+
     Args:
         names, variables: that the gradients are for.
         scale: the loss scale. One that moves is halved after an overflow, and grows.
         on_nonfinite: as for `Update`.
+        losses: by which spikes are told; None to leave none out.
     """
 
     def __init__(
@@ -29,15 +33,21 @@ class FiniteGuard:
         variables: Sequence[keras.Variable],
         scale: LossScale,
         on_nonfinite: str,
+        losses: LastLosses | None = None,
     ) -> None:
         self.names = names
         self.variables = variables
         self.on_nonfinite = on_nonfinite
+        self.losses = losses
         self._scale = scale
 
     @property
     def may_skip(self) -> bool:
         """Whether gradients may be left out: on overflow with a loss scale, or if told to skip."""
+        return self._skips_nonfinite or self.losses is not None
+
+    @property
+    def _skips_nonfinite(self) -> bool:
         return self._scale.dynamic or self.on_nonfinite == "skip"
 
     @property
@@ -59,7 +69,7 @@ class FiniteGuard:
         others: list[Scalar],
         use: Callable[..., object],
     ) -> Scalar:
-        """Calls `use(gradients, *others)` if the gradients are finite; returns whether they are.
+        """Calls `use(gradients, *others)` if the gradients are finite, and no spike; returns whether.
 
         Args:
             gradients: summed over replicas, and not scaled.
@@ -73,22 +83,52 @@ class FiniteGuard:
             writes.train(self.variables)
             if not writes.first or (self.on_nonfinite == "ignore" and not self.may_skip):
                 writes = None
-        if finite is None and (self.may_skip or writes is not None):
+        looks = self._skips_nonfinite or (writes is not None and self.on_nonfinite != "ignore")
+        if finite is None and looks:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
-        undone = [] if writes is None else writes.undo(finite, self.variables)
+        taken = finite
+        if self.losses is not None:
+            calm, use, others = self._unless_spike(loss, use, others)
+            taken = calm if finite is None else tf.logical_and(finite, calm)
+        undone = [] if writes is None else writes.undo(taken, self.variables)
         if writes is not None and self.on_nonfinite == "raise":
             undone = on_all_replicas(undone)
         with tf.control_dependencies(undone):
-            if self.may_skip:
-                return self._use_or_skip(gradients, loss, not_overflow, finite, others, use)
-            checked = []
-            if self.on_nonfinite == "raise" and finite is not None:
-                checked = [check_finite_unless(finite, gradients, self.names, loss)]
-            elif self.on_nonfinite == "raise":
-                checked = [once(check_finite, gradients, self.names, loss)]
-            with tf.control_dependencies(checked):
-                use(gradients, *others)
-                return tf.constant(True)
+            if self._skips_nonfinite:
+                used = self._use_or_skip(gradients, loss, not_overflow, finite, others, use)
+            else:
+                used = self._check_and_use(gradients, loss, finite, others, use)
+            return used if self.losses is None else tf.logical_and(used, calm)
+
+    def _unless_spike(
+        self, loss: Scalar | None, use: Callable[..., object], others: list[Scalar]
+    ) -> tuple[Scalar, Callable[..., object], list[Scalar]]:
+        """Whether the loss is no spike, and `use` and `others` by which nothing is done where it is one."""
+        assert self.losses is not None
+        if loss is None:
+            raise ValueError(
+                "`loss` is None, and `on_spike` decides by it: pass the loss with the gradients, "
+                "`update(gradients, loss)`."
+            )
+        spike = self.losses.is_spike(loss)
+        return ~spike, self.losses.used_unless_spike(use), [*others, loss, spike]
+
+    def _check_and_use(
+        self,
+        gradients: list[Gradient],
+        loss: Scalar | None,
+        finite: Scalar | None,
+        others: list[Scalar],
+        use: Callable[..., object],
+    ) -> Scalar:
+        checked = []
+        if self.on_nonfinite == "raise" and finite is not None:
+            checked = [check_finite_unless(finite, gradients, self.names, loss)]
+        elif self.on_nonfinite == "raise":
+            checked = [once(check_finite, gradients, self.names, loss)]
+        with tf.control_dependencies(checked):
+            use(gradients, *others)
+            return tf.constant(True)
 
     def _use_or_skip(
         self,

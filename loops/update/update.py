@@ -16,12 +16,12 @@ from ..distribute.scope import check_in_replica, check_on_replicas, check_scope,
 from ..distribute.sharding import share_of
 from ..support.tensorflow_private import without_autograph
 from .checks import (
-    check_asked,
     check_betas,
     check_gradients,
     check_known,
     check_not_frozen,
-    check_passed_on,
+    check_optimizer,
+    check_some,
     check_update_options,
     check_weight,
 )
@@ -31,6 +31,7 @@ from .loss_scale import LossScale
 from .measures import Measures
 from .measuring import Measuring
 from .nonfinite import raises_nonfinite
+from .spikes import LastLosses, Spike
 
 
 class Update(Measuring):
@@ -68,6 +69,8 @@ class Update(Measuring):
             overflow is skipped and the scale halved whichever is chosen, and "raise" raises where the scale
             cannot be the cause: once it has fallen below 1 and, in a `TrainStep`, where the batch holds NaN
             and so does the loss.
+        on_spike: "skip" leaves out, as a skipped one, a call whose loss is above the mean of the last 128 by
+            more than 6 of their standard deviations; `Spike` for other numbers. Each call needs its loss.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer, or an option of another type.
@@ -96,26 +99,21 @@ class Update(Measuring):
         clip_norm: float | None = None,
         accumulate: int = 1,
         on_nonfinite: str = "raise",
+        on_spike: str | Spike | LastLosses | None = None,
     ) -> None:
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
+        check_optimizer(optimizer)
         self.variables = list(variables.values() if isinstance(variables, Mapping) else variables)
         self.names = list(variables) if isinstance(variables, Mapping) else [v.path for v in self.variables]
-        if not self.variables:
-            raise ValueError(
-                "`variables` is empty: name at least one variable to train. (A model that is not built has "
-                "none yet: call it on a batch.)"
-            )
+        check_some(self.variables)
         check_update_options(clip_norm, accumulate, on_nonfinite)
-        check_asked(optimizer)
-        check_passed_on(optimizer)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)
         self._inner = inner_optimizer(optimizer)
-        check_asked(self._inner)
         self._scale = LossScale(optimizer)
-        self._guard = FiniteGuard(self.names, self.variables, self._scale, on_nonfinite)
         strategy = self._strategy = strategy_of(self.variables, "variables")
+        with scope_of(strategy):
+            losses = LastLosses.of(on_spike, strategy)
+        self._guard = FiniteGuard(self.names, self.variables, self._scale, on_nonfinite, losses)
         check_scope("optimizer", optimizer.variables[0], strategy)
         with scope_of(strategy):
             if not optimizer.built:
@@ -138,8 +136,13 @@ class Update(Measuring):
         return self._guard.on_nonfinite
 
     @property
+    def last_losses(self) -> LastLosses | None:
+        """By which spikes are told; None without `on_spike`."""
+        return self._guard.losses
+
+    @property
     def may_skip(self) -> bool:
-        """Whether a call may leave out its update: on overflow with a loss scale, or if told to skip."""
+        """Whether a call may leave out its update: on overflow with a loss scale, or if told to."""
         return self._guard.may_skip
 
     @property

@@ -47,7 +47,8 @@ def lr_range_test(
     bias correction. The test ends early when the smoothed loss exceeds four times its lowest value, when a
     loss is not finite, or when the step raises an `ArithmeticError` (`loops.NonFiniteError` is one). Groups
     with a learning rate of their own keep it. With gradient accumulation, only the rates at which an update
-    happens change weights.
+    happens change weights. A step with `on_spike` leaves out steps whose loss rises, as rates that are too
+    high make it: test with one without it.
 
     Args:
         step: a training step, such as `loops.TrainStep`, whose optimizer has a plain number as its rate.

@@ -1,0 +1,126 @@
+"""Spikes of the loss: steps whose loss stands out of those before it, and leaving them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import tensorflow as tf
+
+from ...optim.common.arguments import real_number, whole_number
+from ...optim.common.messages import short_repr
+from ...optim.common.types import Gradient, Json, Scalar
+from ...optim.gradients.replicas import when
+from ..distribute.scope import is_asynchronous
+
+LAST_LOSSES = "last_losses"  # their name in a state
+
+
+@dataclass(frozen=True)
+class Spike:
+    """Which steps `on_spike` leaves out: `on_spike="skip"` is `on_spike=Spike()`.
+
+    A loss is a spike where it is above the mean of the last losses by more than so many of their standard
+    deviations. Spikes are among these losses, too, so where the loss stays at a higher level, as with other
+    data, steps are taken again after some. A loss that is not finite, and that of a step that
+    `on_nonfinite` left out, is not among them. As long as fewer than half as many are known, each step is
+    taken.
+
+    Args:
+        deviations: how many standard deviations above the mean.
+        steps: how many losses before it are looked at.
+
+    Raises:
+        TypeError: an argument that is no number.
+        ValueError: `deviations` not above 0, or `steps` below 2.
+
+    Example:
+        >>> import keras
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.TrainStep(model, "mse", "adam", on_spike=loops.Spike(deviations=4.0, steps=50))
+
+    Reference: `SkipStepConfig` of Levanter, after OLMo (Allen Institute for AI).
+    """
+
+    deviations: float = 6.0
+    steps: int = 128
+
+    def __post_init__(self) -> None:
+        real_number("deviations", self.deviations, above=0)
+        whole_number("steps", self.steps, at_least=2)
+
+
+class LastLosses:
+    """The losses of the last steps, by which the next one is judged. Make it in the strategy's scope.
+
+    Args:
+        spike: which losses are spikes.
+
+    Attributes:
+        losses: float64, (spike.steps,), the newest last; NaN where there was no step yet.
+    """
+
+    def __init__(self, spike: Spike) -> None:
+        self.spike = spike
+        self.losses = tf.Variable(tf.fill([spike.steps], tf.constant(math.nan, tf.float64)), trainable=False)
+
+    @classmethod
+    def of(
+        cls, on_spike: str | Spike | LastLosses | None, strategy: tf.distribute.Strategy | None
+    ) -> LastLosses | None:
+        """Those that an argument `on_spike` asks for; None for None.
+
+        Raises:
+            ValueError: it is something else, or the workers of parameter servers are to share them.
+        """
+        if on_spike is None or isinstance(on_spike, LastLosses):
+            return on_spike
+        if not isinstance(on_spike, Spike) and on_spike != "skip":
+            raise ValueError(
+                f'`on_spike` must be "skip", a `loops.Spike(...)` or None, not {short_repr(on_spike)}.'
+            )
+        if is_asynchronous(strategy):
+            raise ValueError(
+                f"`on_spike` is {short_repr(on_spike)} under parameter servers, whose workers run steps "
+                "independently, so that no loss is the last one: leave it out, or use another strategy."
+            )
+        return cls(on_spike if isinstance(on_spike, Spike) else Spike())
+
+    @staticmethod
+    def settings(losses: LastLosses | None) -> dict[str, Json] | None:
+        """What decides about spikes, as JSON; None for nothing."""
+        return None if losses is None else asdict(losses.spike)
+
+    def is_spike(self, loss: Scalar) -> Scalar:
+        """Whether a step's loss, the same on each replica, is one: scalar bool."""
+        losses = tf.convert_to_tensor(self.losses)
+        there = tf.math.is_finite(losses)
+        count = tf.reduce_sum(tf.cast(there, tf.float64))
+
+        def mean(values: tf.Tensor) -> tf.Tensor:
+            return tf.math.divide_no_nan(tf.reduce_sum(tf.where(there, values, 0.0)), count)
+
+        center = mean(losses)
+        limit = center + self.spike.deviations * tf.sqrt(mean((losses - center) ** 2))
+        enough = count >= max(2, self.spike.steps // 2)
+        return tf.logical_and(enough, tf.cast(loss, tf.float64) > limit)
+
+    def used_unless_spike(self, use: Callable[..., object]) -> Callable[..., None]:
+        """Returns `use` as a function that also takes the loss and what `is_spike` said of it, the last ones.
+
+        It adds the loss to those known, and calls `use` unless it is a spike.
+        """
+
+        def add_and_use(gradients: Sequence[Gradient], *given: Scalar) -> None:
+            *others, loss, spike = given
+            self._add(loss)
+            when(~spike, lambda gradients, others: use(gradients, *others), gradients, others)
+
+        return add_and_use
+
+    def _add(self, loss: Scalar) -> None:
+        losses, loss = tf.convert_to_tensor(self.losses), tf.cast(loss, tf.float64)
+        added = tf.concat([losses[1:], loss[None]], 0)
+        self.losses.assign(tf.where(tf.math.is_finite(loss), added, losses))
