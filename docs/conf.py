@@ -36,7 +36,7 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "coming_from/code", "conf.py", "README.md"]
 
 # Guides: Python files in jupytext's percent format, that run while the site is built.
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_custom_formats = {".py": "notebooks.read"}
 nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True

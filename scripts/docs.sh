@@ -31,4 +31,8 @@ make_environment docs
 cd "$root"
 "$VENV/bin/python" -m sphinx --builder html --nitpicky --fail-on-warning --jobs 2 --quiet "${options[@]}" \
     --doctree-dir "$target/doctrees" docs "$target/html"
+# Pages load nothing from elsewhere. (They link to it.)
+if grep -rElI --include='*.html' '<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//' "$target/html"; then
+    fail "these pages load something from the network"
+fi
 echo "Open file://$root/$target/html/index.html"

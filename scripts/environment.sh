@@ -81,6 +81,7 @@ make_environment() {
         --editable "$root[$extra]" ${GRADLOOP_CONSTRAINTS:-} ||
         fail "the install did not finish; its reason is above. Run this again once that is mended"
     echo "$checksum" >"$stamp"
-    # All of "data" is in "dev".
-    [[ $extra != dev ]] || echo "$checksum" >"$VENV/gradloop-data.stamp"
+    # All of "data" is in "docs", and all of that in "dev".
+    [[ $extra = data ]] || echo "$checksum" >"$VENV/gradloop-data.stamp"
+    [[ $extra != dev ]] || echo "$checksum" >"$VENV/gradloop-docs.stamp"
 }

@@ -10,11 +10,10 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
-from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Note|Raises|Reference|References|Returns|Yields):$")
 NAMES = re.compile(r"    (\w+(?:, \w+)*): (.*)")
-CONFIG = Config(napoleon_google_docstring=True, napoleon_numpy_docstring=False, napoleon_use_ivar=True)
 
 
 def prepared(lines: list[str]) -> list[str]:
@@ -55,7 +54,7 @@ def is_block(line: str) -> bool:
 
 def convert(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     # As of a function, since of a property Napoleon takes all before a colon for its type.
-    lines[:] = GoogleDocstring(prepared(lines), CONFIG, app, "function", name, value, options).lines()
+    lines[:] = GoogleDocstring(prepared(lines), None, None, "function", name, value, options).lines()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jupytext
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
 ROLE = re.compile(r"\{[\w:]+\}(`[^`]+`)")  # {py:func}`gradloop.loops.train`
@@ -24,6 +26,16 @@ c.HistoryManager.enabled = False
 """
 
 
+def read(text: str) -> NotebookNode:
+    """A guide as a notebook, which knows its language before it runs and the line of each cell."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    lines = enumerate(text.splitlines())
+    notebook.metadata["source_map"] = [number for number, line in lines if line.startswith("# %%")]
+    return notebook
+
+
 def settle(app: Sphinx) -> None:
     """Settings of IPython; of each line that is drawn again, such as a progress bar, the last one counts."""
     profile = Path(app.outdir).parent / "ipython" / "profile_default"
@@ -32,7 +44,7 @@ def settle(app: Sphinx) -> None:
     os.environ["IPYTHONDIR"] = str(profile.parent)
     logging.getLogger("traitlets").setLevel(logging.WARNING)
     # MyST-NB does not pass this option on.
-    NotebookClient.__init__ = functools.partialmethod(NotebookClient.__init__, coalesce_streams=True)
+    NotebookClient.__init__ = functools.partialmethod(NotebookClient.__init__, coalesce_streams=True)  # type: ignore
 
 
 def is_notebook(app: Sphinx, page: str) -> bool:

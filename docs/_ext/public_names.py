@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("optim", "loops", "models")
-# Of `loops`, though the module that defines it is in another package.
-ROOM_OF = {"Preempted": "training"}
+# Shown with these rooms, though the modules that define them lie deeper, where others need them.
+SHOWN_WITH = {"Preempted": "training", "check_log_dir": "tensorboard_log", "record": "step"}
 
 
 class Public(NamedTuple):
@@ -34,15 +34,18 @@ def public_names(package: str) -> list[Public]:
             rooms |= {alias.asname or alias.name: node.module.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             listed = ast.literal_eval(node.value)
-    return [Public(package, ROOM_OF.get(name, rooms[name]), name) for name in sorted(listed, key=str.lower)]
+    return [
+        Public(package, SHOWN_WITH.get(name, rooms[name]), name) for name in sorted(listed, key=str.lower)
+    ]
 
 
 def rooms_of(package: str) -> dict[str, list[Public]]:
-    """Public names by room, the room with most of them first."""
+    """Public names by room, the rooms as the map in CONTRIBUTING.md has them: from the top floor down."""
     found: dict[str, list[Public]] = {}
     for public in public_names(package):
         found.setdefault(public.room, []).append(public)
-    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+    words = (ROOT / "CONTRIBUTING.md").read_text().partition("\n" + package + "/")[2].split()
+    return dict(sorted(found.items(), key=lambda item: words.index(item[0])))
 
 
 def room_text(package: str, room: str) -> tuple[str, str]:
