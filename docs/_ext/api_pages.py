@@ -7,8 +7,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from public_names import PACKAGES, Public, public_names, room_text, rooms_of
 from sphinx.application import Sphinx
+
+from public_names import PACKAGES, Public, public_names, room_text, rooms_of
 
 
 def titled(title: str, line: str = "=") -> str:

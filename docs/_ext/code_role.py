@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from docutils import nodes
-from public_names import PACKAGES, public_names
 from sphinx import addnodes
 from sphinx.application import Sphinx
+
+from public_names import PACKAGES, public_names
 
 NAMES = {
     f"{public.package}.{public.name}": public for package in PACKAGES for public in public_names(package)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from public_names import ROOT
 from sphinx.application import Sphinx
+
+from public_names import ROOT
 
 INTRODUCTION = """# Examples
 

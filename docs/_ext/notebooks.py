@@ -44,7 +44,8 @@ def settle(app: Sphinx) -> None:
     os.environ["IPYTHONDIR"] = str(profile.parent)
     logging.getLogger("traitlets").setLevel(logging.WARNING)
     # MyST-NB does not pass this option on.
-    NotebookClient.__init__ = functools.partialmethod(NotebookClient.__init__, coalesce_streams=True)  # type: ignore
+    init = functools.partialmethod(NotebookClient.__init__, coalesce_streams=True)
+    NotebookClient.__init__ = init  # type: ignore
 
 
 def is_notebook(app: Sphinx, page: str) -> bool:

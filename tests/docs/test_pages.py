@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from public_names import PACKAGES, public_names, room_text, rooms_of
 
 ROOT = Path(__file__).parents[2]
