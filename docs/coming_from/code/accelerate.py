@@ -37,17 +37,17 @@ def gradloop_own_step(network, x, y):
             clip_norm=1.0,
             accumulate=2,
         )
-        loss_of = (
-            keras.losses.SparseCategoricalCrossentropy(
-                reduction="none"
-            )
+        loss_of = keras.losses.SparseCategoricalCrossentropy(
+            reduction="none"
         )
 
         @loops.replicated
         def step(x, y):
             with tf.GradientTape() as tape:
                 out = model(x, training=True)
-                loss = loops.mean_loss(loss_of(y, out))
+                loss = loops.mean_loss(
+                    loss_of(y, out)
+                )
             update(
                 tape.gradient(loss, update.variables),
                 loss,
@@ -68,8 +68,12 @@ def gradloop_metrics(model, x_test, y_test):
     data = loops.Batches(x_test, y_test, 12)
     found = loops.evaluate(check, data)["accuracy"]
 
-    labels = np.argmax(model.predict(x_test, verbose=0), 1)
-    assert abs(found - np.mean(labels == y_test)) < 1e-6
+    labels = np.argmax(
+        model.predict(x_test, verbose=0), 1
+    )
+    assert (
+        abs(found - np.mean(labels == y_test)) < 1e-6
+    )
 
 
 def gradloop_save(model, x, y, folder):

@@ -5,13 +5,19 @@ import keras
 from gradloop import loops, optim
 
 LOSS = "sparse_categorical_crossentropy"
-SPLIT = ["hidden", "head"]  # from the bottom to the top
+SPLIT = [
+    "hidden",
+    "head",
+]  # from the bottom to the top
 
 
 def adam(rate):
     """fastai's Adam: weight decay aside from the rate."""
     return keras.optimizers.AdamW(
-        rate, beta_2=0.99, epsilon=1e-5, weight_decay=0.01
+        rate,
+        beta_2=0.99,
+        epsilon=1e-5,
+        weight_decay=0.01,
     )
 
 
@@ -76,7 +82,11 @@ def gradloop_lr_find(model, x, y):
     )
     data = loops.Batches(x, y, 16)
     curve = optim.lr_range_test(
-        step, data, lowest=1e-4, highest=10.0, steps=100
+        step,
+        data,
+        lowest=1e-4,
+        highest=10.0,
+        steps=100,
     )
     # curve.plot() draws it
     assert 1e-3 < curve.suggestion < 10.0
@@ -101,7 +111,9 @@ def gradloop_freeze(model, x, y):
     plan = optim.partition(
         model, {"body": "hidden", "head": "head"}
     )
-    optimizer = optim.GroupedOptimizer(adam(1e-3), plan)
+    optimizer = optim.GroupedOptimizer(
+        adam(1e-3), plan
+    )
     step = loops.TrainStep(model, LOSS, optimizer)
     data = loops.Batches(x, y, 16)
 
@@ -112,5 +124,7 @@ def gradloop_freeze(model, x, y):
 
     # or in one run, by epoch
     unfreeze = loops.Unfreeze({0: "head", 1: "body"})
-    loops.train(step, data, epochs=2, callbacks=[unfreeze])
+    loops.train(
+        step, data, epochs=2, callbacks=[unfreeze]
+    )
     assert len(step.variables) == 4

@@ -86,7 +86,9 @@ def keras_options(model, x, y):
         "sparse_categorical_crossentropy",
         steps_per_execution=4,
     )
-    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    model.fit(
+        x, y, batch_size=16, shuffle=False, verbose=0
+    )
 
 
 def gradloop_options(model, x, y):

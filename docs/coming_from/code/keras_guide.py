@@ -8,8 +8,12 @@ from gradloop import loops
 
 def keras_loop(model, x, y, x_test, y_test):
     optimizer = keras.optimizers.Adam(0.01)
-    loss_of = keras.losses.SparseCategoricalCrossentropy()
-    accuracy = keras.metrics.SparseCategoricalAccuracy()
+    loss_of = (
+        keras.losses.SparseCategoricalCrossentropy()
+    )
+    accuracy = (
+        keras.metrics.SparseCategoricalAccuracy()
+    )
     train = tf.data.Dataset.from_tensor_slices((x, y))
     test = tf.data.Dataset.from_tensor_slices(
         (x_test, y_test)
@@ -28,13 +32,17 @@ def keras_loop(model, x, y, x_test, y_test):
 
     @tf.function
     def test_step(x, y):
-        accuracy.update_state(y, model(x, training=False))
+        accuracy.update_state(
+            y, model(x, training=False)
+        )
 
     history = {"accuracy": [], "val_accuracy": []}
     for _ in range(2):
         for batch in train.batch(16):
             train_step(*batch)
-        history["accuracy"].append(float(accuracy.result()))
+        history["accuracy"].append(
+            float(accuracy.result())
+        )
         accuracy.reset_state()
         for batch in test.batch(16):
             test_step(*batch)
@@ -52,13 +60,17 @@ def gradloop_loop(model, x, y, x_test, y_test):
         keras.optimizers.Adam(0.01),
         metrics=["accuracy"],
     )
-    check = loops.EvalStep(model, step.loss, step.metrics)
+    check = loops.EvalStep(
+        model, step.loss, step.metrics
+    )
     train = loops.Batches(x, y, 16, shuffle=False)
     test = loops.Batches(x_test, y_test, 16)
 
     history = {"accuracy": [], "val_accuracy": []}
     for _ in range(2):
-        values = step.run(iter(train), steps=len(train))
+        values = step.run(
+            iter(train), steps=len(train)
+        )
         history["accuracy"].append(
             values["accuracy"].mean()
         )
@@ -70,7 +82,9 @@ def gradloop_loop(model, x, y, x_test, y_test):
 
 def keras_penalties(regularized, x, y):
     optimizer = keras.optimizers.SGD(0.1)
-    loss_of = keras.losses.SparseCategoricalCrossentropy()
+    loss_of = (
+        keras.losses.SparseCategoricalCrossentropy()
+    )
 
     @tf.function
     def train_step(x, y):
@@ -84,13 +98,16 @@ def keras_penalties(regularized, x, y):
 
     for start in range(0, len(x), 16):
         train_step(
-            x[start : start + 16], y[start : start + 16]
+            x[start : start + 16],
+            y[start : start + 16],
         )
 
 
 def gradloop_penalties(regularized, x, y):
-    loss_of = keras.losses.SparseCategoricalCrossentropy(
-        reduction="none"
+    loss_of = (
+        keras.losses.SparseCategoricalCrossentropy(
+            reduction="none"
+        )
     )
     update = loops.Update(
         keras.optimizers.SGD(0.1),
@@ -104,7 +121,9 @@ def gradloop_penalties(regularized, x, y):
             loss = loops.mean_loss(
                 loss_of(y, out), model=regularized
             )
-        gradients = tape.gradient(loss, update.variables)
+        gradients = tape.gradient(
+            loss, update.variables
+        )
         update(gradients, loss)
 
     data = loops.Batches(x, y, 16, shuffle=False)
@@ -134,7 +153,9 @@ def keras_gan(generator, critic, x, noise):
 
         with tf.GradientTape() as tape:
             judged = critic(generator(noise))
-            g_loss = loss_of(tf.zeros((16, 1)), judged)
+            g_loss = loss_of(
+                tf.zeros((16, 1)), judged
+            )
         weights = generator.trainable_weights
         gradients = tape.gradient(g_loss, weights)
         g_optimizer.apply(gradients, weights)
@@ -164,20 +185,25 @@ def gradloop_gan(generator, critic, x, noise):
         fake = generator(noise)
         both = tf.concat([fake, real], 0)
         labels = tf.concat(
-            [tf.ones_like(real), tf.zeros_like(real)], 0
+            [tf.ones_like(real), tf.zeros_like(real)],
+            0,
         )[:, :1]
         with tf.GradientTape() as tape:
             d_loss = loops.mean_loss(
                 loss_of(labels, critic(both))
             )
-        update_d(tape.gradient(d_loss, update_d.variables))
+        update_d(
+            tape.gradient(d_loss, update_d.variables)
+        )
 
         with tf.GradientTape() as tape:
             judged = critic(generator(noise))
             g_loss = loops.mean_loss(
                 loss_of(tf.zeros_like(judged), judged)
             )
-        update_g(tape.gradient(g_loss, update_g.variables))
+        update_g(
+            tape.gradient(g_loss, update_g.variables)
+        )
         return {"d_loss": d_loss, "g_loss": g_loss}
 
     for real, z in loops.Batches(

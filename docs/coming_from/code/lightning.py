@@ -7,14 +7,18 @@ import tensorflow as tf
 
 from gradloop import loops
 
-cross_entropy = keras.losses.sparse_categorical_crossentropy
+cross_entropy = (
+    keras.losses.sparse_categorical_crossentropy
+)
 
 
 def loss(model, batch, training=True):
     """`training_step` and `validation_step` in one."""
     x, y = batch
     out = model(x, training=training)
-    confidence = tf.reduce_mean(tf.reduce_max(out, -1))
+    confidence = tf.reduce_mean(
+        tf.reduce_max(out, -1)
+    )
     loops.record("confidence", confidence)  # self.log
     value = loops.mean_loss(cross_entropy(y, out))
     return value, out
@@ -43,7 +47,9 @@ def gradloop_module(model, x, y, x_test, y_test):
     }
 
 
-def gradloop_trainer(model, x, y, x_test, y_test, folder):
+def gradloop_trainer(
+    model, x, y, x_test, y_test, folder
+):
     step = loops.TrainStep(
         model,
         loss,
@@ -53,7 +59,10 @@ def gradloop_trainer(model, x, y, x_test, y_test, folder):
     )
     checkpoint = loops.Checkpoint(
         os.path.join(folder, "checkpoints"),
-        keep=[loops.Best("val_loss"), loops.Latest(1)],
+        keep=[
+            loops.Best("val_loss"),
+            loops.Latest(1),
+        ],
         time_limit="11h50m",
     )
     loops.train(
@@ -63,7 +72,9 @@ def gradloop_trainer(model, x, y, x_test, y_test, folder):
         validation=loops.Batches(x_test, y_test, 16),
         callbacks=[
             keras.callbacks.EarlyStopping(patience=3),
-            loops.TensorBoard(os.path.join(folder, "logs")),
+            loops.TensorBoard(
+                os.path.join(folder, "logs")
+            ),
         ],
         checkpoint=checkpoint,  # resumes by itself
     )
@@ -80,9 +91,13 @@ def gradloop_debugging(model, x, y):
     assert int(step.optimizer.iterations.numpy()) == 0
 
     # overfit_batches=1
-    few = loops.Batches(x[:16], y[:16], 16, shuffle=False)
+    few = loops.Batches(
+        x[:16], y[:16], 16, shuffle=False
+    )
     history = loops.train(step, few, epochs=5).history
     assert history["loss"][-1] < history["loss"][0]
 
     # limit_train_batches=2
-    loops.train(step, data, epochs=1, steps_per_epoch=2)
+    loops.train(
+        step, data, epochs=1, steps_per_epoch=2
+    )

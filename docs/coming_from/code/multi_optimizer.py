@@ -8,16 +8,22 @@ from gradloop import loops, optim
 def keras_groups(model, x, y):
     optimizer = keras.optimizers.MultiOptimizer(
         keras.optimizers.OptimizerMap(
-            default_optimizer=keras.optimizers.Adam(0.01),
+            default_optimizer=keras.optimizers.Adam(
+                0.01
+            ),
             optimizer_map={
-                ".*hidden.*": keras.optimizers.SGD(0.1)
+                ".*hidden.*": keras.optimizers.SGD(
+                    0.1
+                )
             },
         )
     )
     model.compile(
         optimizer, "sparse_categorical_crossentropy"
     )
-    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    model.fit(
+        x, y, batch_size=16, shuffle=False, verbose=0
+    )
 
 
 def gradloop_groups(model, x, y):
@@ -37,14 +43,18 @@ def gradloop_groups(model, x, y):
     model.compile(
         optimizer, "sparse_categorical_crossentropy"
     )
-    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    model.fit(
+        x, y, batch_size=16, shuffle=False, verbose=0
+    )
 
 
 def gradloop_rates(model, x, y):
     plan = optim.partition(
         model,
         {
-            "slow": optim.Group("hidden", lr_scale=0.1),
+            "slow": optim.Group(
+                "hidden", lr_scale=0.1
+            ),
             "head": model.get_layer("head"),
         },
     )
@@ -52,9 +62,13 @@ def gradloop_rates(model, x, y):
         keras.optimizers.Adam(0.01), plan
     )
     step = loops.TrainStep(
-        model, "sparse_categorical_crossentropy", optimizer
+        model,
+        "sparse_categorical_crossentropy",
+        optimizer,
     )
-    loops.train(step, loops.Batches(x, y, 16), epochs=1)
+    loops.train(
+        step, loops.Batches(x, y, 16), epochs=1
+    )
     optimizer.learning_rate = 0.001  # both follow
     rates = optimizer.learning_rates
     assert abs(rates["slow"] - 0.0001) < 1e-9

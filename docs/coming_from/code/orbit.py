@@ -15,8 +15,12 @@ def orbit_run(model, x, y, x_test, y_test):
                 (x, y)
             )
             super().__init__(data.batch(16).repeat())
-            self.optimizer = keras.optimizers.Adam(0.01)
-            self.optimizer.build(model.trainable_variables)
+            self.optimizer = keras.optimizers.Adam(
+                0.01
+            )
+            self.optimizer.build(
+                model.trainable_variables
+            )
             self.loss_of = (
                 keras.losses.SparseCategoricalCrossentropy()
             )
@@ -49,7 +53,9 @@ def orbit_run(model, x, y, x_test, y_test):
             self.accuracy.update_state(y, out)
 
         def eval_end(self):
-            return {"accuracy": self.accuracy.result()}
+            return {
+                "accuracy": self.accuracy.result()
+            }
 
     trainer = Trainer()
     controller = orbit.Controller(
@@ -82,4 +88,8 @@ def gradloop_run(model, x, y, x_test, y_test):
         steps_per_epoch=4,
         validation=test.batch(16),
     )
-    return {"accuracy": history.history["val_accuracy"][-1]}
+    return {
+        "accuracy": history.history["val_accuracy"][
+            -1
+        ]
+    }

@@ -18,11 +18,14 @@ def gradloop_groups(model):
                 learning_rate=1e-4,
                 weight_decay=optim.KernelDecay(0.01),
             ),
-            "head": optim.Group("head", weight_decay=0.0),
+            "head": optim.Group(
+                "head", weight_decay=0.0
+            ),
         },
     )
     optimizer = optim.GroupedOptimizer(
-        keras.optimizers.AdamW(1e-3, epsilon=1e-8), plan
+        keras.optimizers.AdamW(1e-3, epsilon=1e-8),
+        plan,
     )
     optimizer.set_learning_rate("hidden", 5e-5)
     assert list(optimizer.learning_rates) == [
@@ -33,8 +36,10 @@ def gradloop_groups(model):
 
 
 def gradloop_loop(model, x, y):
-    loss_of = keras.losses.SparseCategoricalCrossentropy(
-        reduction="none"
+    loss_of = (
+        keras.losses.SparseCategoricalCrossentropy(
+            reduction="none"
+        )
     )
     update = loops.Update(
         keras.optimizers.SGD(0.1, momentum=0.9),
@@ -47,7 +52,9 @@ def gradloop_loop(model, x, y):
         with tf.GradientTape() as tape:
             out = model(x, training=True)
             loss = loops.mean_loss(loss_of(y, out))
-        gradients = tape.gradient(loss, update.variables)
+        gradients = tape.gradient(
+            loss, update.variables
+        )
         update(gradients, loss)
         return {"loss": loss}
 
@@ -60,7 +67,9 @@ def gradloop_loop(model, x, y):
 
 def gradloop_evaluate(model, x_test, y_test):
     right = 0
-    data = loops.Batches(x_test, y_test, 16, shuffle=False)
+    data = loops.Batches(
+        x_test, y_test, 16, shuffle=False
+    )
     for inputs, labels in data:
         out = model(inputs, training=False)
         found = tf.argmax(out, -1, labels.dtype)
@@ -95,7 +104,9 @@ def gradloop_state(network, x, y, folder):
     model.load_weights(path)
 
     # weights, optimizer, random numbers, place in the data
-    step, data = make_step(model), loops.Batches(x, y, 16)
+    step, data = make_step(model), loops.Batches(
+        x, y, 16
+    )
     iterator = iter(data)
     step.run(iterator, steps=3)
     checkpoint = loops.Checkpoint(folder, verbose=0)
@@ -121,6 +132,8 @@ def gradloop_devices(network, x, y):
             clip_norm=1.0,
         )
     # 32 examples of all devices together
-    loops.train(step, loops.Batches(x, y, 32), epochs=1)
+    loops.train(
+        step, loops.Batches(x, y, 32), epochs=1
+    )
     if loops.is_chief():
         assert step.model.count_params() > 0

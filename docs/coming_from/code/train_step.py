@@ -5,7 +5,9 @@ import tensorflow as tf
 
 from gradloop import loops
 
-cross_entropy = keras.losses.sparse_categorical_crossentropy
+cross_entropy = (
+    keras.losses.sparse_categorical_crossentropy
+)
 
 
 class Adversarial(keras.Model):
@@ -30,7 +32,9 @@ class Adversarial(keras.Model):
         x += 0.1 * tf.sign(tape.gradient(attack, x))
         with tf.GradientTape() as tape:
             out = self.network(x, training=True)
-            loss = tf.reduce_mean(cross_entropy(y, out))
+            loss = tf.reduce_mean(
+                cross_entropy(y, out)
+            )
         variables = self.network.trainable_variables
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply(gradients, variables)
@@ -91,7 +95,9 @@ class SignDescent(keras.Model):
         x, y = data
         with tf.GradientTape() as tape:
             out = self.network(x, training=True)
-            loss = tf.reduce_mean(cross_entropy(y, out))
+            loss = tf.reduce_mean(
+                cross_entropy(y, out)
+            )
         variables = self.network.trainable_variables
         gradients = tape.gradient(loss, variables)
         gradients = [tf.sign(g) for g in gradients]
@@ -122,8 +128,12 @@ def gradloop_gradients(model, x, y):
     def step(x, y):
         with tf.GradientTape() as tape:
             out = model(x, training=True)
-            loss = loops.mean_loss(cross_entropy(y, out))
-        gradients = tape.gradient(loss, update.variables)
+            loss = loops.mean_loss(
+                cross_entropy(y, out)
+            )
+        gradients = tape.gradient(
+            loss, update.variables
+        )
         update([tf.sign(g) for g in gradients], loss)
         return {"loss": loss}
 
