@@ -13,7 +13,7 @@ from ...optim.gradients.replicas import in_replica, replica_count
 from ..distribute.sharding import Shard, total_over_replicas
 from ..support.keras_private import keras_mask
 from ..support.tensorflow_private import without_autograph
-from .reduction import LossValue, reduced
+from .reduction import LossValue, reduced, share
 
 # Why batches cannot be accumulated by a loss that is a sum.
 SUM = (
@@ -48,7 +48,7 @@ class StepLoss(NamedTuple):
         if self.shard is None or found.by == "examples":
             return found.value
         value = found.of_replica(self.counted, self.shard).value
-        return value / tf.cast(self.counted / self.shard.examples, value.dtype)
+        return value / share(self.counted, self.shard.examples, value.dtype)
 
     def divisor(self, accumulated: bool) -> Scalar:
         """What the function's loss was divided by, as far as that is known: float32 scalar.

@@ -37,11 +37,16 @@ class LossValue(NamedTuple):
         if self.by == "sum":
             return self._replace(value=self.value * tf.cast(shard.weight, self.value.dtype), divisor=counted)
         divisor = self.divisor * shard.weight
-        if self.by == "examples":
-            part = counted / shard.examples
-        else:
-            part = tf.math.divide_no_nan(divisor, total_over_replicas(divisor))
-        return self._replace(value=self.value * tf.cast(part, self.value.dtype), divisor=divisor)
+        part, whole = counted, shard.examples
+        if self.by == "values":
+            part, whole = divisor, total_over_replicas(divisor)
+        return self._replace(value=self.value * share(part, whole, self.value.dtype), divisor=divisor)
+
+
+def share(part: Scalar, whole: Scalar, dtype: tf.DType) -> Scalar:
+    """`part / whole`, 0 of nothing, as a factor of `dtype`: where that is float64, to its last digit."""
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    return tf.cast(tf.math.divide_no_nan(tf.cast(part, wide), tf.cast(whole, wide)), dtype)
 
 
 def reduced(

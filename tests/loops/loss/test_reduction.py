@@ -65,6 +65,12 @@ def test_the_part_of_a_replica(by):
     assert float(part.value) == pytest.approx(2.0)
 
 
+def test_parts_in_float64_are_not_rounded_to_float32():
+    value = LossValue(tf.constant(7.0, tf.float64), tf.constant(3.0))
+    part = value.of_replica(tf.constant(3.0), Shard(tf.constant(7.0), tf.constant(1.0)))
+    assert float(part.value) == pytest.approx(3.0, rel=1e-15)
+
+
 def test_a_batch_that_is_masked_all_over():
     found = reduced("mean", tf.ones((2, 3)), None, [tf.zeros((2, 3), tf.bool)], tf.constant(2.0))
     assert [float(number) for number in found[:2]] == [0.0, 0.0]
