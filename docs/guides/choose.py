@@ -84,7 +84,8 @@ print(list(optim.named_variables(model))[:6])
 
 # %%
 print([variable.path for variable in optim.select(model, "conv")])
-print([variable.path for variable in optim.select(model, "block1")])  # would not find `block10_conv`
+# (This would not find `block10_conv`.)
+print([variable.path for variable in optim.select(model, "block1")])
 
 # %% [markdown]
 # These are all kinds of filters, with the number of variables, out of 12, that each one selects:
@@ -144,7 +145,8 @@ def fails(action):
 fails(lambda: optim.select(model, "haed"))  # spelling
 fails(lambda: optim.select(model, "Block1"))  # upper case
 fails(lambda: optim.select(model, "onv"))  # not at the beginning of a word
-fails(lambda: optim.select(model, optim.name("stem") and optim.kind("bias")))  # `and` instead of `&`
+# `and` instead of `&`
+fails(lambda: optim.select(model, optim.name("stem") and optim.kind("bias")))
 
 # %% [markdown]
 # ## Train what you chose
@@ -180,7 +182,13 @@ print(changed_by_a_step())
 # %%
 pair = Net()
 pair(np.ones((1, 16)))
-step_of_pair = loops.TrainStep(pair, lambda model, batch: tf.reduce_mean(model.encoder(batch[0])), "sgd")
+
+
+def loss_of_encoder(model, batch):
+    return tf.reduce_mean(model.encoder(batch[0]))
+
+
+step_of_pair = loops.TrainStep(pair, loss_of_encoder, "sgd")
 fails(lambda: step_of_pair(np.ones((8, 16), "float32")))
 
 # %% [markdown]

@@ -33,8 +33,9 @@ validation = loops.Batches(images[1600:], labels[1600:], batch_size=100, shuffle
 
 def make_model(l2=0.0):
     keras.utils.set_random_seed(0)
-    hidden = layers.Dense(64, "relu", kernel_regularizer=keras.regularizers.L2(l2) if l2 else None)
-    return keras.Sequential([keras.Input((784,)), hidden, layers.Dropout(0.1), layers.Dense(10)])
+    hidden = layers.Dense(64, "relu", kernel_regularizer=keras.regularizers.L2(l2))
+    dropout, head = layers.Dropout(0.1), layers.Dense(10)
+    return keras.Sequential([keras.Input((784,)), hidden, dropout, head])
 
 
 # %% [markdown]
@@ -91,13 +92,14 @@ assert all((one == other).all() for one, other in zip(before, model.get_weights(
 # examples of a call, so a short batch counts less, and `flush` applies what is left at the end.
 
 # %%
-update = loops.Update(keras.optimizers.Adam(1e-3), model.trainable_variables, clip_norm=1.0, accumulate=4)
+adam = keras.optimizers.Adam(1e-3)
+update = loops.Update(adam, model.trainable_variables, clip_norm=1.0, accumulate=4)
 for x, y in data.iterator(epoch=1):
     with tf.GradientTape() as tape:
         loss = loops.mean_loss(losses(y, model(x, training=True)))
     update(tape.gradient(loss, update.variables), loss, weight=len(x))
 update.flush()
-print(f"{len(data)} batches, {int(update.optimizer.iterations.numpy())} updates")
+print(f"{len(data)} batches, {int(adam.iterations.numpy())} updates")
 
 # %% [markdown]
 # ## Low-level handling of metrics
@@ -195,8 +197,10 @@ np.testing.assert_allclose(float(with_model), float(by_hand), rtol=1e-6)
 
 # %%
 def training(folder, epochs, stop_after=None):
-    model, data = make_model(l2=1e-4), loops.Batches(images[:1600], labels[:1600], batch_size=64)
-    update = loops.Update(keras.optimizers.Adam(1e-3), model.trainable_variables, clip_norm=1.0)
+    model = make_model(l2=1e-4)
+    data = loops.Batches(images[:1600], labels[:1600], batch_size=64)
+    adam = keras.optimizers.Adam(1e-3)
+    update = loops.Update(adam, model.trainable_variables, clip_norm=1.0)
     evaluation = loops.EvalStep(model, cross_entropy, ["accuracy"])
 
     @loops.replicated

@@ -156,7 +156,8 @@ _ = axes.legend(frameon=False)
 
 # %%
 print(optim.partition(model, optim.layerwise_decay(model, decay=0.5)))
-print(optim.partition(model, optim.discriminative(model, lowest=1e-4, highest=1e-2, groups=2)))
+groups = optim.discriminative(model, lowest=1e-4, highest=1e-2, groups=2)
+print(optim.partition(model, groups))
 
 # %% [markdown]
 # ## Which rate? A range test
@@ -185,9 +186,8 @@ figure = curve.plot(axes=plt.subplots(figsize=(7, 3), layout="constrained")[1])
 
 # %%
 plan = optim.partition(model, {"features": optim.Group("conv*", lr_scale=0.1), "head": "fc*"})
-model.compile(
-    optim.GroupedOptimizer(keras.optimizers.Adam(curve.suggestion), plan), loss, metrics=["accuracy"]
-)
+optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(curve.suggestion), plan)
+model.compile(optimizer, loss, metrics=["accuracy"])
 history = model.fit(x, y, batch_size=50, epochs=3, verbose=0).history
 print(f"accuracy {history['accuracy'][-1]:.2f}", rates(model.optimizer))
 assert history["accuracy"][-1] > 0.8

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # All of gradloop on one page
 #
-# After this page you know every part of gradloop, what it is for, and how the parts fit together. Each
-# section is a few lines that run, and ends with the page that tells more.
+# After this page you know every part of gradloop and what it is for. Each section is a few lines of code, and
+# ends with a link to the page that tells more.
 #
-# gradloop has three packages. `optim` says which variables train, and how fast. `loops` runs steps and whole
-# trainings. `models` has networks and what transfer learning needs. You can use each part alone, in a loop
-# that you wrote.
+# gradloop has three packages. `optim`: which variables train, at which rate. `loops`: steps, and whole
+# trainings. `models`: networks, and parts for transfer learning. You can use each part alone, in a loop that
+# you wrote.
 
 # %%
 import tempfile
@@ -30,22 +30,23 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## Which variables: names and `select`
 #
-# Every variable has a name that is the same in every process. Filters choose variables by these names, by the
-# class of their layer, or by a function. A filter that matches nothing is an error. → [Choose what
+# Every variable has a name that is the same in every process. Filters choose variables by name, by the class
+# of their layer, or by a function. A filter that matches nothing is an error. → [Choose what
 # trains](choose.py)
 
 # %%
 model = models.LeNet5()
 print(list(optim.named_variables(model))[:4])
 print([variable.path for variable in optim.select(model, "conv", keras.layers.Dense)][:6])
-print([variable.path for variable in optim.select(model, ~optim.kind("bias") & optim.last_layers(2))])
+kernels_on_top = ~optim.kind("bias") & optim.last_layers(2)
+print([variable.path for variable in optim.select(model, kernels_on_top)])
 
 # %% [markdown]
 # ## How fast: `partition` and `GroupedOptimizer`
 #
-# A plan puts each trainable variable in exactly one group. A group has a learning rate, a weight decay, or is
-# frozen. The optimizer is a Keras optimizer: it works in `fit`, in these loops and in yours. → [Rates by
-# group](rates.py)
+# A plan puts each trainable variable in exactly one group. Each group has its own learning rate and weight
+# decay, and may be frozen. A `GroupedOptimizer` is a Keras optimizer: it works in `fit`, in gradloop's loops
+# and in yours. → [Rates by group](rates.py)
 
 # %%
 groups = {
@@ -60,9 +61,9 @@ optimizer = optim.GroupedOptimizer(keras.optimizers.AdamW(2e-3), plan)
 # %% [markdown]
 # ## A loop of your own: `Update`, `replicated`, `mean_loss`
 #
-# An update sums the gradients over all devices, checks them for NaN, accumulates, clips, and applies them, in
-# this order. `replicated` is `tf.function` for one device or several. `mean_loss` is a mean that is right on
-# several devices, too, and adds the model's regularisation. → [A loop of your own](own_loop.py), [two
+# `Update` sums the gradients over all devices, checks them for NaN, accumulates, clips and applies them, in
+# this order. `replicated` is a `tf.function` that also runs on several devices. `mean_loss` is the mean over
+# the examples of all devices, plus the model's regularization. → [A loop of your own](own_loop.py), [two
 # networks in one step](two_networks.py)
 
 # %%
@@ -85,12 +86,13 @@ print(f"loss {float(logs['loss']):.2f}")
 # %% [markdown]
 # ## A step for the usual case: `TrainStep`
 #
-# It does the same for any Keras loss, with metrics, and says what trains. `step(x, y)` is one batch;
-# `step.run` runs many in one call on the device, which is much faster for small networks. → [Make it
+# It does the same for any Keras loss, with metrics. `step(x, y)` trains on one batch. `step.run` trains on
+# many in one call, without returning to Python, which is much faster for small networks. → [Make it
 # fast](speed.py)
 
 # %%
-step = loops.TrainStep(model, "sparse_categorical_crossentropy", optimizer, metrics=["accuracy"])
+loss = "sparse_categorical_crossentropy"
+step = loops.TrainStep(model, loss, optimizer, metrics=["accuracy"])
 logs = step(images[:50], labels[:50])
 print({name: round(float(value), 2) for name, value in logs.items()})
 losses = step.run(iter(data), steps=20)["loss"]  # an array, of each step's loss
@@ -101,22 +103,21 @@ step.train_only("*")
 # %% [markdown]
 # ## A run: `train` and `evaluate`
 #
-# A short loop over steps, with validation and any Keras callback. → [Coming from
+# `train` is a loop over steps, with validation and any Keras callback. → [Coming from
 # `fit`](../coming_from/fit.py)
 
 # %%
 stop_early = keras.callbacks.EarlyStopping("val_loss", patience=2)
-history = loops.train(
-    step, data, epochs=3, validation=validation, callbacks=[loops.ProgressBar(), stop_early]
-)
-result = loops.evaluate(loops.EvalStep(model, step.loss, ["accuracy"]), validation)
+callbacks = [loops.ProgressBar(), stop_early]
+history = loops.train(step, data, epochs=3, validation=validation, callbacks=callbacks)
+result = loops.evaluate(loops.EvalStep(model, loss, ["accuracy"]), validation)
 assert result["accuracy"] > 0.8
 
 # %% [markdown]
 # ## Stopping and resuming: `Checkpoint`
 #
-# With a folder as `checkpoint`, the run is saved after each epoch, and when Ctrl-C or a cluster's signal ends
-# it. The same call resumes it: weights, optimizer, order of the data, random numbers, callbacks. Here the
+# With a folder as `checkpoint`, `train` saves the run after each epoch, and when Ctrl-C or a signal ends it.
+# The same call resumes it, with the same weights, optimizer, order of the data and random numbers. Here the
 # second call finds a run of two epochs and adds the third. → [Stopping and resuming](resume.py)
 
 
@@ -124,9 +125,10 @@ assert result["accuracy"] > 0.8
 def run(epochs):
     keras.utils.set_random_seed(1)
     model = models.LeNet5(dropout=0.2)
-    step = loops.TrainStep(model, "sparse_categorical_crossentropy", "adam")
+    step = loops.TrainStep(model, loss, "adam")
     batches = loops.Batches(images[:500], labels[:500], batch_size=50, seed=1)
-    return loops.train(step, batches, epochs=epochs, checkpoint=folder / "run").history["loss"]
+    history = loops.train(step, batches, epochs=epochs, checkpoint=folder / "run")
+    return history.history["loss"]
 
 
 two, three = run(2), run(3)
@@ -158,24 +160,25 @@ print(sorted(history.history), f"tensorboard --logdir {folder / 'logs'}")
 # %% [markdown]
 # ## Devices: `strategy`
 #
-# Make model and optimizer in a strategy's scope, and everything above runs on all its devices, with the
-# numbers of one device. "auto" takes all GPUs, or the cluster that the environment describes;
+# Make model and optimizer in the scope of a strategy. Everything above then runs on all its devices, and
+# computes what one device computes. "auto" takes all GPUs, or the cluster that the environment describes.
 # "mirrored:cpu:2" makes two devices of one CPU, to try it on a laptop. → [Several devices and
 # machines](devices.py)
 
 # %%
 with loops.strategy("auto").scope():
     model = models.LeNet5()
-    step = loops.TrainStep(model, "sparse_categorical_crossentropy", "adam")
+    step = loops.TrainStep(model, loss, "adam")
 history = loops.train(step, data, epochs=1)
 
 # %% [markdown]
 # ## Transfer learning: `backbone`, `classifier`, `recommend`, `cache_frozen`
 #
-# Any image network of `keras.applications`, cut where you like, with a head of yours. `recommend` says what
-# to train, by how much data there is and how similar it is. `cache_frozen` computes what the frozen part
-# gives only once, so an epoch takes a fraction of the time; the weights that come out are the same.
-# (`weights="imagenet"` downloads the pretrained ones.) → [Fine-tuning](fine_tuning.py)
+# You can take any image network of `keras.applications`, cut it, and put your own head on it.
+# (`weights="imagenet"` downloads pretrained weights; here they are random.) `recommend` says what to train,
+# by how much data you have and how similar it is. `cache_frozen` computes the outputs of the frozen part
+# once, so an epoch takes much less time. The trained weights are the same. → [Fine-tuning](fine_tuning.py),
+# [saving, loading, serving](saving.py)
 
 # %%
 photos = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3)).astype("float32")
@@ -184,17 +187,17 @@ network = models.classifier(body, num_classes=2, dropout=0.2)
 advice = models.recommend(examples=32, similar=True)
 print(advice)
 plan = optim.partition(network, advice)
-cached = models.cache_frozen(network, plan, loops.Batches(photos, np.arange(32) % 2, batch_size=8))
-step = loops.TrainStep(cached.model, "sparse_categorical_crossentropy", "adam", variables=cached.variables)
+batches = loops.Batches(photos, np.arange(32) % 2, batch_size=8)
+cached = models.cache_frozen(network, plan, batches)
+step = loops.TrainStep(cached.model, loss, "adam", variables=cached.variables)
 history = loops.train(step, cached.data, epochs=3)
-network.save(folder / "network.keras")  # it has what was learned → [saving, loading, serving](saving.py)
+network.save(folder / "network.keras")  # the whole network, with what was learned
 
 # %% [markdown]
 # ## The order of things
 #
 # A step: forward pass → loss → gradients of what trains → sum over devices → check → accumulate → clip →
-# apply. A run: resume → epochs of steps → validation → callbacks → checkpoint. [How it
-# works](../how_it_works.md) tells the details, and [what it promises](../promises.md) names the test that
-# holds each promise.
+# apply. A run: resume → epochs of steps → validation → callbacks → checkpoint. The details are in [how it
+# works](../how_it_works.md). What is guaranteed, and by which test, is in [promises](../promises.md).
 #
 # New here? [Start](start.py) installs gradloop and trains a first network.

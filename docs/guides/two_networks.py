@@ -33,14 +33,14 @@ data = loops.Batches(ring, None, batch_size=256)
 NOISE = 4
 
 
+def network(name, inputs, outputs):
+    hidden = [layers.Dense(64, "leaky_relu") for _ in range(2)]
+    return keras.Sequential([keras.Input((inputs,)), *hidden, layers.Dense(outputs)], name=name)
+
+
 def make_gan():
     keras.utils.set_random_seed(1)
-    generator = keras.Sequential([
-        keras.Input((NOISE,)), layers.Dense(64, "relu"), layers.Dense(64, "relu"), layers.Dense(2)
-    ], name="generator")  # fmt: skip
-    discriminator = keras.Sequential([
-        keras.Input((2,)), layers.Dense(64, "leaky_relu"), layers.Dense(64, "leaky_relu"), layers.Dense(1)
-    ], name="discriminator")  # fmt: skip
+    generator, discriminator = network("generator", NOISE, 2), network("discriminator", 2, 1)
     return keras.Sequential([generator, discriminator]), generator, discriminator
 
 
@@ -58,9 +58,10 @@ print(list(optim.named_variables(gan))[:2], list(optim.named_variables(gan))[-2:
 # %%
 def make_updates(gan, on_nonfinite="raise"):
     updates = {}
-    for network in ("generator", "discriminator"):
+    for name in ("generator", "discriminator"):
         adam = keras.optimizers.Adam(1e-3, beta_1=0.5)
-        updates[network] = loops.Update(adam, optim.select(gan, f"{network}/*"), on_nonfinite=on_nonfinite)
+        variables = optim.select(gan, f"{name}/*")
+        updates[name] = loops.Update(adam, variables, on_nonfinite=on_nonfinite)
     return updates
 
 
@@ -80,11 +81,11 @@ def make_step(gan, generator, discriminator, updates):
     def step(real, noise):
         made = generator(noise, training=True)
         with tf.GradientTape() as tape:
-            on_real, on_made = discriminator(real, training=True), discriminator(made, training=True)
-            loss = cross_entropy(tf.ones_like(on_real), on_real) + cross_entropy(
-                tf.zeros_like(on_made), on_made
-            )
-            d_loss = loops.mean_loss(loss)
+            on_real = discriminator(real, training=True)
+            on_made = discriminator(made, training=True)
+            loss_of_real = cross_entropy(tf.ones_like(on_real), on_real)
+            loss_of_made = cross_entropy(tf.zeros_like(on_made), on_made)
+            d_loss = loops.mean_loss(loss_of_real + loss_of_made)
         update = updates["discriminator"]
         taken = update(tape.gradient(d_loss, update.variables), d_loss)
 
@@ -120,17 +121,16 @@ def moved(action):
     return {name for name in named if (before[name] != named[name].numpy()).any()}
 
 
-def only(network):
-    update = updates[network]
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(gan(noise_of(0, 8)) ** 2)
-    update(tape.gradient(loss, update.variables))
+for network_name, update in updates.items():
 
+    def update_alone(update=update):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(gan(noise_of(0, 8)) ** 2)
+        update(tape.gradient(loss, update.variables))
 
-for network in updates:
-    names = moved(lambda network=network: only(network))
-    print(network, len(names))
-    assert names == {name for name in optim.named_variables(gan) if name.startswith(network)}
+    names = moved(update_alone)
+    print(network_name, len(names))
+    assert names == {name for name in optim.named_variables(gan) if name.startswith(network_name)}
 assert len(moved(lambda: step(ring[:256], noise_of(1, 256)))) == 12  # a step moves both
 
 # %% [markdown]
