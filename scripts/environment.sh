@@ -74,12 +74,15 @@ make_environment() {
     fi
     rm -f "$VENV"/gradloop-*.stamp
     echo "Installing gradloop and its \"$extra\" extra into $VENV (the first time: some minutes, 2.5 GB)"
-    # Not compiled here, as of ten thousand modules most are never imported; the others are when they are.
+    # Not compiled by pip, as of ten thousand modules most are never imported. Those that are, are compiled by an
+    # import: once, and not by each of the processes that start together in tests.
     # Word splitting is meant: the constraints are a list of requirements.
     # shellcheck disable=SC2086
     "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet --no-compile \
         --editable "$root[$extra]" ${GRADLOOP_CONSTRAINTS:-} ||
         fail "the install did not finish; its reason is above. Run this again once that is mended"
+    TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c "import gradloop.loops, gradloop.models, gradloop.optim" 2>/dev/null ||
+        true # who imports it next says why it cannot be
     echo "$checksum" >"$stamp"
     # All of "data" is in "docs", and all of that in "dev".
     [[ $extra = data ]] || echo "$checksum" >"$VENV/gradloop-data.stamp"

@@ -45,8 +45,7 @@ checks() {
     done
     stage "lint" "$VENV/bin/flake8"
     stage "import order" "$VENV/bin/isort" --check --diff .
-    stage "types" "$VENV/bin/mypy" -p gradloop.optim -p gradloop.models -p gradloop.loops
-    stage "types of scripts and tests" "$VENV/bin/mypy" scripts tests docs/_ext
+    stage "types" "$VENV/bin/mypy" "$MYPYPATH/gradloop" scripts tests docs/_ext
     ((${#failed[@]} == 0)) || printf 'FAILED: %s\n' "${failed[@]}"
     ((${#failed[@]} == 0))
 }

@@ -67,6 +67,20 @@ def no_autotuning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda data: make_iterator(data.with_options(options)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_stack_of_each_operation() -> Iterator[None]:
+    """Where each operation of a graph was made is not looked up: it takes a twentieth of all time.
+
+    TensorFlow tells it in errors alone. In the programs that tests start it is looked up.
+    """
+    from tensorflow.python.util import tf_stack
+
+    here = tf_stack.extract_stack()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tf_stack, "extract_stack", lambda stacklevel=1: here)
+        yield
+
+
 def use(dtype: str) -> None:
     """The dtype of layers, and that of losses, metrics and learning rates."""
     import keras
@@ -76,28 +90,46 @@ def use(dtype: str) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--one-of-each",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="of each test function under FOLDER, run its first case alone, those marked `versions` aside",
-    )
+    for option, of, one in (("each", "test function", "case"), ("each-file", "file", "test")):
+        parser.addoption(
+            f"--one-of-{option}",
+            action="append",
+            default=[],
+            metavar="FOLDER",
+            help=f"of each {of} under FOLDER, run its first {one} alone, those marked `versions` aside",
+        )
 
 
 @pytest.hookimpl(trylast=True)  # of what the marks leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    folders = [Path(folder).absolute() for folder in config.getoption("one_of_each")]
+    def under(item: pytest.Item, folders: list[Path]) -> bool:
+        return any(item.path.is_relative_to(folder) for folder in folders)
+
+    functions, files = (
+        [Path(folder).absolute() for folder in config.getoption(option)]
+        for option in ("one_of_each", "one_of_each_file")
+    )
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     seen: set[str] = set()
     for item in items:
         function = item.nodeid.partition("[")[0]
-        once = any(item.path.is_relative_to(folder) for folder in folders)
-        once = once and item.get_closest_marker("versions") is None
-        (left if once and function in seen else kept).append(item)
-        seen.add(function)
+        once: str | None = function if under(item, functions) else None
+        if under(item, files) and item.get_closest_marker("numbers") is None:
+            once = str(item.path)
+        if item.get_closest_marker("versions") is not None:
+            once = None
+        (left if once in seen else kept).append(item)
+        if once is not None:
+            seen.add(once)
     if left:
         config.hook.pytest_deselected(items=left)
-    # Whole programs take longest and lie highest: with short tests at the end all processes end together.
-    items[:] = sorted(kept, key=lambda item: len(item.path.parts))
+    # Those that start programs stand together: so most are run by one process of pytest-xdist, in which the
+    # server of programs starts once, for seconds; while it waits, the others work. Whole scripts take longest
+    # and lie highest: with short tests at the end all processes end together.
+    items[:] = sorted(kept, key=lambda item: (not _starts_programs(item), len(item.path.parts)))
+
+
+def _starts_programs(item: pytest.Item) -> bool:
+    module = getattr(item, "module", None)
+    return hasattr(module, "Program") or hasattr(module, "SERVER")

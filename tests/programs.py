@@ -29,16 +29,24 @@ class Program:
         arguments: for its command line.
         folder: takes files of what it prints, in `stdout`, and of its errors.
         environment: more variables.
+        within: the working directory.
     """
 
     def __init__(
-        self, path: Path, *arguments: object, folder: Path, environment: dict[str, str] | None = None
+        self,
+        path: Path,
+        *arguments: object,
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        within: Path | None = None,
     ):
         own = Path(tempfile.mkdtemp(dir=folder))
         self.stdout, self.stderr = own / "stdout", own / "stderr"
         argv = [str(path), *map(str, arguments)]
         self.process = SERVER.Process(
-            target=_run, args=(argv, environment or {}, self.stdout, self.stderr), daemon=True
+            target=_run,
+            args=(argv, environment or {}, within or Path.cwd(), self.stdout, self.stderr),
+            daemon=True,
         )
         self.process.start()
 
@@ -77,11 +85,12 @@ def leave_together(folder: Path, index: int, count: int) -> NoReturn:
     os._exit(0)
 
 
-def _run(argv: list[str], environment: dict[str, str], stdout: Path, stderr: Path) -> None:
+def _run(argv: list[str], environment: dict[str, str], within: Path, stdout: Path, stderr: Path) -> None:
     for stream, path in ((1, stdout), (2, stderr)):
         with open(path, "w") as file:
             os.dup2(file.fileno(), stream)
     os.environ.update(environment)
+    os.chdir(within)
     sys.argv = argv
     sys.path.insert(0, str(Path(argv[0]).parent))
     runpy.run_path(argv[0], run_name="__main__")

@@ -144,6 +144,7 @@ def test_the_staircase_check_sees_every_spelling(tmp_path: Path) -> None:
     assert against_the_staircase(tmp_path) == []
 
 
+@pytest.mark.release  # seconds for what few changes touch: a new import of another library
 def test_imports_pull_in_only_what_the_package_needs() -> None:
     # In one process, as it takes seconds: each package after those that it may import.
     code = "import sys\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -98,26 +97,22 @@ def test_a_rate_far_too_high_ends_in_one_line(
 def test_a_whole_run_as_a_program(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--data", small, "--epochs", "12", "--batch-size", "20"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "96 images to train on, 24 to test on, 3 classes" in done.stdout
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    arguments = ["--data", small, "--epochs", "12", "--batch-size", "20"]
+    run = Program(SCRIPT, *arguments, folder=tmp_path, within=tmp_path)
+    told, errors = run.finish(), run.stderr.read_text()
+    assert "96 images to train on, 24 to test on, 3 classes" in told
+    assert "Traceback" not in errors and "Warning" not in errors
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(folder.rglob("events.out.tfevents.*"))
-    accuracy = float(done.stdout.split("Test accuracy ")[1].split("%")[0])
+    accuracy = float(told.split("Test accuracy ")[1].split("%")[0])
     assert accuracy == 100.0
     # What it prints can be pasted: paths are relative to where it ran.
     place = folder.relative_to(tmp_path)
-    assert f"--logdir {place}" in done.stdout
-    assert f"xdg-open {place}/curves.png" in done.stdout
+    assert f"--logdir {place}" in told
+    assert f"xdg-open {place}/curves.png" in told
     monkeypatch.chdir(tmp_path)
-    program, option, code = shlex.split(done.stdout.split("Model        ")[1])
+    program, option, code = shlex.split(told.split("Model        ")[1])
     assert Path(program) == Path(sys.executable) and option == "-c"
     exec(code, {})
     assert "conv1" in capsys.readouterr().out
