@@ -5,20 +5,12 @@ import keras
 from gradloop import loops, optim
 
 LOSS = "sparse_categorical_crossentropy"
-SPLIT = [
-    "hidden",
-    "head",
-]  # from the bottom to the top
+SPLIT = ["hidden", "head"]  # from the bottom to the top
 
 
 def adam(rate):
     """fastai's Adam: weight decay aside from the rate."""
-    return keras.optimizers.AdamW(
-        rate,
-        beta_2=0.99,
-        epsilon=1e-5,
-        weight_decay=0.01,
-    )
+    return keras.optimizers.AdamW(rate, beta_2=0.99, epsilon=1e-5, weight_decay=0.01)
 
 
 def gradloop_fine_tune(model, x, y):
