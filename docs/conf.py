@@ -18,7 +18,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same numbers in the p
 project = "gradloop"
 author = "the gradloop authors"
 version = release = installed_version("gradloop")
-project_copyright = "Apache-2.0"
 
 extensions = [
     "myst_nb",
@@ -61,9 +60,11 @@ nitpicky = True
 # While the first pages are written: links to those that are still to come.
 suppress_warnings = ["toc.not_readable", "toc.empty_glob", "myst.xref_missing"]
 
+smartquotes = False  # text in quotes is a value, to be typed as it stands
+
 html_theme = "furo"
 html_title = "gradloop"
 html_static_path = ["_static"]
 html_css_files = ["gradloop.css"]
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 html_copy_source = False

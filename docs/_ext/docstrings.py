@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Note|Raises|Reference|References|Returns|Yields):$")
@@ -36,7 +37,7 @@ def prepared(lines: list[str]) -> list[str]:
             made.append(f":returns: {line.strip()}")
         elif section == "" and is_block(line):
             if not block:
-                made += ["::", ""] if not lines[number - 1] else ["", "::", ""]
+                made += ["", ".. code-block:: text", ""]
             block = True
             made.append(f"    {line}")
         else:
@@ -58,5 +59,8 @@ def convert(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # they are no `tf.Variable`
     app.connect("autodoc-process-docstring", convert)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
