@@ -57,8 +57,6 @@ autodoc_typehints = "none"  # docstrings say in words what they take
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88
 nitpicky = True
-# While the first pages are written: links to those that are still to come.
-suppress_warnings = ["toc.not_readable", "toc.empty_glob", "myst.xref_missing"]
 
 smartquotes = False  # text in quotes is a value, to be typed as it stands
 
