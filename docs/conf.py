@@ -58,7 +58,7 @@ autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88
 nitpicky = True
 
-smartquotes = False  # text in quotes is a value, to be typed as it stands
+smartquotes_action = "D"  # text in quotes is a value, to be typed as it stands
 
 html_theme = "furo"
 html_title = "gradloop"

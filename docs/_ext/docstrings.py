@@ -1,7 +1,7 @@
 """Docstrings to reStructuredText: Google's sections by Napoleon, and before that what is Markdown in them.
 
 Our sections hold sentences, where Napoleon looks for a type before each colon; so `Returns:` and
-`Attributes:` become fields here. An indented block in the text is code, and a table keeps its shape.
+`Attributes:` become fields here. An indented block in the text is code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def prepared(lines: list[str]) -> list[str]:
             made += [f":ivar {name}: {text}" for name in names]
         elif section == "Returns" and lines[number - 1] == "Returns:":
             made.append(f":returns: {line.strip()}")
-        elif section == "" and is_block(line):
+        elif section == "" and line.startswith("    "):
             if not block:
                 made += ["", ".. code-block:: text", ""]
             block = True
@@ -46,11 +46,6 @@ def prepared(lines: list[str]) -> list[str]:
                 made += [""]
             made.append(line)
     return made
-
-
-def is_block(line: str) -> bool:
-    """Whether a line of the text is code or part of a table."""
-    return line.startswith("    ") or line.startswith("|")
 
 
 def convert(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:

@@ -157,4 +157,4 @@ else:
 # - You have few images and a pretrained network: [fine-tuning](fine_tuning.py).
 # - Your runs take hours: [stopping and resuming](resume.py), [watching a run](watching.py), [making it
 #   fast](speed.py).
-# - You come from `model.fit`: [the same training, side by side](../coming_from/fit.py).
+# - You come from `model.fit`: [the same training, side by side](../coming_from/fit.md).

@@ -104,7 +104,7 @@ step.train_only("*")
 # ## A run: `train` and `evaluate`
 #
 # `train` is a loop over steps, with validation and any Keras callback. → [Coming from
-# `fit`](../coming_from/fit.py)
+# `fit`](../coming_from/fit.md)
 
 # %%
 stop_early = keras.callbacks.EarlyStopping("val_loss", patience=2)

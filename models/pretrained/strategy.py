@@ -87,10 +87,9 @@ def recommend(
 ) -> Strategy:
     """Recommends what to train of a pretrained network with a new head.
 
-    | | similar to what it was trained on | not similar |
-    |---|---|---|
-    | fewer than 5,000 examples | head alone | head and top of the backbone |
-    | more | head and top of the backbone | whole network |
+                                     similar to what it was trained on    not similar
+        fewer than 5,000 examples    head alone                           head and top of the backbone
+        more                         head and top of the backbone         whole network
 
     Pretrained layers that train have a tenth of the head's rate, except where the whole network is to learn
     something else.
