@@ -68,6 +68,9 @@ class Filter(abc.ABC):
         raise TypeError("combine filters with `|`, `&` and `~`, not with `or`, `and` and `not`")
 
 
+#: What may be written as a filter: text at words of a name, a glob such as `"block5*"`, a compiled regex, a
+#: layer class, a layer, a function from `VariableInfo` to bool, or a `Filter`. `optim.select` says what each
+#: of them finds.
 FilterLike = Union[
     Filter, str, "re.Pattern[str]", type, types.UnionType, keras.layers.Layer, Callable[[VariableInfo], bool]
 ]
