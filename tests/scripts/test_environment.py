@@ -98,6 +98,7 @@ def test_constraints_reach_pip_and_count_as_a_change(place: Place) -> None:
 def test_dev_brings_data_along_but_not_the_other_way(place: Place) -> None:
     place.python("python3", "3.12")
     place.make("dev")
+    place.make("docs")
     place.make("data")
     assert place.installs() == 1
     shutil.rmtree(place.venv)
