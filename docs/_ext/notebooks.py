@@ -18,8 +18,11 @@ from sphinx.application import Sphinx
 ROLE = re.compile(r"\{[\w:]+\}(`[^`]+`)")  # {py:func}`gradloop.loops.train`
 GUIDE = re.compile(r"\]\((?!https?:)([\w/.]+)\.py([#)])")  # [rates](rates.py)
 
-# For the processes that run guides. What C++ writes to the terminal stays there, and out of the pages.
-IPYTHON = """c = get_config()  # noqa
+# For the processes that run guides. What C++ writes to the terminal stays there, and out of the pages; so do
+# TensorFlow's notes of what it has done (it sets its own level when it is imported).
+QUIET = 'import logging; logging.getLogger("tensorflow").addFilter(lambda record: record.levelno > 20)'
+IPYTHON = f"""c = get_config()  # noqa
+c.InteractiveShellApp.exec_lines = [{QUIET!r}]
 c.IPKernelApp.capture_fd_output = False
 c.IPKernelApp.log_level = "ERROR"
 c.HistoryManager.enabled = False
