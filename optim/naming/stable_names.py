@@ -79,9 +79,12 @@ def tree_of(model: keras.layers.Layer) -> ModelTree:
     # A built model may keep layers that it never calls; an unbuilt one may have all it needs.
     if (not tree.infos and not model.built) or (waiting and not (model.built and tree.infos)):
         which = f" (not built: {', '.join(waiting[:5])}{', ...' * (len(waiting) > 5)})"
+        ways = "call it once on a batch"
+        if model.built:  # Keras' own `build` of a subclassed model may do no more than say so
+            ways = f"its `build` made none, so {ways}"
+        else:
+            ways += ", call `model.build(input_shape)`, or start it with `keras.Input(shape)`"
         raise NotBuiltError(
-            f"`model` {model.name!r} has no variables to name yet{which if waiting else ''}: call "
-            "it once on a batch, call `model.build(input_shape)`, or start it with "
-            "`keras.Input(shape)`"
+            f"`model` {model.name!r} has no variables to name yet{which if waiting else ''}: {ways}"
         )
     return tree

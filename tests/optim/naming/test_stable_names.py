@@ -175,6 +175,13 @@ def test_unbuilt_model_says_how_to_build(make):
     assert issubclass(optim.NotBuiltError, ValueError)
 
 
+def test_model_that_its_build_did_not_build_is_to_be_called():
+    model = Everything()
+    model.built = True  # all that Keras' `build` does for such a class, with a warning
+    with pytest.raises(optim.NotBuiltError, match=r"blocks/1, .*: its `build` made none, so call it once"):
+        optim.named_variables(model)
+
+
 def test_partly_built_model_is_not_taken_for_a_whole_one():
     model = Everything()
     model._stem.build((None, 3))
