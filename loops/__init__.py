@@ -25,6 +25,7 @@ from .training.evaluate import evaluate
 from .training.graceful_exit import graceful_exit
 from .training.train import train
 from .update.nonfinite import NonFiniteError
+from .update.restore import Restore
 from .update.spikes import Spike
 from .update.update import Update
 
@@ -41,6 +42,7 @@ __all__ = [
     "Preempted",
     "ProgressBar",
     "Records",
+    "Restore",
     "Spike",
     "StepsCallback",
     "TensorBoard",

@@ -28,8 +28,8 @@ PUBLIC = {
     """,
     "loops": """
         BatchIterator Batches Best Checkpoint EvalStep Every LabelError Latest NonFiniteError Preempted
-        ProgressBar Records Spike StepsCallback TensorBoard TrainStep Unfreeze Update Watch check_log_dir
-        evaluate graceful_exit is_chief mean_loss preflight record replicated strategy train
+        ProgressBar Records Restore Spike StepsCallback TensorBoard TrainStep Unfreeze Update Watch
+        check_log_dir evaluate graceful_exit is_chief mean_loss preflight record replicated strategy train
     """,
 }
 MAY_IMPORT: dict[str, set[str]] = {"optim": set(), "models": {"optim"}, "loops": {"optim"}}

@@ -126,7 +126,8 @@ class StepPart(Part):
 
     def made(self, names: Names) -> dict[str, Json]:
         spikes = LastLosses.settings(self.value.last_losses)
-        return {} if spikes is None else {"on_spike": spikes}
+        kinds: dict[str, Json] = {} if spikes is None else {"on_spike": spikes}
+        return kinds if self.value.rate_cuts is None else {**kinds, "on_nonfinite": "restore"}
 
     def note(self, names: Names) -> Json:
         return dict(self._saved.note())

@@ -25,6 +25,7 @@ from ..loss.loss_and_metrics import Loss
 from ..step.named_state import Variable
 from ..step.train_step import TrainStep
 from ..support.keras_private import arguments_of
+from ..update.restore import RATE_CUTS, setting_of
 from ..update.spikes import LastLosses
 from .layer_settings import is_json, layer_settings
 from .notes import GroupSettings, Note, TrainedVariables
@@ -50,7 +51,7 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
     own = {
         "loss": _loss_of(step.loss),
         "clip_norm": step.clip_norm,
-        "on_nonfinite": step.on_nonfinite,
+        "on_nonfinite": setting_of(step.on_nonfinite),
         "on_spike": LastLosses.settings(step.last_losses),
         "carry": step.carry,
     }
@@ -171,7 +172,11 @@ def differences_of(step: TrainStep, note: Note, values: Mapping[str, Array]) -> 
         return []
     if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too
         now = {name: value for name, value in now.items() if not name.startswith(_LAYERS)}
-    return compared(step, before, now, restored_settings(_of_state(note["choice"]), values, before, now))
+    cut = values.get(RATE_CUTS, 0) if step.rate_cuts is None else 0
+    lost = [f"learning rates are not cut any more, and were there {cut} times"] if cut else []
+    return lost + compared(
+        step, before, now, restored_settings(_of_state(note["choice"]), values, before, now)
+    )
 
 
 def warn_of(differences: Sequence[str], file: TensorFile) -> None:

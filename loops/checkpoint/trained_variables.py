@@ -10,6 +10,7 @@ from ...optim import Group, GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import first_few
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
+from ..update.restore import RATE_CUTS
 from ..update.spikes import LAST_LOSSES
 from .notes import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
@@ -43,9 +44,10 @@ def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
         )
     _add_total_weight(step, file)
     _fit_last_losses(step, file)
+    _fit_rate_cuts(step, file)
     accumulated = "accumulated/"  # its names are those of what trains, which may still differ
     state = {name: value for name, value in step.state().items() if not name.startswith(accumulated)}
-    file.check(state, but=[accumulated])
+    file.check(state, but=[accumulated, *([] if step.rate_cuts is not None else [RATE_CUTS])])
 
 
 def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
@@ -69,6 +71,12 @@ def _fit_last_losses(step: TrainStep, file: TensorFile) -> None:
         file.values.pop(LAST_LOSSES, None)
     elif file.values.get(LAST_LOSSES, np.zeros(0)).shape != here.losses.shape:
         file.values[LAST_LOSSES] = np.full(here.losses.shape, np.nan)
+
+
+def _fit_rate_cuts(step: TrainStep, file: TensorFile) -> None:
+    """Has none made of a step that was saved without any."""
+    if step.rate_cuts is not None:
+        file.values.setdefault(RATE_CUTS, np.zeros((), np.int64))
 
 
 def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ..device.make_loop import Loop
 from ..distribute.scope import scope_of
-from ..update.update import StepUpdate
+from ..update.step_update import StepUpdate
 from .choice import Choice
 from .compiled_step import CompiledStep
 from .meters import Wanted

@@ -9,7 +9,7 @@ import keras
 from ...optim.common.types import Array
 from ..device.read_clock import ReadClock, StepTime
 from ..update.measures import Measures
-from ..update.update import StepUpdate
+from ..update.step_update import StepUpdate
 from .activations import Activations
 
 

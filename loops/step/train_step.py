@@ -14,8 +14,9 @@ from ..distribute.scope import check_scope, scope_of
 from ..loss.loss_and_metrics import Loss
 from ..loss.metrics import Metric
 from ..update.checks import check_update_options
+from ..update.restore import RATE_CUTS, RateCuts, Restore
 from ..update.spikes import LAST_LOSSES, LastLosses, Spike
-from ..update.update import StepUpdate
+from ..update.step_update import StepUpdate
 from .choice import Choice
 from .compiled_step import CompiledStep, not_for_xla
 from .compiled_steps import CompiledSteps
@@ -77,7 +78,8 @@ class TrainStep(TrainingCalls):
         carry: whether gradients that are left when the data ends wait for the batches of the next epoch.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
-        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking. What may be an
+        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking; "restore" has
+            `train` go back to its last checkpoint, with lower rates (see `Restore`). What may be an
             overflow of mixed_float16 is skipped first (see `Update`). For a model with max-pooling, which on
             a CPU takes NaN for a number, this looks at the inputs too: one that fills gaps in them itself
             wants "ignore", or them filled by `Batches(..., transform=)`.
@@ -88,6 +90,7 @@ class TrainStep(TrainingCalls):
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         accumulate, carry, clip_norm, on_nonfinite, on_spike, jit_compile: as given.
+        rate_cuts: how often `on_nonfinite="restore"` has cut the rates; None without it.
         last_losses: those by which `on_spike` judges; None without it.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
@@ -126,11 +129,15 @@ class TrainStep(TrainingCalls):
         accumulate: int = 1,
         carry: bool = False,
         jit_compile: bool | str = "auto",
-        on_nonfinite: str = "raise",
+        on_nonfinite: str | Restore = "raise",
         on_spike: str | Spike | None = None,
     ) -> None:
         super().__init__(model, loss, metrics)
-        check_update_options(clip_norm, accumulate, on_nonfinite)
+        with scope_of(self.strategy):
+            self.rate_cuts = RateCuts.of(on_nonfinite, self.strategy)
+        # Within a step it raises, and `train` does the rest.
+        checked = on_nonfinite if self.rate_cuts is None else "raise"
+        check_update_options(clip_norm, accumulate, checked)
         if accumulate > 1:
             self.loss_and_metrics.check_accumulates()
         if not isinstance(carry, bool):
@@ -164,7 +171,8 @@ class TrainStep(TrainingCalls):
                 {names[id(variable)]: variable for variable in variables},
                 clip_norm=clip_norm,
                 accumulate=accumulate,
-                on_nonfinite=on_nonfinite,
+                on_nonfinite=checked,
+                rate_of=None if self.rate_cuts is None else self.rate_cuts.rate_of,
                 on_spike=self.last_losses,
             )
 
@@ -212,6 +220,8 @@ class TrainStep(TrainingCalls):
         pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
         if self.last_losses is not None:
             pairs.append((LAST_LOSSES, self.last_losses.losses))
+        if self.rate_cuts is not None:
+            pairs.append((RATE_CUTS, self.rate_cuts.count))
         return unique(pairs)
 
     def _names(self) -> dict[int, str]:

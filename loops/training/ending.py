@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
 
 from ...optim.common.preempted import Preempted
 from ...optim.common.signals import ENDING, DeferredSignals
 from ..checkpoint.checkpoint import Checkpoint
 from ..device.steps_per_call import SECONDS_A_CALL
+from ..distribute.cluster import is_chief
 from ..distribute.same_order import Mean
+from .progress import RunProgress
 
 _TIME = 0  # no signal has this number
 
@@ -88,3 +94,15 @@ class RunEnding:
             raise ended
         if ended is None and self._saves:
             self.end(self.signals.ending())
+
+
+@contextlib.contextmanager
+def told(progress: RunProgress, newest: Callable[[], str | None]) -> Iterator[None]:
+    """Has a `Preempted` that comes out of the body say where the run is saved, and tells that."""
+    try:
+        yield
+    except Preempted as end:
+        end.step, end.epoch, end.checkpoint = progress.done, progress.epoch, newest()
+        if is_chief():
+            tqdm.write(str(end), file=sys.stderr)
+        raise

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import sys
 import time
-from collections.abc import Iterator
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
-from ...optim.common.preempted import Preempted
 from ..callbacks.keras_bridge import better_ways, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
@@ -25,6 +22,7 @@ from ..checkpoint.store import Snapshot, assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..step.train_step import TrainStep
+from ..update.restore import RATE_CUTS
 from .epoch_reader import EpochReader
 from .progress import RunProgress
 
@@ -39,6 +37,9 @@ class RunCheckpointer:
         after_epoch_begin      the same, if the epoch had begun
         after_call, after_epoch, after_interrupt       write, if it is time
 
+    Args:
+        cuts: how often the rates are cut where the run resumes; None for as often as in the checkpoint.
+
     Attributes:
         resumed: where the run stood that resumes; None for one that begins.
     """
@@ -49,6 +50,7 @@ class RunCheckpointer:
         step: TrainStep,
         reader: EpochReader,
         hooks: keras.callbacks.CallbackList,
+        cuts: int | None = None,
     ) -> None:
         self._checkpoint = checkpoint
         self._store = None if checkpoint is None else store_of(checkpoint)
@@ -56,6 +58,7 @@ class RunCheckpointer:
         self._step = step
         self._reader = reader
         self._hooks = hooks
+        self._cuts = cuts
         self._states = CallbackStates(hooks.callbacks, hooks.call)
         self._file: TensorFile | None = None
         self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
@@ -75,6 +78,8 @@ class RunCheckpointer:
         file = self._store.load(self._saved)
         if file is None:
             return
+        if self._cuts is not None:
+            file.values[RATE_CUTS] = np.asarray(self._cuts, np.int64)
         run = self._checked(file)
         self._saved.tell_differences(file)
         folder = os.path.dirname(file.path)
@@ -137,7 +142,8 @@ class RunCheckpointer:
                 callback.history = {name: list(values) for name, values in self.resumed["history"].items()}
                 callback.epoch = list(self.resumed["epochs"])
         if not self.resumed["batch"]:
-            swap_averages_in(self._hooks)
+            if self.resumed["epochs"]:  # else it is the run's beginning
+                swap_averages_in(self._hooks)
             assign(self._saved, self._file)
 
     def after_epoch_begin(self, progress: RunProgress) -> None:
@@ -152,6 +158,11 @@ class RunCheckpointer:
         progress.start_batches(run["batch"])
 
     # -- writing -------------------------------------------------------------------------------------------
+
+    def before_first_epoch(self, progress: RunProgress) -> None:
+        """Writes a checkpoint of the beginning of a run that may have to go back there."""
+        if self._store is not None and self._step.rate_cuts is not None and self.resumed is None:
+            self._write(progress, progress.epoch, 0)
 
     def after_call(self, progress: RunProgress) -> None:
         """Writes a checkpoint within an epoch, if it is time."""
@@ -194,17 +205,10 @@ class RunCheckpointer:
         if progress.is_whole and progress.batch and (progress.epoch, progress.batch) != self._last:
             self._write(progress, progress.epoch, progress.batch)
 
-    @contextlib.contextmanager
-    def telling(self, progress: RunProgress) -> Iterator[None]:
-        """Has a `Preempted` that comes out of the body say where the run is saved, and tells that."""
-        try:
-            yield
-        except Preempted as end:
-            end.step, end.epoch = progress.done, progress.epoch
-            end.checkpoint = None if self._store is None else self._store.newest
-            if is_chief():
-                tqdm.write(str(end), file=sys.stderr)
-            raise
+    @property
+    def newest(self) -> str | None:
+        """The folder of the newest checkpoint; None for none."""
+        return None if self._store is None else self._store.newest
 
     def _write(self, progress: RunProgress, epoch: int, batch: int, ended: bool = False) -> None:
         assert self._store is not None and self._saved is not None

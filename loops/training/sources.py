@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from ..data.batches import Batches
+from ..data.likeness import likeness_of
 from ..data.position import check_same_data, iterator_after, position_of
 
 
@@ -67,7 +68,7 @@ class DatasetSource:
     def position(self, done: int) -> dict[str, Any]:
         """Where the next batch is after `done` of an epoch, as JSON can hold it."""
         own = {"first": 0, "passes": self._passes, "read": self._ran, "in_pass": self._in_a_pass(done)}
-        return {**position_of(self.iterator), **own}
+        return {"kind": "dataset", "likeness": likeness_of(self._data), **own}
 
     def iterator_to_save(self, done: int) -> tf.data.Iterator | None:
         """The iterator, if a checkpoint after `done` batches of an epoch needs it beside `position`."""
@@ -81,6 +82,8 @@ class DatasetSource:
         `path` of the checkpoint, if the data is not the same.
         """
         check_same_data(position, self._data, path)
+        if not position["passes"]:
+            return
         passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)
         file, read = (iterator_path, ran) if in_a_pass else (None, 0)
         self.iterator = iterator_after(self._data, self._name, passes, read, file, path)

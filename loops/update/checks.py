@@ -14,15 +14,22 @@ from ...optim.common.optimizers import SHARED_SETTINGS, inner_optimizer, overrid
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.given import is_new_value
 from ..support.keras_private import built_variables, excludes_variables, knows_variable
+from .restore import asks_to_restore
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 
 
-def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite: str) -> None:
+def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite: object) -> None:
     """Raises TypeError or ValueError if an option of `Update` is not one that it takes."""
     if clip_norm is not None:
         real_number("clip_norm", clip_norm, above=0)
     whole_number("accumulate", accumulate, at_least=1)
+    if asks_to_restore(on_nonfinite):
+        raise ValueError(
+            f"`on_nonfinite` is {on_nonfinite!r}, and an `Update` knows of no checkpoint: make a `TrainStep` "
+            "with it, for `train`; in a loop of your own catch the `NonFiniteError`, `restore` your "
+            "`Checkpoint`, and lower the rate."
+        )
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
         raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")

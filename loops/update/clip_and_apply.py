@@ -14,6 +14,7 @@ from ...optim.gradients.clipping import clip_by_global_norm
 from ...optim.gradients.given import but_new_values
 from ...optim.gradients.replicas import apply_sums
 from ...optim.gradients.sparse import without_repeats
+from ...optim.private.keras_private import RateOf, takes_rate
 from ...optim.updates.plain_optimizer import PlainUpdate, fused_update
 from ...optim.updates.settings import Settings
 from ..support.keras_private import weight_copies
@@ -31,6 +32,7 @@ class ClipAndApply:
         scale: that of the optimizer.
         clip_norm: as for `Update`.
         retraces: whether the caller traces again when other groups of a plan are frozen.
+        rate_of: gives the rate of an update, of the one that is set; None for that one.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ClipAndApply:
         scale: LossScale,
         clip_norm: float | None,
         retraces: bool,
+        rate_of: RateOf | None = None,
     ) -> None:
         self._optimizer = optimizer
         self._inner = inner_optimizer(optimizer)
@@ -47,6 +50,7 @@ class ClipAndApply:
         self._scale = scale
         self._clip_norm = clip_norm
         self._retraces = retraces
+        self._rate_of = rate_of
         self._settings = Settings([self._inner])
         self._copies = weight_copies(self._inner)
         self._plain: PlainUpdate | None = None
@@ -66,14 +70,17 @@ class ClipAndApply:
     def _apply(self, gradients: list[Gradient]) -> None:
         check_passed_on(self._optimizer)
         if self._settings.changed():  # Keras reads them anew whenever it is traced
-            self._plain = fused_update(self._inner, self._variables)
+            self._plain = fused_update(self._inner, self._variables, self._rate_of)
         if self._plain is not None:
             self._plain(gradients)
         elif isinstance(self._inner, GroupedOptimizer):
             update = self._inner.grouped_update
             pairs = list(zip(update.members_of(self._variables), gradients))
-            update.apply(self._inner, pairs, summed=True, retraces=self._retraces)
+            update.apply(self._inner, pairs, summed=True, retraces=self._retraces, rate_of=self._rate_of)
         else:
             for copies in self._copies:
                 copies.renew()
-            apply_sums(self._inner, self._scale.as_keras_wants(gradients, self._variables), self._variables)
+            gradients = self._scale.as_keras_wants(gradients, self._variables)
+            rate_of = self._rate_of
+            with contextlib.nullcontext() if rate_of is None else takes_rate(self._inner, rate_of):
+                apply_sums(self._inner, gradients, self._variables)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ...optim import GroupedOptimizer
 from ...optim.common.types import Array, Gradient, Scalar
 from ...optim.gradients.given import is_new_value
+from ...optim.private.keras_private import RateOf
 from .histograms import Histograms
 
 QUANTITIES = ("rate", "grad_norm", "weight_norm", "update_ratio")
@@ -35,6 +36,7 @@ class Measures:
         clip_norm: as for `Update`.
         histograms: the variables of which weights and gradients are counted, too.
         retraces: whether frozen groups are no part of what is traced; otherwise theirs are measured as NaN.
+        rate_of: as for `ClipAndApply`.
 
     Attributes:
         groups: the names of the groups that these variables belong to, in the plan's order.
@@ -50,8 +52,10 @@ class Measures:
         clip_norm: float | None,
         retraces: bool,
         histograms: Container[str] = (),
+        rate_of: RateOf | None = None,
     ) -> None:
         self._retraces = retraces
+        self._actual_rate = rate_of
         self._optimizer = optimizer
         self._clip_norm = clip_norm
         kept = {index: item for index, item in enumerate(variables.items()) if not is_new_value(item[1])}
@@ -122,12 +126,15 @@ class Measures:
 
     def _rates(self) -> tf.Tensor:
         """The rate of each group of the plan in this update."""
+        rates: list[Scalar]
         if isinstance(self._optimizer, GroupedOptimizer):
             rates = self._optimizer.grouped_update.rates(self._optimizer)
         else:
             # A `MultiOptimizer` has none that holds for all.
             rate = getattr(self._optimizer, "learning_rate", None)
-            rates = [math.nan if rate is None else tf.convert_to_tensor(rate)]
+            rates = [tf.constant(math.nan) if rate is None else tf.convert_to_tensor(rate)]
+        if self._actual_rate is not None:
+            rates = [self._actual_rate(rate) for rate in rates]
         return tf.stack([tf.cast(rate, tf.float64) for rate in rates])
 
     def _clipped(self, gradients: Sequence[Gradient], norms: tf.Tensor, total: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.replicas import replica_count
+from ...optim.private.keras_private import RateOf
 from ..support.tensorflow_private import without_autograph
 from .accumulation import Accumulation
 from .loss_scale import LossScale
@@ -24,7 +25,8 @@ class Measuring(Accumulation):
     _inner: keras.optimizers.Optimizer
     _scale: LossScale
     _own_measures: Measures | None  # None where a caller has some of its own
-    _retraces = False  # see `StepUpdate`
+    _retraces = False  # this and the next: see `StepUpdate`
+    _rate_of: RateOf | None = None
     scale_loss: Callable[[Scalar], Scalar]  # these two are methods of `Update`
     _update: Callable[..., Scalar]
 
@@ -72,4 +74,4 @@ class Measuring(Accumulation):
     def new_measures(self, histograms: Container[str] = ()) -> Measures:
         """What measures calls of `apply`; made outside of a TensorFlow function, in the strategy's scope."""
         variables = dict(zip(self.names, self.variables))
-        return Measures(self._inner, variables, self.clip_norm, self._retraces, histograms)
+        return Measures(self._inner, variables, self.clip_norm, self._retraces, histograms, self._rate_of)

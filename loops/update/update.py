@@ -125,7 +125,7 @@ class Update(Measuring):
         check_betas(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._clip_and_apply = ClipAndApply(
-            optimizer, self.variables, self._scale, self.clip_norm, self._retraces
+            optimizer, self.variables, self._scale, self.clip_norm, self._retraces, self._rate_of
         )
         self._own_measures = None if self._retraces else self.new_measures()
         self._trained = [variable.trainable for variable in self.variables]
@@ -242,9 +242,3 @@ class Update(Measuring):
         weights = [] if weight is None or self._accumulator is None else [weight]
         use = functools.partial(self._accumulate, measures=measures)
         return self._guard(gradients, loss, not_overflow, finite, weights, use)
-
-
-class StepUpdate(Update):
-    """The update in a `TrainStep`, which retraces when other groups are frozen, so they leave the graph."""
-
-    _retraces = True

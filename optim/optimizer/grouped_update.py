@@ -16,6 +16,7 @@ from ..gradients.given import but_new_values, is_new_value, reduce_over_replicas
 from ..gradients.replicas import add_one, assign_each, in_replica, replica_count
 from ..gradients.sparse import times, where, without_repeats
 from ..groups.plan import Plan
+from ..private.keras_private import RateOf
 from ..updates.base import GroupedVariable, Pairs, UpdateContext, new_slot
 from ..updates.keras_updater import KerasUpdater
 from .assign_updaters import assign_updaters, grouped_variables
@@ -98,9 +99,10 @@ class GroupedUpdate:
         self.plan = plan
         self._norms.tell(plan)
 
-    def rates(self, optimizer: keras.optimizers.Optimizer) -> list[Scalar]:
-        """The rate of each group in the next update."""
-        return self._rates.now(optimizer.learning_rate, optimizer.iterations)
+    def rates(self, optimizer: keras.optimizers.Optimizer, rate_of: RateOf | None = None) -> list[Scalar]:
+        """The rate of each group in the next update; `rate_of` as for `apply`."""
+        rates = self._rates.now(optimizer.learning_rate, optimizer.iterations)
+        return rates if rate_of is None else [rate_of(rate) for rate in rates]
 
     def variables(self) -> dict[str, keras.Variable]:
         """State and counters by name."""
@@ -113,6 +115,7 @@ class GroupedUpdate:
         *,
         summed: bool = False,
         retraces: bool = False,
+        rate_of: RateOf | None = None,
     ) -> None:
         """One call of `optimizer.apply`, for gradients on this replica.
 
@@ -123,6 +126,7 @@ class GroupedUpdate:
             retraces: whether the caller traces its function again whenever other groups are frozen, as
                 `loops.TrainStep` does. Frozen ones are then no part of the graph; else, in a graph, whether a
                 group is frozen is asked for whenever it runs.
+            rate_of: gives the rate of an update, of the one that a group is set to; None for that one.
         """
         self._follow(optimizer)
         self._norms.tell(self.plan, elsewhere=not retraces)
@@ -155,7 +159,7 @@ class GroupedUpdate:
             if not summed:
                 gradients = [without_repeats(gradient) for gradient in gradients]
             gradients = but_new_values(clip, gradients, variables)
-            self._update(optimizer, members, conditional, gradients)
+            self._update(optimizer, members, conditional, gradients, rate_of)
 
         with tf.name_scope(optimizer.name):
             # In the order of `loops.Update`, which says why it is that one.
@@ -181,13 +185,14 @@ class GroupedUpdate:
         members: Sequence[GroupedVariable],
         conditional: bool,
         gradients: list[Gradient],
+        rate_of: RateOf | None,
     ) -> None:
         def on_all_replicas(gradients: Sequence[Gradient]) -> None:
             active = tf.convert_to_tensor(self._active) if conditional else None
             by_group = None if active is None else tf.unstack(active, len(self.plan.groups))
             pairs = [(m, g) for m, g in zip(members, gradients) if not is_new_value(m.variable)]
             counts = self.counts.after([m for m, _ in pairs], active)
-            context = UpdateContext(self.rates(optimizer), by_group, counts, optimizer.iterations)
+            context = UpdateContext(self.rates(optimizer, rate_of), by_group, counts, optimizer.iterations)
             for member, value in zip(members, gradients):
                 if is_new_value(member.variable):
                     context.if_trains(member.group, partial(assign_each, member.variable, value))

@@ -24,6 +24,8 @@ import tensorflow as tf
 
 # What clips an optimizer's gradients.
 Clip: TypeAlias = Callable[[keras.optimizers.Optimizer, Sequence[tf.Tensor]], list[tf.Tensor]]
+# The learning rate of an update, of the one that an optimizer is set to.
+RateOf: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
 # Attributes in which Keras, or TensorFlow's tracking below it, lists what other attributes hold.
 _BOOK_KEEPING = frozenset(
     {
@@ -179,6 +181,17 @@ def clips_by(optimizer: keras.optimizers.Optimizer, clip: Clip) -> contextlib.Ab
     Keras' own global norm joins all gradients, which fails for gradients of two dtypes.
     """
     return _replaced(optimizer, "_clip_gradients", lambda each: functools.partial(clip, each))
+
+
+def takes_rate(
+    optimizer: keras.optimizers.Optimizer, rate: RateOf
+) -> contextlib.AbstractContextManager[None]:
+    """A context in which `rate(r)` is an optimizer's learning rate where it is set to `r`."""
+
+    def current(each: keras.optimizers.Optimizer) -> Callable[[], tf.Tensor]:
+        return lambda: rate(tf.convert_to_tensor(type(each)._get_current_learning_rate(each)))
+
+    return _replaced(optimizer, "_get_current_learning_rate", current)
 
 
 @contextlib.contextmanager

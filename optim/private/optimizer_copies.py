@@ -20,6 +20,7 @@ from .keras_private import is_book_keeping, raw_learning_rate
 # What Keras keeps among an optimizer's attributes for itself: answers, and what `build` fills.
 _NO_SETTING = {
     "_all_reduce_sum_gradients",  # see `takes_sums`
+    "_get_current_learning_rate",  # see `takes_rate`
     "_exclude_from_weight_decay_cache",
     "_trainable_variables_indices",
     "_tracker",

@@ -12,7 +12,7 @@ from ..common.optimizers import SHARED_SETTINGS
 from ..common.types import Gradient
 from ..gradients.given import is_new_value
 from ..gradients.replicas import add_one
-from ..private.keras_private import uses_weight_decay
+from ..private.keras_private import RateOf, uses_weight_decay
 from .base import GroupedVariable, UpdateContext
 from .fused_updater import FusedUpdater
 from .slots import Slot, slots_of
@@ -23,13 +23,15 @@ PlainUpdate: TypeAlias = Callable[[Sequence[Gradient]], None]
 
 
 def fused_update(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    rate_of: RateOf | None = None,
 ) -> PlainUpdate | None:
     """What does for some variables of a built optimizer what its `apply` does, on the same state.
 
     None where Keras' own is the one to use: for an optimizer without a fused operation, for settings that do
     more than update, for variables of other types than float32 and float64, and for state that cannot be told
-    apart.
+    apart. `rate_of` gives the rate of an update, of the one that is set; None for that one.
     """
     dtypes = {variable.dtype for variable in variables}
     if len(dtypes) != 1 or any(getattr(optimizer, setting, None) for setting in SHARED_SETTINGS):
@@ -47,6 +49,7 @@ def fused_update(
 
     def update(gradients: Sequence[Gradient]) -> None:
         iterations, rate = optimizer.iterations, tf.convert_to_tensor(optimizer.learning_rate)
+        rate = rate if rate_of is None else rate_of(rate)
         count = tf.convert_to_tensor(iterations) + 1 if updater.needs_update_counts else None
         context = UpdateContext([rate], None, count, iterations)
         updater.apply(list(zip(members, gradients)), context)

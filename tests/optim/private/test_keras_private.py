@@ -276,3 +276,11 @@ def test_tracked_finds_what_an_optimizer_keeps_beside_its_slots(context, found):
     inner = Inner()
     keras.optimizers.LossScaleOptimizer(inner).build([keras.Variable([1.0])])
     assert len(inner.variables) == found  # iterations, rate, momentum, velocity; the product of its schedule
+
+
+def test_takes_rate():
+    schedule = K.schedules.ExponentialDecay(0.5, 1, 0.5)
+    for optimizer, rate in ((K.SGD(0.5), 0.5), (K.SGD(schedule), 0.5), (K.SGD(lambda: 0.25), 0.25)):
+        with keras_private.takes_rate(optimizer, lambda rate: rate / 2):
+            assert float(optimizer.learning_rate) == rate / 2
+        assert float(optimizer.learning_rate) == rate

@@ -1,0 +1,92 @@
+"""`on_nonfinite="restore"`: how often a run goes back to its checkpoint, and at which rate it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import tensorflow as tf
+
+from ...optim.common.arguments import real_number, whole_number
+from ...optim.common.types import Json, Scalar
+from ..distribute.scope import has_other_workers, is_asynchronous
+
+RATE_CUTS = "rate_cuts"  # the name of the count in a state
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What a run does where a step finds NaN or infinity: `on_nonfinite="restore"` is `Restore()`.
+
+    `train` goes back to the run's last checkpoint, as if it had been killed and called again, and goes on at
+    lower learning rates: those that the optimizer, its groups, schedules and callbacks set, times `factor`
+    once more each time. The same data comes in the same order. The count is part of the step's state, so a
+    run that is killed, and resumes, goes on at the same rates. Each epoch's logs have it as `rate_cuts`.
+
+    Args:
+        factor: what the rates are multiplied by, each time.
+        times: how often, in all of the step's training; then the `NonFiniteError` is raised.
+
+    Raises:
+        TypeError: an argument that is no number.
+        ValueError: `factor` not between 0 and 1, or `times` below 1.
+
+    Example:
+        >>> import keras
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.TrainStep(model, "mse", "adam", on_nonfinite=loops.Restore(factor=0.1, times=2))
+    """
+
+    factor: float = 0.5
+    times: int = 3
+
+    def __post_init__(self) -> None:
+        if real_number("factor", self.factor, above=0) >= 1:
+            raise ValueError(
+                f"`factor` is {self.factor:g}, which makes no rate lower: pass one below 1, such as 0.5."
+            )
+        whole_number("times", self.times, at_least=1)
+
+
+class RateCuts:
+    """The cuts of a step's learning rates. Make it in the strategy's scope.
+
+    Attributes:
+        restore: by how much, and how often.
+        count: int64 variable: how often they were cut.
+    """
+
+    def __init__(self, restore: Restore) -> None:
+        self.restore = restore
+        self.count = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    @classmethod
+    def of(cls, on_nonfinite: object, strategy: tf.distribute.Strategy | None) -> RateCuts | None:
+        """Those that an argument `on_nonfinite` of a step asks for; None for those that ask for none.
+
+        Raises:
+            ValueError: several workers, which cannot go on after an error in a step.
+        """
+        if not asks_to_restore(on_nonfinite):
+            return None
+        if is_asynchronous(strategy) or has_other_workers(strategy):
+            raise ValueError(
+                f"`on_nonfinite` is {on_nonfinite!r} on several workers, which TensorFlow does not let go on "
+                'together after an error in a step: pass "skip", or "raise" and start again from the last '
+                "checkpoint with a lower rate."
+            )
+        return cls(on_nonfinite if isinstance(on_nonfinite, Restore) else Restore())
+
+    def rate_of(self, rate: Scalar) -> Scalar:
+        """The rate of an update, of the one that is set."""
+        return rate * tf.cast(self.restore.factor, rate.dtype) ** tf.cast(self.count, rate.dtype)
+
+
+def asks_to_restore(on_nonfinite: object) -> bool:
+    """Whether an argument `on_nonfinite` is `Restore` or its name."""
+    return isinstance(on_nonfinite, Restore) or on_nonfinite == "restore"
+
+
+def setting_of(on_nonfinite: str | Restore) -> Json:
+    """An argument `on_nonfinite` as JSON."""
+    return asdict(on_nonfinite) if isinstance(on_nonfinite, Restore) else on_nonfinite

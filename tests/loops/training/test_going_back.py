@@ -1,0 +1,251 @@
+"""`on_nonfinite="restore"`: back to the last checkpoint, on at lower rates; the numbers are NumPy's."""
+
+import contextlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradloop import loops, optim
+from gradloop.loops.distribute.scope import scope_of
+from tests.loops.training.resumed_runs import Cut
+from tests.programs import Program
+from tests.tolerance import rounding
+from tests.values import assert_same, numbers
+
+K = keras.optimizers
+EPOCHS, EVERY, LIMIT = 4, 3, 2.25
+random = np.random.default_rng(5)
+X = random.uniform(0.5, 1.5, 16)
+Y = 2.0 * X + 0.5 * random.normal(size=16)  # 8 batches of 2
+RATES = [0.1, 0.8, 0.8, 0.8]  # of the epochs
+
+
+def by_numpy(times=3, factor=0.5):
+    """Gradient descent that goes back where the weight is beyond LIMIT, where the loss is NaN.
+
+    Returns the weight, the losses and cuts by epoch, and the steps before which it went back.
+    """
+    weight = cuts = 0.0
+    saved, epoch, batch, losses, failed = (0, 0, 0.0, []), 0, 0, [], []
+    means = []
+    while epoch < EPOCHS:
+        x, y = X[2 * batch : 2 * batch + 2], Y[2 * batch : 2 * batch + 2]
+        if abs(weight) > LIMIT:
+            failed.append(8 * epoch + batch)
+            if cuts == times:
+                raise ArithmeticError
+            cuts += 1
+            epoch, batch, weight, losses = saved
+            losses = list(losses)
+            continue
+        errors = weight * x - y
+        losses.append(np.mean(errors**2))
+        weight -= RATES[epoch] * factor**cuts * np.mean(2 * x * errors)
+        batch += 1
+        if batch == 8:
+            means.append((epoch, np.mean(losses), cuts))
+            epoch, batch, losses = epoch + 1, 0, []
+        if batch == 0 or (8 * epoch + batch) % EVERY == 0:
+            saved = epoch, batch, weight, list(losses)
+    rows = {number: (mean, count) for number, mean, count in means}
+    return weight, [rows[n][0] for n in range(EPOCHS)], [rows[n][1] for n in range(EPOCHS)], failed
+
+
+def beyond(model, batch):
+    kernel = tf.convert_to_tensor(model.trainable_variables[0].value)
+    x, y = batch
+    losses = tf.reduce_mean((model(x, training=True) - y) ** 2, -1)
+    return loops.mean_loss(losses) + tf.where(tf.reduce_any(tf.abs(kernel) > LIMIT), np.nan, 0.0)
+
+
+def make(optimizer=None, **options):
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="head")]
+    )
+    made = (optimizer or plain)(model)
+    return loops.TrainStep(model, beyond, made, **{"on_nonfinite": "restore"} | options)
+
+
+def plain(model):
+    return K.SGD(1.0)
+
+
+def grouped(model):
+    return optim.GroupedOptimizer(
+        K.SGD(4.0), optim.partition(model, {"all": optim.Group("*", lr_scale=0.25)})
+    )
+
+
+def of_keras(model):
+    return K.SGD(1.0, clipvalue=1e9)  # which has no fused operation
+
+
+def scaled(model):
+    return K.LossScaleOptimizer(K.SGD(1.0), initial_scale=1.0, dynamic_growth_steps=10**6)
+
+
+def rates(step):
+    """Sets the rate absolutely, which would undo a cut of the rate that is set."""
+    whole = 4.0 if isinstance(step.inner_optimizer, optim.GroupedOptimizer) else 1.0
+    return keras.callbacks.LearningRateScheduler(lambda epoch: whole * RATES[epoch])
+
+
+def data():
+    return loops.Batches(X[:, None], Y[:, None], 2, shuffle=False)
+
+
+def train(step, folder, *callbacks, epochs=EPOCHS, **options):
+    checkpoint = loops.Checkpoint(folder, every_steps=EVERY, verbose=0)
+    given = {"callbacks": [rates(step), *callbacks], "checkpoint": checkpoint} | options
+    return loops.train(step, data(), epochs=epochs, **given)
+
+
+def check(folder, optimizer=None, strategy=None):
+    """A run that goes back has the weights, losses and counts of NumPy."""
+    weight, losses, cuts, failed = by_numpy()
+    assert 1 < cuts[-1] < 3 and failed, "what is tried"
+    with scope_of(strategy):
+        step = make(optimizer)
+    history = train(step, folder).history
+    np.testing.assert_allclose(step.model.get_weights()[0].item(), weight, 1e3 * rounding())
+    np.testing.assert_allclose(history["loss"], losses, 1e3 * rounding())
+    assert history["rate_cuts"] == cuts
+    assert int(step.batches_done.numpy()) == 8 * EPOCHS
+    return step
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("optimizer", [plain, grouped, of_keras, scaled])
+def test_the_numbers_are_those_of_numpy(optimizer, tmp_path, capfd):
+    step = check(tmp_path, optimizer)
+    told = [line for line in capfd.readouterr().err.splitlines() if "goes back" in line]
+    assert len(told) == int(step.rate_cuts.count.numpy())
+    assert "is not finite (NaN or infinity). Training goes back to " in told[0]
+    assert "at 0.5 times the learning rates that are set (1 of 3 times)" in told[0]
+
+
+@pytest.mark.numbers
+def test_on_two_replicas(tmp_path):
+    Program(Path(__file__).parent / "programs" / "going_back.py", tmp_path, folder=tmp_path).finish()
+
+
+class Noted(loops.StepsCallback):
+    """What a run tells a callback, as text."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def on_train_begin(self, logs=None):
+        self.told.append("begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.told.append(f"epoch {epoch}")
+
+    def on_epoch_resumed(self, batches):
+        self.told.append(f"from {batches}")
+
+    def on_train_failed(self, logs=None):
+        self.told.append("failed")
+
+    def on_train_end(self, logs=None):
+        self.told.append("end")
+
+
+def test_a_run_that_is_killed_and_resumes_is_one_that_was_not(tmp_path):
+    whole, noted, board = make(), Noted(), loops.TensorBoard(tmp_path / "logs", graph=False)
+    history = train(whole, tmp_path / "whole", noted, board).history
+    again = ["begin", "epoch 1", "from 4"]
+    assert noted.told == [
+        "begin",
+        "epoch 0",
+        "epoch 1",
+        "failed",
+        *again,
+        "failed",
+        *again,
+        "epoch 2",
+        "epoch 3",
+        "end",
+    ]
+    assert_each_step_once(tmp_path / "logs")
+    for at in (13, 20):  # before it goes back for the second time, and after
+        folder = tmp_path / str(at)
+        with contextlib.suppress(OSError):
+            train(make(), folder, Cut(at))
+        step = make()
+        assert train(step, folder).history == history
+        assert_same(numbers(step.state()), numbers(whole.state()))
+
+
+def assert_each_step_once(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "steps"), {"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("step/loss")] == list(range(1, 8 * EPOCHS + 1))
+    rates = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("rate/all")}
+    assert rates == pytest.approx({10: 0.8, 20: 0.2, 30: 0.2}), "those that hold"
+
+
+def test_it_goes_back_so_many_times_and_to_no_run_before(tmp_path):
+    with pytest.raises(ArithmeticError):
+        by_numpy(times=1)
+    train(make(None, on_nonfinite="raise"), tmp_path, epochs=1)  # another run's
+    step = make(None, on_nonfinite=loops.Restore(times=1))
+    with pytest.raises(
+        loops.NonFiniteError, match="went back to a checkpoint 1 times before.* allows 1. The l"
+    ) as e:
+        train(step, tmp_path, resume=False)
+    newest = loops.Checkpoint(tmp_path).newest
+    assert repr(newest) in str(e.value) and (e.value.variable, e.value.step) == (None, 14)
+    assert int(step.batches_done.numpy()) == 13, "the weights are those from before the step"
+    # The count is of the checkpoint's: the same happens again, with more of them it goes on.
+    more = make(None, on_nonfinite=loops.Restore(times=2))
+    with pytest.warns(UserWarning, match="on_nonfinite is .*'times': 2"):
+        assert train(more, tmp_path).history["rate_cuts"] == by_numpy()[2]
+
+
+def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
+    for source in (data(), tf.data.Dataset.from_tensor_slices((X[:, None], np.float32(Y[:, None]))).batch(2)):
+        step, folder = make(), tmp_path / type(source).__name__
+        step.optimizer.learning_rate = 1.5  # too high from the third step on
+        history = loops.train(step, source, epochs=2, checkpoint=folder).history
+        assert history["rate_cuts"][0] >= 1.0 and int(step.batches_done.numpy()) == 16
+
+
+def test_a_step_that_does_not_restore_tells_that_the_cuts_are_gone(tmp_path):
+    train(make(), tmp_path)
+    with pytest.warns(
+        UserWarning, match="learning rates are not cut any more, and were there 2 times; .*on_nonf"
+    ):
+        loops.Checkpoint(tmp_path).restore(make(None, on_nonfinite="raise"))
+    train(make(None, on_nonfinite="raise"), tmp_path / "raise", epochs=1)
+    step = make()
+    with pytest.warns(UserWarning, match="on_nonfinite is 'restore' from now on, and was 'raise' there"):
+        loops.Checkpoint(tmp_path / "raise").restore(step)
+    assert int(step.rate_cuts.count.numpy()) == 0
+
+
+def test_refusals(tmp_path, monkeypatch):
+    with pytest.raises(
+        ValueError, match="`checkpoint` is None, and `step` has on_nonfinite='restore', .* pass the"
+    ):
+        loops.train(make(), data(), epochs=1)
+    weight = keras.Variable([1.0])
+    for given in ("restore", loops.Restore()):
+        with pytest.raises(
+            ValueError, match="`on_nonfinite` is .*, and an `Update` knows of no checkpoint: make"
+        ):
+            loops.Update(K.SGD(0.1), [weight], on_nonfinite=given)
+    with pytest.raises(ValueError, match="`factor` is 1, which makes no rate lower: pass one below 1"):
+        loops.Restore(factor=1.0)
+    with pytest.raises(ValueError, match="`times` must be at least 1"):
+        loops.Restore(times=0)
+    monkeypatch.setattr("gradloop.loops.update.restore.has_other_workers", lambda _: True)
+    with pytest.raises(
+        ValueError, match="`on_nonfinite` is 'restore' on several workers, .* with a lower rate"
+    ):
+        make()
