@@ -60,10 +60,26 @@ WANTED = {
         takes_data=True,
         replicas=1e-5,  # eight steps of Adam in which each network's rounding goes through the other
     ),
+    "parameter_servers": Wanted(
+        "--strategy one --ratings 600 --epochs 2",
+        {"training_error": 2, "test_error": 2},
+        "tables.keras",
+    ),
+    "policy_gradient": Wanted(
+        "--updates 3 --episodes 6",
+        {"expected_loss": 3, "lasted": 3},
+        "policy.keras",
+        replicas=1e-5,
+    ),
     "text_transformer": Wanted(
         "--examples 40 --epochs 2 --batch-size 16 --blocks 1",
         {"epoch/accuracy": 4},
         "transformer.keras",
+    ),
+    "truncated_backprop": Wanted(
+        f"--text {EXAMPLES / 'gan.py'} --epochs 2 --streams 8",
+        {"epoch/loss": 4},
+        "text.keras",
     ),
     "vae": Wanted(
         "--epochs 2 --batch-size 16",
@@ -210,3 +226,13 @@ def test_is_short_and_needs_nothing_else_of_this_folder(name):
     imported = set(re.findall(r"^ *(?:from|import) +(\w+)", text, flags=re.MULTILINE))
     ours = {path.stem for path in EXAMPLES.parent.iterdir()} | {path.stem for path in EXAMPLES.iterdir()}
     assert "gradloop" in imported and not imported & ours
+
+
+@pytest.mark.long  # `tests/loops/training/test_workers.py` trains on parameter servers, too
+def test_tables_on_a_parameter_server(tmp_path):
+    script = EXAMPLES / "parameter_servers.py"
+    given = ["--workers", 2, "--parameter-servers", 1, script, "--log-dir", tmp_path]
+    shown = Program(EXAMPLES.parent / "launch.py", *given, folder=tmp_path).finish()
+    error = re.search(r"6,000 ratings held out: ([\d.]+)", shown)
+    assert error is not None and 0.3 < float(error[1]) < 0.33  # the noise, and what is wrong with the tables
+    assert (tmp_path / WANTED["parameter_servers"].model).exists()
