@@ -29,6 +29,8 @@ DIGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 CELLS: dict[str, Any] = {}
 # Those that are worth running on several numbers of replicas: what is sharded, and what is summed.
 PER_REPLICA_COUNT: list[str] = []
+# Other instances of what a cell shows, for runs of all cells.
+FURTHER: list[str] = []
 
 
 def cell(function):
@@ -38,6 +40,11 @@ def cell(function):
 
 def per_replica_count(function):
     PER_REPLICA_COUNT.append(name_of(function))
+    return cell(function)
+
+
+def further(function):
+    FURTHER.append(name_of(function))
     return cell(function)
 
 

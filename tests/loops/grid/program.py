@@ -2,7 +2,7 @@
 
 It prints JSON: the name of each cell and, for a cell that fails, why. `python program.py workers` runs them
 on the workers that TF_CONFIG lists. With a second argument, `per-replica-count`, it runs those of
-`PER_REPLICA_COUNT` alone, with `others` all but those.
+`PER_REPLICA_COUNT` alone, with `others` all but those and `FURTHER`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ from tests.loops.grid import (  # noqa: E402, F401
     resume_cells,
     update_cells,
 )
-from tests.loops.grid.harness import CELLS, PER_REPLICA_COUNT, mirrored  # noqa: E402
+from tests.loops.grid.harness import CELLS, FURTHER, PER_REPLICA_COUNT, mirrored  # noqa: E402
 
 
 def main(where, which="all"):
     found = {}
     workers = tf.distribute.MultiWorkerMirroredStrategy() if where == "workers" else None
     for name, function in CELLS.items():
-        if which != "all" and (name in PER_REPLICA_COUNT) != (which == "per-replica-count"):
+        if which != "all" and (
+            name in FURTHER or (name in PER_REPLICA_COUNT) != (which == "per-replica-count")
+        ):
             continue
         try:
             with warnings.catch_warnings():

@@ -10,7 +10,22 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 
-from .harness import DIGITS, WORDS, K, L, X, Y, cell, dense, equal, per_replica_count, policy, run, same
+from .harness import (
+    DIGITS,
+    WORDS,
+    K,
+    L,
+    X,
+    Y,
+    cell,
+    dense,
+    equal,
+    further,
+    per_replica_count,
+    policy,
+    run,
+    same,
+)
 
 
 @per_replica_count
@@ -120,13 +135,27 @@ def linear():
     return keras.Sequential([keras.Input((6,)), L.Dense(3, name="last")])
 
 
+# A kernel, and those whose update looks at a whole variable, or at a number that all have in common. The
+# others go over elements, as the kernel does.
+KINDS = {"Adam", "Adafactor", "Lamb", "Muon", "Nadam", "ScheduleFreeAdamW"}
+
+
 @cell
-def every_optimizer(strategy):
+def optimizers_of_each_kind(strategy):
+    each_optimizer(strategy, [name for name in optimizers() if name in KINDS])
+
+
+@further
+def the_other_optimizers(strategy):
+    each_optimizer(strategy, [name for name in optimizers() if name not in KINDS])
+
+
+def each_optimizer(strategy, names):
     # Where a gradient is near zero, its sign is a matter of rounding to those that divide by its size: their
     # 100 steps need float64. Muon refuses it by itself, and has small steps of float32, 15 of them.
     rates = {"Adadelta": 1.0, "Adagrad": 0.01, "Ftrl": 0.01, "SGD": 0.05}
     failed = []
-    for name in optimizers():
+    for name in names:
 
         def make(model, name=name):
             return getattr(K, name)(rates.get(name, 0.01 if name != "Muon" else 1e-4))

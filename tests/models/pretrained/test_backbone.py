@@ -29,16 +29,18 @@ def test_every_constructor_of_keras_is_known():
     assert len(constructors) >= 38
 
 
-# One network of each way of preprocessing: -1 to 1, BGR, mean and deviation, own layers; more on request.
+# One network of each way of preprocessing: -1 to 1, BGR, own layers; more on request. Mean and deviation,
+# which large networks take, are in `test_preprocessing.py` and below.
 @pytest.mark.parametrize(
     ("name", "module"),
     [
-        ("MobileNetV2", MODULES.mobilenet_v2),
+        ("MobileNet", MODULES.mobilenet),
+        pytest.param("MobileNetV2", MODULES.mobilenet_v2, marks=pytest.mark.release),
         ("VGG16", MODULES.vgg16),
         pytest.param("ResNet50", MODULES.resnet50, marks=pytest.mark.long),
         pytest.param("ResNet50V2", MODULES.resnet_v2, marks=pytest.mark.long),
-        pytest.param("DenseNet121", MODULES.densenet, marks=pytest.mark.release),
-        pytest.param("EfficientNetB0", MODULES.efficientnet, marks=pytest.mark.release),
+        pytest.param("DenseNet121", MODULES.densenet, marks=pytest.mark.long),
+        pytest.param("EfficientNetB0", MODULES.efficientnet, marks=pytest.mark.long),
         pytest.param("MobileNetV3Small", MODULES.mobilenet_v3, marks=pytest.mark.release),
         pytest.param("ConvNeXtTiny", MODULES.convnext, marks=pytest.mark.long),
     ],

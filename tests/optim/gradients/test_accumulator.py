@@ -20,7 +20,7 @@ def test_the_mean_of_every_third_call(traced):
     def add(dense, scalar):
         accumulator.add([dense, scalar], lambda means: seen.assign_add(tf.concat([means[0], [means[1]]], 0)))
 
-    run = tf.function(add) if traced else add
+    run = tf.function(add, autograph=False) if traced else add
     for number in range(1, 6):
         run(tf.constant([number, 2.0 * number]), tf.constant(3.0))
         np.testing.assert_array_equal(seen, [0, 0, 0] if number < 3 else [2, 4, 3])
@@ -61,7 +61,7 @@ def test_the_largest_of_every_second_call(traced):
     def add(gradient):
         accumulator.add([gradient, gradient], lambda found: seen.assign(tf.concat(found, 0)))
 
-    run = tf.function(add) if traced else add
+    run = tf.function(add, autograph=False) if traced else add
     for first, second, expected in ((-4.0, -2.0, [-2, -3]), (5.0, 1.0, [5, 3]), (-1.0, -3.0, [-1, -2])):
         run(tf.constant([first]))
         run(tf.constant([second]))

@@ -105,7 +105,10 @@ class Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted, ValueError])
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted, *(pytest.param(e, marks=pytest.mark.release) for e in (KeyboardInterrupt, ValueError))],
+)
 def test_all_is_restored_when_an_error_passes_through(busy_step, nothing_changes, error, monkeypatch):
     step, data = busy_step(keras.optimizers.Adam(1e-3)), loops.Batches(X, Y, 8)
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40, seed=0).batch(4)

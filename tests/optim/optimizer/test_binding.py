@@ -41,8 +41,15 @@ def test_a_copy_of_the_optimizer_alone_trains_on(copied):
     assert_same(state(again), state(optimizer))
 
 
-@pytest.mark.parametrize("ending", ["keras", "h5"])
-@pytest.mark.parametrize("frozen, optimizer", [("body", "adam"), ("head", "momentum")])
+@pytest.mark.parametrize(
+    "frozen, optimizer, ending",
+    [
+        ("body", "adam", "keras"),
+        ("head", "momentum", "h5"),
+        pytest.param("body", "adam", "h5", marks=pytest.mark.release),
+        pytest.param("head", "momentum", "keras", marks=pytest.mark.release),
+    ],
+)
 def test_a_layer_frozen_after_the_optimizer_was_made(frozen, optimizer, ending, tmp_path):
     model, _ = made(optimizer)
     fit(model, 3)
@@ -144,7 +151,7 @@ def of_parts(*parts):
     return Parts
 
 
-@pytest.mark.parametrize("how", ["keras", "pickle", "config"])
+@pytest.mark.parametrize("how", ["keras", "pickle", pytest.param("config", marks=pytest.mark.release)])
 def test_a_class_that_assigns_its_layers_in_another_order(how, tmp_path):
     first, second = of_parts("body", "head", "end"), of_parts("end", "head", "body")
     model = first()

@@ -128,7 +128,9 @@ def test_freeze_and_unfreeze(name, traced):
 def test_a_caller_that_retraces_has_no_frozen_groups_in_its_graph(name):
     weights, optimizer = made(name, frozen=["body"])
 
-    @tf.function
+    @tf.function(
+        autograph=False
+    )  # as in every caller; AutoGraph would convert all that is called, for seconds
     def apply(given):
         update = optimizer.grouped_update
         members = update.members_of(weights.trainable_variables)

@@ -43,7 +43,7 @@ def test_same_weights_and_state_as_keras(name):
         update = fused_update(optimizer, variables)
         assert update is not None
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(kernel, bias):
             if fused:
                 update([kernel, bias])

@@ -97,7 +97,7 @@ def step(kernel, variable, slots, gradient, count, rate=RATE):
 def run(kernel, gradients, jit=False):
     variable, slots = fresh(kernel)
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def one(gradient, count):
         step(kernel, variable, slots, gradient, count)
 

@@ -69,7 +69,7 @@ def test_more_runs_than_layers_and_a_head_alone() -> None:
     assert [name for name, group in alone.groups.items() if not group.frozen] == ["head"]
 
 
-@pytest.mark.parametrize("where", ["head", "dense|head", "*"])
+@pytest.mark.parametrize("where", ["head", pytest.param("dense|head", marks=pytest.mark.release), "*"])
 def test_moves_what_trains_and_nothing_else(where: str) -> None:
     model = network()
     before = weights(model)
@@ -95,7 +95,7 @@ def test_a_cache_gives_the_same(tmp_path: Path) -> None:
             np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [pytest.param(0.0, marks=pytest.mark.release), 0.9])
 def test_keeps_the_best_epoch(ema: float, tmp_path: Path) -> None:
     # Such rates that later epochs are worse.
     recipe = dataclasses.replace(QUICK, epochs=4, head_epochs=0, highest=0.5, lowest=0.5, ema=ema)
