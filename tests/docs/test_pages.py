@@ -61,7 +61,9 @@ def test_a_guide_is_a_notebook_and_a_script(guide: Path) -> None:
 
 def test_options_that_pages_show_are_options() -> None:
     """Of the programs in scripts/, in commands on one line."""
-    sources = "".join(path.read_text() for path in [*ROOT.glob("scripts/**/*.py"), *ROOT.glob("scripts/*.sh")])
+    sources = "".join(
+        path.read_text() for path in [*ROOT.glob("scripts/**/*.py"), *ROOT.glob("scripts/*.sh")]
+    )
     text = "".join(path.read_text() for path in [ROOT / "README.md", *PAGES])
     commands = re.findall(r"scripts/\w[\w/]*\.(?:py|sh) [^|`\n]*", text)
     used = {option for command in commands for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", command)}
