@@ -135,8 +135,8 @@ for norm in (own_statistics, shared_statistics):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         difference = largest_difference(train(one, norm)[1], train(two, norm)[1])
-    warned = [str(warning.message) for warning in told if "normalises its own part" in str(warning.message)]
-    print(f"{norm.__name__:17}  difference {difference:.1e}  warned: {bool(warned)}")
+    warned = any("normalises its own part" in str(warning.message) for warning in told)
+    print(f"{norm.__name__:17}  difference {difference:.1e}  warned: {warned}")
     assert (difference < 1e-10) == (norm is shared_statistics) == (not warned)
 
 # %% [markdown]
@@ -196,8 +196,9 @@ def own_loop(strategy):
 
 
 for on_one, on_two in zip(own_loop(one), own_loop(two)):
-    print(f"one device {on_one['loss']:.6f}  two {on_two['loss']:.6f}  reduce_mean {on_two['wrong']:.6f}")
-    assert np.isclose(on_one["loss"], on_two["loss"], rtol=1e-5) and on_two["wrong"] > 1.9 * on_one["loss"]
+    loss, again, wrong = on_one["loss"], on_two["loss"], on_two["wrong"]
+    print(f"one device {loss:.6f}  two {again:.6f}  reduce_mean on two {wrong:.6f}")
+    assert np.isclose(loss, again, rtol=1e-5) and wrong > 1.9 * loss
 
 # %% [markdown]
 # [Loops of your own](../own_loops.md) has the whole table of what a `TrainStep`, `@replicated` and a plain

@@ -98,7 +98,7 @@ cached = models.cache_frozen(model, plan, loops.Batches(*few, batch_size=10))
 print("each example:", images.shape[1:], "->", cached.x.shape[1:])
 
 step = loops.TrainStep(cached.model, LOSS, keras.optimizers.Adam(5e-3), variables=cached.variables)
-loops.train(step, cached.data, epochs=30)
+_ = loops.train(step, cached.data, epochs=30)
 
 # %% [markdown]
 # ## Unfreeze by and by, with a rate for each part
@@ -124,7 +124,8 @@ print(plan)
 optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(5e-3), plan)
 step = loops.TrainStep(gradual, LOSS, optimizer)
 statistics = gradual.get_layer("bn1").moving_mean.numpy()
-loops.train(step, loops.Batches(*few, 10), epochs=30, callbacks=[loops.Unfreeze(every=10, verbose=1)])
+unfreeze = loops.Unfreeze(every=10, verbose=1)
+loops.train(step, loops.Batches(*few, 10), epochs=30, callbacks=[unfreeze])
 
 assert step.traces == 3  # one trace for each choice of what trains
 assert np.array_equal(gradual.get_layer("bn1").moving_mean, statistics)
@@ -174,8 +175,9 @@ for loop in (plain_loop, with_gradloop):
     features = models.truncate(network, "relu3")
     before = features(images[4000:4200]).numpy()
     loop(network)
-    moved[loop.__name__] = np.linalg.norm(features(images[4000:4200]) - before) / np.linalg.norm(before)
-    print(f"{loop.__name__:14} changed the frozen features by {moved[loop.__name__]:.0%}")
+    change = np.linalg.norm(features(images[4000:4200]) - before) / np.linalg.norm(before)
+    print(f"{loop.__name__:14} changed the frozen features by {change:.0%}")
+    moved[loop.__name__] = change
 assert moved["with_gradloop"] == 0 and moved["plain_loop"] > 0.05
 
 # %% [markdown]

@@ -37,8 +37,8 @@ def run(folder=None, epochs=3, callbacks=(), **options):
     step = loops.TrainStep(model, "sparse_categorical_crossentropy", "adam", metrics=["accuracy"])
     data = loops.Batches(x, y, batch_size=16, seed=2)
     checkpoint = folder and loops.Checkpoint(folder, every_steps=5, **options)
-    history = loops.train(step, data, epochs=epochs, checkpoint=checkpoint, callbacks=callbacks).history
-    return model, history
+    done = loops.train(step, data, epochs=epochs, checkpoint=checkpoint, callbacks=callbacks)
+    return model, done.history
 
 
 never_stopped, wanted = run()
@@ -121,7 +121,8 @@ folder = tempfile.mkdtemp()
 try:
     run(folder, callbacks=[SendSigterm()])
 except loops.Preempted as end:
-    print(f"exit status {end.code}, after step {end.step}, saved in {os.path.basename(end.checkpoint)}")
+    saved = os.path.basename(end.checkpoint)
+    print(f"exit status {end.code}, after step {end.step}, saved in {saved}")
     assert (end.code, end.step) == (75, 13)
 
 _, history = run(folder)
@@ -186,7 +187,7 @@ print([name for name in kept if name.startswith("checkpoint-")])
 # reads each file, and `--diff 3 4` tells what differs between two of them.
 
 # %%
-from gradloop.loops.checkpoint.__main__ import main as list_checkpoints  # noqa: E402  # what `python -m` runs
+from gradloop.loops.checkpoint.__main__ import main as list_checkpoints  # what `python -m` runs
 
 _ = list_checkpoints([folder, "--verify"])
 

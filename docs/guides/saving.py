@@ -36,10 +36,10 @@ LOSS = "sparse_categorical_crossentropy"
 
 keras.utils.set_random_seed(0)
 model = models.lenet5_functional(2)
-plan = optim.partition(model, {"features": optim.Group("conv", lr_scale=0.1), "rest": optim.Group("fc")})
+plan = optim.partition(model, {"features": optim.Group("conv", lr_scale=0.1), "rest": "fc"})
 optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(1e-3), plan)
 step = loops.TrainStep(model, LOSS, optimizer)
-loops.train(step, loops.Batches(x, y, 32, seed=0), epochs=1)
+_ = loops.train(step, loops.Batches(x, y, 32, seed=0), epochs=1)
 
 # %% [markdown]
 # ## The whole model, and how to go on with training
@@ -73,12 +73,11 @@ assert int(loaded.optimizer.iterations.numpy()) == 16
 # Three things to know:
 #
 # - `import gradloop` before you load: Keras must know the class `GroupedOptimizer`. To load the network
-#   alone, without the optimizer, use `load_model(file, compile=False)`. A network of stock layers then
+#   alone, without the optimizer, use `load_model(file, compile=False)`; a network of Keras' own layers then
 #   needs no gradloop.
-# - If you called `model.compile` yourself with another optimizer, the file has that one, and a warning says
-#   so.
-# - A file says nothing about the position in the data or about callbacks. To stop and resume a run, use a
-#   checkpoint.
+# - If you called `model.compile` with another optimizer, the file has that one, and a warning says so.
+# - The file has no position in the data, and no callbacks. To stop and resume a run, use
+#   [a checkpoint](resume.py).
 #
 # ## Weights of this model
 #
@@ -115,9 +114,10 @@ models.save_weights(model, os.path.join(folder, "all.npz"))
 before = other.get_weights()
 try:
     models.load_weights(other, os.path.join(folder, "all.npz"))
-    raise AssertionError("it fits?")
 except ValueError as error:
     print(str(error).replace(folder, "..."))
+else:
+    raise AssertionError("it was loaded")
 assert all(np.array_equal(a, b) for a, b in zip(before, other.get_weights()))
 
 # %% [markdown]
@@ -134,12 +134,13 @@ keep = [loops.Latest(2), loops.Best("val_loss")]
 checkpoint = loops.Checkpoint(os.path.join(folder, "run"), keep=keep)
 test = loops.Batches(x, y, 64, shuffle=False)
 step = loops.TrainStep(trained, LOSS, keras.optimizers.Adam(1e-3))
-history = loops.train(step, loops.Batches(x, y, 32), epochs=3, validation=test, checkpoint=checkpoint)
+data = loops.Batches(x, y, 32)
+history = loops.train(step, data, epochs=3, validation=test, checkpoint=checkpoint)
 best = models.lenet5_functional(2)
 models.load_weights(best, checkpoint.best)
 value = loops.evaluate(loops.EvalStep(best, LOSS), test)["loss"]
 losses = history.history["val_loss"]
-print("validation losses", [round(loss, 4) for loss in losses], "  best checkpoint", round(value, 4))
+print("validation", [round(loss, 4) for loss in losses], " best checkpoint", round(value, 4))
 assert np.isclose(value, min(losses), rtol=1e-5)
 
 # %% [markdown]
@@ -150,6 +151,7 @@ assert np.isclose(value, min(losses), rtol=1e-5)
 # classes.
 
 # %%
+tf.get_logger().setLevel("ERROR")  # without the line "Assets written to: ..."
 served = os.path.join(folder, "served")
 model.export(served, verbose=False)
 
@@ -160,11 +162,11 @@ assert np.allclose(answer, model(x[:4]), atol=1e-6) and np.allclose(layer(x[:4])
 print(np.round(answer.numpy()[:, 1], 3))
 
 # %% [markdown]
-# Preprocessing should be part of the model, so that whoever serves it cannot forget it: `models.backbone`
-# has it inside, and for your own data `keras.layers.Rescaling(1 / 255)` or `Normalization` are layers.
+# Make preprocessing a part of the model, so that whoever serves it need not know of it: `models.backbone` has
+# it inside; for other data, `keras.layers.Rescaling(1 / 255)` and `Normalization` are layers.
 #
-# An optimizer that averages weights (`use_ema=True`): `train` ends with the averages in the model, so all
-# files hold these.
+# With an optimizer that averages weights (`use_ema=True`), `train` ends with the averages in the model, so
+# the files have these.
 #
 # ## Which one?
 #

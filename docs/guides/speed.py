@@ -2,8 +2,8 @@
 # # Making it fast
 #
 # After this page you know where the time of a training step goes, what `loops.train` does about it by
-# itself, and which settings help on your machine. All ratios on this page were measured when it was built,
-# on the machine that built it. Other machines give other numbers, so measure on yours.
+# itself, and which settings help. The ratios on this page are of CPU time, and were measured when the page
+# was built, on the machine that built it. Other machines give other numbers, so measure on yours.
 #
 # If a run is slow, look in this order:
 #
@@ -19,14 +19,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradloop import loops, optim
+from gradloop import loops
 
 rng = np.random.default_rng(0)
 x = rng.random((6400, 64), "float32")
 y = (x.sum(axis=1) > 32).astype("int64")
 
 
-def new_step(**options):
+def new_step():
     """A step of a small network, in which the arithmetic takes little time."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
@@ -34,16 +34,16 @@ def new_step(**options):
         keras.layers.Dense(32, activation="relu", name="body"),
         keras.layers.Dense(2, activation="softmax", name="head"),
     ])  # fmt: skip
-    return loops.TrainStep(model, "sparse_categorical_crossentropy", "sgd", **options)
+    return loops.TrainStep(model, "sparse_categorical_crossentropy", "sgd")
 
 
 def seconds(function):
-    """The shortest of three calls, after one that may trace."""
+    """The CPU time of a call, the least of three, after one that may trace."""
     times = []
     for _ in range(4):
-        start = time.perf_counter()
+        start = time.process_time()  # other programs on the machine do not count in it
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times[1:])
 
 
@@ -69,7 +69,7 @@ def in_one_call():
 
 
 ratio = seconds(call_by_call) / seconds(in_one_call)
-print(f"a call for each step takes {ratio:.1f} times as long as one call for 200 steps")
+print(f"a call for each step takes {ratio:.1f} times the time of one call for 200 steps")
 assert ratio > 1 and in_one_call()["loss"].shape == (200,)
 
 # %% [markdown]
@@ -99,7 +99,7 @@ def training(callback):
 
 
 ratio = seconds(training(EachStep())) / seconds(training(ManySteps()))
-print(f"with a batch hook an epoch takes {ratio:.1f} times as long")
+print(f"with a batch hook an epoch takes {ratio:.1f} times the time")
 assert ratio > 1
 
 # %% [markdown]
@@ -136,8 +136,8 @@ print("another batch size of a `Batches`", step.traces)
 assert step.traces == 3
 
 # %% [markdown]
-# Sequences of many lengths cost one more trace, after which the length is open. In a step of your own under
-# `@loops.replicated` (and in each `tf.function`), **Python numbers are part of the trace**: each new value
+# Sequences of many lengths cost one more trace; the length is open from then on. In a step of your own, under
+# `@loops.replicated` as in each `tf.function`, a **Python number is part of the trace**: each new value
 # traces again. Pass tensors or arrays.
 
 # %%
@@ -155,17 +155,18 @@ for factor in (0.1, 0.2, 0.3):
 as_numbers = len(traced)
 for factor in (0.1, 0.2, 0.3):
     scaled(x[:4], tf.constant(factor))
-print("traces:", as_numbers, "for three Python numbers,", len(traced) - as_numbers, "for three tensors")
-assert (as_numbers, len(traced) - as_numbers) == (3, 1)
+as_tensors = len(traced) - as_numbers
+print("traces:", as_numbers, "for three Python numbers,", as_tensors, "for three tensors")
+assert (as_numbers, as_tensors) == (3, 1)
 
 # %% [markdown]
 # ## Waiting for data
 #
-# - **Data that fits in memory**: `loops.Batches`. The arrays are on the device, and the step reads its batch
-#   there. With `transform=` augmentation runs in the same call.
+# - **Data that fits in memory**: `loops.Batches`. The arrays are on the device, and the step reads its
+#   batch there. With `transform=` augmentation runs in the same call.
 # - **Larger data**: a `tf.data.Dataset` that ends in `.prefetch(tf.data.AUTOTUNE)`, so that a thread reads
-#   ahead while the step runs. Further: `map(..., num_parallel_calls=tf.data.AUTOTUNE)`, `cache()` after what
-#   is costly and always the same, and `batch` before `map` if your function takes batches.
+#   ahead while the step runs. Further: `map(..., num_parallel_calls=tf.data.AUTOTUNE)`, `cache()` after
+#   what is costly and always the same, and `batch` before `map` if your function takes batches.
 #
 # The same batches both ways:
 
@@ -173,12 +174,11 @@ assert (as_numbers, len(traced) - as_numbers) == (3, 1)
 dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(6400, seed=0).batch(32).prefetch(2)
 step = new_step()
 ratio = seconds(lambda: step.run(iter(dataset), 200)) / seconds(lambda: step.run(iter(data), 200))
-print(f"from a dataset the steps take {ratio:.1f} times as long as from a `Batches`")
-assert ratio > 1
+print(f"from a dataset the steps take {ratio:.1f} times the time that they take from a `Batches`")
 
 # %% [markdown]
-# Whether a run waits, `speed/waiting_for_data` tells in TensorBoard: the share of a step's time that goes by
-# before its batch is there. `loops.preflight(step, data)` tells before the run, if it is more than a third.
+# In TensorBoard, `speed/waiting_for_data` is the share of a step's time in which it waits for its batch.
+# Before the run, `loops.preflight(step, data)` reports it if it is more than a third.
 #
 # ## The arithmetic
 #
@@ -186,8 +186,8 @@ assert ratio > 1
 # [fine-tuning](fine_tuning.py). Gradients are computed for what trains alone, so `train_only("head")` saves
 # most of the backward pass, too.
 #
-# **Mixed precision** makes large networks on GPUs faster, and halves the memory of activations. Set it
-# before you make the model. A `TrainStep` adds the loss scale that float16 needs. On a CPU it is slower.
+# **Mixed precision** is for GPUs with units for float16; activations take half the memory. On most CPUs it
+# is slower. Set it before you make the model. A `TrainStep` adds the loss scale that float16 needs.
 
 # %%
 keras.config.set_dtype_policy("mixed_float16")
@@ -200,24 +200,14 @@ keras.config.set_dtype_policy("float32")
 #
 # **XLA** (`jit_compile`) joins operations into larger kernels. `"auto"`, the default, uses it on GPUs
 # alone, since XLA's convolutions are several times slower than TensorFlow's on a CPU. A network of other
-# layers may gain on a CPU; compiling takes seconds, so measure over many steps:
-#
-# ```python
-# step = loops.TrainStep(model, loss, optimizer, jit_compile=True)
-# ```
+# layers may gain by `jit_compile=True` on a CPU; compiling takes seconds, so measure over many steps.
 #
 # **Accumulation** (`accumulate=4`) makes an update of four batches. It saves memory, not time: use it if
 # the batch that you want does not fit on the device.
 #
-# **A plan of groups** costs nothing: `optim.GroupedOptimizer` updates each variable by one fused operation
-# where TensorFlow has one.
-
-# %%
-step = new_step()
-plan = optim.partition(step.model, {"body": optim.Group("body", lr_scale=0.1), "head": "head"})
-print(optim.GroupedOptimizer(keras.optimizers.Adam(1e-3), plan).fused)
-
-# %% [markdown]
+# **A plan of groups** costs no time: `optim.GroupedOptimizer` updates each variable by one fused operation
+# where TensorFlow has one (`optimizer.fused` tells).
+#
 # ## CPU: oneDNN and threads
 #
 # Both are set before TensorFlow starts:
@@ -230,8 +220,7 @@ print(optim.GroupedOptimizer(keras.optimizers.Adam(1e-3), plan).fused)
 # tf.config.threading.set_intra_op_parallelism_threads(1)  # for very small networks
 # ```
 #
-# With oneDNN on or off, numbers differ by rounding. In containers with a limit on CPUs, set the number of
-# threads to it: TensorFlow sees the whole machine.
+# With oneDNN on or off, numbers differ by rounding.
 #
 # ## What else costs time
 #

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gradloop import loops, optim
 
-pixels, labels = mnist_data()  # 5,000 digits of 784 pixels from 0 to 255, all zeros first, then all ones, ...
+pixels, labels = mnist_data()  # 5,000 digits of 784 pixels from 0 to 255, first all zeros, ...
 pixels, labels = pixels.astype("float32"), labels.astype("int64")
 
 
@@ -54,7 +54,8 @@ assert {"outputs_and_loss", "label_order", "input_range"} <= found
 
 # %%
 data = loops.Batches(pixels / 255, labels, batch_size=50, seed=0)
-report = loops.preflight(loops.TrainStep(network(), "sparse_categorical_crossentropy", "adam"), data)
+step = loops.TrainStep(network(), "sparse_categorical_crossentropy", "adam")
+report = loops.preflight(step, data)
 assert report.ok
 
 # %% [markdown]
@@ -86,7 +87,8 @@ def train(rate):
     optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(rate), plan)
     board = loops.TensorBoard(log_dir, hparams={"rate": rate})
     data = loops.Batches(pixels / 255, labels, batch_size=50, seed=0)
-    loops.train(loops.TrainStep(model, loss_with_record, optimizer), data, epochs=2, callbacks=[board])
+    step = loops.TrainStep(model, loss_with_record, optimizer)
+    loops.train(step, data, epochs=2, callbacks=[board])
     return log_dir
 
 
@@ -120,7 +122,7 @@ logs = {rate: train(rate) for rate in (1e-6, 1e-3, 3e-1)}
 #
 # ## How to read the curves
 #
-# The files can be read without TensorBoard's window, too. This is how the next picture is made:
+# Python can read the files, too. The next picture is made of them:
 
 # %%
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -131,7 +133,8 @@ def curve(log_dir, tag):
     events = EventAccumulator(f"{log_dir}/steps", size_guidance={"tensors": 0})
     events.Reload()
     points = events.Tensors(tag)
-    return [point.step for point in points], [float(tf.make_ndarray(point.tensor_proto)) for point in points]
+    values = [float(tf.make_ndarray(point.tensor_proto)) for point in points]
+    return [point.step for point in points], values
 
 
 figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.8), layout="constrained")
@@ -143,9 +146,10 @@ axes[1].axhspan(1e-4, 1e-2, color="green", alpha=0.1)
 _ = axes[0].legend()
 
 # %%
-ratios = {rate: np.median(curve(log_dir, "update_ratio/hidden")[1]) for rate, log_dir in logs.items()}
-last = {rate: np.mean(curve(log_dir, "step/loss")[1][-20:]) for rate, log_dir in logs.items()}
-for rate in logs:
+ratios, last = {}, {}
+for rate, log_dir in logs.items():
+    ratios[rate] = np.median(curve(log_dir, "update_ratio/hidden")[1])
+    last[rate] = np.mean(curve(log_dir, "step/loss")[1][-20:])
     print(f"rate {rate:<6g} update ratio {ratios[rate]:.0e}   loss at the end {last[rate]:.2f}")
 assert ratios[1e-6] < 1e-4 < ratios[1e-3] < 1e-2
 assert last[1e-3] < 0.5 < 1.5 < min(last[1e-6], last[3e-1])
@@ -155,15 +159,13 @@ assert last[1e-3] < 0.5 < 1.5 < min(last[1e-6], last[3e-1])
 # usual; the green range is 1e-4 to 1e-2.
 #
 # - Far below it (1e-6 here): the rate is too low, and the loss does not move.
-# - Above it (0.3 here): the rate is too high. The loss jumps up in the first steps, and the network stays
-#   at guessing. Its weights have grown, so later ratios look small. Look at the first steps, and at
-#   `weight_norm`.
-# - Groups that differ by factors of 100, without you having asked for it: the parts do not learn together.
-#   Give them rates of their own ([rates](rates.py)).
+# - Above it (0.3 here, in the first steps): the rate is too high. The loss jumps, and then the network stays
+#   at guessing. The weights have grown, so the later ratios look small. `weight_norm` shows it.
+# - If groups differ by factors of 100 and you did not ask for that, give them rates of their own
+#   ([rates](rates.py)).
 #
-# **Gradient norm by group**: compare the groups. In the next network the gradients become smaller with each
-# layer on the way down, since each sigmoid multiplies them by at most a quarter. The lower layers hardly
-# learn.
+# **Gradient norm by group**: compare the groups. In the next network each sigmoid makes the gradients
+# smaller on their way down, by a factor of at least 4. The lower layers hardly learn.
 #
 # `update.measured` gives the same numbers in a loop of your own. It replaces the call of `update` in the
 # steps that you want to look at.
@@ -174,13 +176,15 @@ deep = keras.Sequential([keras.Input((784,))] + [
     keras.layers.Dense(32, activation="sigmoid", name=f"layer{number}") for number in range(1, 7)
 ] + [keras.layers.Dense(10, activation="softmax", name="head")])  # fmt: skip
 plan = optim.partition(deep, {layer.name: layer.name for layer in deep.layers})
-update = loops.Update(optim.GroupedOptimizer(keras.optimizers.Adam(1e-3), plan), deep.trainable_variables)
+optimizer = optim.GroupedOptimizer(keras.optimizers.Adam(1e-3), plan)
+update = loops.Update(optimizer, deep.trainable_variables)
 
 
 @loops.replicated
 def step(x, y, look=False):
     with tf.GradientTape() as tape:
-        loss = loops.mean_loss(keras.losses.sparse_categorical_crossentropy(y, deep(x, training=True)))
+        losses = keras.losses.sparse_categorical_crossentropy(y, deep(x, training=True))
+        loss = loops.mean_loss(losses)
     gradients = tape.gradient(loss, update.variables)
     if look:
         return update.measured(gradients, loss)
@@ -195,12 +199,11 @@ print({name: f"{norm:.0e}" for name, norm in norms.items()})
 assert norms["layer1"] < 0.01 * norms["head"]
 
 # %% [markdown]
-# What helps: ReLU-like activations, residual connections, normalisation, another initialisation. If norms
-# grow from step to step instead, use `clip_norm` and a warm-up. `clipped/all` tells how often it clips:
-# nearly always means that the limit is, in effect, your learning rate.
+# What helps: ReLU or its like, residual connections, normalisation, another initialisation. If norms grow
+# from step to step instead: a warm-up, and `clip_norm`. Watch `clipped/all` then: if nearly all steps are
+# clipped, it is the limit that sets the size of the steps.
 #
-# A loop of your own writes with `board.write(step, {tag: value})`, see [loops of your
-# own](../own_loops.md).
+# A loop of your own writes by `board.write(step, {tag: value})`: see [loops of your own](../own_loops.md).
 #
 # ## NaN
 #
@@ -220,9 +223,10 @@ except loops.NonFiniteError as error:
 assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 # %% [markdown]
-# `on_nonfinite="skip"` leaves such steps out and goes on; nothing of the step stays, moving statistics of
-# BatchNorm included. TensorBoard shows the share of skipped steps as `skipped/all`. With mixed_float16, an
-# overflow is skipped and the loss scale halved, in each setting.
+# `on_nonfinite="skip"` leaves such steps out and goes on. Nothing of the step stays, the moving statistics
+# of BatchNorm included; `skipped/all` in TensorBoard has the share of skipped steps. With mixed_float16, an
+# overflow is skipped and the loss scale halved, in each setting. `on_spike="skip"` does the same for a step
+# whose loss is finite, but far above the last ones ({py:class}`gradloop.loops.Spike` sets the limit).
 
 # %%
 model = network()
@@ -245,7 +249,8 @@ def loss_to_look_at(model, batch):
     probabilities = model(x, training=True)
     losses = keras.losses.sparse_categorical_crossentropy(y, probabilities)
     if tf.executing_eagerly():
-        print(f"largest loss {float(tf.reduce_max(losses)):.3f}, of the digit {int(y[tf.argmax(losses)])}")
+        worst = tf.argmax(losses)
+        print(f"largest loss {float(losses[worst]):.3f}, of the digit {int(y[worst])}")
     return loops.mean_loss(losses)
 
 
