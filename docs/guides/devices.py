@@ -79,7 +79,8 @@ assert difference < 1e-12
 assert history_of_one["accuracy"] == history_of_two["accuracy"]
 
 # %% [markdown]
-# In float32 the differences are those of rounding, since a sum in another order rounds differently.
+# In float32 the differences are those of rounding: a sum in another order rounds differently. (Losses are
+# float32 numbers in the logs.)
 #
 # ## What a batch is
 #

@@ -151,7 +151,6 @@ assert np.isclose(value, min(losses), rtol=1e-5)
 # classes.
 
 # %%
-tf.get_logger().setLevel("ERROR")  # without the line "Assets written to: ..."
 served = os.path.join(folder, "served")
 model.export(served, verbose=False)
 

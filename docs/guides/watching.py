@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Watching a run, and why it does not learn
+# # Watching a run, and finding out why it does not learn
 #
 # After this page you can find the usual faults before a long run, see in TensorBoard what each part of the
 # network does, and tell from a few curves whether the learning rate is too low, too high, or does not reach
@@ -7,7 +7,6 @@
 # step.
 
 # %%
-import logging
 import tempfile
 
 import keras
@@ -124,10 +123,8 @@ logs = {rate: train(rate) for rate in (1e-6, 1e-3, 3e-1)}
 #
 # Python can read the files, too. The next picture is made of them:
 
+
 # %%
-logging.getLogger("tensorboard").setLevel(logging.ERROR)
-
-
 def curve(log_dir, tag):
     """The steps and values of one tag of the run `steps`."""
     events = EventAccumulator(f"{log_dir}/steps", size_guidance={"tensors": 0})
@@ -143,6 +140,7 @@ for ax, tag in zip(axes, ["step/loss", "update_ratio/hidden", "grad_norm/hidden"
         ax.plot(*curve(log_dir, tag), label=f"rate {rate:g}", linewidth=1)
     ax.set(title=tag, xlabel="step", yscale="log")
 axes[1].axhspan(1e-4, 1e-2, color="green", alpha=0.1)
+axes[2].set_ylim(1e-8, 10)
 _ = axes[0].legend()
 
 # %%
@@ -160,7 +158,8 @@ assert last[1e-3] < 0.5 < 1.5 < min(last[1e-6], last[3e-1])
 #
 # - Far below it (1e-6 here): the rate is too low, and the loss does not move.
 # - Above it (0.3 here, in the first steps): the rate is too high. The loss jumps, and then the network stays
-#   at guessing. The weights have grown, so the later ratios look small. `weight_norm` shows it.
+#   at guessing. The weights have grown, so the later ratios look small (`weight_norm` shows it), and at
+#   times the gradients all but vanish.
 # - If groups differ by factors of 100 and you did not ask for that, give them rates of their own
 #   ([rates](rates.py)).
 #
