@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Stopping and resuming a run
 #
-# After this page your training can be stopped at any moment (an error, `Ctrl-C`, SIGTERM from a scheduler, a
-# time limit), and the same call resumes it. The resumed run ends with the numbers of a run that was never
+# After this page your training can be stopped at any moment (an error, `Ctrl-C`, SIGTERM from a scheduler,
+# a time limit), and the same call resumes it. The resumed run ends with the numbers of a run that was never
 # stopped: on a CPU, bit for bit.
 #
 # A small network with dropout and Adam, which have state that could be lost:
@@ -44,8 +44,8 @@ def run(folder=None, epochs=3, callbacks=(), **options):
 never_stopped, wanted = run()
 
 # %% [markdown]
-# `checkpoint="runs/a"`, a folder alone, saves after each epoch and when a run ends early. A `Checkpoint` has
-# settings: this one saves every 5 steps too.
+# `checkpoint="runs/a"`, a folder alone, saves after each epoch and when a run ends early. A `Checkpoint`
+# has settings: this one saves every 5 steps too.
 #
 # ## An error in the middle of an epoch
 #
@@ -129,9 +129,9 @@ _, history = run(folder)
 assert history == wanted
 
 # %% [markdown]
-# By the status 75 the scheduler sees that the run is saved and is to be started again. (An error has 1.) The
-# script of a Slurm job, which gets the signal two minutes before its end (its shell part was tried, without
-# Slurm):
+# By the status 75 the scheduler sees that the run is saved and is to be started again. (An error has 1.)
+# The script of a Slurm job, which gets the signal two minutes before its end (its shell part was tried,
+# without Slurm):
 #
 # ```sh
 # #SBATCH --requeue --signal=B:TERM@120
@@ -144,8 +144,8 @@ assert history == wanted
 # does not count as a failure. systemd: `RestartForceExitStatus=75`. The docstring of
 # {py:class}`gradloop.loops.Preempted` lists more.
 #
-# If the scheduler sends no signal, set a time limit that is shorter than the job's. It counts from the
-# call of `train`. Leave time for what your program does before, for tracing, and for saving. Here each step
+# If the scheduler sends no signal, set a time limit that is shorter than the job's. It counts from the call
+# of `train`. Leave time for what your program does before, for tracing, and for saving. Here each step
 # sleeps, so that the time is up soon:
 
 
@@ -167,6 +167,12 @@ _, history = run(folder)
 assert history == wanted
 
 # %% [markdown]
+# ## NaN: back to the last checkpoint
+#
+# `TrainStep(..., on_nonfinite="restore")` lets `train` go back to its last checkpoint when a step finds a
+# NaN, and on from there at lower learning rates, a limited number of times
+# ({py:class}`gradloop.loops.Restore` has the settings; [more about NaN](watching.py)).
+#
 # ## Which checkpoints stay
 #
 # The newest three, if you do not say otherwise. `keep` takes a list: what any of its entries wants to keep

@@ -157,9 +157,9 @@ assert last[1e-3] < 0.5 < 1.5 < min(last[1e-6], last[3e-1])
 # usual; the green range is 1e-4 to 1e-2.
 #
 # - Far below it (1e-6 here): the rate is too low, and the loss does not move.
-# - Above it (0.3 here, in the first steps): the rate is too high. The loss jumps, and then the network stays
-#   at guessing. The weights have grown, so the later ratios look small (`weight_norm` shows it), and at
-#   times the gradients all but vanish.
+# - Above it (0.3 here, in the first steps): the rate is too high. The loss jumps, and then the network
+#   stays at guessing. The weights have grown, so the later ratios look small (`weight_norm` shows it), and
+#   at times the gradients all but vanish.
 # - If groups differ by factors of 100 and you did not ask for that, give them rates of their own
 #   ([rates](rates.py)).
 #
@@ -226,6 +226,7 @@ assert all(np.isfinite(weight).all() for weight in model.get_weights())
 # of BatchNorm included; `skipped/all` in TensorBoard has the share of skipped steps. With mixed_float16, an
 # overflow is skipped and the loss scale halved, in each setting. `on_spike="skip"` does the same for a step
 # whose loss is finite, but far above the last ones ({py:class}`gradloop.loops.Spike` sets the limit).
+# `on_nonfinite="restore"` goes back to the last checkpoint of the run, see [stop and resume](resume.py).
 
 # %%
 model = network()
