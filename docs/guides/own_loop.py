@@ -4,7 +4,8 @@
 # After this page you can write a loop with `tf.GradientTape` that checks, clips and accumulates its
 # gradients, runs on one device or several, and can be stopped and resumed. The sections are those of Keras'
 # guide "Writing a training loop from scratch in TensorFlow", in the same order: each shows the Keras way,
-# then what a part of gradloop adds.
+# then what a part of gradloop adds. (Both codes side by side, without the words: [coming from Keras'
+# guide](../coming_from/keras_guide.md).)
 #
 # ## Introduction
 #
@@ -33,9 +34,10 @@ validation = loops.Batches(images[1600:], labels[1600:], batch_size=100, shuffle
 
 def make_model(l2=0.0):
     keras.utils.set_random_seed(0)
-    hidden = layers.Dense(64, "relu", kernel_regularizer=keras.regularizers.L2(l2))
-    dropout, head = layers.Dropout(0.1), layers.Dense(10)
-    return keras.Sequential([keras.Input((784,)), hidden, dropout, head])
+    penalty = keras.regularizers.L2(l2)
+    hidden = layers.Dense(64, "relu", kernel_regularizer=penalty, name="hidden")
+    head = layers.Dense(10, name="head")
+    return keras.Sequential([keras.Input((784,)), hidden, layers.Dropout(0.1), head], name="net")
 
 
 # %% [markdown]
@@ -47,7 +49,7 @@ def make_model(l2=0.0):
 model = make_model()
 optimizer = keras.optimizers.Adam(1e-3)
 cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-for x, y in data.iterator(epoch=0):
+for x, y in data.iterator(epoch=0):  # the same batches each time
     with tf.GradientTape() as tape:
         loss = cross_entropy(y, model(x, training=True))
     gradients = tape.gradient(loss, model.trainable_variables)
@@ -104,8 +106,8 @@ print(f"{len(data)} batches, {int(adam.iterations.numpy())} updates")
 # %% [markdown]
 # ## Low-level handling of metrics
 #
-# **Keras.** Make a metric, call `update_state` for each batch, `result` to read it, `reset_state` for the
-# next epoch. With gradloop this is the same. Validation is a second loop, without a tape and with
+# **Keras.** Make a metric. Call `update_state` for each batch, `result` to read it, and `reset_state` before
+# the next epoch. With gradloop this is the same. Validation is a second loop, without a tape and with
 # `training=False`.
 #
 # **gradloop.** {py:func}`gradloop.loops.evaluate` is that second loop: it runs on the device, or on all
@@ -185,8 +187,7 @@ np.testing.assert_allclose(float(with_model), float(by_hand), rtol=1e-6)
 # | a second loop | `EvalStep`, `evaluate` | the same numbers in one line |
 # | `print` in the step | `record` | numbers from anywhere, on all devices |
 #
-# If your step is a forward pass, one loss and one update, [a `TrainStep`](tour.py) is all of this in one
-# line.
+# If your step has one forward pass, one loss and one update, [a `TrainStep`](tour.py) does all of this.
 #
 # ## End-to-end example
 #
@@ -246,5 +247,6 @@ assert all((one == other).all() for one, other in zip(weights, weights_at_once))
 # %% [markdown]
 # ## Where to go from here
 #
-# - What each part does and does not do in which kind of loop, in one table: [own loops](../own_loops.md).
+# - What a part does in which kind of loop, and what it does not do, in one table: [own
+#   loops](../own_loops.md).
 # - [Several devices](devices.py), [stopping and resuming](resume.py), [watching a run](watching.py).
