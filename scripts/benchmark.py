@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from bench import coordinator, figures, frozen, replicas, startup, updates, watching
+from bench import coordinator, figures, frozen, replicas, saving, startup, updates, watching
 from bench.case import EXAMPLES_IN_BLOCK, NETWORKS, Case, steps_in_block
 from bench.child import Json
 from bench.peers import BASE, INSTALL, PEERS, Peer, choose, interpreters
 from shared.command_line import Parser, number, one_of
 
-PARTS = ("startup", "updates", "replicas", "frozen", "watching", "steps")
+PARTS = ("startup", "updates", "replicas", "frozen", "watching", "saving", "steps")
 EPILOG = """
 contenders:
 {contenders}
@@ -71,8 +71,8 @@ def parser() -> Parser:
     add("--json", type=Path, metavar="FILE", help="write all figures here as well")
     add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
         help="what to time: import and help, the optimizer's update of large networks, steps on several "
-        "replicas and workers, frozen networks with a cache and without, a TensorBoard and none, training "
-        "steps; default: all")
+        "replicas and workers, frozen networks with a cache and without, a TensorBoard and none, "
+        "checkpoints and resuming, training steps; default: all")
     return made
 
 
@@ -141,6 +141,7 @@ MEASURES: dict[str, Callable[[str, int, Json], None]] = {
     "replicas": functools.partial(_measure_cases, replicas),
     "frozen": functools.partial(_measure_cases, frozen),
     "watching": functools.partial(_measure_cases, watching),
+    "saving": functools.partial(_measure_cases, saving),
 }
 
 

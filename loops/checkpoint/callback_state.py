@@ -81,7 +81,7 @@ class CallbackStates:
                 if attribute in stock:
                     setattr(callback, attribute, stock[attribute])
             names = takewhile(file.values.__contains__, (_weight(name, number) for number in count()))
-            weights = [file.values[weight] for weight in names]
+            weights = [file.values[weight].numpy() for weight in names]
             if weights:
                 callback.best_weights = weights
 

@@ -26,8 +26,15 @@ class Checkpoint(SaveAndRestore, StepsCallback):
 
     A checkpoint is a folder `checkpoint-N`, N counting up. Its `manifest.json` has the format, versions,
     step, epoch, date, metrics, and the size and SHA-256 of each file. That is written last, when all else is
-    on the disk, so a power cut leaves a checkpoint complete or none. (On `gs://` nothing is synced.)
+    on the disk, so a power cut leaves a checkpoint complete or none. (On `gs://` nothing is synced.) Whoever
+    reads one compares the digests; for values TensorFlow compares its own checksums, which takes less time.
     Of several workers, one writes and all read, so they must share the folder.
+
+    `train` goes on while a thread writes a checkpoint. It is held up only while the values are taken, and an
+    iterator of a dataset is saved. Until they are written, they are in memory a second time: on a CPU those
+    that steps have changed since, on a GPU all, in the host's memory. One checkpoint is written at a time:
+    the next one waits, and so does the end of `train`, however it ends. An error of the thread is printed at
+    once, and raised by the next save or the end of `train`.
 
     One process at a time writes to a folder: `train` holds it until it ends, `save` as long as this object
     lives, and others are refused meanwhile. Who takes it clears away what a dead process had not finished.

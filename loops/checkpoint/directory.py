@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from .errors import reason_of
 from .manifest import begin, check_sizes, is_begun, is_sealed, unseal
 from .paths import state_in
 from .retention import Entry, Policy
@@ -59,7 +60,7 @@ class CheckpointFolder:
             with self.removed_on_error(path):
                 begin(path)
         except tf.errors.OpError as error:
-            raise OSError(f"No checkpoint can be written in {self.path!r}: {error.message}.") from error
+            raise OSError(f"No checkpoint can be written in {self.path!r}: {reason_of(error)}.") from error
         return path
 
     def entries(self) -> list[Entry]:

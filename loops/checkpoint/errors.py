@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .notes import FORMAT
 
 
@@ -22,6 +24,17 @@ class DamagedError(ValueError):
             f"The checkpoint {self.checkpoint!r} is damaged: {self.reason}. Delete its folder to go on from "
             "the one before it."
         )
+
+
+def reason_of(error: Exception) -> str:
+    """What an OSError or one of TensorFlow's says, without the operation that said it."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\] *$", "", text)
+
+
+def not_written(error: OSError, before: str | None) -> OSError:
+    """The error of a checkpoint that cannot be written, with the newest that is there as a whole."""
+    return OSError(f"{error} {f'{before!r} before it is whole.' if before else 'There is none before it.'}")
 
 
 def newer_format(checkpoint: str, found: object) -> ValueError:

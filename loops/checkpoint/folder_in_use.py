@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import tensorflow as tf
 
 from ..support.folder_lock import FolderLock
+from .errors import reason_of
 
 # By process, as one that this one forks inherits all this, and by path.
 _locks: WeakValueDictionary[tuple[int, str], FolderLock] = WeakValueDictionary()
@@ -38,8 +39,7 @@ def hold(folder: str, holder: object, *, run: bool = False) -> bool:
             tf.io.gfile.makedirs(folder)
             lock = FolderLock(folder, "folder", "Checkpoint")
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "message", None) or getattr(error, "strerror", None) or error
-            raise OSError(f"No checkpoint can be written in {folder!r}: {reason}.") from error
+            raise OSError(f"No checkpoint can be written in {folder!r}: {reason_of(error)}.") from error
         _locks[key] = lock
     if run:
         _of_runs.add(lock)

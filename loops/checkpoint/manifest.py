@@ -9,14 +9,13 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict, cast
 
 import numpy as np
 import tensorflow as tf
 
-from ...optim.common.types import Array
-from ..support.durable_files import Content, content_of, sync, sync_all, unfinished, write_last
+from ..support.durable_files import Content, content_of, sync, unfinished, write_last
 from ..support.versions import versions
 from .errors import DamagedError, newer_format
 from .notes import FORMAT, Note
@@ -40,25 +39,13 @@ class Manifest(TypedDict):
 
 def begin(checkpoint: str) -> None:
     """Marks a folder as one that is being written; raises OSError or tf.errors.OpError."""
-    with tf.io.gfile.GFile(unfinished(_path(checkpoint)), "w"):
-        pass
+    with tf.io.gfile.GFile(unfinished(_path(checkpoint)), "w") as file:
+        file.write("")  # which makes the file: opening it does not
 
 
-def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
-    """Writes the manifest of a checkpoint whose files are written.
-
-    On a local file system these are on the disk before it, so that a power cut leaves it complete or not.
-
-    Args:
-        checkpoint: its folder.
-        values, note: what was written to it.
-
-    Raises:
-        OSError, tf.errors.OpError: it cannot be written.
-    """
-    paths = [os.path.join(checkpoint, name) for name in sorted(tf.io.gfile.listdir(checkpoint))]
-    contents = sync_all(path for path in paths if path != unfinished(_path(checkpoint)))
-    told = {
+def told_of(values: Mapping[str, tf.Tensor], note: Note) -> dict[str, Any]:
+    """What the manifest says of values and a note that are about to be written."""
+    return {
         "format": FORMAT,
         "versions": versions(),
         "step": steps_in(values),
@@ -68,13 +55,36 @@ def seal(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
             name: float(value) for name, value in note.get("metrics", {}).items() if not np.ndim(value)
         },
         "modes": note.get("modes", {}),
-        "files": {os.path.basename(path): content for path, content in contents.items()},
     }
-    write_last(_path(checkpoint), _text(told))
+
+
+def files_in(checkpoint: str) -> list[str]:
+    """The names of the files that a manifest is to list."""
+    names = tf.io.gfile.listdir(checkpoint)
+    own = os.path.basename(unfinished(_path(checkpoint)))
+    return sorted(name for name in names if name != own and not name.rstrip("/").endswith("_temp"))
+
+
+def seal(checkpoint: str, told: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
+    """Writes the manifest of a checkpoint whose files are written.
+
+    On a local file system these are on the disk before it, so that a power cut leaves it complete or not.
+
+    Args:
+        checkpoint: its folder.
+        told: by `told_of`.
+        contents: by the name of each file.
+
+    Raises:
+        OSError, tf.errors.OpError: it cannot be written.
+    """
+    write_last(
+        _path(checkpoint), _text({**told, "files": {name: contents[name] for name in sorted(contents)}})
+    )
     sync(os.path.dirname(checkpoint))
 
 
-def steps_in(values: Mapping[str, Array]) -> int | None:
+def steps_in(values: Mapping[str, tf.Tensor]) -> int | None:
     """How many batches are done, or else how many updates an optimizer has made; None if nothing counts."""
     for name in ("batches_done", "iteration"):
         found = [np.asarray(value) for key, value in values.items() if key.rpartition("/")[2] == name]
@@ -148,14 +158,14 @@ def check_sizes(checkpoint: str, manifest: Manifest) -> None:
             raise DamagedError(checkpoint, f"{name} has {found} bytes instead of {wanted['bytes']}")
 
 
-def check_digests(checkpoint: str, manifest: Manifest) -> None:
-    """Reads all files, and raises DamagedError if one is not what was written."""
-    for name, wanted in manifest["files"].items():
+def check_digests(checkpoint: str, manifest: Manifest, names: Iterable[str]) -> None:
+    """Reads files, and raises DamagedError if one is not what was written."""
+    for name in names:
         try:
             found = content_of(os.path.join(checkpoint, name))
         except (OSError, tf.errors.OpError) as error:
             raise DamagedError(checkpoint, f"{name} cannot be read ({error})") from error
-        if found != wanted:
+        if found != manifest["files"][name]:
             raise DamagedError(checkpoint, f"{name} is not what was written (by its SHA-256)")
 
 

@@ -31,6 +31,7 @@ class SaveAndRestore:
         iterator: BatchIterator | tf.data.Iterator | None = None,
         *,
         metrics: Mapping[str, float] | None = None,
+        beside: bool = False,
     ) -> str | None:
         """Writes a checkpoint, and removes what `keep` does not keep.
 
@@ -42,6 +43,10 @@ class SaveAndRestore:
                 a dataset with all that it has shuffled or read ahead.
             metrics: what is known of the model by now, such as `{"val_loss": 0.3}`: for `loops.Best`, and to
                 be told with the checkpoint.
+            beside: False to return when the checkpoint is complete. True to return when its values are taken,
+                and have a thread write them while the loop goes on, as `train` does. The next `save` or
+                `restore` waits for it, and raises its error; so end the loop with a `save` that is not
+                `beside`. `newest` and `best` wait, and a program that ends.
 
         Returns:
             The folder of the checkpoint; None for a worker that leaves writing to another.
@@ -72,7 +77,7 @@ class SaveAndRestore:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
         note: Note = {"data": position, **note_of_metrics(metrics)}
-        return self._store.save(saved, note, iterator=iterator, needs_iterator=True)
+        return self._store.save(saved, note, iterator=iterator, needs_iterator=True, beside=beside)
 
     @overload
     def restore(self, step: TrainStep | dict[str, Any], data: Batches) -> BatchIterator: ...

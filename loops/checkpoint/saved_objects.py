@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.messages import first_few, short_repr
-from ...optim.common.types import Array, Json
+from ...optim.common.types import Json
 from ...optim.gradients.totals import assign_values
 from ...optim.naming.stable_names import NotBuiltError
 from ..distribute.same_order import Mean
@@ -37,7 +37,7 @@ from .saved_parts import (
 from .saved_step import SavedStep, values_of
 from .saved_values import OwnPart, ValuePart
 from .settings import warn_of
-from .tensor_file import OWN, TensorFile
+from .tensor_file import OWN, TensorFile, in_memory
 
 _PARTS: dict[Any, type[Part]] = {
     TrainStep: StepPart,
@@ -74,15 +74,13 @@ class SavedObjects:
             if isinstance(part, OptimizerPart):
                 part.settings()  # which stay what they are now
 
-    def values(self) -> dict[str, Array]:
-        state, arrays = self._named().state, {k: part.array for k, part in self._plain().items()}
-        with scope_of(self._strategy):
-            values = values_of(state)
-        return values | {f"{_ARRAYS}{key}": array for key, array in arrays.items() if array is not None}
-
-    def note(self) -> Note:
+    def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
         named = self._named()
-        return {
+        arrays = {f"{_ARRAYS}{key}": part.array for key, part in self._plain().items()}
+        with scope_of(self._strategy):
+            values = values_of(named.state)
+        values |= in_memory({name: array for name, array in arrays.items() if array is not None})
+        note: Note = {
             "objects": {
                 key: {
                     "kind": part.kind,
@@ -93,6 +91,7 @@ class SavedObjects:
                 for key, part in self._parts.items()
             }
         }
+        return note, values
 
     def check(self, file: TensorFile) -> None:
         there = self._objects_in(file)
@@ -121,7 +120,7 @@ class SavedObjects:
             told += [f"{key}/{text}" for text in found]
         warn_of(told, file)
 
-    def take(self, note: Note, values: Mapping[str, Array]) -> None:
+    def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
         for key, part in self._parts.items():
             part.take(note["objects"][key]["note"])
         with scope_of(self._strategy):
@@ -162,7 +161,7 @@ class SavedObjects:
     def _plain(self) -> dict[str, ValuePart]:
         return {key: part for key, part in self._parts.items() if isinstance(part, ValuePart)}
 
-    def _view(self, key: str, named: _Named, values: Mapping[str, Array]) -> dict[str, Array]:
+    def _view(self, key: str, named: _Named, values: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The values of one object, by its own names."""
         own = {n.removeprefix(f"{key}/"): v for n, v in values.items() if n.startswith(f"{key}/")}
         return own | {name: values[full] for name, full in named.local[key].items() if full in values}

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.common.types import Array, Json
+from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError
 from ..step.named_state import Pairs, optimizer_state
 from ..support.keras_private import built_variables
@@ -78,7 +79,7 @@ class OptimizerPart(Part):
     def take(self, note: Any) -> None:
         set_groups(inner_optimizer(self.optimizer), note["groups"] or {})
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, Array]) -> list[str]:
+    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
         now, groups = self._settings(), of_groups(note["groups"])
         return compared(self.value, before, now, restored_settings(groups, values, before, now))
 

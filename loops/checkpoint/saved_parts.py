@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.messages import short_repr
-from ...optim.common.types import Array, Json
+from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError, tree_of
 from ...optim.private.keras_private import weights_were_set
-from ..step.named_state import Pairs, Variable, metric_state, model_state
+from ..step.named_state import Pairs, Variable, model_state
 from ..support.keras_private import makes_variables_later
 from ..update.spikes import LastLosses
 from .saved_step import SavedStep
@@ -91,7 +91,7 @@ class Part:
     def check(self, note: Any, file: TensorFile) -> None:
         """Raises ValueError unless it can take a note and the values of a file, by the names of `pairs`."""
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, Array]) -> list[str]:
+    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
         """Says which settings differ from those of a checkpoint."""
         return told(before, self.settings(), {})
 
@@ -135,7 +135,7 @@ class StepPart(Part):
     def check(self, note: Any, file: TensorFile) -> None:
         self._saved.check(file.part(note, file.values))
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, Array]) -> list[str]:
+    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
         return differences_of(self.value, note, values)
 
     def take(self, note: Any) -> None:
@@ -152,7 +152,7 @@ class LayerPart(Part):
 
     def pairs(self, names: Names) -> Pairs:
         try:
-            return [*model_state(self.value), *metric_state(self.value, ())]
+            return model_state(self.value)
         except NotBuiltError as error:
             raise NotBuiltError(f"{self.where}a model or layer without its variables: {error}") from None
 

@@ -53,11 +53,11 @@ class ValuePart(Part):
             "json": json.loads(as_json(self.value))
         }  # a copy, as the value may change until it is written
 
-    def restored(self, note: Mapping[str, Any], array: Array | None) -> Any:
+    def restored(self, note: Mapping[str, Any], array: tf.Tensor | None) -> Any:
         """The value of which `note` and `array` tell."""
         if array is None:
             return note["json"]
-        return array if note["array"] else array[()]
+        return np.array(array) if note["array"] else array.numpy()
 
     def _check(self, value: object, where: str, within: str = "") -> None:
         """Raises TypeError for what would not come back as it was."""

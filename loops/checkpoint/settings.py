@@ -12,11 +12,12 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import keras
+import tensorflow as tf
 
 from ...optim import named_variables
 from ...optim.common.messages import short_repr
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.common.types import Array, Json
+from ...optim.common.types import Json
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import uses_weight_decay
 from ..distribute.cluster import is_chief
@@ -145,7 +146,7 @@ def told(before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[
 
 def restored_settings(
     state: Mapping[str, Json],
-    values: Mapping[str, Array],
+    values: Mapping[str, tf.Tensor],
     before: Mapping[str, Json],
     now: Mapping[str, Json],
 ) -> dict[str, Json]:
@@ -165,7 +166,7 @@ def restored_settings(
     return restored
 
 
-def differences_of(step: TrainStep, note: Note, values: Mapping[str, Array]) -> list[str]:
+def differences_of(step: TrainStep, note: Note, values: Mapping[str, tf.Tensor]) -> list[str]:
     """`compared`, for a step and the one of which a checkpoint tells."""
     before, now = note.get("settings"), settings_of(step)
     if before is None:  # an earlier version wrote it

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import tensorflow as tf
 
@@ -13,8 +15,11 @@ from ...optim.common.types import Array
 from ..data.batches import BatchIterator
 from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
+from ..distribute.same_error import on_any, raise_on_all
 from ..distribute.same_order import Mean, same_on_all
+from ..support.errors import call_each
 from ..support.folders import check_log_dir
+from . import in_flight
 from .directory import CheckpointFolder
 from .errors import DamagedError
 from .folder_in_use import hold, let_go
@@ -23,8 +28,8 @@ from .notes import Note
 from .paths import iterator_in
 from .retention import Entry, Keep, best_of, check_policies, policies_of
 from .saved_step import Saved
-from .tensor_file import TensorFile
-from .whole import read_whole, write_checkpoint
+from .tensor_file import TensorFile, as_json, in_memory
+from .whole import read_whole
 
 
 class CheckpointStore:
@@ -53,21 +58,42 @@ class CheckpointStore:
     def held(self, mean: Mean) -> Iterator[None]:
         """Makes the folder, and holds it against all others in the body; `mean` is that over the workers.
 
+        At the body's end what a thread still writes is waited for.
+
         Raises:
             ValueError: it cannot be written, or another run or process writes to it.
+            OSError: what a thread was writing cannot be written; a note of the body's error, if there is one.
         """
         error = None
         if is_chief():
             try:
                 check_log_dir(self._folder.path, "folder")
+                self._finish()
                 self._hold(self, run=True)
             except (OSError, ValueError) as caught:
                 error = caught
         raise_on_all(error, mean, self._for_others)
         try:
-            yield
+            try:
+                yield
+            except BaseException as caught:
+                call_each([self._finish], caught)
+                raise
+            self._finish()
         finally:
             let_go(self)
+
+    def _finish(self) -> None:
+        in_flight.finish(self._folder)
+
+    def wait(self, mean: Mean) -> None:
+        """Waits for what a thread writes; OSError if that cannot be written. All workers must call this."""
+        error = None
+        try:
+            self._finish()
+        except OSError as caught:
+            error = caught
+        raise_on_all(error, mean, self._for_others)
 
     def _hold(self, holder: object, *, run: bool = False) -> None:
         if hold(self._folder.path, holder, run=run):
@@ -80,6 +106,7 @@ class CheckpointStore:
     @property
     def newest(self) -> str | None:
         """The folder of the newest complete checkpoint; None if there is none."""
+        in_flight.settle(self._folder)
         number = self._folder.newest()
         return None if number is None else self._folder.checkpoint(number)
 
@@ -87,10 +114,12 @@ class CheckpointStore:
         """Reads the newest whole checkpoint and checks that `saved` can take it; None if there is none.
 
         Raises:
+            OSError: one that a thread was writing cannot be written.
             ValueError: it is of something else; it is damaged, and `on_damaged` is "raise", or all are; or
                 workers see different folders.
         """
         mean, damaged = saved.mean_over_workers, list[str]()
+        self.wait(mean)
         for number in [*reversed(self._folder.complete()), None]:
             if not same_on_all(number or 0, mean):
                 raise ValueError(
@@ -104,7 +133,7 @@ class CheckpointStore:
                 file = read_whole(path)
             except DamagedError as caught:
                 error = caught
-            if _on_any(error, mean):
+            if on_any(error, mean):
                 file = None
                 error = error or DamagedError(path, "another worker cannot read it")
                 if self._on_damaged == "raise":
@@ -135,8 +164,12 @@ class CheckpointStore:
         iterator: BatchIterator | tf.data.Iterator | None = None,
         *,
         needs_iterator: bool = False,
+        beside: bool = False,
     ) -> str | None:
         """Writes a checkpoint and removes old ones; returns its folder, or None for a worker that only waits.
+
+        A thread writes the values. What is done before it begins is all that the next step could change: the
+        values are taken, the note is made, and the iterator is saved, which has to be where it stands.
 
         Args:
             saved: whose values and note to save.
@@ -144,18 +177,23 @@ class CheckpointStore:
             arrays: more to save, by names that begin with `tensor_file.OWN`.
             iterator: a dataset's is saved with all that it has shuffled and read ahead.
             needs_iterator: whether one that TensorFlow cannot save is a ValueError; else it is left out.
+            beside: return while the thread writes. The next `save`, `load` or `wait` in the folder waits for
+                it, and raises its error.
 
         Raises:
-            OSError: it cannot be written; those from before are as they were.
+            OSError: it cannot be written, or the one before could not; those from before are as they were.
             TypeError: JSON cannot hold the note.
         """
-        values = saved.values()
+        own, values = saved.now()
+        values |= in_memory(arrays or {})
         path, error = None, None
         if is_chief():
             try:
+                self._finish()
                 if self._holder is not None:
                     self._hold(self._holder)
-                note = {**saved.note(), **note}
+                # A copy, as the run goes on.
+                note = cast(Note, json.loads(as_json({**own, **note})))
                 if "run" not in note:  # `train` has checked its own
                     about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
                     check_policies(self._policies, [*self._folder.entries(), about])
@@ -168,8 +206,11 @@ class CheckpointStore:
                                 f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
                                 "Save without it, or read the data by a `loops.Batches`."
                             )
-                    write_checkpoint(path, {**values, **(arrays or {})}, note)
-                self._folder.remove_all_but(self._policies)
+                    in_flight.start(
+                        self._folder, path, values, note, self._policies, tells=beside, holder=self._holder
+                    )
+                if not beside:
+                    self._finish()
             except (OSError, TypeError, ValueError) as caught:
                 error = caught
         # The others wait here, so that they never look for what is not there yet, and fail with the chief.
@@ -179,6 +220,7 @@ class CheckpointStore:
     @property
     def best(self) -> str | None:
         """The folder of the best checkpoint by the first `Best`; None if there is none."""
+        in_flight.settle(self._folder)
         whole = [entry for entry in self._folder.entries() if self._folder.looks_whole(entry.number)]
         number = best_of(self._policies, whole)
         return None if number is None else self._folder.checkpoint(number)
@@ -194,18 +236,7 @@ class Snapshot:
 
     def __init__(self, saved: Saved) -> None:
         self._saved = saved
-        self._note, self._values = saved.note(), saved.values()
+        self._note, self._values = saved.now()
 
     def put_back(self) -> None:
         self._saved.take(self._note, self._values)
-
-
-def raise_on_all(error: Exception | None, mean: Mean, for_others: str) -> None:
-    """Raises a worker's error; if any worker passes one, those that have none raise `OSError(for_others)`."""
-    if _on_any(error, mean):
-        raise error or OSError(for_others)
-
-
-def _on_any(error: Exception | None, mean: Mean) -> bool:
-    """Whether any worker passes an error; each gets the same answer."""
-    return error is not None if mean is None else mean(float(error is not None)) > 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import keras
@@ -18,39 +18,80 @@ import tensorflow as tf
 
 from ...optim.common.messages import first_few
 from ...optim.common.types import Array, Json
-from .errors import DamagedError, newer_format
+from ..support.durable_files import is_local
+from .errors import DamagedError, newer_format, reason_of
 from .notes import FORMAT, Note
 
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
 _NOTE = OWN + "note"
+# Bytes after which a file goes on in another part: the one before reaches the disk meanwhile.
+PART = 48 << 20
 # What TensorFlow raises for a file that is cut short or otherwise damaged.
 _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError)
 
 
-def write_state(path: str, values: Mapping[str, Array], note: Note) -> None:
+def write_state(
+    path: str,
+    values: dict[str, tf.Tensor],
+    note: Note,
+    on_part: Callable[[str, str], None] = lambda part, name: None,
+) -> None:
     """Writes the file; if the process ends meanwhile, there is either a whole file under `path` or none.
 
     Args:
         path: of the file, in a folder that exists; TensorFlow adds endings to it.
-        values: name -> array.
+        values: as `in_memory` gives them. They are taken out as they are written, so that memory which nobody
+            else holds is free again.
         note: what JSON can hold, else TypeError; numbers may be NumPy's.
+        on_part: is called when a part of a large file is written, with its path, and the one that it gets in
+            the end.
 
     Raises:
-        OSError: it cannot be written.
+        tf.errors.OpError: it cannot be written.
     """
-    text = as_json({"format": FORMAT, **note})
-    tensors = {_NOTE: text, **values}
-    try:
-        with tf.device("CPU"):
-            tf.raw_ops.SaveV2(
-                prefix=path,
-                tensor_names=list(tensors),
-                shape_and_slices=[""] * len(tensors),
-                tensors=[tf.convert_to_tensor(value) for value in tensors.values()],
-            )
-    except tf.errors.OpError as error:
-        raise OSError(f"The checkpoint {path!r} cannot be written: {error.message}.") from error
+    values[_NOTE] = tf.constant(as_json({"format": FORMAT, **note}))
+    parts = _parts(path, values)
+    with tf.device("CPU"):
+        if len(parts) == 1:
+            _write(path, parts[0], values)
+            return
+        made = [f"{path}_temp/part-{number}" for number in range(len(parts))]
+        for number, names in enumerate(parts):
+            _write(made[number], names, values)
+            on_part(f"{made[number]}.data-00000-of-00001", f"{path}.data-{number:05}-of-{len(parts):05}")
+        tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=made, destination_prefix=path)
+
+
+def in_memory(values: Mapping[str, tf.Tensor | Array]) -> dict[str, tf.Tensor]:
+    """Values as they are now, in this process' own memory, whatever is written to arrays and variables later.
+
+    Arrays are copied. A tensor that was read from a variable on a CPU is not: TensorFlow gives the variable
+    other memory when it changes and the tensor is still there.
+    """
+    with tf.device("CPU"):
+        here = tf.zeros(()).device
+        return {
+            name: value if tf.is_tensor(value) and value.device == here else tf.identity(value)
+            for name, value in values.items()
+        }
+
+
+def _parts(path: str, values: Mapping[str, tf.Tensor]) -> list[list[str]]:
+    """Names of values that are written together: all, or where files may be renamed at no cost, some MB."""
+    parts, size = [list[str]()], 0
+    for name in sorted(values):
+        if size > PART and is_local(path) and os.name != "nt":
+            parts.append([])
+            size = 0
+        parts[-1].append(name)
+        size += values[name].shape.num_elements() * values[name].dtype.size
+    return parts
+
+
+def _write(path: str, names: Sequence[str], values: dict[str, tf.Tensor]) -> None:
+    tensors = [values.pop(name) for name in names]
+    tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors)
 
 
 def as_json(value: object) -> str:
@@ -99,21 +140,18 @@ class TensorFile:
         self.path = path
         try:
             reader = tf.compat.v1.train.NewCheckpointReader(path)
-            names = set(reader.get_variable_to_shape_map())
-            if _NOTE not in names:
+            dtypes = reader.get_variable_to_dtype_map()
+            if dtypes.pop(_NOTE, None) is None:
                 raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
             self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
             if self.note.get("format", 0) > FORMAT:
                 raise newer_format(os.path.dirname(path), self.note["format"])
-            self.values: dict[str, Array] = {
-                name: np.asarray(reader.get_tensor(name)) for name in sorted(names - {_NOTE})
-            }
+            self.values = _read(path, dtypes)
         except _DAMAGE as error:
-            reason = getattr(error, "message", None) or str(error)
             folder, name = os.path.split(path)
-            raise DamagedError(folder, f"{name} cannot be read ({reason})") from error
+            raise DamagedError(folder, f"{name} cannot be read ({reason_of(error)})") from error
 
-    def part(self, note: Note, values: dict[str, Array]) -> TensorFile:
+    def part(self, note: Note, values: dict[str, tf.Tensor]) -> TensorFile:
         """A file of a part of this one's values, with a note of its own."""
         part = copy.copy(self)
         part.note, part.values = note, values
@@ -142,7 +180,19 @@ class TensorFile:
             )
 
 
-def _kind(value: Array | keras.Variable | tf.Variable) -> str:
+def _read(path: str, dtypes: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]:
+    """Values by name; TensorFlow compares the checksum of each, a CRC32C."""
+    if not dtypes:  # the operation takes no empty list
+        return {}
+    names, none = sorted(dtypes), [""] * len(dtypes)
+    with tf.device("CPU"):
+        found = tf.raw_ops.RestoreV2(
+            prefix=path, tensor_names=names, shape_and_slices=none, dtypes=[dtypes[name] for name in names]
+        )
+    return dict(zip(names, found))
+
+
+def _kind(value: tf.Tensor | keras.Variable | tf.Variable) -> str:
     return f"{tf.as_dtype(value.dtype).name} {tuple(value.shape)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from ...optim import Group, GroupedOptimizer, Plan, named_variables
 from ...optim.common.messages import first_few
@@ -16,11 +17,11 @@ from .notes import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
 
 
-def trained_variables_of(step: TrainStep) -> TrainedVariables:
-    """What a step trains, for `train_as_saved`."""
-    plan = plan_of(step)
+def trained_variables_of(step: TrainStep, names: Mapping[int, str] | None = None) -> TrainedVariables:
+    """What a step trains, for `train_as_saved`; `names` are those of its state by `id`, if they are known."""
+    plan, chosen = plan_of(step), step.chosen
     return {
-        "variables": names_of(step, step.chosen),
+        "variables": names_of(step, chosen) if names is None else [names[id(each)] for each in chosen],
         "groups": None if plan is None else groups_of(plan),
         "accumulate": step.accumulate,
     }
@@ -61,7 +62,7 @@ def _add_total_weight(step: TrainStep, file: TensorFile) -> None:
             "not save what the batches of its accumulated gradients count: go on with that version up to an "
             "update, or name another folder."
         )
-    file.values[total] = np.zeros((), np.float32)
+    file.values[total] = tf.zeros(())
 
 
 def _fit_last_losses(step: TrainStep, file: TensorFile) -> None:

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import Future
 
 import tensorflow as tf
 
-from ...optim.common.types import Array
-from .manifest import check_digests, check_sizes, manifest_of, seal
+from ..support.beside import beside
+from ..support.durable_files import Content, settle
+from .errors import reason_of
+from .manifest import check_digests, check_sizes, files_in, manifest_of, seal, told_of
 from .notes import Note
 from .paths import state_in
 from .tensor_file import TensorFile, write_state
 
 
-def write_checkpoint(checkpoint: str, values: Mapping[str, Array], note: Note) -> None:
+def write_checkpoint(checkpoint: str, values: dict[str, tf.Tensor], note: Note) -> None:
     """Writes values and a note to a checkpoint's folder, which others then find complete.
+
+    What is written goes to the disk, and its digests are computed, while the rest is being written.
 
     Args:
         checkpoint: as `CheckpointFolder.make_next` returns it, with what else belongs to it.
-        values, note: see `write_state`.
+        values, note: see `write_state`, which takes the values out.
 
     Raises:
         OSError: it cannot be written.
         TypeError: JSON cannot hold the note.
     """
-    write_state(state_in(checkpoint), values, note)
+    told = told_of(values, note)
+    settled: dict[str, Future[Content]] = {}
+
+    def on_part(path: str, name: str) -> None:
+        settled[os.path.basename(name)] = settle(path)
+
     try:
-        seal(checkpoint, values, note)
+        write_state(state_in(checkpoint), values, note, on_part)
+        rest = [name for name in files_in(checkpoint) if name not in settled]
+        settled |= {name: settle(os.path.join(checkpoint, name)) for name in rest}
+        seal(checkpoint, told, {name: file.result() for name, file in settled.items()})
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or getattr(error, "strerror", None) or error
-        raise OSError(f"The checkpoint {checkpoint!r} cannot be written: {reason}.") from error
+        raise OSError(f"The checkpoint {checkpoint!r} cannot be written: {reason_of(error)}.") from error
 
 
-def read_whole(checkpoint: str) -> TensorFile:
-    """Reads the values and the note of a complete checkpoint, after every check that there is.
+def read_whole(checkpoint: str, *, digests: bool = False) -> TensorFile:
+    """Reads the values and the note of a complete checkpoint, and recognises damage of any byte.
+
+    Args:
+        checkpoint: its folder.
+        digests: whether to compare the SHA-256 of all files. Otherwise values are left to TensorFlow, which
+            compares a CRC32C of each as it reads it.
 
     Raises:
         DamagedError: a file is not what was written.
@@ -44,7 +60,8 @@ def read_whole(checkpoint: str) -> TensorFile:
     if manifest is None:  # of format 1
         return TensorFile(state_in(checkpoint))
     check_sizes(checkpoint, manifest)
-    with ThreadPoolExecutor(1) as beside:  # TensorFlow reads while the digests are computed
-        file = beside.submit(TensorFile, state_in(checkpoint))
-        check_digests(checkpoint, manifest)
+    file = beside(TensorFile, state_in(checkpoint))  # while the digests are computed
+    values = f"{os.path.basename(state_in(checkpoint))}.data-"
+    names = [name for name in manifest["files"] if digests or not name.startswith(values)]
+    check_digests(checkpoint, manifest, names)
     return file.result()

@@ -27,7 +27,7 @@ from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..update.nonfinite import NonFiniteError
 from .guarded_calls import GuardedCalls
-from .named_state import metric_state, model_state, unique
+from .named_state import model_state, unique
 from .own_methods import check_own_methods
 from .stateful import check_stateless
 
@@ -242,8 +242,7 @@ class BaseStep(GuardedCalls):
             build_metrics(self.loss_and_metrics)
         return unique(
             [
-                *model_state(self.model),
-                *metric_state(self.model, self.loss_and_metrics.stateful_metrics),
+                *model_state(self.model, self.loss_and_metrics.stateful_metrics),
                 ("batches_done", self.batches_done),
             ]
         )

@@ -214,8 +214,9 @@ class TrainStep(TrainingCalls):
         self._steps.drop_accumulated()
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
-        update, names = self._steps.current().update, self._names()
-        pairs = [*super().state().items(), *optimizer_state(self.optimizer, names)]
+        update, state = self._steps.current().update, super().state()
+        names = {id(variable): name for name, variable in state.items()}
+        pairs = [*state.items(), *optimizer_state(self.optimizer, names)]
         of = [*update.names, "calls", "total_weight"]
         pairs += [(f"accumulated/{name}", v) for name, v in zip(of, update.accumulators)]
         if self.last_losses is not None:

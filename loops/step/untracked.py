@@ -8,6 +8,7 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
+from ...optim.naming.model_tree import ModelTree
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import is_book_keeping
 
@@ -19,27 +20,34 @@ _OTHERS = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer,
 _PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "threading")
 
 
-def untracked_variables(model: keras.Model) -> list[tuple[str, Variable]]:
+_PLAIN = frozenset({bool, int, float, str, type(None)})  # most attributes are of these
+
+
+def untracked_variables(model: keras.Model, tree: ModelTree | None = None) -> list[tuple[str, Variable]]:
     """The states of stateful RNNs, and what layers of one's own keep as a `tf.Variable` or in objects.
+
+    Args:
+        model: built.
+        tree: `tree_of(model)`, where that is known.
 
     Returns:
         Names, the attributes that lead there, and variables.
     """
     known = {id(value) for variable in model.variables for value in (variable, variable.value)}
     seen: set[int] = set()
-    nodes = [("", model), *((f"{node.path}/", node.layer) for node in tree_of(model).nodes)]
+    nodes = [("", model), *((f"{node.path}/", node.layer) for node in (tree or tree_of(model)).nodes)]
     return [
         (name, variable)
         for path, layer in nodes
         for attribute, value in vars(layer).items()
-        if not is_book_keeping(attribute)
+        if type(value) not in _PLAIN and not is_book_keeping(attribute)
         for name, variable in _held(path + attribute.lstrip("_"), value, seen)
         if id(variable) not in known
     ]
 
 
 def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Variable]]:
-    if isinstance(value, _OTHERS) or id(value) in seen:
+    if type(value) in _PLAIN or isinstance(value, _OTHERS) or id(value) in seen:
         return
     if isinstance(value, (keras.Variable, tf.Variable)):
         seen.add(id(value))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from concurrent.futures import Future
+from typing import BinaryIO, TypedDict
 
 import tensorflow as tf
 
-_BLOCK = 1 << 20
+from .beside import beside
+
+_BLOCK = 1 << 18
 
 
 class Content(TypedDict):
@@ -28,38 +29,39 @@ def is_local(path: str) -> bool:
 
 def content_of(path: str) -> Content:
     """Reads a file, once; raises OSError or tf.errors.OpError if it cannot."""
+    with _opened(path) as file:
+        return _content(file)
+
+
+def settle(path: str) -> Future[Content]:
+    """Has a file that was written reach the disk, if it is a local one, and reads it, in a thread.
+
+    It may get another name meanwhile. The result raises OSError or tf.errors.OpError if it cannot be read or
+    synced.
+    """
+    return beside(_settled, _opened(path), is_local(path))
+
+
+def _settled(file: BinaryIO, local: bool) -> Content:
+    with file:
+        if local:
+            _sync(file.fileno())
+        return _content(file)
+
+
+def _opened(path: str) -> BinaryIO:
+    if is_local(path):
+        return open(path, "rb", buffering=0)
+    remote: BinaryIO = tf.io.gfile.GFile(path, "rb")  # which has what is used here
+    return remote
+
+
+def _content(file: BinaryIO) -> Content:
     digest, size = hashlib.sha256(), 0
-    for block in _blocks(path):
+    while block := file.read(_BLOCK):
         digest.update(block)
         size += len(block)
     return {"bytes": size, "sha256": digest.hexdigest()}
-
-
-def sync_all(paths: Iterable[str]) -> dict[str, Content]:
-    """Reads files, which are on the disk when this returns, if it is a local one: path -> what is in it.
-
-    Raises:
-        OSError, tf.errors.OpError: one cannot be read or synced.
-    """
-    paths = list(paths)
-    with ThreadPoolExecutor() as disk:  # which writes them while the processor computes the digests
-        synced = [disk.submit(sync, path) for path in paths]
-        contents = {path: content_of(path) for path in paths}
-        for each in synced:
-            each.result()
-    return contents
-
-
-def _blocks(path: str) -> Iterator[bytes | memoryview]:
-    if not is_local(path):
-        with tf.io.gfile.GFile(path, "rb") as remote:
-            while block := remote.read(_BLOCK):
-                yield block
-        return
-    buffer = memoryview(bytearray(_BLOCK))
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            yield buffer[:count]
 
 
 def write_last(path: str, text: str) -> None:
@@ -95,9 +97,16 @@ def sync(path: str) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if os.name == "nt":  # which syncs nothing that was opened to be read
+        return
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
             raise
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from keras.src.backend.common.global_state import get_global_attribute, set_glob
 from keras.src.random.seed_generator import make_default_seed
 
 from ...optim.common.types import Tensors
+from ...optim.naming.model_tree import ModelTree
 from ...optim.naming.stable_names import tree_of
 from ...optim.updates.weight_copies import WeightCopies
 from .method_hooks import Hooks, Method
@@ -92,9 +93,12 @@ def makes_variables_later(metric: keras.metrics.Metric) -> bool:
     return late or any(map(makes_variables_later, metric._metrics))
 
 
-def held_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
-    """The metrics that a model and its layers hold, without those that `compile` made of any of them."""
-    layers = [model, *(node.layer for node in tree_of(model).nodes)]
+def held_metrics(model: keras.Model, tree: ModelTree | None = None) -> list[keras.metrics.Metric]:
+    """The metrics that a model and its layers hold, without those that `compile` made of any of them.
+
+    Its `tree` is found again if it is not given.
+    """
+    layers = [model, *(node.layer for node in (tree or tree_of(model)).nodes)]
     return list({id(metric): metric for layer in layers for metric in layer._metrics}.values())
 
 

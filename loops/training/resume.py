@@ -190,27 +190,33 @@ class RunCheckpointer:
             about = Entry(0, progress.done, seen, self._modes(seen))
             check_policies(policies_of(settings.keep), [about])
         if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
-            self._write(progress, progress.epoch + 1, 0, ended)
+            self._write(progress, progress.epoch + 1, 0, ended, beside=not last)
 
     def after_interrupt(self, progress: RunProgress, agreed: bool) -> None:
         """Writes a checkpoint of a run that was interrupted, if that was between the hooks of an epoch.
+
+        What a thread writes is waited for.
 
         Within those hooks, nobody knows which have run, between the lines that count, what was counted, and
         several workers that have not agreed to end may be at different steps: there the checkpoint before
         remains the newest.
         """
         alone = self._step.mean_over_workers is None
-        if self._store is None or not (agreed or alone) or not progress.in_epoch:
+        if self._store is None or not (agreed or alone):
             return
-        if progress.is_whole and progress.batch and (progress.epoch, progress.batch) != self._last:
-            self._write(progress, progress.epoch, progress.batch)
+        new = progress.batch and (progress.epoch, progress.batch) != self._last
+        if new and progress.in_epoch and progress.is_whole:
+            self._write(progress, progress.epoch, progress.batch, beside=False)
+        self._store.wait(self._step.mean_over_workers)
 
     @property
     def newest(self) -> str | None:
         """The folder of the newest checkpoint; None for none."""
         return None if self._store is None else self._store.newest
 
-    def _write(self, progress: RunProgress, epoch: int, batch: int, ended: bool = False) -> None:
+    def _write(
+        self, progress: RunProgress, epoch: int, batch: int, ended: bool = False, *, beside: bool = True
+    ) -> None:
         assert self._store is not None and self._saved is not None
         states, arrays = self._states.gather()
         history = self._step.model.history
@@ -232,7 +238,8 @@ class RunCheckpointer:
             every = [name for name, values in history.history.items() if len(values) == len(history.epoch)]
             metrics = {name: history.history[name][-1] for name in every}
             note |= {"metrics": metrics, "modes": self._modes(metrics)}
-        self._store.save(self._saved, note, arrays, self._reader.source.iterator_to_save(batch))
+        iterator = self._reader.source.iterator_to_save(batch)
+        self._store.save(self._saved, note, arrays, iterator, beside=beside)
         self._last, self._last_time = (epoch, batch), time.monotonic()
 
     def _modes(self, logs: dict[str, float]) -> dict[str, str]:

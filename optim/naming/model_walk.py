@@ -112,16 +112,20 @@ class _Walk:
 
 def _attributes(layer: keras.layers.Layer) -> list[tuple[int, str, object]]:
     """(order of assignment, name, value) of attributes, public ones first."""
-    attributes = sorted(enumerate(vars(layer).items()), key=lambda item: item[1][0].startswith("_"))
-    return [
-        (order, attribute.lstrip("_") or attribute, value)
-        for order, (attribute, value) in attributes
-        if isinstance(value, _HOLDERS) and not keras_private.is_book_keeping(attribute)
+    attributes = [
+        (order, attribute, value)
+        for order, (attribute, value) in enumerate(vars(layer).items())
+        if type(value) not in _PLAIN
+        and isinstance(value, _HOLDERS)
+        and not keras_private.is_book_keeping(attribute)
     ]
+    attributes.sort(key=lambda item: item[1].startswith("_"))
+    return [(order, attribute.lstrip("_") or attribute, value) for order, attribute, value in attributes]
 
 
 _LEAVES = (keras.layers.Layer, keras.Variable)
 _HOLDERS = (*_LEAVES, list, tuple, dict, set, frozenset)
+_PLAIN = frozenset({bool, int, float, str, type(None)})  # most attributes are of these
 
 
 def _leaves(

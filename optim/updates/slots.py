@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import keras
@@ -25,14 +25,23 @@ def slots_of(state: Sequence[keras.Variable], trained: Sequence[keras.Variable])
     owners: dict[str, list[int]] = {}
     for index, variable in enumerate(trained):
         owners.setdefault(variable.path.replace("/", "_") + "_", []).append(index)
-    longest_first = sorted(owners, key=len, reverse=True)
     found: dict[int, Slot] = {}
     seen: dict[str, int] = {}
     for variable in state:
-        prefix = next((p for p in longest_first if variable.name.startswith(p)), None)
+        prefix = _longest(variable.name, owners)
         if prefix is not None:
             index = seen.get(variable.name, 0)
             seen[variable.name] = index + 1
             owner = owners[prefix][index % len(owners[prefix])]
             found[id(variable)] = Slot(owner, variable.name.removeprefix(prefix))
     return found
+
+
+def _longest(name: str, prefixes: Container[str]) -> str | None:
+    """The longest of the prefixes, which end with an underscore, by which a name begins."""
+    end = name.rfind("_")
+    while end >= 0:
+        if name[: end + 1] in prefixes:
+            return name[: end + 1]
+        end = name.rfind("_", 0, end)
+    return None

@@ -6,13 +6,13 @@ import pytest
 
 from gradloop import loops
 from gradloop.loops.checkpoint.callback_state import CallbackStates
-from gradloop.loops.checkpoint.tensor_file import TensorFile, write_state
+from gradloop.loops.checkpoint.tensor_file import TensorFile, in_memory, write_state
 
 
 def over(callbacks, others, path):
     """Gives `others` the states of `callbacks`, by a file."""
     states, arrays = CallbackStates(callbacks).gather()
-    write_state(str(path), arrays, {"run": {"callbacks": states}})
+    write_state(str(path), in_memory(arrays), {"run": {"callbacks": states}})
     file = TensorFile(str(path))
     CallbackStates(others).before_train_begin(file)
     for callback in others:

@@ -102,6 +102,7 @@ def test_a_folder_that_is_removed_meanwhile(tiny, tmp_path):
     class Removes(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:
+                assert loops.Checkpoint(folder).newest, "which waits for the thread that writes it"
                 shutil.rmtree(folder)
 
     folder = tmp_path / "kept"

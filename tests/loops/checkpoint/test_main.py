@@ -11,7 +11,7 @@ import pytest
 from gradloop import loops
 from gradloop.loops.checkpoint.__main__ import main
 from gradloop.loops.checkpoint.directory import CheckpointFolder
-from gradloop.loops.checkpoint.tensor_file import TensorFile
+from gradloop.loops.checkpoint.tensor_file import TensorFile, in_memory
 from gradloop.loops.checkpoint.whole import write_checkpoint
 from tests.test_older_files import HERE
 
@@ -76,7 +76,7 @@ def test_what_differs(tmp_path, capsys):
     }
     other = other | {"kernel": other["kernel"].astype("float32"), "on": np.array(False), "wide": kernel.T}
     for values in (one, other):
-        write_checkpoint(folder.make_next(), values, {})
+        write_checkpoint(folder.make_next(), in_memory(values), {})
     lines, status = shown(capsys, tmp_path, "--diff", "1", tmp_path / "checkpoint-2")
     assert (
         status == 0

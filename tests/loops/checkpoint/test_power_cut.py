@@ -45,21 +45,25 @@ def test_all_is_on_the_disk_before_the_manifest_has_its_name(tmp_path):
     folder = tmp_path / "kept"
     folder.mkdir()
     calls = seen(folder)
-    for place in ("checkpoint-1", "checkpoint-2"):
+    for place, parts in (("checkpoint-1", 1), ("checkpoint-2", 3)):
         own = [call for call in calls if call[1].startswith(place)]
-        files = {
-            f"{place}/{of}.{end}" for of in ("iterator", "state") for end in ("data-00000-of-00001", "index")
-        }
-        synced = [own.index(("fsync", path)) for path in files]
-        other = [
-            number for number, call in enumerate(own) if call[0] != "fsync" and "manifest" not in call[1]
-        ]
-        # TensorFlow has written and named all its files, then each is synced, then comes what speaks of them.
-        assert max(number for number in other if own[number][0] not in REMOVALS) < min(synced)
+        data = [f"state.data-{number:05}-of-{parts:05}" for number in range(parts)]
+        files = ["iterator.data-00000-of-00001", "iterator.index", *data, "state.index"]
+        # A part is synced before it has its last name.
+        before = {name: f"state_temp/part-{number}.data-00000-of-00001" for number, name in enumerate(data)}
+        last = next(
+            number for number, call in enumerate(own) if call == ("write", f"{place}/manifest.json.part")
+        )
+        for name in files:
+            names = {f"{place}/{name}", f"{place}/{before.get(name, name)}"}
+            its = [call[0] for call in own[:last] if names & {call[-1]}]
+            assert its.count("fsync") == 1 and "write" not in its[its.index("fsync") :], (name, its)
+        named = [number for number, call in enumerate(own) if call[0].startswith("rename")][:-1]
+        assert max(named) < last, "TensorFlow has named all its files; then comes what speaks of them"
         part, whole = f"{place}/manifest.json.part", f"{place}/manifest.json"
-        last = own[max(synced) + 1 :][:5]
-        assert [call[0] for call in last] == ["write", "fsync", "fsync", "rename", "fsync"]
-        assert [call[1:] for call in last] == [(part,), (part,), (place,), (part, whole), (place,)]
+        end = own[last:][:5]
+        assert [call[0] for call in end] == ["write", "fsync", "fsync", "rename", "fsync"]
+        assert [call[1:] for call in end] == [(part,), (part,), (place,), (part, whole), (place,)]
     # The folder knows of the newer one before the older one goes, its manifest first.
     removals = [
         number for number, call in enumerate(calls) if call[:2] == ("unlink", "checkpoint-1/manifest.json")

@@ -1,6 +1,8 @@
 """Files of values and a note: what comes back, and what is refused."""
 
 import math
+import os
+from pathlib import Path
 
 import keras
 import ml_dtypes
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.checkpoint.tensor_file import TensorFile, is_written, write_state
+from gradloop.loops.checkpoint.errors import DamagedError
+from gradloop.loops.checkpoint.tensor_file import TensorFile, in_memory, is_written, write_state
 
 VALUES = {
     "head/kernel": np.arange(6, dtype="float32").reshape(2, 3),
@@ -23,7 +26,11 @@ VALUES = {
 @pytest.fixture
 def path(tmp_path):
     name = str(tmp_path / "state")
-    write_state(name, VALUES, {"epoch": np.int64(3), "loss": np.float32(0.5), "best": math.inf, "a": [None]})
+    write_state(
+        name,
+        in_memory(VALUES),
+        {"epoch": np.int64(3), "loss": np.float32(0.5), "best": math.inf, "a": [None]},
+    )
     return name
 
 
@@ -95,6 +102,48 @@ def test_a_damaged_file_is_refused_before_anything_is_assigned(path, how):
     assert not any(np.any(variable.numpy()) for variable in found.values())
 
 
+def test_each_byte_of_the_values_is_checked(tmp_path):
+    """By TensorFlow, as it reads them; so no digest of them need be computed."""
+    path = str(tmp_path / "state")
+    write_state(path, in_memory(VALUES), {})
+    place = Path(f"{path}.data-00000-of-00001")
+    content = place.read_bytes()
+    assert len(content) < 100
+    for at in range(len(content)):
+        place.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        with pytest.raises(DamagedError):
+            TensorFile(path)
+    place.write_bytes(content)
+    TensorFile(path)
+
+
+def test_a_large_file_is_written_in_parts(tmp_path, monkeypatch):
+    """Which TensorFlow reads as one; what is in memory is free as soon as it is written."""
+    monkeypatch.setattr("gradloop.loops.checkpoint.tensor_file.PART", 10)
+    path, seen, values = str(tmp_path / "state"), [], in_memory(VALUES)
+
+    def on_part(part, name):
+        seen.append((Path(name).name, Path(part).read_bytes(), len(values)))
+
+    write_state(path, values, {"a": 1}, on_part)
+    names = [f"state.data-{number:05}-of-{len(seen):05}" for number in range(len(seen))]
+    assert len(seen) > 2 and sorted(os.listdir(tmp_path)) == [*names, "state.index"]
+    assert [(name, (tmp_path / name).read_bytes()) for name in names] == [each[:2] for each in seen]
+    assert [left for *_, left in seen] == sorted((left for *_, left in seen), reverse=True) and not values
+    file = TensorFile(path)
+    assert file.note["a"] == 1
+    for name, value in VALUES.items():
+        np.testing.assert_array_equal(file.values[name], value)
+
+
+def test_values_in_memory_are_those_of_now():
+    array, variable = np.zeros(100), tf.Variable(tf.zeros(100))
+    held = in_memory({"array": array, "variable": variable.read_value(), "number": np.float32(2)})
+    array[:], _ = 1, variable.assign_add(tf.ones(100))
+    assert not np.any(held["array"]) and not np.any(held["variable"]) and held["number"] == 2
+    assert {value.device.rpartition("/")[2] for value in held.values()} == {"device:CPU:0"}
+
+
 def test_a_file_of_another_origin_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         TensorFile(str(tmp_path / "nothing"))
@@ -108,8 +157,8 @@ def test_a_file_of_another_origin_is_refused(tmp_path):
 
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="state' cannot be written"):
-        write_state(str(tmp_path / "file" / "state"), VALUES, {})
+    with pytest.raises(tf.errors.OpError, match="file/state"):
+        write_state(str(tmp_path / "file" / "state"), in_memory(VALUES), {})
     with pytest.raises(TypeError, match="has no place in a checkpoint's note"):
-        write_state(str(tmp_path / "state"), VALUES, {"callback": {1, 2}})
+        write_state(str(tmp_path / "state"), in_memory(VALUES), {"callback": {1, 2}})
     assert not is_written(str(tmp_path / "state"))

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from gradloop import loops, optim
-from gradloop.loops.checkpoint.tensor_file import TensorFile, write_state
+from gradloop.loops.checkpoint.tensor_file import TensorFile, in_memory, write_state
 from gradloop.loops.checkpoint.trained_variables import (
     check_trained_variables,
     train_as_saved,
@@ -34,7 +34,7 @@ def names(step):
 
 def file_of(step, path):
     values = {name: variable.numpy() for name, variable in step.state().items()}
-    write_state(str(path), values, {"choice": trained_variables_of(step)})
+    write_state(str(path), in_memory(values), {"choice": trained_variables_of(step)})
     return TensorFile(str(path))
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.support.durable_files import content_of, sync, sync_all, unfinished, write_last
+from gradloop.loops.support.durable_files import content_of, settle, sync, unfinished, write_last
 
 LONG = bytes(range(256)) * 5000  # more than one block
 
@@ -35,11 +35,11 @@ def test_size_and_digest(tmp_path, calls):
     path.write_bytes(LONG)
     wanted = {"bytes": len(LONG), "sha256": hashlib.sha256(LONG).hexdigest()}
     assert content_of(str(path)) == wanted and calls == []
-    assert sync_all([str(path)]) == {str(path): wanted} and calls == [("sync", "a")]
+    assert settle(str(path)).result() == wanted and calls == [("sync", "a")]
     remote = f"ram://durable-{os.getpid()}"
     with tf.io.gfile.GFile(remote, "wb") as file:
         file.write(LONG)
-    assert sync_all([remote]) == {remote: wanted} and calls == [("sync", "a")]
+    assert settle(remote).result() == wanted and calls == [("sync", "a")]
 
 
 def test_a_text_is_on_the_disk_before_it_has_its_name(tmp_path, calls):
@@ -69,9 +69,9 @@ def test_a_disk_that_fails_and_one_that_cannot_sync(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(LONG)
     fail(errno.EIO)
-    for call in (lambda: sync_all([str(path)]), lambda: write_last(str(path), "")):
+    for call in (lambda: settle(str(path)).result(), lambda: write_last(str(path), "")):
         with pytest.raises(OSError, match="Input/output error"):
             call()
     assert path.read_bytes() == LONG
     fail(errno.EINVAL)
-    assert sync_all([str(path)])[str(path)]["bytes"] == len(LONG)
+    assert settle(str(path)).result()["bytes"] == len(LONG)

@@ -177,7 +177,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training_and_harms_none(tiny, 
     def full(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("gradloop.loops.checkpoint.store.write_checkpoint", full)
+    monkeypatch.setattr("gradloop.loops.checkpoint.in_flight.write_checkpoint", full)
     with pytest.raises(OSError, match="No space left"):
         loops.train(tiny.step(), tiny.data(), epochs=3, checkpoint=kept)
     assert sorted(os.listdir(kept)) == ["checkpoint-1", "checkpoint-2"], "nothing half-written stays"
