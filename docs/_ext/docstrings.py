@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
-from sphinx.domains.python import PyObject
+from sphinx.domains.python._object import PyObject
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Note|Raises|Reference|References|Returns|Yields):$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -21,17 +22,20 @@ def pages() -> dict[str, str]:
     """Each file in docs/ that is made, and what is in it."""
     made, rows, entries = {}, "", ""
     for path in sorted((ROOT / "scripts" / "examples").glob("*.py")):
-        doc = ast.get_docstring(ast.parse(path.read_text()))
+        tree = ast.parse(path.read_text())
+        doc = ast.get_docstring(tree)
         assert doc, f"{path} has no docstring"
         first, _, rest = doc.partition("\n\n")
         first = " ".join(first.split())
+        title = re.split("[:,.]", first)[0]
+        end = tree.body[0].end_lineno or 0  # of the docstring
         place = path.relative_to(ROOT).as_posix()
         made[f"examples/{path.stem}.md"] = (
-            f"# {path.stem}\n\n{first}\n\n{rest}\n\n"
-            f"`{place}`, whole. `--help` lists its options.\n\n"
-            f"```{{literalinclude}} ../../{place}\n:language: python\n```\n"
+            f"# {title}\n\n{first}\n\n{rest}\n\n"
+            f"This is `{place}`; `--help` lists its options.\n\n"
+            f"```{{literalinclude}} ../../{place}\n:language: python\n:lines: {end + 1}-\n```\n"
         )
-        rows += f"[{path.stem}]({path.stem}.md)\n: {first}\n\n"
+        rows += f"[{title}]({path.stem}.md)\n: {first}\n\n"
         entries += f"{path.stem}\n"
     made["examples/index.md"] = f"{INTRODUCTION}{rows}```{{toctree}}\n:hidden:\n\n{entries}```\n"
     return made
