@@ -33,7 +33,7 @@ def pages() -> dict[str, str]:
         made[f"examples/{path.stem}.md"] = (
             f"# {title}\n\n{first}\n\n{rest}\n\n"
             f"This is `{place}`; `--help` lists its options.\n\n"
-            f"```{{literalinclude}} ../../{place}\n:language: python\n:lines: {end + 1}-\n```\n"
+            f"```{{literalinclude}} ../../{place}\n:language: python\n:lines: {end + 2}-\n```\n"
         )
         rows += f"[{title}]({path.stem}.md)\n: {first}\n\n"
         entries += f"{path.stem}\n"
