@@ -26,10 +26,9 @@ loss = "sparse_categorical_crossentropy"
 # A {py:class}`gradloop.optim.Group` says which variables belong to it, by [a filter](choose.py), and how they
 # are updated:
 #
-# - `lr_scale=0.1`: a tenth of the optimizer's learning rate, whatever that is at the moment;
+# - `lr_scale=0.1`: a tenth of the optimizer's learning rate, also when that changes;
 # - `learning_rate=...`: a rate of its own, a number or a schedule, which does not follow the optimizer's;
-# - `weight_decay=...`: a number, or `KernelDecay(...)` for kernels and embeddings only, not for biases and
-#   norms;
+# - `weight_decay=...`: a number, or `KernelDecay(...)`, which leaves out biases and normalization layers;
 # - `frozen=True`: it does not train now;
 # - `optimizer=...`: another algorithm.
 #
@@ -78,10 +77,10 @@ step = loops.TrainStep(model, loss, optimizer, metrics=["accuracy"])
 history = loops.train(step, data, epochs=1)
 
 # %% [markdown]
-# Why not several optimizers, one a group? Clipping by the global norm would take the norm of each group
-# alone, callbacks that set `model.optimizer.learning_rate` would find none, and a variable that moves from
-# one to the other would lose its moments. Why not scale the gradients? Adam divides by their size, so the
-# scale has no effect.
+# Why not one optimizer for each group? Clipping by the global norm would see the gradients of one group only.
+# Callbacks that set `model.optimizer.learning_rate` would not reach all of them. And a variable that you move
+# to another group would lose its moments. Why not multiply the gradients by a factor? Adam divides by the
+# size of the gradients, so the factor would have almost no effect.
 #
 # ## Change it while training
 #
@@ -124,10 +123,10 @@ assert rates(optimizer)["head"] == before["head"]
 # ## Schedules
 #
 # Any Keras schedule can be the rate of the optimizer or of a group. gradloop has two more:
-# {py:class}`gradloop.optim.OneCycle`, with PyTorch's numbers, and
-# {py:class}`gradloop.optim.SlantedTriangular`, ULMFiT's. All count updates, not batches: with
-# `TrainStep(accumulate=4)` an update is four batches. `total_steps` is therefore the number of updates in the
-# whole run.
+# {py:class}`gradloop.optim.OneCycle`, with the numbers of PyTorch's `OneCycleLR`, and
+# {py:class}`gradloop.optim.SlantedTriangular` of ULMFiT (Howard and Ruder 2018). All of them count updates,
+# not batches: with `TrainStep(accumulate=4)` an update is four batches. So `total_steps` is the number of
+# updates in the whole run.
 
 # %%
 steps = 200
@@ -163,9 +162,9 @@ print(optim.partition(model, groups))
 # ## Which rate? A range test
 #
 # {py:func}`gradloop.optim.lr_range_test` trains for some steps while the rate rises from `lowest` to
-# `highest`, and looks where the loss falls most steeply. Then it puts everything back: weights, state, data.
-# Groups keep their proportions. What it suggests is a first guess. (From the command line:
-# `scripts/find_lr.py`.)
+# `highest`, and finds the rate at which the loss falls most steeply. Then it restores everything: weights,
+# state, position in the data. Groups with `lr_scale` keep their proportion. What it suggests is a first
+# guess. (From the command line: `scripts/find_lr.py`.)
 
 # %%
 keras.utils.set_random_seed(0)

@@ -42,7 +42,7 @@ kernels_on_top = ~optim.kind("bias") & optim.last_layers(2)
 print([variable.path for variable in optim.select(model, kernels_on_top)])
 
 # %% [markdown]
-# ## How fast: `partition` and `GroupedOptimizer`
+# ## At which rate: `partition` and `GroupedOptimizer`
 #
 # A plan puts each trainable variable in exactly one group. Each group has its own learning rate and weight
 # decay, and may be frozen. A `GroupedOptimizer` is a Keras optimizer: it works in `fit`, in gradloop's loops
