@@ -15,7 +15,7 @@ from tests.programs import Program
 from tests.tolerance import rounding
 from tests.values import assert_same, numbers
 
-K = keras.optimizers
+K, K_CALLBACKS = keras.optimizers, keras.callbacks
 EPOCHS, EVERY, LIMIT = 4, 3, 2.25
 random = np.random.default_rng(5)
 X = random.uniform(0.5, 1.5, 16)
@@ -57,8 +57,10 @@ def by_numpy(times=3, factor=0.5):
 def beyond(model, batch):
     kernel = tf.convert_to_tensor(model.trainable_variables[0].value)
     x, y = batch
-    losses = tf.reduce_mean((model(x, training=True) - y) ** 2, -1)
-    return loops.mean_loss(losses) + tf.where(tf.reduce_any(tf.abs(kernel) > LIMIT), np.nan, 0.0)
+    outputs = model(x, training=True)
+    losses = tf.reduce_mean((outputs - tf.cast(y, outputs.dtype)) ** 2, -1)
+    bad = tf.where(tf.reduce_any(tf.abs(kernel) > LIMIT), np.nan, 0.0)
+    return tf.cast(loops.mean_loss(losses), tf.float32) + bad
 
 
 def make(optimizer=None, **options):
@@ -209,7 +211,7 @@ def test_it_goes_back_so_many_times_and_to_no_run_before(tmp_path):
 
 
 def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
-    for source in (data(), tf.data.Dataset.from_tensor_slices((X[:, None], np.float32(Y[:, None]))).batch(2)):
+    for source in (data(), tf.data.Dataset.from_tensor_slices((X[:, None], Y[:, None])).batch(2)):
         step, folder = make(), tmp_path / type(source).__name__
         step.optimizer.learning_rate = 1.5  # too high from the third step on
         history = loops.train(step, source, epochs=2, checkpoint=folder).history
@@ -249,3 +251,29 @@ def test_refusals(tmp_path, monkeypatch):
         ValueError, match="`on_nonfinite` is 'restore' on several workers, .* with a lower rate"
     ):
         make()
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("source", ["arrays", "dataset"])
+def test_back_at_the_beginning_it_is_a_run_at_the_lower_rate(source, tmp_path):
+    def run(rate, folder, **options):
+        optimizer = lambda _: K.SGD(rate, momentum=0.1, use_ema=True, ema_momentum=0.8)  # noqa: E731
+        step = make(optimizer, accumulate=2, **options)
+        dataset = tf.data.Dataset.from_tensor_slices((X[:, None], Y[:, None])).batch(2)
+        callbacks = [K_CALLBACKS.SwapEMAWeights(True), K_CALLBACKS.EarlyStopping("loss", patience=3)]
+        history = loops.train(
+            step,
+            data() if source == "arrays" else dataset,
+            epochs=4,
+            steps_per_epoch=5,
+            callbacks=callbacks,
+            checkpoint=folder,
+        )
+        return step, history.history
+
+    back, history = run(0.8, tmp_path / "back", on_nonfinite=loops.Restore(factor=0.125))
+    other, wanted = run(0.1, tmp_path / "other", on_nonfinite="raise")
+    assert history.pop("rate_cuts") == [1.0] * 4
+    assert history["loss"] == pytest.approx(wanted["loss"], rel=1e3 * rounding())
+    for one, two in zip(back.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, 1e3 * rounding())
