@@ -98,6 +98,11 @@ WANTED = {
 }
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 each_example = pytest.mark.parametrize("name", NAMES)
+# A loop of one's own, and one by `train`; the others for a release.
+each_alone = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ("gan", "vae") else pytest.mark.release) for name in NAMES],
+)
 # In which every other example is another instance of what the first shows.
 each_on_replicas = pytest.mark.parametrize(
     "name",
@@ -148,7 +153,7 @@ def one_device(data, tmp_path_factory):
     return run
 
 
-@each_example
+@each_alone
 def test_what_it_leaves(name, one_device):
     wanted, folder = WANTED[name], one_device(name)
     found: dict[str, list[tf.Tensor]] = {}
