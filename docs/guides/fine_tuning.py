@@ -207,7 +207,7 @@ assert results["unfrozen by and by"] > results["from random weights"]
 figure, axes = plt.subplots(figsize=(6, 1.8), layout="constrained")
 bars = axes.barh(list(results), list(results.values()), height=0.6)
 axes.bar_label(bars, fmt="{:.1%}", padding=3)
-axes.set(xlim=(0.5, 1), xlabel="accuracy on 1,000 test images, 40 images to learn from")
+axes.set(xlim=(0, 1), xlabel="accuracy on 1,000 test images, 40 images to learn from")
 axes.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]

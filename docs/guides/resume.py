@@ -44,8 +44,9 @@ def run(folder=None, epochs=3, callbacks=(), **options):
 never_stopped, wanted = run()
 
 # %% [markdown]
-# `checkpoint="runs/a"`, a folder alone, saves after each epoch and when a run ends early. A `Checkpoint`
-# has settings: this one saves every 5 steps too.
+# `checkpoint="runs/a"`, a folder alone, saves after each epoch and when a run ends early. A `Checkpoint` has
+# settings: this one saves every 5 steps too. A thread writes the files while training goes on; `train` does
+# not end before they are on the disk.
 #
 # ## An error in the middle of an epoch
 #

@@ -226,7 +226,7 @@ keras.config.set_dtype_policy("float32")
 #
 # - Watched steps of TensorBoard, each tenth by default: `watch_every=100` where steps are short.
 #   `histograms`, `activations` and `images` cost more, and are off by default.
-# - A checkpoint each few seconds of a large model: `Checkpoint(every_minutes=10)`.
+# - Many checkpoints of a large model, although a thread writes them: `Checkpoint(every_minutes=10)`.
 # - The check for NaN: small, and it saves runs. `on_nonfinite="ignore"` leaves it out.
 # - Metrics: each is computed in each step. AUC and the like are larger than accuracy.
 #
