@@ -202,8 +202,8 @@ _ = list_checkpoints([folder, "--verify"])
 # ## Damaged files
 #
 # A power cut can leave half a file. Each checkpoint has a `manifest.json`, written last, with the size and
-# SHA-256 of each file. A checkpoint that does not fit it is passed over with a warning, and the run goes on
-# from the one before. (`on_damaged="raise"` makes it an error.)
+# SHA-256 of each file. A checkpoint that is damaged is passed over with a warning, and the run goes on from
+# the one before. (`on_damaged="raise"` makes it an error.)
 
 # %%
 state = os.path.join(checkpoint.newest, "state.data-00000-of-00001")
