@@ -91,11 +91,11 @@ for axes, name in zip(both, ["loss", "accuracy"]):
     epochs = range(1, len(history.history[name]) + 1)
     axes.plot(epochs, history.history[name], "o-", label="training")
     axes.plot(epochs, history.history[f"val_{name}"], "o-", label="validation")
-    axes.set(xlabel="epoch", ylabel=name)
+    axes.set(xlabel="epoch", ylabel=name, xticks=epochs)
     axes.legend()
 
 # %% [markdown]
-# The loss falls on the validation images too: the network learns more than its training images.
+# The loss falls on the validation images too: what the network learns holds for images that it has not seen.
 #
 # ## Evaluate
 #
