@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
     Attributes:
         options: that make it small.
         scalars: in TensorBoard; tag to how many points of it, tags of several runs together.
-        model: the file that it saves.
+        model: the file that it saves; '' for none.
         pictures: files.
         images: in TensorBoard; tag to shape.
         takes_data: whether it has the option `--data`.
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
 
     options: str
     scalars: dict[str, int]
-    model: str
+    model: str = ""
     pictures: tuple[str, ...] = ()
     images: dict[str, tuple[int, ...]] = {}
     takes_data: bool = False
@@ -46,6 +46,13 @@ class Wanted(NamedTuple):
 
 
 WANTED = {
+    "contrastive": Wanted(
+        "--epochs 2 --batch-size 16",
+        {"step/loss": 6},
+        "encoder.keras",
+        takes_data=True,
+        replicas=1e-4,
+    ),
     "distillation": Wanted(
         "--teacher-epochs 1 --epochs 1 --examples 8 --batch-size 8",
         {"epoch/sparse_categorical_accuracy": 6},
@@ -70,6 +77,13 @@ WANTED = {
         {"expected_loss": 3, "lasted": 3},
         "policy.keras",
         replicas=1e-5,
+    ),
+    "segmentation": Wanted(
+        "--examples 8 --epochs 2 --batch-size 4",
+        {"epoch/loss": 4, "epoch/iou": 4},
+        "unet.keras",
+        pictures=("segments.png",),
+        replicas=1e-3,  # BatchNorm over four images magnifies rounding
     ),
     "text_transformer": Wanted(
         "--examples 40 --epochs 2 --batch-size 16 --blocks 1",
