@@ -109,9 +109,7 @@ def main() -> None:
                 board.write(number, {"step/loss": loss})
                 bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
     encoder.save(log_dir / "encoder.keras")
-    print(
-        f"\nRight about  {probe():.1%} of {held_out:,} others with {LABELS} labels; before, about {before:.1%}"
-    )
+    print(f"\nRight about  {probe():.1%} of {held_out:,} others by {LABELS} labels (before: {before:.1%})")
     print(f"TensorBoard  tensorboard --logdir {log_dir}")
     print(f"Encoder      {log_dir}/encoder.keras")
 
