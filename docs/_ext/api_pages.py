@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import signature as sphinx_signature
+from sphinx.util.inspect import stringify_signature
 
 from public_names import PACKAGES, Public, public_names, room_text, rooms_of
 
@@ -21,7 +23,8 @@ def page_of(public: Public, value: object) -> str:
     module = f"gradloop.{public.package}"
     text = titled(public.name) + f".. currentmodule:: {module}\n\n"
     if inspect.isclass(value):
-        options = ":members:", ":inherited-members:", ":special-members: __call__"
+        # Of bases that are not public, members are the class's own; a `StepsCallback` has a page.
+        options = ":members:", ":inherited-members: StepsCallback", ":special-members: __call__"
         return text + f".. autoclass:: {public.name}\n   " + "\n   ".join(options) + "\n"
     if inspect.isfunction(value):
         return text + f".. autofunction:: {public.name}\n"
@@ -72,7 +75,17 @@ def skip_what_is_not_ours(
     return True if what == "class" and not module.startswith("gradloop") else None
 
 
+def signature_of_init(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """The arguments of classes that Keras makes by a `__new__` of any arguments."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    return stringify_signature(sphinx_signature(value.__init__, bound_method=True), show_annotation=False), ""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -86,6 +86,9 @@ class LeNet5(keras.Model):
     ``mixed_bfloat16`` the last layer stays in float32, as half precision would round small probabilities
     to 0. ``.keras`` files load without ``custom_objects`` wherever this module is imported.
 
+    Called with float images (batch, 28, 28, 1), pixels from 0 to 1, it returns probabilities (batch,
+    num_classes), each row summing to 1. With ``training=True`` dropout and batch normalisation act.
+
     Args:
       num_classes: How many classes, at least 2.
       dropout: Share of units dropped after ``fc1`` and ``fc2`` (``drop1``, ``drop2``) in training,
@@ -96,13 +99,6 @@ class LeNet5(keras.Model):
       l2: Weight of the sum of squared kernel values in ``model.losses``.
       name: Name of the model.
       **kwargs: ``dtype`` and ``trainable``, as for every Keras layer.
-
-    Call args:
-      inputs: Float images (batch, 28, 28, 1), pixels from 0 to 1.
-      training: Whether dropout and batch normalisation act as in training.
-
-    Call returns:
-      Probabilities (batch, num_classes), each row summing to 1.
 
     Raises:
       ValueError: An option out of its range, or inputs of another shape or an integer dtype.
