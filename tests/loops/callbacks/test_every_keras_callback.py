@@ -212,7 +212,14 @@ def test_no_class_is_forgotten():
     assert CLASSES <= set(CASES)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+# They look on, where the others act on the run or keep something of it.
+LOOK_ON = {"CSVLogger", "Callback", "History", "LambdaCallback", "ProgbarLogger", "RemoteMonitor"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.release if each in LOOK_ON else ()) for each in sorted(CASES)],
+)
 def test_it_does_what_it_does_in_fit(name, tmp_path, capsys, monkeypatch):
     if name not in CLASSES:
         pytest.skip(f"this Keras has no {name}")

@@ -228,6 +228,8 @@ def test_the_steps_are_the_first_updates_from_multiples_on(every: int, accumulat
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "replicas", [pytest.param(2, marks=pytest.mark.release), pytest.param(4, marks=pytest.mark.long)]
+)
 def test_replicas_measure_what_one_device_does(replicas: int, tmp_path: Path) -> None:
     Program(Path(__file__).parent / "programs" / "watching.py", replicas, folder=tmp_path).finish()

@@ -43,7 +43,8 @@ def tasks(program, cluster, folder, *more):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("which", ["main", pytest.param("others", marks=pytest.mark.release)])
+@pytest.mark.release
+@pytest.mark.parametrize("which", [pytest.param("main", marks=pytest.mark.versions), "others"])
 def test_two_workers_are_one_device(which, tmp_path):
     with tasks("two_workers.py", {"worker": ports(2)}, tmp_path, which) as started:
         told = [process.finish(timeout=400) for process in started.values()]
