@@ -47,7 +47,7 @@ def untracked_variables(model: keras.Model, tree: ModelTree | None = None) -> li
 
 
 def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Variable]]:
-    if type(value) in _PLAIN or isinstance(value, _OTHERS) or id(value) in seen:
+    if isinstance(value, _OTHERS) or id(value) in seen:
         return
     if isinstance(value, (keras.Variable, tf.Variable)):
         seen.add(id(value))
@@ -67,4 +67,5 @@ def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Varia
     if items:
         seen.add(id(value))
     for key, item in items:
-        yield from _held(f"{path}/{key}", item, seen)
+        if type(item) not in _PLAIN:
+            yield from _held(f"{path}/{key}", item, seen)
