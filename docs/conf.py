@@ -52,7 +52,6 @@ myst_heading_anchors = 3
 # API pages, from docstrings in Google's style. Text in single backticks is code, as in Markdown.
 default_role = "code-or-name"
 autosummary_generate = False
-autodoc_inherit_docstrings = False  # not those of Keras, whose classes some of ours extend
 autodoc_typehints = "none"  # docstrings say in words what they take
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88

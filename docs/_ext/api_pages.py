@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,15 @@ def write_pages(app: Sphinx) -> None:
 def skip_what_is_not_ours(
     app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leaves out what a class has from Keras or Python."""
+    """Leaves out what a class has from Keras or Python, and what of it ours override and do not document."""
     value = value.fget if isinstance(value, property) else value
-    module = getattr(value, "__module__", None) or "gradloop"
-    return True if what == "class" and not module.startswith("gradloop") else None
+    if what != "class" or not hasattr(value, "__qualname__"):
+        return None
+    if getattr(value, "__module__", None) is None:
+        return True
+    owner = getattr(sys.modules.get(value.__module__), value.__qualname__.partition(".")[0], None)
+    bases = [base for base in getattr(owner, "__mro__", ()) if getattr(vars(base).get(name), "__doc__", None)]
+    return True if not (bases[0] if bases else value).__module__.startswith("gradloop") else None
 
 
 def signature_of_init(
