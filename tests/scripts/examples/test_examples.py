@@ -78,6 +78,9 @@ WANTED = {
         "policy.keras",
         replicas=1e-5,
     ),
+    "regularizers": Wanted(
+        "--examples 20 --epochs 1 --runs 1 --batch-size 10", {"epoch/accuracy": 12}, takes_data=True
+    ),
     "segmentation": Wanted(
         "--examples 8 --epochs 2 --batch-size 4",
         {"epoch/loss": 4, "epoch/iou": 4},
