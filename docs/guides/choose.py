@@ -2,8 +2,8 @@
 # # Choose what trains
 #
 # After this page you can train any part of a network: by the names of its variables, by the class of a layer,
-# by its place in the network, or by a rule of your own. A choice that selects nothing, or something else than
-# you meant, is an error here.
+# by its place in the network, or by a rule of your own. A choice that selects nothing is an error, which says
+# what you may have meant.
 
 # %%
 import re
@@ -69,8 +69,8 @@ for _ in range(2):
 # ## Stable names
 #
 # {py:func}`gradloop.optim.named_variables` gives each variable a name that is the same in every process: by
-# the attributes of your class, or by the names of layers in a Functional or Sequential model. All of gradloop
-# uses these names: filters, tables, checkpoints, TensorBoard, error messages.
+# the attributes of your class, or by the names of layers in a Functional or Sequential model. Filters,
+# tables, checkpoints, TensorBoard and the errors of a `TrainStep` use these names.
 
 # %%
 print(list(optim.named_variables(net)))

@@ -61,8 +61,8 @@ print(f"{len(data)} batches in an epoch")
 # ## Network
 #
 # You can train any Keras model whose variables exist. We take LeNet-5, a small convolutional network, and
-# print its variables. gradloop uses the names in the first column everywhere: to choose what trains, in error
-# messages, in files.
+# print its variables. gradloop uses the names in the first column to choose what trains, in its tables, and
+# in files.
 
 # %%
 model = models.LeNet5(num_classes=10)
