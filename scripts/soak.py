@@ -52,6 +52,7 @@ CASES = {
     "replicas": Case("dropout_and_batch_norm", ("mirrored:cpu:2",)),
     "loop": Case("OwnLoop", ("mirrored:cpu:2",)),
     "workers": Case("dropout_and_batch_norm", ("multiworker",), workers=2),
+    "back": Case("goes_back"),
     "moved": Case("float64", ("one", "mirrored:cpu:2", "mirrored:cpu:3"), tolerance=1e-6),
 }
 # What is of the clock.

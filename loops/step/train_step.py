@@ -79,10 +79,10 @@ class TrainStep(TrainingCalls):
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
         on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking; "restore" has
-            `train` go back to its last checkpoint, with lower rates (see `Restore`). What may be an
-            overflow of mixed_float16 is skipped first (see `Update`). For a model with max-pooling, which on
-            a CPU takes NaN for a number, this looks at the inputs too: one that fills gaps in them itself
-            wants "ignore", or them filled by `Batches(..., transform=)`.
+            `train` go back to its last checkpoint, with lower rates (see `Restore`), and raises elsewhere.
+            What may be an overflow of mixed_float16 is skipped first (see `Update`). For a model with
+            max-pooling, which on a CPU takes NaN for a number, this looks at the inputs too: one that fills
+            gaps in them itself wants "ignore", or them filled by `Batches(..., transform=)`.
         on_spike: "skip" leaves out a step whose loss is above the mean of those of the last 128 steps by more
             than 6 of their standard deviations; `Spike` for other numbers. What the step did is undone, and
             it counts as one that `on_nonfinite="skip"` leaves out. With `accumulate`, each batch is judged.

@@ -70,6 +70,22 @@ def dropout_and_batch_norm() -> Run:
     return Run(step, loops.Batches(X, Y, 12))
 
 
+def goes_back() -> Run:
+    """The loss is NaN in the 14th step until the rates were cut twice; steps with spikes are left out."""
+    entropy = _loss()
+
+    def loss(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True) -> tf.Tensor:
+        assert step.rate_cuts is not None
+        bad = tf.logical_and(tf.equal(step.batches_done, 13), step.rate_cuts.count < 2)
+        value = entropy(batch[1], model(batch[0], training=training))
+        return tf.where(bad, np.nan, value) if training else value
+
+    rate = keras.optimizers.schedules.CosineDecay(0.02, 40)
+    optimizer, spike = keras.optimizers.Adam(rate), loops.Spike(deviations=0.5, steps=6)
+    step = loops.TrainStep(_model(dropout=0.3), loss, optimizer, on_nonfinite="restore", on_spike=spike)
+    return Run(step, loops.Batches(X, Y, 12))
+
+
 def float64() -> Run:
     """For resuming on another number of devices: equal up to rounding, which float64 keeps small."""
     model = _model(dtype="float64")

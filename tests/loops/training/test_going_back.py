@@ -120,7 +120,10 @@ def check(folder, optimizer=None, strategy=None):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("optimizer", [plain, grouped, of_keras, scaled])
+@pytest.mark.parametrize(
+    "optimizer",
+    [plain, grouped, *(pytest.param(make, marks=pytest.mark.release) for make in (of_keras, scaled))],
+)
 def test_the_numbers_are_those_of_numpy(optimizer, tmp_path, capfd):
     step = check(tmp_path, optimizer)
     told = [line for line in capfd.readouterr().err.splitlines() if "goes back" in line]
@@ -130,6 +133,7 @@ def test_the_numbers_are_those_of_numpy(optimizer, tmp_path, capfd):
 
 
 @pytest.mark.numbers
+@pytest.mark.release  # `test_spikes.py` has two replicas in every run
 def test_on_two_replicas(tmp_path):
     Program(Path(__file__).parent / "programs" / "going_back.py", tmp_path, folder=tmp_path).finish()
 
@@ -254,7 +258,7 @@ def test_refusals(tmp_path, monkeypatch):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("source", ["arrays", "dataset"])
+@pytest.mark.parametrize("source", [pytest.param("arrays", marks=pytest.mark.release), "dataset"])
 def test_back_at_the_beginning_it_is_a_run_at_the_lower_rate(source, tmp_path):
     def run(rate, folder, **options):
         optimizer = lambda _: K.SGD(rate, momentum=0.1, use_ema=True, ema_momentum=0.8)  # noqa: E731

@@ -36,10 +36,17 @@ CASES = {
     "loss scale": lambda rate, _: K.LossScaleOptimizer(K.Adamax(rate), initial_scale=1.0),
     "groups": grouped,
 }
+ALWAYS = ("schedule", "no fused operation", "groups")
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=() if name in ALWAYS else pytest.mark.release, id=name)
+        for name, make in CASES.items()
+    ],
+)
 def test_a_rate_that_is_cut_is_a_lower_rate(make):
     cuts = RateCuts(Restore(factor=0.5))
     cuts.count.assign(2)

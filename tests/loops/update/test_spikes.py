@@ -73,7 +73,10 @@ def check(source, accumulate, strategy=None):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize(("source", "accumulate"), [("arrays", 2), ("dataset", 1), ("call", 1)])
+@pytest.mark.parametrize(
+    ("source", "accumulate"),
+    [("arrays", 2), pytest.param("dataset", 1, marks=pytest.mark.release), ("call", 1)],
+)
 def test_decisions_and_weights_are_those_of_numpy(source, accumulate):
     check(source, accumulate)
 
