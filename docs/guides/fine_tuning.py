@@ -101,6 +101,10 @@ step = loops.TrainStep(cached.model, LOSS, keras.optimizers.Adam(5e-3), variable
 _ = loops.train(step, cached.data, epochs=30)
 
 # %% [markdown]
+# To go on from here with more layers, take a `GroupedOptimizer` for both parts, so that the head keeps its
+# moments: [computed once, then
+# unfrozen](../faq.md#how-do-i-train-on-features-computed-once-then-unfreeze-layers).
+#
 # ## Unfreeze by and by, with a rate for each part
 #
 # A new head starts from random weights. Its first gradients are large, and would destroy pretrained layers

@@ -91,7 +91,9 @@ assert all((one == other).all() for one, other in zip(before, model.get_weights(
 # %% [markdown]
 # The variables may be a part of the model ([choose what trains](choose.py)). `clip_norm` is the largest
 # global norm over all of them. `accumulate=4` makes one update of four calls: `weight` is the number of
-# examples of a call, so a short batch counts less, and `flush` applies what is left at the end.
+# examples of a call, so a short batch counts less, and `flush` applies what is left at the end. (With
+# mixed_float16, the tape gets `update.scale_loss(loss)`: [mixed
+# precision](../faq.md#how-do-i-use-mixed-precision-in-a-loop-of-my-own).)
 
 # %%
 adam = keras.optimizers.Adam(1e-3)
@@ -249,4 +251,6 @@ assert all((one == other).all() for one, other in zip(weights, weights_at_once))
 #
 # - What a part does in which kind of loop, and what it does not do, in one table: [own
 #   loops](../own_loops.md).
+# - Keras callbacks, early stopping and a progress bar in such a loop:
+#   [questions](../faq.md#how-do-i-use-keras-callbacks-in-a-custom-training-loop).
 # - [Several devices](devices.py), [stopping and resuming](resume.py), [watching a run](watching.py).

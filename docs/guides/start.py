@@ -8,7 +8,8 @@
 # ## Install
 #
 # gradloop is not on a package index yet, so `pip` installs it from its source folder. Make an empty folder
-# and open a terminal there. In the last line, write the path of your copy of gradloop:
+# and open a terminal there. In the last line, write the path of your copy of gradloop. (A relative path must
+# begin with `./` or `../`, or `pip` looks for a package of that name on the network.)
 #
 # ```sh
 # python3 -m venv .venv

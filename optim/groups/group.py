@@ -83,7 +83,8 @@ class Group:
     """Variables that are updated with the same settings.
 
     Args:
-        where: the filter that finds them, as `select` takes it.
+        where: the filter that finds them, as `select` takes it: a word of their names, a glob such as
+            `"conv*/kernel"`, a class of layers, `layer_type(Conv2D) & name("conv1")`.
         lr_scale: the group's learning rate as a multiple of the optimizer's, which it then follows.
         learning_rate: the group's own rate, a number or a Keras schedule of the optimizer's updates. It does
             not follow the optimizer's rate.
