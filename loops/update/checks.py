@@ -185,10 +185,10 @@ def check_gradients(gradients: Sequence[Gradient | None], names: Sequence[str]) 
         )
     missing = [name for name, g in zip(names, gradients) if g is None]
     if missing:
+        them = "it" if len(missing) == 1 else "them"
         raise ValueError(
-            f"The loss has no gradient for {', '.join(map(repr, missing))}: the loss does not depend "
-            "on it, or it was computed outside the tape. Leave it out of `variables`, or use it in the "
-            "loss."
+            f"The loss has no gradient for {', '.join(map(repr, missing))}: it does not depend on {them}, or "
+            f"was computed outside of the tape. Leave {them} out of `variables`, or use {them} in the loss."
         )
 
 

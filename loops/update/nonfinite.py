@@ -161,7 +161,8 @@ def nonfinite_inputs(source: DataIterator | Batch) -> str:
     if isinstance(source, BatchIterator):
         source = next(source.batches.iterator(source.epoch, source.position))
     bad = sum(int(tf.reduce_sum(tf.cast(~tf.math.is_finite(t), tf.int64))) for t in _floats(source))
-    return f" The inputs of this batch hold {bad} values that are not finite." if bad else ""
+    numbers = "1 value that is" if bad == 1 else f"{bad} values that are"
+    return f" The inputs of this batch hold {numbers} not finite." if bad else ""
 
 
 def _floats(nest: Tensors) -> list[tf.Tensor]:

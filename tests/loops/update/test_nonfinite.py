@@ -49,7 +49,7 @@ def test_raise_names_step_and_variable_and_keeps_the_weights(run_all, source):
         run_all(step, source, BAD, Y)
     assert (caught.value.step, caught.value.variable) == (4, "hidden/kernel")
     if source != "dataset":
-        assert "1 values that are not finite" in str(caught.value)
+        assert "1 value that is not finite" in str(caught.value)
     if source != "call":
         assert len(caught.value.records) == 3, "the steps before it are not lost"
     assert_same(model, good.get_weights())

@@ -62,7 +62,7 @@ def test_bad_inputs_before_a_frozen_pooling(run_all, kind, source, bad, policy, 
     with pytest.raises(loops.NonFiniteError, match=f"step {updates + 1}: ") as caught:
         run_all(step, source, x, y)
     if source != "dataset":
-        assert "The inputs of this batch hold 1 values that are not finite" in str(caught.value)
+        assert "The inputs of this batch hold 1 value that is not finite" in str(caught.value)
     assert_same_weights(model, good, rtol=1e-6, atol=1e-7)
 
 
@@ -92,7 +92,7 @@ def test_a_model_that_fills_gaps_before_its_pooling(assert_same_weights):
     expected = reference.run(iter(loops.Batches(filled, y, 8, shuffle=False)), 6)
     np.testing.assert_allclose(values["loss"], expected["loss"], rtol=1e-6)
     assert_same_weights(model, good, rtol=1e-6, atol=1e-7)
-    with pytest.raises(loops.NonFiniteError, match="The inputs of this batch hold 1 values"):
+    with pytest.raises(loops.NonFiniteError, match="The inputs of this batch hold 1 value that"):
         make(model).run(iter(loops.Batches(x, y, 8, shuffle=False)), 6)
 
     def fill(x, y):
