@@ -265,7 +265,7 @@ for resumed, straight in zip(own_loop(folder), own_loop(tempfile.mkdtemp()), str
     assert np.array_equal(resumed, straight)
 
 # %% [markdown]
-# [Loops of your own](../own_loops.md) lists what the dict may hold. [What was done to
-# runs](../reliability.md) tells how often runs were killed in tests, and what became of them.
+# [Loops of your own](../own_loops.md) lists what the dict may hold. [Reliability](../reliability.md) tells
+# how often runs were killed in tests, and with which numbers they ended.
 # [Devices](devices.py) shows restarts of several workers. To keep a trained model for use elsewhere, see
 # [saving](saving.py).

@@ -72,7 +72,7 @@ assert int(loaded.optimizer.iterations.numpy()) == 16
 # %% [markdown]
 # Three things to know:
 #
-# - `import gradloop` before you load: Keras must know the class `GroupedOptimizer`. To load the network
+# - `import gradloop.optim` before you load: Keras must know the class `GroupedOptimizer`. To load the network
 #   alone, without the optimizer, use `load_model(file, compile=False)`; a network of Keras' own layers then
 #   needs no gradloop.
 # - If you called `model.compile` with another optimizer, the file has that one, and a warning says so.
