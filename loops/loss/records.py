@@ -57,9 +57,13 @@ class RunningMeans:
     with much padding, counts for what it holds, and a step that was skipped not at all. A metric with state
     has its last value. What the user's code recorded has the mean over the steps that did so, or with the
     reduction "max" the largest.
+
+    Attributes:
+        skipped: how many of the steps were skipped.
     """
 
     def __init__(self, metrics: Iterable[StepMetric]) -> None:
+        self.skipped = 0
         self._metrics = list(metrics)
         self._any = False
         self._totals = np.zeros(1 + len(self._metrics))
@@ -71,6 +75,7 @@ class RunningMeans:
         rows = records._rows.astype(np.float64)
         self._any = self._any or len(rows) > 0
         taken = rows[:, 1] >= 0  # less than 0 is a skipped step
+        self.skipped += len(rows) - int(taken.sum())
         rows = rows[taken]
         for (name, reduce), array in records._recorded.items():
             self._add_recorded(name, reduce, array[taken & ~np.isnan(array)].astype(np.float64))
@@ -97,6 +102,7 @@ class RunningMeans:
         sums = {"totals": self._totals.tolist(), "weights": self._weights.tolist()}
         return {
             "any": self._any,
+            "skipped": self.skipped,
             **sums,
             "recorded": {name: [*sums] for name, sums in self._recorded.items()},
         }
@@ -104,8 +110,9 @@ class RunningMeans:
     def set_state(self, state: dict[str, Any]) -> None:
         """Sets the sums to what `state` returned for the same metrics."""
         self._any = state["any"]
+        self.skipped = state.get("skipped", 0)  # which older checkpoints lack
         self._totals, self._weights = np.array(state["totals"]), np.array(state["weights"])
-        recorded = state.get("recorded", {})  # which older checkpoints lack
+        recorded = state.get("recorded", {})  # nor this
         self._recorded = {name: (reduce, total, count) for name, (reduce, total, count) in recorded.items()}
 
     def result(self) -> dict[str, float]:

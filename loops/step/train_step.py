@@ -85,7 +85,8 @@ class TrainStep(TrainingCalls):
             gaps in them itself wants "ignore", or them filled by `Batches(..., transform=)`.
         on_spike: "skip" leaves out a step whose loss is above the mean of those of the last 128 steps by more
             than 6 of their standard deviations; `Spike` for other numbers. What the step did is undone, and
-            it counts as one that `on_nonfinite="skip"` leaves out. With `accumulate`, each batch is judged.
+            it counts as one that `on_nonfinite="skip"` leaves out: in no mean, and under `skipped` in the
+            logs of an epoch of `train`. With `accumulate`, each batch is judged.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.

@@ -102,6 +102,8 @@ def _run_epochs(run: Run, epochs: int) -> None:
         logs = progress.means.result()
         if validate is not None:  # before the hooks, of which some look at `val_loss`
             logs |= {f"val_{name}": value for name, value in validate(hooks, ending.check).items()}
+        if step.on_nonfinite == "skip" or step.on_spike is not None:
+            logs["skipped"] = float(progress.means.skipped)
         if step.rate_cuts is not None:
             logs[RATE_CUTS] = float(step.rate_cuts.count.numpy())
         progress.end_epoch(logs)

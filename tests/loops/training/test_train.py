@@ -200,6 +200,7 @@ def test_skipped_steps_are_in_no_mean(problem):
     reference = loops.train(problem.step(), problem.data(problem.x[rest], problem.y[rest]), epochs=1).history
     np.testing.assert_allclose(history["loss"], reference["loss"], rtol=1e-5)
     np.testing.assert_allclose(history["accuracy"], reference["accuracy"], rtol=1e-5)
+    assert history["skipped"] == [1.0] and "skipped" not in reference
 
 
 def test_metrics_with_state_do_not_see_a_skipped_step(problem):
@@ -215,3 +216,4 @@ def test_an_epoch_of_skipped_steps_has_logs(problem):
     step = problem.step(on_nonfinite="skip")
     history = loops.train(step, problem.data(np.full_like(problem.x, np.nan)), epochs=2)
     assert all(np.isnan(history.history[name]).tolist() == [True, True] for name in ("loss", "accuracy"))
+    assert history.history["skipped"] == [5.0, 5.0]
