@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Choose what trains
 #
-# After this page you can train any part of a network: by the names of its variables, by the class of a layer,
-# by its place in the network, or by a rule of your own. A choice that selects nothing is an error, which says
-# what you may have meant.
+# After this page you can train any part of a network, and freeze the other layers: by the names of its
+# variables, by the class of a layer, by its place in the network, or by a rule of your own. A choice that
+# selects nothing is an error, which says what you may have meant.
 
 # %%
 import re

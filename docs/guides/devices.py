@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Several devices and machines
 #
-# After this page you can train on several GPUs or machines by changing one line, and get the numbers that
-# one device gives. You can try it on a laptop without a GPU: TensorFlow can split the CPU into logical
-# devices.
+# After this page you can train on several GPUs (multi-GPU, data parallel) or machines by changing one
+# line, and get the numbers that one device gives. You can try it on a laptop without a GPU: TensorFlow
+# can split the CPU into logical devices.
 #
 # `loops.strategy` makes the devices. Call it before anything makes a tensor, at the start of the program,
 # because TensorFlow fixes the list of devices at its first operation.

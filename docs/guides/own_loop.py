@@ -1,11 +1,11 @@
 # %% [markdown]
 # # A training loop of your own, step by step
 #
-# After this page you can write a loop with `tf.GradientTape` that checks, clips and accumulates its
-# gradients, runs on one device or several, and can be stopped and resumed. The sections are those of Keras'
-# guide "Writing a training loop from scratch in TensorFlow", in the same order: each shows the Keras way,
-# then what a part of gradloop adds. (Both codes side by side, without the words: [coming from Keras'
-# guide](../coming_from/keras_guide.md).)
+# After this page you can write a custom training loop with `tf.GradientTape` that checks, clips and
+# accumulates its gradients, runs on one device or several, and can be stopped and resumed. The sections
+# are those of Keras' guide "Writing a training loop from scratch in TensorFlow", in the same order: each
+# shows the Keras way, then what a part of gradloop adds. (Both codes side by side, without the words:
+# [coming from Keras' guide](../coming_from/keras_guide.md).)
 #
 # ## Introduction
 #

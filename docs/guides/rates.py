@@ -1,9 +1,10 @@
 # %% [markdown]
 # # A learning rate for every group
 #
-# After this page you can train the parts of a network at different rates, with different weight decay, by
-# different schedules, and freeze and unfreeze parts during training. It works in a loop of your own, in
-# `loops.train`, and in `model.fit`.
+# After this page you can train the parts of a network at different rates (a learning rate per layer,
+# discriminative learning rates, parameter groups), with different weight decay, by different schedules, and
+# freeze and unfreeze parts during training. It works in a loop of your own, in `loops.train`, and in
+# `model.fit`.
 
 # %%
 import keras

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Stopping and resuming a run
+# # Stopping and resuming training
 #
-# After this page your training can be stopped at any moment (an error, `Ctrl-C`, SIGTERM from a scheduler,
-# a time limit), and the same call resumes it. The resumed run ends with the numbers of a run that was never
-# stopped: on a CPU, bit for bit.
+# After this page your training can be stopped at any moment (an error, `Ctrl-C`, `kill -9`, SIGTERM from
+# a scheduler, a time limit), and the same call resumes training from the last checkpoint. The resumed run
+# ends with the numbers of a run that was never stopped: on a CPU, bit for bit.
 #
 # A small network with dropout and Adam, which have state that could be lost:
 
@@ -80,8 +80,8 @@ assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), never_stopp
 print("resumed, and the same to the last bit:", [f"{loss:.6f}" for loss in history["loss"]])
 
 # %% [markdown]
-# The last checkpoint before the error was that of step 35, so some steps were computed again. In a
-# checkpoint are:
+# The last checkpoint before the error was that of step 35, so some steps were computed again.
+# (`loops.TensorBoard` shows each step once all the same.) In a checkpoint are:
 #
 # - weights, optimizer state (by name), learning rate, loss scale, and what trains at the moment;
 # - the position in the data, within an epoch too, and the order that is still to come;
