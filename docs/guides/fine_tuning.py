@@ -105,7 +105,7 @@ _ = loops.train(step, cached.data, epochs=30)
 # moments: [computed once, then
 # unfrozen](../faq.md#how-do-i-train-on-features-computed-once-then-unfreeze-layers).
 #
-# ## Unfreeze by and by, with a rate for each part
+# ## Unfreeze gradually, with a rate for each part
 #
 # A new head starts from random weights. Its first gradients are large, and would destroy pretrained layers
 # that train beside it. So train the head first, and then the layers below it, at lower rates.
@@ -195,7 +195,7 @@ assert moved["with_gradloop"] == 0 and moved["plain_loop"] > 0.05
 #
 # ## Did it help?
 #
-# The same 40 images in three ways: pretrained layers frozen; unfrozen by and by; and a network that starts
+# The same 40 images in three ways: pretrained layers frozen; gradually unfrozen; and a network that starts
 # from random weights (without BatchNorm, whose moving means would not follow in so few steps).
 
 # %%
@@ -203,11 +203,11 @@ keras.utils.set_random_seed(1)
 nothing = models.lenet5_functional(2)
 step = loops.TrainStep(nothing, LOSS, keras.optimizers.Adam(1e-3))
 loops.train(step, loops.Batches(*few, 10), epochs=30)
-ways = {"from random weights": nothing, "head alone": model, "unfrozen by and by": gradual}
+ways = {"from random weights": nothing, "head alone": model, "gradually unfrozen": gradual}
 results = {}
 for name, network in ways.items():
     results[name] = loops.evaluate(loops.EvalStep(network, LOSS, ["accuracy"]), test)["accuracy"]
-assert results["unfrozen by and by"] > results["from random weights"]
+assert results["gradually unfrozen"] > results["from random weights"]
 figure, axes = plt.subplots(figsize=(6, 1.8), layout="constrained")
 bars = axes.barh(list(results), list(results.values()), height=0.6)
 axes.bar_label(bars, fmt="{:.1%}", padding=3)
