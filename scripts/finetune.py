@@ -65,7 +65,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="learning rate of the head, after a warm-up and before it falls to 0 (default: "
         f"{usual.highest:g})")
     add("--lr-lowest", type=cli.number(float, above=0), metavar="RATE",
-        help="that of the first layers that train; those between follow a geometric series (default: "
+        help="rate of the first layers that train; rates between are a geometric series (default: "
         f"{usual.lowest / usual.highest:g} of the highest)")
     add("--unfreeze", type=stages, nargs="?", const="top-down", metavar="STAGES",
         help="gradually: one run of layers more each epoch, from the head down, of the whole network unless "
@@ -87,11 +87,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weight-decay", type=cli.number(float, at_least=0), default=usual.weight_decay, metavar="RATE",
         help=f"decoupled weight decay of kernels (default: {usual.weight_decay:g})")
     add("--ema", type=cli.number(float, at_least=0, below=1), default=usual.ema, metavar="MOMENTUM",
-        help=f"of the averaged weights, which are evaluated and saved (default: {usual.ema:g}; 0 for none)")
+        help=f"momentum of the averaged weights, which are saved (default: {usual.ema:g}; 0: no average)")
     add("--examples", type=cli.number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
         help=f"digits 5 to 9 to learn from (default: {digits_transfer.EXAMPLES})")
     add("--seed", type=cli.number(int, at_least=0, below=2**31), default=0, metavar="N",
-        help="of the head, order, augmentation and dropout: the same seed gives the same run on the CPU "
+        help="seed of the head, order, augmentation and dropout; the same one gives the same run on the CPU "
         "(default: 0)")
     add("--devices", default="auto", metavar="NAME",
         help="one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2 (default: auto, all GPUs, else the CPU)")

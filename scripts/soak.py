@@ -77,11 +77,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
-    add("--kills", type=number(int, at_least=1), default=100, metavar="N", help="in all (default: 100)")
+    add("--kills", type=number(int, at_least=1), default=100, metavar="N", help="kills in all (default: 100)")
     add("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE",
-        help=f"of {', '.join(CASES)} (default: all)")
-    add("--signal", choices=["KILL", "TERM", "USR1", "INT"], default="KILL", help="default: KILL")
-    add("--seed", type=int, default=0, help="of the moments (default: 0)")
+        help=f"which of {', '.join(CASES)} (default: all)")
+    add("--signal", choices=["KILL", "TERM", "USR1", "INT"], default="KILL", help="to send (default: KILL)")
+    add("--seed", type=int, default=0, help="seed of the moments of the kills (default: 0)")
     add("--folder", type=Path, help="keep the runs there (default: a temporary one)")
     return parser.parse_args(argv)
 

@@ -19,21 +19,21 @@ from .steps_callback import StepsCallback
 
 
 class ProgressBar(StepsCallback):
-    """Shows of each epoch the steps done, the speed, the time left and means; then its logs, which stay.
+    """Shows the steps done, the speed, the time left and the means of each epoch, and at its end its logs.
 
     In a notebook it is a widget, in a terminal a line that is drawn again at most ten times a second and fits
     its width. Anywhere else (a file, `| tee`, Slurm) it writes whole lines, at the end of each epoch and in
     longer ones from time to time, with no control characters among them. Of several workers, one shows it.
 
-    The speed leaves an epoch's first call on the device out, in which a step may be traced. In an epoch that
-    resumes in its middle, means and speed are of the steps since.
+    The speed does not include an epoch's first call on the device, in which the step may be traced. In an
+    epoch that resumes in its middle, means and speed are those of the steps after the resume.
 
     Args:
         file: where to write; None for the notebook or standard error.
         every_seconds: without a terminal, the time between lines within an epoch.
 
     Raises:
-        TypeError: a `file` that is none, `every_seconds` no number.
+        TypeError: `file` is no open text file, or `every_seconds` no number.
         ValueError: `every_seconds` not above 0.
 
     Example:

@@ -65,9 +65,9 @@ class Unfreeze(StepsCallback):
             `monitor` stopped getting better.
         every: time between two stages, where `stages` is None.
         monitor: with `by="plateau"`, the name in the epoch's logs to watch.
-        mode: `"min"` or `"max"`, which way `monitor` is better; None to tell by its name.
+        mode: `"min"` if a lower `monitor` is better, `"max"` if a higher one is; None: by its name.
         patience: epochs without a better value that make a plateau.
-        min_delta: what counts as better, at least.
+        min_delta: the smallest change that counts as better.
         verbose: 1 to print a line when more trains.
 
     A group that the optimizer's plan freezes is unfrozen when a stage takes variables of it.

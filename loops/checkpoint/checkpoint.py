@@ -16,7 +16,7 @@ from .time_limit import seconds_of
 class Checkpoint(SaveAndRestore, StepsCallback):
     """Saves checkpoints in a folder: weights, optimizer, what trains, the position in the data, the run.
 
-    With `loops.train(..., checkpoint=Checkpoint(folder))`, or simply `checkpoint=folder`, a run that ended
+    With `loops.train(..., checkpoint=Checkpoint(folder))`, or with `checkpoint=folder`, a run that ended
     early, even within an epoch, resumes when it is called again, in the same process or a new one: with the
     weights, optimizer state, random numbers, batches, means, history and callbacks that it would have had
     (see `train`). In a loop of your own call `save` and `restore`, with a step or a dict of what it has.
@@ -30,29 +30,29 @@ class Checkpoint(SaveAndRestore, StepsCallback):
     reads one compares the digests; for values TensorFlow compares its own checksums, which takes less time.
     Of several workers, one writes and all read, so they must share the folder.
 
-    `train` goes on while a thread writes a checkpoint. It is held up only while the values are taken, and an
-    iterator of a dataset is saved. Until they are written, they are in memory a second time: on a CPU those
-    that steps have changed since, on a GPU all, in the host's memory. One checkpoint is written at a time:
-    the next one waits, and so does the end of `train`, however it ends. An error of the thread is printed at
-    once, and raised by the next save or the end of `train`.
+    `train` continues while a thread writes a checkpoint. It waits only while the values are copied and an
+    iterator of a dataset is saved. Until they are written, the copies need memory: on a CPU for the values
+    that steps have changed since, on a GPU for all of them, in the host's memory. One checkpoint is written
+    at a time: the next one waits for it, and so does the end of `train`. An error of the thread is printed
+    at once, and raised by the next save or the end of `train`.
 
-    One process at a time writes to a folder: `train` holds it until it ends, `save` as long as this object
-    lives, and others are refused meanwhile. Who takes it clears away what a dead process had not finished.
-    (There is no lock on `gs://` and its like.) To read, no lock is needed.
+    One process at a time writes to a folder: `train` locks it until it ends, `save` as long as this object
+    exists, and other processes get an error. The next process that locks it removes the unfinished files of
+    one that was killed. (There is no lock on `gs://` and similar.) Reading needs no lock.
 
-    A step that resumes may have been made with other settings. What changes in a run is the checkpoint's:
-    the learning rate, what trains, rates and freezing of groups. All else is the call's: weight decay,
-    momentum, clipping, a schedule, the loss, what layers are made with (rates, regularizers, dtypes), a
-    `transform` and the values of data. A warning tells what differs. (A checkpoint of another `accumulate`,
-    of other metrics, and of data of another length, kind, batch size or seed is refused.)
+    A step that resumes may have been made with other settings. The checkpoint decides what can change in a
+    run: the learning rate, what trains, rates and freezing of groups. The call decides all else: weight
+    decay, momentum, clipping, a schedule, the loss, settings of layers (rates, regularizers, dtypes), a
+    `transform` and the values of data. A warning names what differs. (Another `accumulate`, other metrics,
+    or data of another length, kind, batch size or seed are errors.)
 
     Args:
         folder: path, on any file system that TensorFlow writes to; made when training begins.
         every_epochs: epochs of `train` between two checkpoints; the end of a run is saved in any case.
-        every_steps: saves within epochs as well, when the number of batches in all of the step's training is
-            a multiple of it; None for not.
-        every_minutes: saves within epochs as well, when so many minutes have passed since the last
-            checkpoint; None for not.
+        every_steps: also saves within epochs, when the number of batches in all of the step's training is a
+            multiple of it; None: not by steps.
+        every_minutes: also saves within epochs, when so many minutes have passed since the last checkpoint;
+            None: not by time.
         keep: how many of the newest to keep; or a list of `loops.Latest`, `loops.Best` and `loops.Every`, to
             keep what any of them says. The newest always stays, for a run to resume from, and damaged ones
             take no place of one that is whole.

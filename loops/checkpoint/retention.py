@@ -46,7 +46,10 @@ class Latest(Policy):
     """Keeps the newest checkpoints, for `Checkpoint(keep=[...])`.
 
     Args:
-        count: how many.
+        count: how many, at least 1.
+
+    Raises:
+        TypeError, ValueError: `count` is no whole number, or below 1.
 
     Example:
         >>> from gradloop import loops
@@ -64,12 +67,15 @@ class Latest(Policy):
 
 @dataclass(frozen=True)
 class Every(Policy):
-    """Keeps one checkpoint of each so many steps, for `Checkpoint(keep=[...])`.
+    """Keeps one checkpoint every `steps` batches, for `Checkpoint(keep=[...])`.
 
-    It is the first at or after each multiple, whether the run saves at just that step or not.
+    It keeps the first one at or after each multiple of `steps`.
 
     Args:
-        steps: batches from one to the next.
+        steps: batches from one kept checkpoint to the next, at least 1.
+
+    Raises:
+        TypeError, ValueError: `steps` is no whole number, or below 1.
 
     Example:
         >>> from gradloop import loops
@@ -99,14 +105,18 @@ class Every(Policy):
 class Best(Policy):
     """Keeps the checkpoints with the best values of a metric, for `Checkpoint(keep=[...])`.
 
-    In `train` those of an epoch's end have metrics: its logs. Of equal ones the earliest is best, and NaN is
-    never. `Checkpoint.best` is the path of the best one.
+    In `train`, the checkpoint at the end of an epoch has metrics: the epoch's logs. Of equal values the
+    earliest is best; NaN is never best. `Checkpoint.best` is the path of the best checkpoint.
 
     Args:
         metric: its name in the logs, `val_` included.
         mode: "min" if less is better, "max" if more is, "auto" to know it from the metric as Keras'
             `ModelCheckpoint` does.
-        count: how many.
+        count: how many, at least 1.
+
+    Raises:
+        TypeError: `metric` is no name, or `count` no whole number.
+        ValueError: an unknown `mode`, or `count` below 1.
 
     Example:
         >>> import tempfile, keras, numpy as np

@@ -50,9 +50,9 @@ class Batches:
             start elsewhere.
 
     Raises:
-        ValueError: empty data, arrays of different lengths, a batch size or seed out of range.
-        TypeError: an array of objects other than strings, a list of arrays, a batch size or seed that is no
-            integer.
+        ValueError: empty data, arrays of different lengths, a batch size or seed out of range, a `transform`
+            that is no function, or `sample_weight` without `y`.
+        TypeError: an array of objects other than strings, a list of arrays, or a number of another type.
 
     Example:
         >>> import numpy as np
@@ -148,12 +148,14 @@ class Batches:
 
 
 class BatchIterator:
-    """An iterator over an epoch of `Batches`.
+    """An iterator over an epoch of `Batches`, as `iter(batches)` and `batches.iterator()` return it.
 
     Attributes:
-        batches: what it reads.
-        epoch: number of the epoch.
-        position: number of the next batch in it.
+        batches: the `Batches` that it reads.
+        epoch, position: number of the epoch, and of the next batch in it, both from 0.
+
+    Raises:
+        ValueError: an `epoch` below 0, or a `position` outside of the epoch.
     """
 
     def __init__(self, batches: Batches, epoch: int, position: int) -> None:

@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
     """Decorator: runs a step of your own as one TensorFlow function, on all replicas of a strategy.
 
-    The strategy is that in whose scope the step is decorated or, if that is in none, called. Outside of any,
-    the step runs once. It is traced for the shapes that come first, and once more for others: the dimensions
-    that differ are open then, unless the step asks for a size. When a layer in it is frozen or unfrozen, by
-    `trainable`, it is traced again. A `NonFiniteError` of an `Update` in it arrives as one.
+    The strategy is the one in whose scope the step is decorated or, if there is none, called. Without a
+    strategy, the step runs once. It is traced for the shapes that come first, and once more for others: the
+    dimensions that differ are open then, unless the step asks for a size. When a layer in it is frozen or
+    unfrozen, by `trainable`, it is traced again. A `NonFiniteError` of an `Update` in it arrives as one.
 
     What layers and Keras metrics write before an `Update` that does not take its step is put back; moving
     statistics are averaged over replicas, each of which draws random numbers of its own (`docs/own_loops.md`

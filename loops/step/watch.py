@@ -20,7 +20,7 @@ class Watch(NamedTuple):
         histograms: a filter of the variables whose weights and gradients become histograms; None for none.
         histograms_every: as `every`, for histograms.
         activations: a filter of the layers whose outputs are measured; None for none. A layer with variables
-            is meant if one of these matches; one without, as a variable of its name would be.
+            matches if one of them does; a layer without, if a variable of its name would.
 
     Example:
         >>> import keras, numpy as np

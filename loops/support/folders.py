@@ -9,14 +9,14 @@ import tensorflow as tf
 
 
 def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
-    """Makes the folder and proves that it can be written.
+    """Makes the folder and checks that it can be written.
 
     Args:
         log_dir: path of the folder, on any file system that TensorFlow writes to (`gs://...`).
         name: what the caller calls it, for the error.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the folder cannot be made or written.
 
     Example:
         >>> import os, tempfile

@@ -35,7 +35,7 @@ def evaluate(
         steps: how many batches; None for all.
 
     Returns:
-        Name -> mean; of what the step gave to `loops.record`, as in the logs of `train`.
+        Name -> mean: of the loss, the metrics, and what the step gave to `loops.record`.
 
     Raises:
         ValueError: no data, or endless data without `steps`.

@@ -16,10 +16,10 @@ from ..distribute.sharding import mean_over_workers_of
 def graceful_exit(
     *, signals: Collection[int] = ENDING, strategy: tf.distribute.Strategy | None = None
 ) -> Iterator[Callable[[], bool]]:
-    """Has signals that would end the program wait until its loop asks for them.
+    """Delays signals that would end the program until its loop asks for them.
 
-    SIGTERM, SIGUSR1 and `Ctrl-C` do nothing in the block but have `wanted()` return True from then on. What
-    happens then is the loop's: it saves, and ends. To `raise loops.Preempted` ends the program with the exit
+    In the block, SIGTERM, SIGUSR1 and `Ctrl-C` only make `wanted()` return True from then on. The loop
+    decides what happens then: it saves, and ends. To `raise loops.Preempted` ends the program with the exit
     status by which schedulers start it again; after a `break`, it goes on behind the block. A signal that the
     loop has not asked for does what it would have done, when the block ends; and a second signal does that at
     once, for whoever cannot wait.

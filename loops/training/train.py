@@ -37,7 +37,7 @@ def train(
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     resume: bool = True,
 ) -> keras.callbacks.History:
-    """Trains for some epochs. All that it does, a loop of your own over `step` can do.
+    """Trains for some epochs. A loop of your own over `step` can do all that it does.
 
     A call on the device runs as many steps as take a fraction of a second, or one where a callback has a
     batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the steps that
@@ -57,11 +57,11 @@ def train(
     differ from the checkpoint's, a warning tells which of the two win (see `Checkpoint`). A
     `TensorBoard` shows each step once.
 
-    A `Batches` is read from `data.epoch` on, and left at the epoch that comes next. Where in it an epoch of
-    the run begins depends on the epoch's number alone. A dataset resumes by its saved iterator, with what it
-    has shuffled and read ahead, or, where TensorFlow cannot save that (a Python function makes the examples),
-    by reading up to the position again. (If a shuffle had given all its examples when the iterator was saved,
-    TensorFlow may shuffle later passes in another order.)
+    A `Batches` is read from `data.epoch` on; afterwards `data.epoch` is the next epoch. Where an epoch of
+    the run begins in the data depends on the epoch's number alone. A dataset resumes by its saved iterator,
+    with what it has shuffled and read ahead, or, where TensorFlow cannot save that (a Python function makes
+    the examples), by reading up to the position again. (If a shuffle had given all its examples when the
+    iterator was saved, TensorFlow may shuffle later passes in another order.)
 
     Where a step with `on_nonfinite="restore"` finds NaN or infinity, the run resumes from its last checkpoint
     in the same way, at lower learning rates (see `Restore`): callbacks are told `on_train_failed` and

@@ -15,12 +15,12 @@ RATE_CUTS = "rate_cuts"  # the name of the count in a state
 
 @dataclass(frozen=True)
 class Restore:
-    """What a run does where a step finds NaN or infinity: `on_nonfinite="restore"` is `Restore()`.
+    """Goes back to the last checkpoint after NaN or infinity: `on_nonfinite="restore"` is `Restore()`.
 
-    `train` goes back to the run's last checkpoint, as if it had been killed and called again, and goes on at
-    lower learning rates: those that the optimizer, its groups, schedules and callbacks set, times `factor`
-    once more each time. The same data comes in the same order. The count is part of the step's state, so a
-    run that is killed, and resumes, goes on at the same rates. Each epoch's logs have it as `rate_cuts`.
+    `train` resumes from the run's last checkpoint, and continues with lower learning rates: after `n` times,
+    the rates that the optimizer, its groups, schedules and callbacks set are multiplied by `factor**n`. The
+    same data comes in the same order. `n` is part of the step's state, so a run that is killed resumes with
+    the same rates. It is in each epoch's logs as `rate_cuts`.
 
     Args:
         factor: what the rates are multiplied by, each time.

@@ -21,11 +21,10 @@ LAST_LOSSES = "last_losses"  # their name in a state
 class Spike:
     """Which steps `on_spike` leaves out: `on_spike="skip"` is `on_spike=Spike()`.
 
-    A loss is a spike where it is above the mean of the last losses by more than so many of their standard
-    deviations. Spikes are among these losses, too, so where the loss stays at a higher level, as with other
-    data, steps are taken again after some. A loss that is not finite, and that of a step that
-    `on_nonfinite` left out, is not among them. As long as fewer than half as many are known, each step is
-    taken.
+    A loss is a spike if it exceeds the mean of the last `steps` losses by more than `deviations` of their
+    standard deviations. These losses include spikes, so if the loss stays at a higher level (after a change
+    of data, say), steps are taken again after a while. They do not include losses that are not finite, nor
+    those of steps that `on_nonfinite` left out. Until `steps / 2` losses are known, every step is taken.
 
     Args:
         deviations: how many standard deviations above the mean.

@@ -167,7 +167,7 @@ class LeNet5(keras.Model):
 def lenet5_sequential(
     num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Sequential:
-    """LeNet-5 as ``keras.Sequential``: the same layers, names, arguments and errors as `LeNet5`.
+    """LeNet-5 as ``keras.Sequential``, with the layers, layer names, options and errors of `LeNet5`.
 
     Returns:
       A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
@@ -184,7 +184,7 @@ def lenet5_sequential(
 def lenet5_functional(
     num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Model:
-    """LeNet-5 as a Functional model: the same layers, names, arguments and errors as `LeNet5`.
+    """LeNet-5 as a Functional model, with the layers, layer names, options and errors of `LeNet5`.
 
     Returns:
       A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).

@@ -20,7 +20,7 @@ def classifier(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Grafts a classifier on a network.
+    """Adds a classifier on top of a network.
 
     The graph stays flat: the layers of the backbone keep their names, and those of the head begin with
     `head`, so that `"head"` and `~optim.name("head")` are filters for the two.

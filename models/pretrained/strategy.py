@@ -91,8 +91,7 @@ def recommend(
         fewer than 5,000 examples    head alone                           head and top of the backbone
         more                         head and top of the backbone         whole network
 
-    Pretrained layers that train have a tenth of the head's rate, except where the whole network is to learn
-    something else.
+    Where the top trains, it has a tenth of the head's rate. Where the whole network trains, it has one rate.
 
     Args:
         examples: how many there are to train on.
@@ -107,6 +106,7 @@ def recommend(
 
     Raises:
         ValueError: no examples.
+        SelectionError: from `partition`, if `top` is None and the backbone is one block.
         TypeError: `examples` is no whole number, or `similar` neither True nor False.
 
     Example:

@@ -77,15 +77,20 @@ class Plan:
         ]
 
     def freeze(self, *names: str) -> Plan:
-        """The same plan with these groups frozen."""
+        """The same plan with these groups frozen. ValueError for a name that is no group."""
         return self._changed(names, frozen=True)
 
     def unfreeze(self, *names: str) -> Plan:
-        """The same plan with these groups training."""
+        """The same plan with these groups training. ValueError for a name that is no group."""
         return self._changed(names, frozen=False)
 
     def rescale(self, name: str, lr_scale: float) -> Plan:
-        """The same plan with another `lr_scale` for one group."""
+        """The same plan with another `lr_scale` for one group.
+
+        Raises:
+            TypeError: `lr_scale` is no number.
+            ValueError: no such group, a group with a `learning_rate` of its own, or a negative `lr_scale`.
+        """
         self.check_names([name])
         scale = real_number("lr_scale", lr_scale, at_least=0)
         if self.groups[name].learning_rate is not None:
@@ -96,7 +101,12 @@ class Plan:
         return self._changed([name], lr_scale=scale)
 
     def set_learning_rate(self, name: str, learning_rate: float) -> Plan:
-        """The same plan with another learning rate for one group, which must have its own."""
+        """The same plan with another learning rate for one group, which must have a number as its own rate.
+
+        Raises:
+            TypeError: `learning_rate` is no number.
+            ValueError: no such group, a group that follows the optimizer or a schedule, or a negative rate.
+        """
         self.check_names([name])
         rate = real_number("learning_rate", learning_rate, at_least=0)
         own = self.groups[name].learning_rate

@@ -114,19 +114,19 @@ class GroupedOptimizer(GroupedState):
         return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
 
     def freeze(self, *groups: str) -> None:
-        """Stops updates, weight decay included, of groups from now on. Their state is kept."""
+        """Stops updates of groups, weight decay too, and keeps their state; ValueError for an unknown name."""
         self.grouped_update.change(self.plan.freeze(*groups))
 
     def unfreeze(self, *groups: str) -> None:
-        """Lets groups train from now on, with the state that they had."""
+        """Lets groups train again, with the state that they had; ValueError for an unknown name."""
         self.grouped_update.change(self.plan.unfreeze(*groups))
 
     def rescale(self, group: str, lr_scale: float) -> None:
-        """Sets the scale of a group that follows the optimizer's rate; nothing is traced again."""
+        """Sets `lr_scale` of a group without a retrace; TypeError, ValueError as for `Plan.rescale`."""
         self.grouped_update.change(self.plan.rescale(group, lr_scale))
 
     def set_learning_rate(self, group: str, learning_rate: float) -> None:
-        """Sets the rate of a group that has a number of its own; nothing is traced again."""
+        """Sets a group's own rate without a retrace; TypeError, ValueError as `Plan.set_learning_rate`."""
         self.grouped_update.change(self.plan.set_learning_rate(group, learning_rate))
 
     @property
@@ -194,7 +194,7 @@ class GroupedOptimizer(GroupedState):
         return inner.scale_loss(loss) if own else super().scale_loss(loss)
 
     def update_step(self, gradient: Gradient, variable: keras.Variable, learning_rate: Scalar) -> None:
-        """Not a way in: rates are a group's, so updates go through `apply`."""
+        """Raises TypeError: learning rates belong to groups, so call `apply` instead."""
         raise TypeError("GroupedOptimizer has no single update step: call `apply(gradients, variables)`")
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
