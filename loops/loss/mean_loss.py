@@ -88,7 +88,7 @@ def mean_loss(
 
     Args:
         per_example: losses, (batch, ...), for example of a Keras loss with `reduction="none"`. A mask that a
-            function of Keras attached to them (`ignore_class`) is heeded.
+            function of Keras attached to them (`ignore_class`) is applied.
         model: its `losses` (L1, L2, `add_loss`) are added, if given; call it after the model ran. Leave it
             out in a loss function for `TrainStep`, which adds them itself.
         sample_weight: (batch,) or the losses' shape; losses are multiplied by it, and the sum is divided

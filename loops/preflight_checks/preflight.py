@@ -44,12 +44,12 @@ CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
 
 
 def preflight(step: TrainStep, data: Data) -> Report:
-    """Looks for usual faults of a step and its data before a long run, in seconds; prints what it finds.
+    """Looks for common mistakes in a step and its data before a long run, in seconds; prints what it finds.
 
         read the first batches
         a pass over them, without an update        # outputs, loss, gradients, units
         some steps                                 # what an update changes; what it waits for
-        some steps on a few examples               # are they learned by heart?
+        some steps on a few examples               # can it overfit them?
         all as it was; then the checks judge
 
     The names of the checks, which findings have:
@@ -79,9 +79,9 @@ def preflight(step: TrainStep, data: Data) -> Report:
     where TensorFlow cannot copy a dataset that shuffles, the report says so.)
 
     Args:
-        step: as it is going to train.
-        data: the `Batches` or dataset that it is going to train on, endless ones too. At most 20 batches of a
-            pass are read to be looked at, and some 70 more to train on.
+        step: the step that will train.
+        data: the `Batches` or dataset that it will train on, which may be endless. At most 20 batches of a
+            pass are read to examine, and about 70 more to train on.
 
     Returns:
         What was found, what was fine and what did not apply: `report.findings`, each with `.name` and

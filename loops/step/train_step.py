@@ -42,57 +42,57 @@ class TrainStep(TrainingCalls):
     BatchNorm whose variables are not chosen runs in inference mode. A step that finds a NaN, an infinity or
     a label that does not fit leaves the weights, and what the forward pass writes, as they were before it.
 
-    Nothing is built or changed by the constructor: the optimizer is built on first use, over all trainable
-    variables of the model, so another choice later finds its state in place. One that you have built over
-    fewer (`optimizer.build(optim.select(model, "head"))`) takes no memory for the others, and never trains
-    them. The first step compiles a model that is not compiled, so that `model.save` writes the optimizer as
-    after `fit`: `TrainStep(loaded, loss, loaded.optimizer)` goes on where this one was. One that you have
-    compiled keeps what you gave to `compile`: a warning says so if that is another optimizer than this one.
+    The constructor builds and changes nothing. The optimizer is built on first use, over all trainable
+    variables of the model, so its state exists if you choose other variables later. If you have built it over
+    fewer (`optimizer.build(optim.select(model, "head"))`), it needs no memory for the others, and never
+    trains them. The first step compiles a model that is not compiled, so `model.save` writes the optimizer as
+    after `fit`, and `TrainStep(loaded, loss, loaded.optimizer)` continues from there. A model that you have
+    compiled stays as it is, with a warning if it was compiled with another optimizer.
 
     Args:
         model: a built `keras.Model`.
         loss: a Keras loss, the name of one, or a function of `(model, batch)` that returns a scalar loss or
             `(loss, predictions)`; `batch` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`. What `model.losses`
-            holds (L1, L2, `add_loss`) is added here: a function that adds it too, itself or by giving
-            `mean_loss` the model, counts it twice. A model with a `train_step` or `compute_loss` of its own
-            needs such a function in its place. Replicas and accumulated batches count by what their loss was
+            holds (L1, L2, `add_loss`) is added here: a function that also adds it, itself or by passing the
+            model to `mean_loss`, counts it twice. A model with its own `train_step` or `compute_loss` needs
+            such a function instead. Replicas and accumulated batches count by what their loss was
             divided by (examples, unmasked values, weights): for a function, the examples, or what its one
             `mean_loss` or Keras loss did. (A mean of its own over some of them, by `tf.boolean_mask` say, is
             one of examples too, so parts of a batch are a mean of means: `mean_loss(losses, mask=mask)` is
             not.) A loss that takes a batch's examples together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
-        variables: what trains: variables, or filters as `optim.select` takes them; None for all. Of these,
-            what a `GroupedOptimizer`'s plan has frozen does not train, nor what a layer's `trainable` has.
-            Freezing and unfreezing, of either kind, acts from the next step on, with one trace for a choice
-            that is new. (The optimizer has to know what is unfrozen: build it over that before.)
+        variables: what trains: variables, or filters as `optim.select` takes them; None for all. Those that
+            a `GroupedOptimizer`'s plan or a layer's `trainable = False` freezes do not train. Freezing and
+            unfreezing, of either kind, acts from the next step on, and traces once for a new choice. (Build
+            the optimizer over all that you will unfreeze.)
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
-            weights weigh them as they weigh the loss (as `compile` does for its `weighted_metrics`); what
-            Keras masked in the outputs counts nothing in a mean. Metrics that layers hold are logged too.
+            weights apply to them as to the loss (as to `weighted_metrics` in `compile`); outputs that Keras
+            masked do not count in a mean. Metrics that layers hold are logged too.
         clip_norm: largest global norm of the gradients of what trains; None for no clipping.
-        accumulate: batches that make one update, that of all their examples as one batch: gradients are
-            averaged by what each batch's loss was divided by, so a short batch counts for what it holds. What
-            is left when the data ends makes an update too, unless `carry`; the first time, a line says so.
-            `train` and `run` know when that is (of a dataset's iterator, once `run` has found its end); in a
-            loop over `step(x, y)` call `flush`.
+        accumulate: how many batches make one update, the same as for one large batch: gradients are weighted
+            by what each batch's loss was divided by, so a short batch has less weight. Batches left when the
+            data ends make an update too, unless `carry`; the first time, a line says so. `train` and `run`
+            notice the end of the data (that of a dataset's iterator once `run` has found it); in a loop over
+            `step(x, y)` call `flush`.
         carry: whether gradients that are left when the data ends wait for the batches of the next epoch.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
         on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking; "restore" has
             `train` go back to its last checkpoint, with lower rates (see `Restore`), and raises elsewhere.
-            What may be an overflow of mixed_float16 is skipped first (see `Update`). For a model with
-            max-pooling, which on a CPU takes NaN for a number, this looks at the inputs too: one that fills
-            gaps in them itself wants "ignore", or them filled by `Batches(..., transform=)`.
-        on_spike: "skip" leaves out a step whose loss is above the mean of those of the last 128 steps by more
-            than 6 of their standard deviations; `Spike` for other numbers. What the step did is undone, and
-            it counts as one that `on_nonfinite="skip"` leaves out: in no mean, and under `skipped` in the
-            logs of an epoch of `train`. With `accumulate`, each batch is judged.
+            A possible overflow of mixed_float16 is skipped first (see `Update`). For a model with
+            max-pooling, which hides NaN on a CPU, inputs are checked too: if the model replaces NaN in them
+            itself, use "ignore", or replace them in `Batches(..., transform=)`.
+        on_spike: "skip" leaves out a step whose loss exceeds the mean loss of the last 128 steps by more than
+            6 standard deviations; `Spike` for other numbers. What the step did is undone. As with
+            `on_nonfinite="skip"`, it is in no mean, and counts under `skipped` in the logs of an epoch of
+            `train`. With `accumulate`, each batch is judged alone. None takes every step.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         accumulate, carry, clip_norm, on_nonfinite, on_spike, jit_compile: as given.
         rate_cuts: how often `on_nonfinite="restore"` has cut the rates; None without it.
-        last_losses: those by which `on_spike` judges; None without it.
+        last_losses: the losses with which `on_spike` compares; None without it.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
             loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there

@@ -32,9 +32,9 @@ def graceful_exit(
     Outside of the main thread, which Python sends signals to, nothing is installed.
 
     Args:
-        signals: which ones.
-        strategy: one with other workers, of which some may be sent a signal and others not: `wanted()` is
-            True for all of them in the same call, then. All must call it as often; each waits for the others.
+        signals: numbers of the signals, such as `signal.SIGTERM`.
+        strategy: one with several workers, where perhaps not every worker gets the signal: `wanted()` is then
+            True for all of them in the same call. All must call it equally often: each waits for the others.
 
     Yields:
         `wanted`, a function without arguments: whether one of the signals has come. It takes a microsecond.

@@ -49,8 +49,8 @@ class Update(Measuring):
        to (`clipnorm` and the like);
     6. apply once. `optimizer.iterations` counts updates, so schedules do too.
 
-    What a float8 layer calls the gradient of a scale is its new value: that is neither divided nor clipped,
-    and the largest one of the replicas and calls is taken, as of one batch.
+    For a scale of a float8 layer, the "gradient" is the new value: it is neither divided nor clipped, and
+    the largest of all replicas and calls is taken, as for one batch.
 
     An optimizer that is not built yet is built here, over `variables`. To train other variables with it
     later, build it over all of them first: `optimizer.build(model.trainable_variables)`.
@@ -69,8 +69,8 @@ class Update(Measuring):
             overflow is skipped and the scale halved whichever is chosen, and "raise" raises where the scale
             cannot be the cause: once it has fallen below 1 and, in a `TrainStep`, where the batch holds NaN
             and so does the loss.
-        on_spike: "skip" leaves out, as a skipped one, a call whose loss is above the mean of the last 128 by
-            more than 6 of their standard deviations; `Spike` for other numbers. Each call needs its loss.
+        on_spike: "skip" skips a call whose loss exceeds the mean of the last 128 losses by more than 6 of
+            their standard deviations; `Spike` for other numbers. Each call then needs its loss.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer, or an option of another type.

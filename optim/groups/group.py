@@ -32,7 +32,7 @@ class KernelDecay:
     none do not. These are timm's and BEiT's parameter groups. For another choice, make groups of them.
 
     Args:
-        value: the decay of those that decay.
+        value: the weight decay of the variables that decay, at least 0.
 
     Raises:
         ValueError: a negative or non-finite `value`.

@@ -26,9 +26,9 @@ from .saving import GroupedState
 class GroupedOptimizer(GroupedState):
     """A Keras optimizer whose groups have their own learning rate, weight decay, frozen state or algorithm.
 
-    It updates as `optimizer` would: by one fused TensorFlow kernel a variable where there is one (SGD with
+    It updates as `optimizer` would: by one fused TensorFlow kernel per variable if there is one (SGD with
     and without momentum or Nesterov, Adagrad, Adadelta, RMSprop, Adam, AdamW; float32 and float64
-    variables), else by Keras' own `update_step`. `fused` tells which; the numbers are the same.
+    variables), else by Keras' own `update_step`. `fused` says which; the numbers are the same.
 
     Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` hold for all
     groups together: `global_clipnorm` is the norm over all that trains, and schedules count updates, not
@@ -114,7 +114,7 @@ class GroupedOptimizer(GroupedState):
         return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
 
     def freeze(self, *groups: str) -> None:
-        """Stops updates of groups, weight decay too, and keeps their state; ValueError for an unknown name."""
+        """Stops updates and weight decay of groups, keeps their state; ValueError for an unknown name."""
         self.grouped_update.change(self.plan.freeze(*groups))
 
     def unfreeze(self, *groups: str) -> None:
