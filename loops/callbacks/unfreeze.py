@@ -39,8 +39,8 @@ class Unfreeze(StepsCallback):
     corrections, as Adam's, count a variable's own updates in a `GroupedOptimizer` (a group's where it is not
     `fused`). In Keras' optimizers they count the run's: first steps on what is unfrozen late are too large.
 
-    What trains depends on the time alone and, without a stage at time 0, on what trained at first. So a run
-    resumes from a `Checkpoint` as if it had not stopped, and likewise from a
+    What trains depends only on the time and, without a stage at time 0, on what trained at first. So a run
+    resumes from a `Checkpoint` as if it had not stopped, and also from a
     `keras.callbacks.BackupAndRestore`. With the latter, save `state()` beside the backup, and call
     `set_state` with it, where a new `Unfreeze` cannot know how the run began:
 
@@ -49,8 +49,8 @@ class Unfreeze(StepsCallback):
       before this run;
     - without a stage at time 0, if the step has trained in this process already, or its state was restored.
 
-    In another run with the same step, the same object continues where it stopped; what `train_only` chose in
-    between is undone, and plateaus count from 0.
+    If the same object is used in another run of the same step, it continues where it stopped; what
+    `train_only` chose in between is undone, and plateaus count from 0.
 
     Args:
         stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it

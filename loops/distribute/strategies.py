@@ -26,7 +26,7 @@ def strategy(
     """Returns the `tf.distribute.Strategy` that a name stands for.
 
     Make model and optimizer in its scope, `with loops.strategy(...).scope():`; steps and `train` then run on
-    all its replicas. Call it first thing in a program: devices and servers are made on the spot, which
+    all its replicas. Call it at the start of a program: it makes devices and servers at once, which
     TensorFlow allows only before its first operation.
 
     Args:

@@ -33,16 +33,16 @@ Columns: TypeAlias = tuple[Column, ...]
 def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     """Records a scalar of the step that runs: in its loss, a metric, a layer's `call`, or a step of your own.
 
-    Each step's value is beside its loss and metrics: in what `step(...)` and `step.run(...)` return, in what
-    callbacks get from `train`, in the progress bar and in TensorBoard, as `step/NAME`. An epoch's logs have
-    the mean over the steps that recorded it, or with `reduce="max"` the largest; neither counts skipped
-    steps, nor values that are NaN. Of an `EvalStep` it is the mean over the batches, in `train` as
-    `val_NAME`. A function under `@replicated` returns it: it is added to the dict that the step returns.
+    Each step's value is next to its loss and metrics: in what `step(...)` and `step.run(...)` return, in what
+    callbacks get from `train`, in the progress bar, and in TensorBoard as `step/NAME`. An epoch's logs have
+    the mean over the steps that recorded it, or with `reduce="max"` the largest value; skipped steps and NaN
+    do not count. For an `EvalStep` it is the mean over the batches, which `train` logs as `val_NAME`. In a
+    function under `@replicated` it is added to the dict that the function returns.
 
     On replicas the numbers are those of one device where `value` is a mean, a sum or a maximum over examples
     (in a step of your own `mean_loss` gives a part of the mean: return that instead of recording it).
-    What is recorded several times in a step, as by a layer that is called twice, becomes their mean, sum or
-    maximum. Training gives the same numbers as without.
+    Several values in one step, as from a layer that is called twice, become their mean, sum or maximum.
+    Recording does not change the numbers of training.
 
     Outside of a step this is an error, with one exception: a layer that records can be built, called and
     exported without `training=True`; nothing is recorded then.
@@ -50,8 +50,8 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     Args:
         name: in logs. Not the name of the loss or of a metric, and none that begins with `val_`.
         value: a number or a scalar tensor, which float32 must hold; bool counts as 0 or 1.
-        reduce: what becomes of the values of several replicas: their "mean", by the examples that each has,
-            their "sum" or their "max".
+        reduce: how values of several replicas are combined: "mean" (weighted by the examples of each), "sum"
+            or "max".
 
     Raises:
         TypeError: a name that is no string, a value that is no number.

@@ -64,16 +64,16 @@ class TensorBoard(LogWriter, StepsCallback):
 
     and `train` has the graph and the charts of Custom Scalars: all groups of a quantity in one.
 
-    Steps are a run of their own since TensorBoard follows a single growing file in each.
+    Steps have their own run because TensorBoard follows only one growing file in each run.
 
     **A run that resumes** goes on in the same folder. Its files begin with the number of its first step and
     epoch, and what was written from there on before is removed, so each step is there once. A run of another
     kind, one that begins at step 1 in a folder with logs, such as with `resume=False`, takes the place of the
     earlier one, with a warning; the earlier files stay, under other names.
 
-    **One run at a time** may write to a folder, which a lock makes sure of: that of another process, or of
-    another computer, if the file system has locks. It goes when its process does. There are none on `gs://`
-    and its like, and on Windows; there, two runs in one folder get mixed up.
+    **One run at a time** may write to a folder. A lock refuses a run of another process, or of another
+    computer if the file system has locks; it ends with its process. There are no locks on `gs://` and
+    similar, and on Windows: there, two runs in one folder get mixed up.
 
     Args:
         log_dir: folder of the logs, on any file system that TensorFlow writes to; made when training begins.
@@ -81,13 +81,13 @@ class TensorBoard(LogWriter, StepsCallback):
         watch: of what norms and rates are measured: "groups", "variables" (a tag for each variable, by its
             name), variables by a filter as `optim.select` takes it, or None for nothing.
         watch_every: the steps whose number is a multiple of it are watched; others cost nothing. A watched
-            one is a call of its own, of some milliseconds: give a larger number where a step takes less.
+            step is a call of its own, which costs some milliseconds: for shorter steps, use a larger number.
         histograms: a filter of the variables for histograms; None for none.
         histograms_every: as `watch_every`, for these.
         activations: a filter of the layers whose outputs are measured; None for none.
-        images: how many examples to draw after each epoch, with what they are and what the network takes
-            them for, and how many of those with the largest loss; the confusion matrix and the filters of
-            the first convolution follow, too. They are of the first 100 batches of the validation data or,
+        images: how many examples to draw after each epoch, with true and predicted class, and how many of
+            those with the largest loss; the confusion matrix and the filters of the first convolution are
+            drawn, too. They are of the first 100 batches of the validation data or,
             without it, of the training data (of a `Batches`, in the order of its first epoch), which are
             evaluated once more for this; nothing of the run changes by it. Values of 0 to 1, 0 to 255 or -1
             to 1 are drawn as they are, others stretched, each channel from its lowest to its highest. 0 for

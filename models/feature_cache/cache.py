@@ -69,8 +69,8 @@ def cache_frozen(
 
     The model is cut before the first layers that train, wherever they are: in a chain, in the arms of a
     branch, in nested models. The part before the cut runs in inference mode: BatchNorm uses its moving
-    statistics, dropout is off, that inside frozen recurrent and attention layers too. Dropout that comes
-    after all frozen weights belongs to the rest. Training the rest gives the same weights as training the
+    statistics, dropout is off, also inside frozen recurrent and attention layers. Dropout after all frozen
+    weights belongs to the rest. Training the rest gives the same weights as training the
     whole model, with the same choice of variables and the same order of examples. (Losses differ by the
     penalties on frozen weights, which are constant.)
 

@@ -6,7 +6,7 @@ import signal as signals
 
 
 class Preempted(SystemExit):
-    """Ends a run that a signal or its time limit ended, once it is saved; `train` raises it.
+    """`train` raises it when a signal or the time limit ended a run, after the run is saved.
 
     A program that does not catch it ends without a traceback, with the exit status 75: in `sysexits.h` that
     is EX_TEMPFAIL, "temporary failure, try again". Schedulers that look at the status start a job again if it

@@ -47,8 +47,8 @@ def lr_range_test(
     bias correction. The test ends early when the smoothed loss exceeds four times its lowest value, when a
     loss is not finite, or when the step raises an `ArithmeticError` (`loops.NonFiniteError` is one). Groups
     with a learning rate of their own keep it. With gradient accumulation, only the rates at which an update
-    happens change weights. A step with `on_spike` leaves out steps whose loss rises, as rates that are too
-    high make it: test with one without it.
+    happens change weights. Test with a step without `on_spike`, which would leave out the steps
+    whose loss rises because the rate is too high.
 
     Args:
         step: a training step, such as `loops.TrainStep`, whose optimizer has a plain number as its rate.
@@ -60,7 +60,7 @@ def lr_range_test(
             go on with.
         lowest: first rate, above 0.
         highest: last rate, above `lowest`.
-        steps: how many rates, at least 3.
+        steps: how many rates, each for one batch, at least 3.
 
     Returns:
         The rates tried, their losses, and a suggested rate.
