@@ -57,9 +57,9 @@ class Unfreeze(StepsCallback):
             (a list for several; `"*"` or `all` for everything), or the name of a group of the optimizer's
             plan. Without a stage at time 0, training begins with what the step trains. None for the model
             from the top down: the groups of the optimizer's plan if it has several (groups that it freezes
-            stay frozen), else the layers as `optim.depths` counts them; first the top alone, then one more
-            each `every`, or as many together as it takes to train all of them before the end (at once, if
-            there is time for one stage alone).
+            stay frozen), else the layers as `optim.depths` counts them. First the top trains, then one more
+            each `every`, or several at once if that is needed to train all of them before the end (all at the
+            beginning, if there is time for one stage only).
         by: what time counts: `"epoch"` for epochs of the run; `"step"` for batches in all of the step's
             training, from the top down for those since training first began; `"plateau"` for the times that
             `monitor` stopped getting better.

@@ -38,6 +38,7 @@ def evaluate(
         Name -> mean: of the loss, the metrics, and what the step gave to `loops.record`.
 
     Raises:
+        TypeError: `data` is neither a `Batches` nor a `tf.data.Dataset`.
         ValueError: no data, or endless data without `steps`.
 
     Example:

@@ -32,7 +32,7 @@ def name(pattern: str | re.Pattern[str]) -> Filter:
 
     Raises:
         TypeError: another type.
-        SelectionError: an empty pattern, which would match everything, or an invalid glob.
+        SelectionError: an empty pattern, which would match everything; when selecting, an invalid glob.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc1"),
