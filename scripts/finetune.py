@@ -91,7 +91,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--examples", type=cli.number(int, at_least=5), default=digits_transfer.EXAMPLES, metavar="N",
         help=f"digits 5 to 9 to learn from (default: {digits_transfer.EXAMPLES})")
     add("--seed", type=cli.number(int, at_least=0, below=2**31), default=0, metavar="N",
-        help="seed of the head, order, augmentation and dropout; the same one gives the same run on the CPU "
+        help="of the head, order, augmentation and dropout: the same seed gives the same run on the CPU "
         "(default: 0)")
     add("--devices", default="auto", metavar="NAME",
         help="one, mirrored or mirrored:2 (GPUs), mirrored:cpu:2 (default: auto, all GPUs, else the CPU)")
