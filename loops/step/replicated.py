@@ -51,6 +51,7 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         What `loops.record` is given in the step is added to the dict that it returns.
 
     Raises:
+        TypeError: `step` is no function.
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
             different lengths, arrays where each of several workers would have its own, a stateful RNN on
             several replicas, or a step that records and returns no dict.
@@ -69,6 +70,8 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         >>> float(step(tf.constant([1.0]))["loss"]), float(weight)
         (9.0, 1.5)
     """
+    if not callable(step):
+        raise TypeError(f"`step` must be a function of tensors, not {step!r}.")
     decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
     ran: dict[int, keras.layers.Layer] = {}
     on_one = on_a_replica(step, ran)

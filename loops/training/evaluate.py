@@ -38,7 +38,8 @@ def evaluate(
         Name -> mean: of the loss, the metrics, and what the step gave to `loops.record`.
 
     Raises:
-        TypeError: `data` is neither a `Batches` nor a `tf.data.Dataset`.
+        TypeError: `step` is no `EvalStep` (a `TrainStep` would train), or `data` is neither a `Batches` nor a
+            `tf.data.Dataset`.
         ValueError: no data, or endless data without `steps`.
 
     Example:
@@ -49,6 +50,11 @@ def evaluate(
         >>> loops.evaluate(step, loops.Batches(np.zeros((10, 3)), np.ones((10, 2)), 4))
         {'loss': 1.0}
     """
+    if not isinstance(step, EvalStep):
+        raise TypeError(
+            f"`step` must be a `loops.EvalStep`, not {step!r}: make one of the model and the loss, "
+            "`loops.EvalStep(model, loss, metrics)`."
+        )
     reader = EpochReader(data, steps, steps_name="steps", evaluates=True)
     return _evaluate(step, reader, RunCallbacks(), lambda: None)
 

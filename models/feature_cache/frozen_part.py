@@ -19,6 +19,7 @@ _RANDOM = re.compile("Random|Multinomial|TruncatedNormal|Distorted")
 
 def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) -> list[keras.Variable]:
     """The variables that a plan, filters or a list of variables name, in the model's order."""
+    tree_of(model)  # refuses what is no model
     if isinstance(trained, Plan):
         if not trained.trained:
             raise ValueError("`trained` is a plan whose groups are all frozen: unfreeze one of them.")

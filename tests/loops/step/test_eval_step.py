@@ -137,6 +137,13 @@ def test_bad_steps(model, steps):
         loops.evaluate(loops.EvalStep(model, LOSS), loops.Batches(X, Y, 8), steps=steps)
 
 
+def test_a_training_step_is_no_evaluation():
+    step = loops.TrainStep(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), "mse", "sgd")
+    with pytest.raises(TypeError, match="`step` must be a `loops.EvalStep`, not .* make one of the model"):
+        loops.evaluate(step, loops.Batches(X, Y, 8))
+    assert int(step.batches_done) == 0
+
+
 def test_data_that_does_not_do(model):
     step = loops.EvalStep(model, LOSS)
     with pytest.raises(TypeError, match="`data` must be a `loops.Batches`"):

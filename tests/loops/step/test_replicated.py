@@ -81,6 +81,11 @@ def test_arrays_of_different_lengths():
     assert step(np.ones(2), {"y": np.ones((2, 1)), "rate": 0.1}).shape == (2,)
 
 
+def test_what_is_no_function():
+    with pytest.raises(TypeError, match="`step` must be a function of tensors, not 3"):
+        loops.replicated(3)
+
+
 def test_parameter_servers_have_no_replicas(monkeypatch):
     monkeypatch.setattr(MODULE, "is_asynchronous", lambda strategy: True)
     step, seen = recording()

@@ -256,6 +256,11 @@ def test_inputs_that_are_not_the_models(kind, x, message):
         models.cache_frozen(two_inputs(kind), "head", (x, np.zeros(6)))
 
 
+def test_what_is_no_model():
+    with pytest.raises(TypeError, match="`model` must be a keras.Model"):
+        models.cache_frozen("network", "head", (X, Y))
+
+
 @pytest.mark.parametrize("batch_size", [0, 2.0, True])
 def test_bad_batch_size(batch_size):
     with pytest.raises((ValueError, TypeError), match="`batch_size` must be .*at least 1, got"):
