@@ -232,7 +232,7 @@ def test_replicas_go_on_as_if_they_had_not_stopped(tmp_path):
 def test_the_example_of_the_guide(tmp_path, monkeypatch):
     """It runs as it stands there; stopped in its second epoch, it draws and counts on from there."""
     text = (Path(__file__).parents[3] / "docs" / "own_loops.md").read_text()
-    section = text.partition("\n## Stopping and going on\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Stopping and resuming\n")[2].partition("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     drawn = []
