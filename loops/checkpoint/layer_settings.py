@@ -10,16 +10,16 @@ from typing import Any
 import keras
 
 from ...optim.common.types import Json
-from ...optim.naming.stable_names import tree_of
+from ...optim.naming.model_tree import ModelTree
 
 # What the weights, the seeds' states and `frozen_layers` tell, or what only matters when a layer is built.
 _LEFT_OUT = ("name", "trainable", "dtype", "seed", "batch_shape", "batch_input_shape")
 _LONG = 200  # characters, more than which are not kept as they are
 
 
-def layer_settings(model: keras.Model) -> dict[str, Json]:
+def layer_settings(tree: ModelTree) -> dict[str, Json]:
     """The settings of each layer by its stable name, and the dtype policy of most of them."""
-    nodes = [node for node in tree_of(model).nodes if not isinstance(node.layer, keras.Model)]
+    nodes = [node for node in tree.nodes if not isinstance(node.layer, keras.Model)]
     policies = {node.path: _policy(node.layer) for node in nodes}
     most = collections.Counter(policies.values()).most_common(1)
     found: dict[str, Json] = {"dtype_policy": most[0][0] if most else None}

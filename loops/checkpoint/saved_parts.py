@@ -160,7 +160,7 @@ class LayerPart(Part):
         return list(self.value.variables)  # without a walk through the model for their names
 
     def settings(self) -> dict[str, Json]:
-        return model_settings(self.value)
+        return model_settings(tree_of(self.value))
 
     def after_values(self) -> None:
         weights_were_set([self.value, *(node.layer for node in tree_of(self.value).nodes)])

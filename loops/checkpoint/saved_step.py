@@ -79,10 +79,11 @@ class SavedStep:
         warn_of(differences_of(self._step, file.note, file.values), file)
 
     def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
-        train_as_saved(self._step, note["choice"])  # first: what trains decides which names there are
+        tree = tree_of(self._step.model)
+        train_as_saved(self._step, note["choice"], tree)  # first: what trains decides which names there are
         with scope_of(self._step.strategy):
             assign_values((variable, values[name]) for name, variable in self._step.state().items())
-            weights_were_set(node.layer for node in tree_of(self._step.model).nodes)
+            weights_were_set(node.layer for node in tree.nodes)
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, tf.Tensor]:

@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 import keras
 import tensorflow as tf
 
-from ...optim import named_variables
 from ...optim.common.messages import short_repr
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Json
+from ...optim.naming.model_tree import ModelTree
 from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import uses_weight_decay
 from ..distribute.cluster import is_chief
@@ -56,15 +56,17 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
         "on_spike": LastLosses.settings(step.last_losses),
         "carry": step.carry,
     }
-    optimizer = optimizer_settings(step.optimizer, named_variables(step.model))
+    tree = tree_of(step.model)  # once: it takes a walk through all layers
+    optimizer = optimizer_settings(step.optimizer, {info.name: info.variable for info in tree.infos})
+    choice = trained_variables_of(step, {id(info.variable): info.name for info in tree.infos})
     own = {name: value for name, value in own.items() if is_json(value)}
-    return {**_of_state(trained_variables_of(step)), **optimizer, **own, **model_settings(step.model)}
+    return {**_of_state(choice), **optimizer, **own, **model_settings(tree)}
 
 
-def model_settings(model: keras.layers.Layer) -> dict[str, Json]:
+def model_settings(tree: ModelTree) -> dict[str, Json]:
     """The settings that the layers of a model have now, and which of them have `trainable` off."""
-    frozen = [node.path for node in tree_of(model).nodes if not node.layer.trainable]
-    return {"frozen_layers": frozen, **{_LAYERS + n: v for n, v in layer_settings(model).items()}}
+    frozen = [node.path for node in tree.nodes if not node.layer.trainable]
+    return {"frozen_layers": frozen, **{_LAYERS + n: v for n, v in layer_settings(tree).items()}}
 
 
 def optimizer_settings(

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from ...optim import Group, GroupedOptimizer, Plan, named_variables
+from ...optim import Group, GroupedOptimizer, Plan
 from ...optim.common.messages import first_few
+from ...optim.naming.model_tree import ModelTree
+from ...optim.naming.stable_names import tree_of
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
 from ..update.restore import RATE_CUTS
@@ -80,13 +82,17 @@ def _fit_rate_cuts(step: TrainStep, file: TensorFile) -> None:
         file.values.setdefault(RATE_CUTS, np.zeros((), np.int64))
 
 
-def train_as_saved(step: TrainStep, choice: TrainedVariables) -> None:
-    """Has a step train what `trained_variables_of` returned, with the same settings of groups."""
+def train_as_saved(step: TrainStep, choice: TrainedVariables, tree: ModelTree | None = None) -> None:
+    """Has a step train what `trained_variables_of` returned, with the same settings of groups.
+
+    `tree` is that of its model, if it is known.
+    """
     if plan_of(step) is not None:
         set_groups(step.inner_optimizer, choice["groups"] or {})
-    if names_of(step, step.chosen) != choice["variables"]:
-        names = named_variables(step.model)
-        step.train_only(*(names[name] for name in choice["variables"]))
+    named = {info.name: info.variable for info in (tree or tree_of(step.model)).infos}
+    chosen = {id(variable) for variable in step.chosen}
+    if [name for name, variable in named.items() if id(variable) in chosen] != choice["variables"]:
+        step.train_only(*(named[name] for name in choice["variables"]))
 
 
 def groups_of(plan: Plan) -> dict[str, GroupSettings]:

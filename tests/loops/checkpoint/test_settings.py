@@ -13,6 +13,7 @@ from gradloop.loops.checkpoint.layer_settings import layer_settings
 from gradloop.loops.checkpoint.saved_step import SavedStep
 from gradloop.loops.checkpoint.settings import settings_of
 from gradloop.loops.checkpoint.tensor_file import TensorFile
+from gradloop.optim.naming.stable_names import tree_of
 
 K = keras.optimizers
 
@@ -158,7 +159,7 @@ def test_tuples_numbers_of_numpy_and_long_settings_of_layers_count():
             keras.layers.Discretization(edges, name="bins"),
             keras.layers.GaussianNoise(rate, name="noise"),
         ]
-        return layer_settings(keras.Sequential([keras.Input((8, 8, 1)), *layers, image]))
+        return layer_settings(tree_of(keras.Sequential([keras.Input((8, 8, 1)), *layers, image])))
 
     one = made((1, 1), np.float32(0.5), [0.0, 1.0])
     other = made((2, 2), np.float32(0.25), [float(number) for number in range(99)])
