@@ -43,17 +43,21 @@ def start(
     """
 
     def write() -> None:
-        _ = holder
-        before = folder.newest()
+        nonlocal holder
         try:
-            with folder.removed_on_error(path):
-                write_checkpoint(path, values, note)
-        except OSError as error:
-            told = not_written(error, None if before is None else folder.checkpoint(before))
-            if tells:
-                tqdm.write(f"{told}", file=sys.stderr)
-            raise told from error
-        folder.remove_all_but(policies)
+            before = folder.newest()
+            try:
+                with folder.removed_on_error(path):
+                    write_checkpoint(path, values, note)
+            except OSError as error:
+                told = not_written(error, None if before is None else folder.checkpoint(before))
+                if tells:
+                    tqdm.write(f"{told}", file=sys.stderr)
+                raise told from error
+            folder.remove_all_but(policies)
+        finally:
+            # Before whoever waits goes on, and may lock the folder anew.
+            holder = None
 
     _in_flight[_key(folder)] = beside(write)
 
