@@ -32,12 +32,13 @@ _BY = ("epoch", "step", "plateau")
 class Unfreeze(StepsCallback):
     """Unfreezes more of a model at given times; what trained before continues to train.
 
-    It acts on the `TrainStep` as `train_only` does: the optimizer's state stays, each new set of variables is
-    traced once, gradients that were accumulated but not applied are dropped, and a BatchNorm that does not
-    train yet keeps its statistics. Learning rates are the optimizer's: with a `GroupedOptimizer` on
-    `optim.discriminative` or `optim.layerwise_decay` each part has its own from the moment it trains. Bias
-    corrections, as Adam's, count a variable's own updates in a `GroupedOptimizer` (a group's where it is not
-    `fused`). In Keras' optimizers they count the run's: first steps on what is unfrozen late are too large.
+    It changes what the `TrainStep` trains, as `train_only` does: the optimizer's state stays, each new set of
+    variables is traced once, gradients that were accumulated but not applied are dropped, and a BatchNorm
+    that does not train yet keeps its statistics. The optimizer sets the learning rates: with a
+    `GroupedOptimizer` and `optim.discriminative` or `optim.layerwise_decay`, each part has its own rate from
+    the moment it trains. Bias corrections, such as Adam's, count the updates of each variable in a
+    `GroupedOptimizer` (of each group if it is not `fused`). In Keras' optimizers they count the updates of
+    the run, so the first steps of a variable that is unfrozen late are too large.
 
     What trains depends only on the time and, without a stage at time 0, on what trained at first. So a run
     resumes from a `Checkpoint` as if it had not stopped, and also from a

@@ -55,11 +55,12 @@ class TrainStep(TrainingCalls):
             `(loss, predictions)`; `batch` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`. What `model.losses`
             holds (L1, L2, `add_loss`) is added here: a function that also adds it, itself or by passing the
             model to `mean_loss`, counts it twice. A model with its own `train_step` or `compute_loss` needs
-            such a function instead. Replicas and accumulated batches count by what their loss was
-            divided by (examples, unmasked values, weights): for a function, the examples, or what its one
-            `mean_loss` or Keras loss did. (A mean of its own over some of them, by `tf.boolean_mask` say, is
-            one of examples too, so parts of a batch are a mean of means: `mean_loss(losses, mask=mask)` is
-            not.) A loss that takes a batch's examples together is refused there.
+            such a function instead. On replicas, and with `accumulate`, each part of the batch has the weight
+            of what its loss was divided by: examples, unmasked values or sample weights. For a function, this
+            is the number of examples, or what its one `mean_loss` or Keras loss was divided by. (A mean that
+            you compute yourself over some examples, as with `tf.boolean_mask`, counts by examples too, so it
+            becomes a mean of means; `mean_loss(losses, mask=mask)` does not.) A loss that needs all examples
+            of a batch together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
         variables: what trains: variables, or filters as `optim.select` takes them; None for all. Those that

@@ -37,36 +37,40 @@ def train(
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     resume: bool = True,
 ) -> keras.callbacks.History:
-    """Trains for some epochs. A loop of your own over `step` can do all that it does.
+    """Trains for some epochs. Your own loop over `step` can do everything that this function does.
 
-    A call on the device runs as many steps as take a fraction of a second, or one where a callback has a
-    batch hook (see `StepsCallback`); the numbers are the same. `Ctrl-C` ends training after the steps that
-    are running, with their hooks, and what was learned stays. With a `checkpoint`, SIGTERM, SIGUSR1 and the
-    checkpoint's `time_limit` do so too; then the run is saved, and `Preempted` ends the program with the
-    exit status 75. (A handler of your own for one of these is called instead, after the same steps; if it
-    calls `sys.exit`, the run is saved.) A second signal does not wait, and ends the program at once. Several
-    workers, of which one was sent a signal, end and save together.
+    One call on the device runs as many steps as take a fraction of a second. With a callback that has a batch
+    hook, it runs one step (see `StepsCallback`). The numbers are the same.
 
-    With a `checkpoint`, the same call resumes a run that ended early. It restores what `TrainStep.state()`
-    names (weights, optimizer and its learning rate, random numbers), what was chosen to train, the position
-    in the data, the means of the epoch, the history and the state of callbacks: of `Unfreeze`, of Keras'
-    `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (but not how many batches its `save_freq` has
-    counted), and of any with methods `state()` and `set_state(state)` (see `StepsCallback`). The numbers are
-    those of a run that never stopped; on another number of devices, up to rounding. A run that is complete is
-    returned as it was; with more `epochs` it continues, unless a callback had ended it. Of settings that
-    differ from the checkpoint's, a warning tells which of the two win (see `Checkpoint`). A
-    `TensorBoard` shows each step once.
+    `Ctrl-C` stops training after the steps that are running and their hooks. The model keeps what it has
+    learned. With a `checkpoint`, SIGTERM, SIGUSR1 and the checkpoint's `time_limit` stop it in the same way:
+    the run is saved, and `Preempted` ends the program with the exit status 75. A second signal ends the
+    program at once. Your own handler for one of these signals is called after the same steps; if it calls
+    `sys.exit`, the run is saved. When one of several workers gets a signal, all of them stop and save.
+
+    With a `checkpoint`, the same call resumes a run that ended early. It restores:
+
+    - what `TrainStep.state()` names: weights, optimizer, learning rate, random numbers;
+    - which variables train, the position in the data, the means of the epoch, the history;
+    - the state of callbacks: of `Unfreeze`, of Keras' `EarlyStopping`, `ReduceLROnPlateau` and
+      `ModelCheckpoint` (but not the batches that its `save_freq` has counted), and of any callback with
+      methods `state()` and `set_state(state)` (see `StepsCallback`).
+
+    The numbers are those of a run that never stopped; on another number of devices, up to rounding. If the
+    run is complete, its history is returned at once; with more `epochs` it continues, unless a callback had
+    ended it. If settings differ from those in the checkpoint, a warning says which of the two are used (see
+    `Checkpoint`). `TensorBoard` shows each step once.
 
     A `Batches` is read from `data.epoch` on; afterwards `data.epoch` is the next epoch. Where an epoch of
-    the run begins in the data depends on the epoch's number alone. A dataset resumes by its saved iterator,
-    with what it has shuffled and read ahead, or, where TensorFlow cannot save that (a Python function makes
-    the examples), by reading up to the position again. (If a shuffle had given all its examples when the
-    iterator was saved, TensorFlow may shuffle later passes in another order.)
+    the run begins in the data depends only on the epoch's number. A dataset resumes from its saved iterator,
+    which holds what it has shuffled and read ahead. If TensorFlow cannot save the iterator (a Python function
+    makes the examples), the dataset is read again up to the position. (If the iterator is saved when a
+    shuffle has given all its examples, TensorFlow may shuffle later passes in another order.)
 
-    Where a step with `on_nonfinite="restore"` finds NaN or infinity, the run resumes from its last checkpoint
-    in the same way, at lower learning rates (see `Restore`): callbacks are told `on_train_failed` and
-    `on_train_begin` as by two calls, and a line on standard error tells it. Such a run saves its beginning,
-    too. (A dataset that shuffles each pass anew comes in another order then; a `Batches` in the same.)
+    If a step with `on_nonfinite="restore"` finds NaN or infinity, the run resumes from its last checkpoint in
+    the same way, with lower learning rates (see `Restore`). A line on standard error says so. Callbacks get
+    `on_train_failed` and then `on_train_begin`, as in two calls of `train`. Such a run also saves its
+    beginning. (A dataset that shuffles each pass anew then comes in another order; a `Batches` in the same.)
 
     `keras.callbacks.BackupAndRestore` works too; it resumes at whole epochs, and only in a `Batches`. (It
     must come before Keras' `SwapEMAWeights` in `callbacks`, or it saves averages as weights.)

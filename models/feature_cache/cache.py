@@ -112,7 +112,7 @@ def cache_frozen(
             without them; a frozen stateful RNN; a `Batches` with a transform; endless or empty data; inputs
             that are not the model's; a subclassed model; `path` and a layer or operation without a
             `get_config`.
-        TypeError: `model` is none, or a `batch_size` that is no whole number.
+        TypeError: `model` is no Keras model, or a `batch_size` that is no whole number.
         SelectionError: a filter that matches nothing.
         OSError: the features do not fit on the disk of `path`.
 

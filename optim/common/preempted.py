@@ -8,16 +8,17 @@ import signal as signals
 class Preempted(SystemExit):
     """`train` raises it when a signal or the time limit ended a run, after the run is saved.
 
-    A program that does not catch it ends without a traceback, with the exit status 75: in `sysexits.h` that
-    is EX_TEMPFAIL, "temporary failure, try again". Schedulers that look at the status start a job again if it
-    is not 0, and by this one they tell a run that is saved from one that failed (1, for an error in Python,
-    which would come again), and from one that was killed unsaved (143 as shells show it, 128 + SIGTERM):
+    A program that does not catch it ends without a traceback, with the exit status 75. In `sysexits.h` this
+    is EX_TEMPFAIL, "temporary failure, try again". A scheduler can tell it from the status of a run that
+    failed (1, an error in Python, which would happen again) and of a run that was killed before it was saved
+    (143 in shells, 128 + SIGTERM). How to have the job started again:
 
     * Slurm: a job that Slurm itself preempts is queued again with `sbatch --requeue`, whatever its status.
-      Else the batch script does it, `python train.py; test $? = 75 && scontrol requeue $SLURM_JOB_ID`, or the
-      administrator, by `RequeueExit=75`. Some time of warning: `sbatch --signal=TERM@120`; `USR1` does too.
-    * Kubernetes: a Job starts a failed pod again up to `backoffLimit` times; with a `podFailurePolicy` of
-      `onExitCodes: {operator: In, values: [75]}` and `action: Ignore`, such ends do not count.
+      Otherwise the batch script does it: `python train.py; test $? = 75 && scontrol requeue $SLURM_JOB_ID`;
+      or the administrator sets `RequeueExit=75`. `sbatch --signal=TERM@120` sends the signal 120 seconds
+      before the end; `USR1` works too.
+    * Kubernetes: a Job starts a failed pod again up to `backoffLimit` times. With a `podFailurePolicy` of
+      `onExitCodes: {operator: In, values: [75]}` and `action: Ignore`, an end with 75 does not count.
     * LSF: `bsub -Q 75`. HTCondor: `on_exit_remove = ExitCode =!= 75`. systemd: `RestartForceExitStatus=75`.
 
     In a loop of your own, raise it yourself when the state is saved (see `graceful_exit`).

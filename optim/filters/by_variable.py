@@ -19,12 +19,13 @@ from .patterns import SelectionError, layer_names, near_misses, text_mask, unamb
 def name(pattern: str | re.Pattern[str]) -> Filter:
     """Variables whose stable name matches.
 
-    A plain string is a substring that begins with a word and cuts no number in two: "conv" finds `conv1`,
-    `block1_conv2` and `conv2d_3`; "block1" does not find `block10_conv`, nor "dense" a `densenet121`. It may
-    be the end of a word where the class is called so (`sepconv1`, a `SeparableConv2D`). A word in the middle
-    of a layer's class says how the layer works: "head" does not find a `MultiHeadAttention`. Names of the
-    parts within Keras' own layers (`multi_head_attention/output_dense`) count where no other name has the
-    text. The glob `"*head*"` finds it anywhere.
+    A plain string must begin where a word of the name begins, and must not end within a number: "conv" finds
+    `conv1`, `block1_conv2` and `conv2d_3`; "block1" does not find `block10_conv`, and "dense" does not find
+    `densenet121`. It also finds the end of a word if the layer's class has that name: "conv" finds
+    `sepconv1`, a `SeparableConv2D`. It does not find a word in the middle of a class name: "head" does not
+    find a `MultiHeadAttention`. Names of parts inside Keras' own layers
+    (`multi_head_attention/output_dense`) are searched only if no other name matches. The glob `"*head*"`
+    finds the text anywhere.
 
     Args:
         pattern: a plain string; a glob, if it has any of `*?[`, which matches any run of whole path

@@ -27,13 +27,16 @@ def layerwise_decay(
     Depth $d$ of $D$ has the scale $decay^{D - 1 - d}$: the embeddings or the stem, at depth 0, learn
     slowest, the head at the optimizer's own rate. This is how BEiT and timm count.
 
-    Without `blocks` a depth is what no cut should go through, in the model's order. In a Functional model it
-    ends where one tensor alone goes on, so a residual unit, attention or parallel branches are one depth, and
-    in a chain each layer is; what a long skip connection spans, as in a U-Net, is one as well. In a
-    Sequential or subclassed model each child layer is a depth, with the layers inside it. Models inside are
-    opened: Functional ones, Sequential ones within those two, and any that has at most one sibling, as a
-    backbone has its head. A normalization layer belongs to the depth just before it. Variables that a model
-    owns itself, such as a class token or position embeddings, belong to the depth of its first layer.
+    Without `blocks`, the depths are found in the model, in its order; none of them cuts a unit in two:
+
+    - In a Functional model, a depth ends where only one tensor leads on. So a residual unit, attention, or
+      parallel branches are one depth, and so is everything under a long skip connection, as in a U-Net. In a
+      chain, each layer is a depth.
+    - In a Sequential or subclassed model, each child layer is a depth, with the layers inside it.
+    - Nested models are opened: Functional ones, Sequential ones inside these two, and any model with at most
+      one sibling, such as a backbone with its head.
+    - A normalization layer belongs to the depth before it. Variables that a model owns itself, such as a
+      class token or position embeddings, belong to the depth of its first layer.
 
     Args:
         model: a built model.

@@ -30,18 +30,19 @@ class GroupedOptimizer(GroupedState):
     and without momentum or Nesterov, Adagrad, Adadelta, RMSprop, Adam, AdamW; float32 and float64
     variables), else by Keras' own `update_step`. `fused` says which; the numbers are the same.
 
-    Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` hold for all
-    groups together: `global_clipnorm` is the norm over all that trains, and schedules count updates, not
-    the micro-steps between them. Limits, `weight_decay` and what `exclude_from_weight_decay` excludes (from
-    all groups) may be set here later, as on any Keras optimizer. A row that comes twice in a sparse gradient
-    counts once, with the sum.
+    Clipping, `use_ema`, `loss_scale_factor` and `gradient_accumulation_steps` of `optimizer` apply to all
+    groups together: `global_clipnorm` limits the norm over everything that trains, and schedules count
+    updates, not the batches that are accumulated. The limits, `weight_decay` and
+    `exclude_from_weight_decay` (for all groups) can be set here later, as on any Keras optimizer. A row that
+    occurs twice in a sparse gradient counts once, with the sum.
 
-    Bias correction counts a variable's own updates, so one that is unfrozen late starts as in an optimizer
-    of its own. State exists for every variable from the start, keyed by stable name in `.keras`,
-    `.weights.h5` and `tf.train.Checkpoint` files. The base learning rate is part of it; the groups' settings
-    (scales, rates of their own, what is frozen) belong to the plan, which `.keras` and `.h5` files hold as it
-    is in force and the others do not. What Keras reads from `.h5` becomes plan and state when the optimizer
-    is built: by the first step, or by `optimizer.build(model.trainable_variables)`.
+    Bias correction counts the updates of each variable, so a variable that is unfrozen late starts as in a
+    new optimizer. State exists for every variable from the start, and is saved by stable name in `.keras`,
+    `.weights.h5` and `tf.train.Checkpoint` files. The base learning rate is part of the state. The groups'
+    settings (scales, rates of their own, what is frozen) belong to the plan: `.keras` and `.h5` files hold
+    the plan as it is when they are saved, other files do not hold it. What Keras reads from `.h5` becomes
+    plan and state when the optimizer is built: by the first step, or by
+    `optimizer.build(model.trainable_variables)`.
 
     Args:
         optimizer: a stock Keras optimizer or one of your own, not built yet. It is read, not changed. One
