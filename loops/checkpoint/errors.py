@@ -32,9 +32,10 @@ def reason_of(error: Exception) -> str:
     return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\] *$", "", text)
 
 
-def not_written(error: OSError, before: str | None) -> OSError:
+def not_written(error: Exception, before: str | None) -> OSError:
     """The error of a checkpoint that cannot be written, with the newest that is there as a whole."""
-    return OSError(f"{error} {f'{before!r} before it is whole.' if before else 'There is none before it.'}")
+    reason = f"{error}" if isinstance(error, OSError) else f"No checkpoint can be written: {error!r}."
+    return OSError(f"{reason} {f'{before!r} before it is whole.' if before else 'There is none before it.'}")
 
 
 def newer_format(checkpoint: str, found: object) -> ValueError:

@@ -49,7 +49,7 @@ def start(
             try:
                 with folder.removed_on_error(path):
                     write_checkpoint(path, values, note)
-            except OSError as error:
+            except Exception as error:  # of whatever kind, as the call that raises it may never come
                 told = not_written(error, None if before is None else folder.checkpoint(before))
                 if tells:
                     tqdm.write(f"{told}", file=sys.stderr)

@@ -15,7 +15,8 @@ def beside(function: Callable[Given, Found], *given: Given.args, **named: Given.
     """Runs a function in a thread of its own. The result waits for it, and raises what it raised.
 
     A program that ends waits for it too. An executor would do the same, but takes nothing more by then, even
-    from a thread that is still at work.
+    from a thread that is still at work. Where no thread can be started, it runs before this returns: some
+    Python 3.12 start none in a program that ends, and a process may have as many as it is allowed.
 
     Example:
         >>> from gradloop.loops.support.beside import beside
@@ -30,5 +31,8 @@ def beside(function: Callable[Given, Found], *given: Given.args, **named: Given.
         except BaseException as error:  # noqa: B036  # whoever asks for the result gets it
             found.set_exception(error)
 
-    threading.Thread(target=run, name="gradloop").start()
+    try:
+        threading.Thread(target=run, name="gradloop").start()
+    except RuntimeError:
+        run()
     return found

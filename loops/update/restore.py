@@ -19,8 +19,9 @@ class Restore:
 
     `train` resumes from the run's last checkpoint, and continues with lower learning rates: after `n` times,
     the rates that the optimizer, its groups, schedules and callbacks set are multiplied by `factor**n`. The
-    same data comes in the same order. `n` is part of the step's state, so a run that is killed resumes with
-    the same rates. It is in each epoch's logs as `rate_cuts`.
+    same data comes in the same order, unless it is a dataset that shuffles each pass anew. `n` is part of the
+    step's state, so a run that is killed resumes with the same rates. It is in each epoch's logs as
+    `rate_cuts`.
 
     Args:
         factor: what the rates are multiplied by, each time.

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -158,6 +159,34 @@ def test_an_error_is_told_at_once_and_raised_by_the_next_call(tiny, writer, call
     with pytest.raises(OSError, match="No space left on device .*checkpoint-1' before it is whole"):
         calls[call]()
     assert checkpoint.save(step) == half, "once"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of threads"), MemoryError()])
+def test_an_error_of_any_kind_is_told_and_an_oserror(tiny, writer, error, tmp_path, capsys):
+    """Else it would go unseen where no call follows, and workers that wait for the chief would wait on."""
+    writer.error = error
+    writer.go.set()
+    checkpoint = loops.Checkpoint(tmp_path)
+    checkpoint.save(tiny.step(), beside=True)
+    assert checkpoint.newest is None
+    told = f"No checkpoint can be written: {error!r}. There is none before it."
+    assert capsys.readouterr().err == f"{told}\n"
+    with pytest.raises(OSError, match=re.escape(told)):
+        checkpoint.save(tiny.step())
+
+
+def test_a_thread_that_may_start_none_writes(tiny, monkeypatch, tmp_path):
+    """As in a program that ends, on some Python 3.12."""
+    main, start = threading.current_thread(), threading.Thread.start
+
+    def start_of_main(thread):
+        if threading.current_thread() is not main:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_of_main)
+    place = loops.Checkpoint(tmp_path).save(tiny.step(), beside=True)
+    assert loops.Checkpoint(tmp_path).newest == place and read_whole(place, digests=True)
 
 
 class Saw(loops.StepsCallback):
