@@ -38,6 +38,7 @@ class EpochReader:
         steps: batches in an epoch; None where only reading the data tells.
         source: the data, and where reading stands in it.
         unfinished: what the steps of a call recorded before it raised; None if no call did.
+        nonfinite: the error by which the step ended reading; None if it did not.
 
     Raises:
         TypeError: `data` is something else, or `steps` no whole number.
@@ -79,6 +80,7 @@ class EpochReader:
             self.steps = steps or length
             self.source = DatasetSource(data, steps, length, name)
         self.unfinished: Records | None = None
+        self.nonfinite: NonFiniteError | None = None
 
     def epoch(
         self,

@@ -136,6 +136,7 @@ def _calls(run: Run, each: bool) -> Iterator[Records]:
         yield from run.reader.epoch(
             progress.epoch, step, steps_per_call, begin, progress.steps_allowed, progress.batch
         )
-    except NonFiniteError:
+    except NonFiniteError as error:
+        run.reader.nonfinite = error
         progress.add(run.reader.unfinished)  # the steps of the call that were made
         raise

@@ -148,6 +148,8 @@ def train(
                 run_whole(run, int(epochs), resume or going_back.cuts is not None)
                 break
             except NonFiniteError as error:
+                if error is not reader.nonfinite:  # of another step, in a callback
+                    raise
                 going_back.after(error)  # raises it unless the run is to go back
             reader = EpochReader(data, steps_per_epoch)
     return step.model.history

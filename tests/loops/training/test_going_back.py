@@ -214,6 +214,17 @@ def test_it_goes_back_so_many_times_and_to_no_run_before(tmp_path):
         assert train(more, tmp_path).history["rate_cuts"] == by_numpy()[2]
 
 
+def test_not_by_another_step_in_a_callback(tmp_path):
+    probe, step = make(None, on_nonfinite="raise"), make()
+
+    def fit_probe(epoch, logs):
+        probe(np.full((2, 1), np.nan), np.ones((2, 1)))
+
+    with pytest.raises(loops.NonFiniteError):
+        train(step, tmp_path, keras.callbacks.LambdaCallback(on_epoch_end=fit_probe))
+    assert int(step.rate_cuts.count.numpy()) == 0
+
+
 def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
     for source in (data(), tf.data.Dataset.from_tensor_slices((X[:, None], Y[:, None])).batch(2)):
         step, folder = make(), tmp_path / type(source).__name__
