@@ -20,6 +20,25 @@ class StepsCallback(keras.callbacks.Callback):
 
     Attributes:
         train_step: the `TrainStep` that trains, from `train`; None before.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> class LargestLoss(loops.StepsCallback):
+        ...     largest = 0.0
+        ...     def on_train_steps_end(self, first, values):  # of one or more steps
+        ...         self.largest = max(self.largest, float(values["loss"].max()))
+        ...     def state(self):  # saved in a `Checkpoint`
+        ...         return {"largest": self.largest}
+        ...     def set_state(self, state):
+        ...         self.largest = state["largest"]
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")])
+        >>> step = loops.TrainStep(model, "mse", "sgd")
+        >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        >>> callback = LargestLoss()
+        >>> _ = loops.train(step, data, epochs=3, callbacks=[callback])
+        >>> callback.largest  # the loss of the first step
+        9.0
     """
 
     train_step: TrainStep | None = None

@@ -52,8 +52,15 @@ class Latest(Policy):
         TypeError, ValueError: `count` is no whole number, or below 1.
 
     Example:
+        >>> import os, tempfile, keras, numpy as np
         >>> from gradloop import loops
-        >>> checkpoint = loops.Checkpoint("runs/a", keep=[loops.Latest(3), loops.Every(steps=10_000)])
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.TrainStep(model, "mse", "adam")
+        >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        >>> checkpoint = loops.Checkpoint(tempfile.mkdtemp(), keep=[loops.Latest(2)])
+        >>> _ = loops.train(step, data, epochs=5, checkpoint=checkpoint)
+        >>> sorted(each for each in os.listdir(checkpoint.folder) if each.startswith("checkpoint"))
+        ['checkpoint-4', 'checkpoint-5']
     """
 
     count: int = 1
@@ -78,8 +85,15 @@ class Every(Policy):
         TypeError, ValueError: `steps` is no whole number, or below 1.
 
     Example:
+        >>> import os, tempfile, keras, numpy as np
         >>> from gradloop import loops
-        >>> checkpoint = loops.Checkpoint("runs/a", keep=[loops.Latest(3), loops.Every(steps=10_000)])
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> step = loops.TrainStep(model, "mse", "adam")
+        >>> data = loops.Batches(np.ones((8, 3)), np.zeros((8, 2)), batch_size=4)
+        >>> checkpoint = loops.Checkpoint(tempfile.mkdtemp(), keep=[loops.Latest(1), loops.Every(steps=4)])
+        >>> _ = loops.train(step, data, epochs=5, checkpoint=checkpoint)  # 2 batches each
+        >>> sorted(each for each in os.listdir(checkpoint.folder) if each.startswith("checkpoint"))
+        ['checkpoint-2', 'checkpoint-4', 'checkpoint-5']
     """
 
     steps: int

@@ -124,7 +124,11 @@ class Batches:
         return self._order[1]
 
     def with_arrays(self, x: Tensors, y: Tensors, sample_weight: Tensors = None) -> Batches:
-        """Returns `Batches` of as many other examples, in the same batch size, order and epoch."""
+        """Returns `Batches` of as many other examples, in the same batch size, order and epoch.
+
+        Args:
+            x, y, sample_weight: the other examples, as in the class; the same `transform` is applied to them.
+        """
         other = Batches(
             x,
             y,
@@ -156,6 +160,14 @@ class BatchIterator:
 
     Raises:
         ValueError: an `epoch` below 0, or a `position` outside of the epoch.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradloop import loops
+        >>> data = loops.Batches(np.arange(5), None, batch_size=2, shuffle=False)
+        >>> iterator = data.iterator(epoch=0, position=1)  # skips a batch
+        >>> next(iterator).numpy().tolist(), iterator.position, iterator.remaining
+        ([2, 3], 2, 1)
     """
 
     def __init__(self, batches: Batches, epoch: int, position: int) -> None:

@@ -25,7 +25,22 @@ _ELEMENTWISE = {
 
 
 class LabelError(ValueError):
-    """The labels do not fit the loss or the number of classes."""
+    """The labels do not fit the loss or the number of classes.
+
+    A class is out of range, labels are floats or one-hot where the loss takes integer classes, or targets
+    have another shape than the outputs. The weights are those from before the step.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+        >>> step = loops.TrainStep(model, "sparse_categorical_crossentropy", "sgd")
+        >>> try:
+        ...     values = step(np.ones((2, 4)), np.array([1, 3]))
+        ... except loops.LabelError as error:
+        ...     print(error)
+        `y` holds the label 3, but the network has 3 outputs, for ... 0 to 2. ...
+    """
 
 
 def takes_class_indices(loss: keras.losses.Loss) -> bool:

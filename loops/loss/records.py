@@ -16,11 +16,28 @@ from .metrics import StepMetric
 class Records:
     """What the steps of a call recorded: a row for each, which is the `Record` of `LossAndMetrics`.
 
+    If a call ends with a `NonFiniteError` or by `Ctrl-C`, the error's `records` has the steps before it.
+
     Args:
         rows: float32 array, (steps, 2 + 2 * metrics + columns).
         metrics: what their columns are of.
         columns: what the last ones are of: scalars that the user's code recorded, NaN where a step did not.
         measured: what was measured in some of the steps, with their numbers in the call, from 0.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> head = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        >>> model = keras.Sequential([keras.Input((1,)), head])
+        >>> step = loops.TrainStep(model, "mse", keras.optimizers.SGD(0.25))
+        >>> x = np.array([[1.0], [1.0], [np.nan]])
+        >>> data = loops.Batches(x, np.zeros((3, 1)), batch_size=1, shuffle=False)
+        >>> try:
+        ...     values = step.run(iter(data), 3)
+        ... except loops.NonFiniteError as error:
+        ...     values = error.records.values()  # as `run` would have returned them
+        >>> values["loss"].tolist()
+        [1.0, 0.25]
     """
 
     def __init__(

@@ -35,6 +35,20 @@ class NonFiniteError(ArithmeticError):
         variable: stable name of the first variable, in the model's order, with a bad gradient; None if
             only the loss is bad.
         records: what the steps before it in the same call recorded (`Records`), if there were any.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gradloop import loops
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+        >>> step = loops.TrainStep(model, "mse", "sgd")
+        >>> x = np.ones((8, 3))
+        >>> x[6] = np.nan  # in the fourth batch
+        >>> data = loops.Batches(x, np.zeros((8, 2)), batch_size=2, shuffle=False)
+        >>> try:
+        ...     values = step.run(iter(data), 4)
+        ... except loops.NonFiniteError as error:
+        ...     print(error.step, error.variable, len(error.records))
+        4 head/kernel 3
     """
 
     step: int | None = None

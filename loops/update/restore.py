@@ -32,10 +32,16 @@ class Restore:
         ValueError: `factor` not between 0 and 1, or `times` below 1.
 
     Example:
-        >>> import keras
+        >>> import tempfile, keras, numpy as np
         >>> from gradloop import loops
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        >>> step = loops.TrainStep(model, "mse", "adam", on_nonfinite=loops.Restore(factor=0.1, times=2))
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        >>> optimizer = keras.optimizers.SGD(10.0)  # a rate at which the loss grows to infinity
+        >>> step = loops.TrainStep(model, "mse", optimizer, on_nonfinite=loops.Restore(factor=0.01))
+        >>> data = loops.Batches(np.ones((40, 1)), np.zeros((40, 1)), batch_size=1)
+        >>> history = loops.train(step, data, epochs=2, checkpoint=tempfile.mkdtemp())
+        Training goes on at epoch 1, from ...checkpoint-1
+        >>> history.history["rate_cuts"]  # it went back once, in the first epoch
+        [1.0, 1.0]
     """
 
     factor: float = 0.5

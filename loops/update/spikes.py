@@ -35,10 +35,15 @@ class Spike:
         ValueError: `deviations` not above 0, or `steps` below 2.
 
     Example:
-        >>> import keras
+        >>> import keras, numpy as np
         >>> from gradloop import loops
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        >>> step = loops.TrainStep(model, "mse", "adam", on_spike=loops.Spike(deviations=4.0, steps=50))
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> step = loops.TrainStep(model, "mse", "sgd", on_spike=loops.Spike(deviations=4.0, steps=6))
+        >>> y = np.zeros((8, 1))
+        >>> y[5] = 1000.0  # a wrong target
+        >>> values = step.run(iter(loops.Batches(np.ones((8, 3)), y, batch_size=1, shuffle=False)), 8)
+        >>> int(step.batches_done.numpy()), int(step.optimizer.iterations.numpy())  # one was left out
+        (8, 7)
 
     Reference: `SkipStepConfig` of Levanter, after OLMo (Allen Institute for AI).
     """

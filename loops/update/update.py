@@ -226,6 +226,9 @@ class Update(Measuring):
         """The stages of a call after the first, for the sums that `all_reduce` returned.
 
         Args:
+            gradients: one per variable, of its shape, summed over the replicas; of the scaled loss if there
+                is a loss scale.
+            loss: the loss of the whole batch, summed likewise; None to check the gradients alone.
             not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
                 is no overflow, so a lower loss scale would not help. None for false.
             finite: what the method `finite` said, if the caller has asked; None to find out here.

@@ -75,47 +75,44 @@ def _layers(
 class LeNet5(keras.Model):
     """LeNet-5 for 28x28 grey images, as a subclassed model with a named attribute per layer.
 
-    ``conv1`` (6 filters of 5x5, zero padding) and ``pool1``, ``conv2`` (16 of 5x5) and ``pool2``,
-    ``flatten``, ``fc1`` (120), ``fc2`` (84), ``fc3`` (the classes). 61,706 parameters.
+    `conv1` (6 filters of 5x5, zero padding) and `pool1`, `conv2` (16 of 5x5) and `pool2`, `flatten`, `fc1`
+    (120 units), `fc2` (84), `fc3` (one for each class). With 10 classes it has 61,706 parameters.
 
     It differs from the paper as is usual today: ReLU instead of tanh, max pooling instead of trainable
-    averaging, every feature map of ``conv2`` connected to every one of ``conv1``, softmax instead of
-    radial basis functions.
+    averaging, every feature map of `conv2` connected to every one of `conv1`, softmax instead of radial basis
+    functions.
 
-    The input shape is fixed, so the model is built by its constructor. Under ``mixed_float16`` and
-    ``mixed_bfloat16`` the last layer stays in float32, as half precision would round small probabilities
-    to 0. ``.keras`` files load without ``custom_objects`` wherever this module is imported.
+    The input shape is fixed, so the model is built by its constructor. Under `mixed_float16` and
+    `mixed_bfloat16` the last layer stays in float32, as half precision would round small probabilities
+    to 0. `.keras` files load without `custom_objects` wherever this module is imported.
 
     Called with float images (batch, 28, 28, 1), pixels from 0 to 1, it returns probabilities (batch,
-    num_classes), each row summing to 1. With ``training=True`` dropout and batch normalisation act.
+    num_classes), each row summing to 1. With `training=True` dropout and batch normalisation act.
 
     Args:
-      num_classes: How many classes, at least 2.
-      dropout: Share of units dropped after ``fc1`` and ``fc2`` (``drop1``, ``drop2``) in training,
-        in [0, 1).
-      batch_norm: Normalise before the activations of ``conv1``, ``conv2``, ``fc1`` and ``fc2``
-        (``bn1`` to ``bn4``).
-      l1: Weight of the sum of absolute kernel values in ``model.losses``.
-      l2: Weight of the sum of squared kernel values in ``model.losses``.
-      name: Name of the model.
-      **kwargs: ``dtype`` and ``trainable``, as for every Keras layer.
+        num_classes: how many classes, at least 2.
+        dropout: share of units dropped after `fc1` and `fc2` (`drop1`, `drop2`) in training, in [0, 1).
+        batch_norm: whether to normalise before the activations of `conv1`, `conv2`, `fc1` and `fc2` (`bn1` to
+            `bn4`).
+        l1: weight of the sum of absolute kernel values in `model.losses`.
+        l2: weight of the sum of squared kernel values in `model.losses`.
+        name: name of the model.
+        **kwargs: `dtype` and `trainable`, as for every Keras layer.
 
     Raises:
-      ValueError: An option out of its range, or inputs of another shape or an integer dtype.
-      TypeError: An option of another type.
+        ValueError: an option out of its range, or inputs of another shape or an integer dtype.
+        TypeError: an option of another type.
 
     Example:
-      >>> import numpy as np
-      >>> from gradloop.models import LeNet5
-      >>> model = LeNet5(num_classes=10, dropout=0.2)
-      >>> model.count_params()
-      61706
-      >>> model(np.zeros((3, 28, 28, 1), "float32")).shape
-      TensorShape([3, 10])
+        >>> import numpy as np
+        >>> from gradloop import models
+        >>> model = models.LeNet5(num_classes=10, dropout=0.2)
+        >>> model.count_params()
+        61706
+        >>> model(np.zeros((3, 28, 28, 1), "float32")).shape
+        TensorShape([3, 10])
 
-    Reference:
-      LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition,
-      Proceedings of the IEEE 86(11), 1998.
+    Reference: LeCun et al. 1998, "Gradient-based learning applied to document recognition".
     """
 
     def __init__(
@@ -160,22 +157,22 @@ class LeNet5(keras.Model):
         return outputs
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for ``from_config``."""
+        """The constructor's arguments, for `from_config`."""
         return {**super().get_config(), **self._options}
 
 
 def lenet5_sequential(
     num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Sequential:
-    """LeNet-5 as ``keras.Sequential``, with the layers, layer names, options and errors of `LeNet5`.
+    """LeNet-5 as `keras.Sequential`, with the layers, layer names, options and errors of `LeNet5`.
 
     Returns:
-      A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
+        A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
 
     Example:
-      >>> from gradloop.models import lenet5_sequential
-      >>> [layer.name for layer in lenet5_sequential().layers]
-      ['conv1', 'pool1', 'conv2', 'pool2', 'flatten', 'fc1', 'fc2', 'fc3']
+        >>> from gradloop import models
+        >>> [layer.name for layer in models.lenet5_sequential().layers]
+        ['conv1', 'pool1', 'conv2', 'pool2', 'flatten', 'fc1', 'fc2', 'fc3']
     """
     layers = _layers(num_classes, dropout=dropout, batch_norm=batch_norm, l1=l1, l2=l2)
     return keras.Sequential([keras.Input(IMAGE_SHAPE), *layers], name="lenet5")
@@ -187,12 +184,12 @@ def lenet5_functional(
     """LeNet-5 as a Functional model, with the layers, layer names, options and errors of `LeNet5`.
 
     Returns:
-      A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
+        A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
 
     Example:
-      >>> from gradloop.models import lenet5_functional
-      >>> lenet5_functional(num_classes=4).output_shape
-      (None, 4)
+        >>> from gradloop import models
+        >>> models.lenet5_functional(num_classes=4).output_shape
+        (None, 4)
     """
     inputs = keras.Input(IMAGE_SHAPE)
     outputs = inputs

@@ -26,17 +26,42 @@ class Filter(abc.ABC):
 
     Strings, regexes and layer classes may stand on either side of `|` and `&`.
 
+    For a filter of your own, a function from `VariableInfo` to bool is enough if it can judge each variable
+    alone. If it needs all of them, derive a class and define `mask`.
+
     Example:
         >>> name("conv") & ~kind("bias") | keras.layers.Dense
         ((name('conv') & ~kind('bias')) | layer_type(Dense))
+        >>> class Largest(Filter):
+        ...     def mask(self, tree):
+        ...         sizes = [np.prod(info.variable.shape) for info in tree.infos]
+        ...         return [size == max(sizes) for size in sizes]
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9, name="body"),
+        ...                           keras.layers.Dense(2, name="head")], name="net")
+        >>> [v.path for v in select(model, Largest() | "head")]
+        ['net/body/kernel', 'net/head/kernel', 'net/head/bias']
     """
 
     @abc.abstractmethod
     def mask(self, tree: ModelTree) -> list[bool]:
-        """One bool for each variable, in `tree.infos` order."""
+        """Says which variables of a model the filter matches.
+
+        Args:
+            tree: the model, `tree.model`, and its variables: `tree.infos` has a `VariableInfo` for each.
+
+        Returns:
+            One bool for each variable, in the order of `tree.infos`.
+        """
 
     def hint(self, tree: ModelTree) -> str:
-        """What to say when the filter matches nothing in this model; starts with a space."""
+        """What the error adds when the filter matches nothing; a filter of your own may leave it out.
+
+        Args:
+            tree: the model and its variables, as for `mask`.
+
+        Returns:
+            A sentence that starts with a space, or an empty string.
+        """
         return ""
 
     @property

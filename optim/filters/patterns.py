@@ -11,7 +11,18 @@ from .words import plain_text_mask
 
 
 class SelectionError(ValueError):
-    """A filter that selects nothing, or that does not say clearly what it selects."""
+    """A filter that selects nothing, or that does not say clearly what it selects.
+
+    The message names the filter and the model and, for text, names that are similar.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")], name="net")
+        >>> try:
+        ...     chosen = select(model, "haed")
+        ... except SelectionError as error:
+        ...     print(error)
+        name('haed') matches none of the 2 variables of model 'net'. Did you mean 'head'? ...
+    """
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:

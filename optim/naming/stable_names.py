@@ -10,7 +10,19 @@ from .model_walk import walk_model
 
 
 class NotBuiltError(ValueError):
-    """The model has layers whose variables do not exist yet."""
+    """The model has layers whose variables do not exist yet.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(2, name="head")], name="net")
+        >>> try:
+        ...     names = named_variables(model)
+        ... except NotBuiltError as error:
+        ...     print(error)
+        `model` 'net' has no variables to name yet (not built: head): ...
+        >>> model.build((None, 3))
+        >>> list(named_variables(model))
+        ['head/kernel', 'head/bias']
+    """
 
 
 def named_variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:

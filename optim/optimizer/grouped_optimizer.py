@@ -183,7 +183,18 @@ class GroupedOptimizer(GroupedState):
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[Gradient | None, keras.Variable]]
     ) -> keras.Variable:
-        """`apply` for pairs, as `zip(gradients, variables)`; returns `iterations`."""
+        """Updates the variables, as `apply` does, from pairs.
+
+        Args:
+            grads_and_vars: pairs of a gradient and its variable, as `zip(gradients, variables)` gives them;
+                gradients are as for `apply`.
+
+        Returns:
+            `iterations`, the number of updates made so far.
+
+        Raises:
+            ValueError: no pairs, or as for `apply`.
+        """
         gradients, variables = zip(*grads_and_vars)
         self.apply(gradients, variables)
         return self.iterations

@@ -21,7 +21,26 @@ Store: TypeAlias = MutableMapping[str, Array]
 
 
 class StateError(ValueError):
-    """A checkpoint whose optimizer state is not that of this plan."""
+    """A checkpoint whose optimizer state is of another model or another plan.
+
+    The message says what does not fit, and the optimizer is as it was. `GroupedOptimizer.partial_load` loads
+    what fits.
+
+    Example:
+        >>> import tempfile
+        >>> def optimizer_of(classes):
+        ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(classes, name="head")])
+        ...     optimizer = GroupedOptimizer(keras.optimizers.Adam(), partition(model, {"head": "head"}))
+        ...     optimizer.build(model.trainable_variables)
+        ...     return optimizer
+        >>> path = tf.train.Checkpoint(optimizer=optimizer_of(2)).write(tempfile.mkdtemp() + "/saved")
+        >>> checkpoint = tf.train.Checkpoint(optimizer=optimizer_of(5))
+        >>> try:
+        ...     status = checkpoint.read(path)
+        ... except StateError as error:
+        ...     print(error)
+        the checkpoint's optimizer state is of another model or another plan: ... of another shape (...
+    """
 
 
 def check_state(saved: Shapes, wanted: Shapes) -> None:
