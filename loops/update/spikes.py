@@ -24,7 +24,9 @@ class Spike:
     A loss is a spike if it exceeds the mean of the last `steps` losses by more than `deviations` of their
     standard deviations. These losses include spikes, so if the loss stays at a higher level (after a change
     of data, say), steps are taken again after a while. They do not include losses that are not finite, nor
-    those of steps that `on_nonfinite` left out. Until `steps / 2` losses are known, every step is taken.
+    those of steps that `on_nonfinite` left out. Until `steps / 2` losses are known, every step is taken. If
+    most losses are the same, such as 0, their deviation is small and every rise is a spike: do not use it
+    with losses that are rarely above 0.
 
     Args:
         deviations: how many standard deviations above the mean.
