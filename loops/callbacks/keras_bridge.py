@@ -57,6 +57,23 @@ def tell_better_ways(
         callback.mode = ways.get(str(callback.monitor).removeprefix("val_")) or callback.mode
 
 
+@contextlib.contextmanager
+def csv_files_kept(callbacks: Iterable[keras.callbacks.Callback], resumes: bool) -> Iterator[None]:
+    """Has each `CSVLogger` append to its file, where training begins in the body, if the run resumes.
+
+    Otherwise one with `append=False` would lose the rows that the run has written already.
+    """
+    emptying = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
+    for callback in emptying:
+        # Keras sets the second only where it appends, and never back.
+        callback.append, callback.append_header = resumes, True
+    try:
+        yield
+    finally:
+        for callback in emptying:
+            callback.append = False
+
+
 def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:
     return [c for c in callbacks.callbacks if isinstance(c, keras.callbacks.SwapEMAWeights)]
 

@@ -38,7 +38,7 @@ class EpochReader:
         steps: batches in an epoch; None where only reading the data tells.
         source: the data, and where reading stands in it.
         unfinished: what the steps of a call recorded before it raised; None if no call did.
-        nonfinite: the error by which the step ended reading; None if it did not.
+        nonfinite: the error by which the step ended reading, and no other in a hook; None if it did not.
 
     Raises:
         TypeError: `data` is something else, or `steps` no whole number.
@@ -138,7 +138,7 @@ class EpochReader:
         try:
             records = step.run_records(self.source.iterator, steps)
         except NonFiniteError as error:
-            self.unfinished = error.records
+            self.nonfinite, self.unfinished = error, error.records
             self.source.count(len(self.unfinished or ()))
             raise
         self.source.count(len(records))
@@ -154,7 +154,11 @@ class EpochReader:
         if not batch.has_value():
             return None
         before()
-        records = step.run_batch(batch.get_value(), self.source.iterator.element_spec)
+        try:
+            records = step.run_batch(batch.get_value(), self.source.iterator.element_spec)
+        except NonFiniteError as error:
+            self.nonfinite = error
+            raise
         self.source.count(1)
         return records
 

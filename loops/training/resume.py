@@ -41,6 +41,7 @@ class RunCheckpointer:
         cuts: how often the rates are cut where the run resumes; None for as often as in the checkpoint.
 
     Attributes:
+        cuts: as given.
         resumed: where the run stood that resumes; None for one that begins.
     """
 
@@ -58,7 +59,7 @@ class RunCheckpointer:
         self._step = step
         self._reader = reader
         self._hooks = hooks
-        self._cuts = cuts
+        self.cuts = cuts
         self._states = CallbackStates(hooks.callbacks, hooks.call)
         self._file: TensorFile | None = None
         self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
@@ -78,8 +79,8 @@ class RunCheckpointer:
         file = self._store.load(self._saved)
         if file is None:
             return
-        if self._cuts is not None:
-            file.values[RATE_CUTS] = np.asarray(self._cuts, np.int64)
+        if self.cuts is not None:
+            file.values[RATE_CUTS] = np.asarray(self.cuts, np.int64)
         run = self._checked(file)
         self._saved.tell_differences(file)
         folder = os.path.dirname(file.path)

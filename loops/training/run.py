@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..callbacks.keras_bridge import swap_averages_out, wants_every_step
+from ..callbacks.keras_bridge import csv_files_kept, swap_averages_out, wants_every_step
 from ..callbacks.run_callbacks import RunCallbacks
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
@@ -71,7 +71,8 @@ def _begin(run: Run, epochs: int, resume: bool) -> None:
         if resume:
             run.checkpointer.before_train_begin(epochs)  # before the callbacks, which may look at the state
         run.progress.set_train_step()
-        run.hooks.on_train_begin()
+        with csv_files_kept(run.hooks.callbacks, run.checkpointer.resumed is not None):
+            run.hooks.on_train_begin()
         run.checkpointer.check_states()  # those of callbacks that begin with `on_train_begin`
     except BaseException as error:
         call_each([run.reader.source.reset, run.checkpointer.put_back, *run.progress.closings()], error)
@@ -85,7 +86,8 @@ def _run_epochs(run: Run, epochs: int) -> None:
     each = any(wants_every_step(callback) for callback in hooks.callbacks)
     left = _epochs_left(run, epochs)
     checkpointer.before_first_epoch(progress)
-    ending.check()  # before the first trace, which may take long
+    if checkpointer.cuts is None:  # else the checkpoint has too few until there is a step to save
+        ending.check()  # before the first trace, which may take long
     for epoch in left:
         progress.start_epoch(epoch)
         hooks.on_epoch_begin(epoch)
@@ -136,7 +138,6 @@ def _calls(run: Run, each: bool) -> Iterator[Records]:
         yield from run.reader.epoch(
             progress.epoch, step, steps_per_call, begin, progress.steps_allowed, progress.batch
         )
-    except NonFiniteError as error:
-        run.reader.nonfinite = error
+    except NonFiniteError:
         progress.add(run.reader.unfinished)  # the steps of the call that were made
         raise

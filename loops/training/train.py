@@ -59,7 +59,8 @@ def train(
     The numbers are those of a run that never stopped; on another number of devices, up to rounding. If the
     run is complete, its history is returned at once; with more `epochs` it continues, unless a callback had
     ended it. If settings differ from those in the checkpoint, a warning says which of the two are used (see
-    `Checkpoint`). `TensorBoard` shows each step once.
+    `Checkpoint`). `TensorBoard` shows each step once. A `keras.callbacks.CSVLogger` appends to its file where
+    the run resumes, also with `append=False`.
 
     A `Batches` is read from `data.epoch` on; afterwards `data.epoch` is the next epoch. Where an epoch of
     the run begins in the data depends only on the epoch's number. A dataset resumes from its saved iterator,

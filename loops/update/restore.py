@@ -21,8 +21,7 @@ class Restore:
     the rates that the optimizer, its groups, schedules and callbacks set are multiplied by `factor**n`. The
     same data comes in the same order, unless it is a dataset that shuffles each pass anew. `n` is part of the
     step's state, so a run that is killed resumes with the same rates. It is in each epoch's logs as
-    `rate_cuts`. Callbacks begin again with the run, so `keras.callbacks.CSVLogger` needs `append=True`, or it
-    empties its file.
+    `rate_cuts`. Callbacks begin again with the run.
 
     Args:
         factor: what the rates are multiplied by, each time.

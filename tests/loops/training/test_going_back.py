@@ -1,6 +1,8 @@
 """`on_nonfinite="restore"`: back to the last checkpoint, on at lower rates; the numbers are NumPy's."""
 
 import contextlib
+import csv
+import signal
 from pathlib import Path
 
 import keras
@@ -9,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops, optim
+from gradloop.loops.checkpoint.tensor_file import TensorFile
 from gradloop.loops.distribute.scope import scope_of
 from tests.loops.training.resumed_runs import Cut
 from tests.programs import Program
@@ -214,23 +217,59 @@ def test_it_goes_back_so_many_times_and_to_no_run_before(tmp_path):
         assert train(more, tmp_path).history["rate_cuts"] == by_numpy()[2]
 
 
-def test_not_by_another_step_in_a_callback(tmp_path):
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_batch_begin"])
+def test_not_by_another_step_in_a_callback(hook, tmp_path):
     probe, step = make(None, on_nonfinite="raise"), make()
 
-    def fit_probe(epoch, logs):
+    def fit_probe(number, logs):
         probe(np.full((2, 1), np.nan), np.ones((2, 1)))
 
     with pytest.raises(loops.NonFiniteError):
-        train(step, tmp_path, keras.callbacks.LambdaCallback(on_epoch_end=fit_probe))
+        train(step, tmp_path, keras.callbacks.LambdaCallback(**{hook: fit_probe}))
     assert int(step.rate_cuts.count.numpy()) == 0
 
 
-def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
-    for source in (data(), tf.data.Dataset.from_tensor_slices((X[:, None], Y[:, None])).batch(2)):
-        step, folder = make(), tmp_path / type(source).__name__
-        step.optimizer.learning_rate = 1.5  # too high from the third step on
-        history = loops.train(step, source, epochs=2, checkpoint=folder).history
-        assert history["rate_cuts"][0] >= 1.0 and int(step.batches_done.numpy()) == 16
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "dataset, batch by batch"])
+def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(kind, tmp_path):
+    source, callbacks = data(), []
+    if kind != "arrays":
+        source = tf.data.Dataset.from_tensor_slices((X[:, None], Y[:, None])).batch(2)
+    if "by batch" in kind:  # whose end only reading tells
+        source = source.filter(lambda x, y: True)
+        callbacks = [keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: None)]
+    step = make()
+    step.optimizer.learning_rate = 1.5  # too high from the third step on
+    history = loops.train(step, source, epochs=2, callbacks=callbacks, checkpoint=tmp_path).history
+    assert history["rate_cuts"][0] >= 1.0 and int(step.batches_done.numpy()) == 16
+
+
+def test_a_signal_that_comes_as_it_goes_back_loses_no_cut(tmp_path):
+    class Ends(loops.StepsCallback):
+        def steps_allowed(self, done):
+            return 1
+
+        def on_train_failed(self, logs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(loops.Preempted) as caught:
+        train(make(), tmp_path, Ends())
+    assert TensorFile(f"{caught.value.checkpoint}/state").values["rate_cuts"] == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_csv_file_keeps_its_rows(tmp_path):
+    """Where a run goes back, and where it resumes; a new one begins it anew, as in `fit`."""
+    logger = K_CALLBACKS.CSVLogger(tmp_path / "log.csv")
+
+    def rows():
+        with open(tmp_path / "log.csv") as file:
+            return [(int(row["epoch"]), float(row["loss"])) for row in csv.DictReader(file)]
+
+    for epochs in (2, 2, EPOCHS):
+        losses = train(make(), tmp_path / "run", logger, epochs=epochs).history["loss"]
+        assert rows() == list(enumerate(losses))
+    losses = train(make(), tmp_path / "run", logger, epochs=2, resume=False).history["loss"]
+    assert rows() == list(enumerate(losses)) and not logger.append
 
 
 def test_a_step_that_does_not_restore_tells_that_the_cuts_are_gone(tmp_path):
