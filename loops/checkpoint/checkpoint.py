@@ -8,6 +8,7 @@ from typing import Literal
 
 from ...optim.common.arguments import real_number, whole_number
 from ..callbacks.steps_callback import StepsCallback
+from ..support.folders import fixed
 from .retention import Keep, policies_of
 from .save_and_restore import SaveAndRestore
 from .time_limit import seconds_of
@@ -47,7 +48,8 @@ class Checkpoint(SaveAndRestore, StepsCallback):
     or data of another length, kind, batch size or seed are errors.)
 
     Args:
-        folder: path, on any file system that TensorFlow writes to; made when training begins.
+        folder: path, on any file system that TensorFlow writes to; made when training begins. A relative one
+            stays where it is when the program changes its working directory.
         every_epochs: epochs of `train` between two checkpoints; the end of a run is saved in any case.
         every_steps: also saves within epochs, when the number of batches in all of the step's training is a
             multiple of it; None: not by steps.
@@ -104,7 +106,7 @@ class Checkpoint(SaveAndRestore, StepsCallback):
         super().__init__()
         if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
             raise TypeError(f"`folder` must be the path of a folder, not {folder!r}.")
-        self.folder = os.fspath(folder)
+        self.folder = fixed(folder)
         self.every_epochs = whole_number("every_epochs", every_epochs, at_least=1)
         self.every_steps, self.every_minutes = every_steps, every_minutes
         if every_steps is not None:

@@ -13,12 +13,17 @@ from tqdm import tqdm
 from ..support.beside import beside
 from .directory import CheckpointFolder
 from .errors import not_written
+from .folder_in_use import hold
 from .notes import Note
 from .retention import Policy
 from .whole import write_checkpoint
 
 # By process, as one that this one forks inherits this, and not the thread; and by path.
 _in_flight: dict[tuple[int, str], Future[None]] = {}
+
+
+class _Holder:
+    """Holds a folder as long as it lives."""
 
 
 def start(
@@ -29,9 +34,10 @@ def start(
     policies: Sequence[Policy],
     *,
     tells: bool,
-    holder: object,
 ) -> None:
     """Has a thread write a checkpoint and remove old ones; `finish` has waited for the one before.
+
+    Meanwhile the folder is held, whatever becomes of who asked for it.
 
     Args:
         folder: where it is.
@@ -39,8 +45,9 @@ def start(
             stays taken that the thread is done with.
         policies: which to keep.
         tells: whether an error is printed at once, since the call that raises it may be far.
-        holder: lives as long as the thread, and so does the lock of the folder.
     """
+    holder: _Holder | None = _Holder()
+    hold(folder.path, holder)
 
     def write() -> None:
         nonlocal holder

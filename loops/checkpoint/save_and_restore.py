@@ -140,7 +140,11 @@ class SaveAndRestore:
 
     @property
     def newest(self) -> str | None:
-        """The folder of the newest complete checkpoint; None if there is none."""
+        """The folder of the newest checkpoint; None if there is none.
+
+        Of those whose files are there in their sizes, and which this process has not found to be damaged.
+        `python -m gradloop.loops.checkpoint FOLDER --verify` reads all of their bytes.
+        """
         return self._store.newest
 
     @property

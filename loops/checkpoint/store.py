@@ -105,9 +105,10 @@ class CheckpointStore:
 
     @property
     def newest(self) -> str | None:
-        """The folder of the newest complete checkpoint; None if there is none."""
+        """The folder of the newest checkpoint that looks whole; None if there is none."""
         in_flight.settle(self._folder)
-        number = self._folder.newest()
+        whole = filter(self._folder.looks_whole, reversed(self._folder.complete()))
+        number = next(whole, None)
         return None if number is None else self._folder.checkpoint(number)
 
     def load(self, saved: Saved) -> TensorFile | None:
@@ -206,9 +207,7 @@ class CheckpointStore:
                                 f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
                                 "Save without it, or read the data by a `loops.Batches`."
                             )
-                    in_flight.start(
-                        self._folder, path, values, note, self._policies, tells=beside, holder=self._holder
-                    )
+                    in_flight.start(self._folder, path, values, note, self._policies, tells=beside)
                 if not beside:
                     self._finish()
             except (OSError, TypeError, ValueError) as caught:

@@ -7,6 +7,21 @@ import time
 
 import tensorflow as tf
 
+from .durable_files import is_local
+
+
+def fixed(path: str | os.PathLike[str]) -> str:
+    """A path that still means the same when the program has changed its working directory.
+
+    Example:
+        >>> import os
+        >>> from gradloop.loops.support.folders import fixed
+        >>> fixed("runs") == os.path.join(os.getcwd(), "runs"), fixed("gs://bucket/runs")
+        (True, 'gs://bucket/runs')
+    """
+    text = os.fsdecode(path)
+    return os.path.abspath(text) if is_local(text) else text
+
 
 def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
     """Makes the folder and checks that it can be written.

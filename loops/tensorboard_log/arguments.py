@@ -15,16 +15,17 @@ from ...optim.common.arguments import whole_number
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Scalar
 from ...optim.filters.base import as_filter
+from ..support.folders import fixed
 
 # What the HParams tab can show.
 HParam: TypeAlias = bool | int | float | str
 
 
 def folder(name: str, value: object) -> str:
-    """The argument of this name as a path; ValueError for what is none."""
+    """The argument of this name as a path, wherever the program goes; ValueError for what is none."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError(f"`{name}` must be the path of a folder, not {value!r}.")
-    return os.fsdecode(value)
+    return fixed(value)
 
 
 def filter_or_none(name: str, value: FilterLike | None, words: str = "") -> FilterLike | None:

@@ -38,6 +38,39 @@ def test_the_constructor_makes_nothing(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_a_relative_folder_stays_where_it_is(tiny, tmp_path, monkeypatch):
+    """Also the logs of a `TensorBoard`, of which some begin at an epoch's end."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    checkpoint = loops.Checkpoint("runs/a/", every_steps=1, keep=[loops.Best("val_loss")])
+    board = loops.TensorBoard("logs", graph=False)
+    leave = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: os.chdir(tmp_path / "other"))
+    step = tiny.step()
+    loops.train(
+        step, tiny.data(), epochs=1, validation=tiny.data(), callbacks=[leave, board], checkpoint=checkpoint
+    )
+    assert os.path.dirname(checkpoint.best) == checkpoint.folder == str(tmp_path / "runs" / "a")
+    checkpoint.restore(step)
+    assert {"steps", "train", "validation"} <= set(os.listdir(tmp_path / "logs"))
+    assert not os.listdir(tmp_path / "other") and os.listdir(checkpoint.folder) == ["checkpoint-3"]
+
+
+def test_the_newest_has_its_files(tiny, kept):
+    """And is not known to be damaged: it is the one that a run would resume from."""
+    checkpoint = loops.Checkpoint(kept)
+    assert checkpoint.newest == str(kept / "checkpoint-2")
+    (values,) = (kept / "checkpoint-2").glob("state.data-*")
+    content = values.read_bytes()
+    values.write_bytes(content[:-1])
+    assert checkpoint.newest == str(kept / "checkpoint-1")
+    values.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.warns(UserWarning, match="checkpoint-2: .*newest that is whole is .*checkpoint-1"):
+        checkpoint.restore(tiny.step())
+    assert checkpoint.newest == str(kept / "checkpoint-1")
+    os.remove(kept / "checkpoint-1" / "state.index")
+    assert checkpoint.newest is None
+
+
 @pytest.mark.parametrize("kind", ["data", "dataset"])
 def test_a_loop_of_ones_own_goes_on_in_the_middle_of_an_epoch(tiny, kind, tmp_path):
     source = getattr(tiny, kind)

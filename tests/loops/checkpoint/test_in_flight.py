@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.checkpoint import in_flight
+from gradloop.loops.checkpoint.save_and_restore import store_of
+from gradloop.loops.checkpoint.saved_step import SavedStep
 from gradloop.loops.checkpoint.tensor_file import TensorFile
 from gradloop.loops.checkpoint.whole import read_whole, write_checkpoint
 from tests.programs import Program
@@ -137,6 +139,21 @@ def test_the_folder_is_held_until_it_is_written(tiny, writer, tmp_path):
     while lock.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not lock.exists()
+
+
+def test_a_second_ctrl_c_lets_no_folder_go_that_a_thread_writes_to(tiny, writer, tmp_path, monkeypatch):
+    lock, step = tmp_path / ".gradloop-checkpoint-lock", tiny.step()
+
+    def interrupted(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        with store_of(loops.Checkpoint(tmp_path)).held(None):
+            place = store_of(loops.Checkpoint(tmp_path)).save(SavedStep(step), {}, beside=True)
+            monkeypatch.setattr(in_flight, "finish", interrupted)
+    assert lock.exists() and writer.begun.wait(60)
+    writer.go.set()
+    assert loops.Checkpoint(tmp_path).newest == place and not lock.exists()
 
 
 @pytest.mark.parametrize("call", ["save", "restore", "train"])
