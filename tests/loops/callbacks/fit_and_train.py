@@ -80,7 +80,8 @@ def did(train, callbacks, **options):
         if isinstance(callback, K.Callback) and not isinstance(callback, (K.CallbackList, K.SwapEMAWeights)):
             _listen(callback, calls)  # the end of a run asks the last of these once more
     model, history = train(callbacks, **options)
-    rates = model.optimizer.learning_rate if train is fit else _stepped(False)[0].optimizer.learning_rate
+    stepped = _stepped(options.get("averages", False))[0]
+    rates = model.optimizer.learning_rate if train is fit else stepped.optimizer.learning_rate
     return {
         "calls": calls,
         "history": history.history,
