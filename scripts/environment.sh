@@ -43,10 +43,17 @@ find_python() {
     fail "${reasons[@]}"
 }
 
+# The checkout whose gradloop an environment imports.
+installed_from='
+import importlib.metadata, json, urllib.parse, urllib.request
+url = json.loads(importlib.metadata.distribution("gradloop").read_text("direct_url.json"))["url"]
+print(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+'
+
 # make_environment EXTRA: an environment with gradloop (editable) and one of its extras. Installs only when
 # the project's settings, the constraints or the Python changed since the last install that succeeded.
 make_environment() {
-    local extra=$1 stamp=$VENV/gradloop-$1.stamp version checksum made
+    local extra=$1 stamp=$VENV/gradloop-$1.stamp version checksum made other
     made=$(version_of "$VENV/bin/python")
     if [[ -n $made ]] && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
         if [[ -n ${PYTHON:-} ]]; then
@@ -73,6 +80,10 @@ make_environment() {
         return
     fi
     rm -f "$VENV"/gradloop-*.stamp
+    other=$("$VENV/bin/python" -I -c "$installed_from" 2>/dev/null || true)
+    if [[ -n $other && $other != "$root" && -d $other ]]; then
+        echo "Note: $VENV was of $other, and imports gradloop of $root from now on; set VENV to another folder to have one for each" >&2
+    fi
     echo "Installing gradloop and its \"$extra\" extra into $VENV (the first time: some minutes, 2.5 GB)"
     # Not compiled by pip, as of ten thousand modules most are never imported. Those that are, are compiled by an
     # import: once, and not by each of the processes that start together in tests.

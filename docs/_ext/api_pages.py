@@ -6,9 +6,11 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.inspect import signature as sphinx_signature
 from sphinx.util.inspect import stringify_signature
 
@@ -29,7 +31,17 @@ def page_of(public: Public, value: object) -> str:
         return text + f".. autoclass:: {public.name}\n   " + "\n   ".join(options) + "\n"
     if inspect.isfunction(value):
         return text + f".. autofunction:: {public.name}\n"
-    return text + f".. autodata:: {public.name}\n   :no-value:\n"
+    return text + f".. autodata:: {public.name}\n   :no-value:\n\n" + indent(comment_of(public), "   ")
+
+
+def comment_of(public: Public) -> str:
+    """The `#:` comment above a name in its room; Sphinx looks for it in the package alone."""
+    room = f"gradloop.{public.package}.{public.room}."
+    for module in sorted(name for name in sys.modules if name.startswith(room)):
+        found = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", public.name))
+        if found:
+            return "\n".join(found)
+    return ""
 
 
 def page_of_package(package: str, doc: str) -> str:
@@ -70,7 +82,7 @@ def write_pages(app: Sphinx) -> None:
 def skip_what_is_not_ours(
     app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leaves out what a class has from Keras or Python, and what of it ours override and do not document."""
+    """Leaves out what a class has from Keras or Python, and hooks that it overrides and does not document."""
     value = value.fget if isinstance(value, property) else value
     if what != "class" or not hasattr(value, "__qualname__"):
         return None
@@ -78,6 +90,8 @@ def skip_what_is_not_ours(
         return True
     owner = getattr(sys.modules.get(value.__module__), value.__qualname__.partition(".")[0], None)
     bases = [base for base in getattr(owner, "__mro__", ()) if getattr(vars(base).get(name), "__doc__", None)]
+    if bases and bases[0] is not owner and bases[0].__name__ == "StepsCallback":
+        return True  # as `:inherited-members:` above
     return True if not (bases[0] if bases else value).__module__.startswith("gradloop") else None
 
 

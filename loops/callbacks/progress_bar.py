@@ -25,6 +25,9 @@ class ProgressBar(StepsCallback):
     its width. Anywhere else (a file, `| tee`, Slurm) it writes whole lines, at the end of each epoch and in
     longer ones from time to time, with no control characters among them. Of several workers, one shows it.
 
+    It shows what `train` runs. In a loop of your own use `tqdm`, which is installed with gradloop:
+    `for x, y in tqdm(data)`.
+
     The speed does not include an epoch's first call on the device, in which the step may be traced. In an
     epoch that resumes in its middle, means and speed are those of the steps after the resume.
 

@@ -40,9 +40,9 @@ class SaveAndRestore:
                 models, layers, optimizers, metrics and seed generators, variables, `tf.random.Generator`s,
                 numbers, text, NumPy arrays, lists and dicts of such values (see `docs/own_loops.md`).
             iterator: `iter(data)` of a `Batches` or a `tf.data.Dataset`, whose position is saved too; that of
-                a dataset with all that it has shuffled or read ahead.
+                a dataset with all that it has shuffled or read ahead. None to save no position.
             metrics: what is known of the model by now, such as `{"val_loss": 0.3}`: for `loops.Best`, and to
-                be told with the checkpoint.
+                be told with the checkpoint. None for nothing.
             beside: False to return when the checkpoint is complete. True to return when its values are taken,
                 and have a thread write them while the loop goes on, as `train` does. The next `save` or
                 `restore` waits for it, and raises its error; so end the loop with a `save` that is not
@@ -53,7 +53,7 @@ class SaveAndRestore:
 
         Raises:
             TypeError: `step` is neither, or the dict holds what cannot be saved.
-            ValueError: no iterator, or one whose position TensorFlow cannot save; in a dict, an empty key or
+            ValueError: `iterator` is none, or TensorFlow cannot save its position; in a dict, an empty key or
                 one with a slash, or an object whose variables are not made yet; a `loops.Best` in `keep` of
                 what was never in `metrics`; another process writes to the folder.
             OSError: it cannot be written; those from before are as they were.
@@ -95,7 +95,7 @@ class SaveAndRestore:
         Args:
             step: made as the one that was saved. The objects of a dict are restored in place; its numbers,
                 text and the like are replaced in the dict.
-            data: the `Batches` or `tf.data.Dataset` that was being read.
+            data: the `Batches` or `tf.data.Dataset` that was being read; None to restore no position.
 
         Returns:
             An iterator of `data` that continues where `save` was called or, after a run of `train`, with the

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import keras
@@ -12,13 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.arguments import whole_number
-from ...optim.common.types import Array, Batch, Scalar, Tensors
-from .arrays import common_length, map_tensors, tensors_in, to_tensors
-
-_MAX_SEED = 2**31
-Whole: TypeAlias = int | Scalar
-# A user's function of `(x, y)`, and of `seed` if it has such a parameter, that returns another `(x, y)`.
-Transform: TypeAlias = Callable[..., tuple[Tensors, Tensors]]
+from ...optim.common.types import Array, Batch, Tensors
+from .arrays import common_length, to_tensors
+from .batch_reader import MAX_SEED, BatchReader, Transform
 
 
 class Batches:
@@ -39,15 +34,17 @@ class Batches:
         y: targets, (examples, ...), or a tuple or dict of such; None for none.
         batch_size: examples in a batch.
         shuffle: whether to shuffle each epoch.
-        seed: of the shuffle, 0 to 2**31 - 1.
+        seed: of the shuffle, 0 to 2**31 - 1. The same seed gives the same order.
         transform: function of `(x, y)` that returns `(x, y)`, applied to each batch as TensorFlow
             operations: casts, scaling, augmentation. If it has a parameter `seed`, it is given an int32
-            tensor of shape (2,), another one for each batch and the same again on a rerun.
-        sample_weight: (examples,), or None.
+            tensor of shape (2,), another one for each batch and the same again on a rerun. None leaves
+            batches as they are.
+        sample_weight: what each example counts in the loss and the metrics, (examples,); None for 1.
 
     Attributes:
         epoch: the epoch that the next `for`, or the next call of `train`, begins with, from 0; set it to
             start elsewhere.
+        examples: how many there are; `len(data)` is the number of batches in an epoch.
 
     Raises:
         ValueError: empty data, arrays of different lengths, a batch size or seed out of range, a `transform`
@@ -74,7 +71,7 @@ class Batches:
         sample_weight: Tensors = None,
     ) -> None:
         batch_size = whole_number("batch_size", batch_size, at_least=1)
-        if whole_number("seed", seed, at_least=0) >= _MAX_SEED:
+        if whole_number("seed", seed, at_least=0) >= MAX_SEED:
             raise ValueError(f"`seed` must be at most 2**31 - 1, got {seed}")
         if transform is not None and not callable(transform):
             raise ValueError(f"`transform` must be a function of (x, y), not {transform!r}.")
@@ -127,7 +124,11 @@ class Batches:
         """Returns `Batches` of as many other examples, in the same batch size, order and epoch.
 
         Args:
-            x, y, sample_weight: the other examples, as in the class; the same `transform` is applied to them.
+            x, y, sample_weight: the other examples, as in the class, `sample_weight=None` for weights of 1;
+                the same `transform` is applied to them.
+
+        Raises:
+            ValueError, TypeError: as for the class.
         """
         other = Batches(
             x,
@@ -147,6 +148,9 @@ class Batches:
         Args:
             epoch: which epoch, from 0.
             position: how many of its batches to skip.
+
+        Raises:
+            ValueError: an `epoch` below 0, or a `position` outside of the epoch.
         """
         return BatchIterator(self, epoch, position)
 
@@ -209,44 +213,6 @@ class BatchIterator:
         batch = data.reader.gather(data.arrays, order, data.seed, self.epoch, self.position)
         self.position += 1
         return batch
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchReader:
-    """How batches are read, apart from the data: equal readers share a traced loop.
-
-    Attributes:
-        batch_size, transform: as in `Batches`.
-        size: how many examples each batch holds, where that is known while tracing; None for any number.
-    """
-
-    batch_size: int
-    transform: Transform | None
-    size: int | None = None
-
-    def one_batch(self, arrays: Batch) -> Batch:
-        """Returns a batch of the first, or of all examples: one of its shapes."""
-        examples = self.size or tf.shape(tensors_in(arrays)[0], tf.int64)[0]
-        return self.gather(arrays, tf.range(examples), 0, 0, 0)
-
-    def gather(self, arrays: Batch, indices: tf.Tensor, seed: Whole, epoch: Whole, position: Whole) -> Batch:
-        """Returns the batch of the examples of `Batches.arrays` at `indices`, int64, (batch,), transformed.
-
-        The data's seed, the epoch and the batch's position in it make the seed of the transform.
-        """
-        if self.size is not None:
-            indices = tf.ensure_shape(indices, [self.size])
-        batch = map_tensors(lambda array: tf.gather(array, indices), arrays)
-        if self.transform is None:
-            return batch
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        if "seed" in inspect.signature(self.transform).parameters:
-            mixed = tf.cast(seed, tf.int64) * 1_000_003 + tf.cast(epoch, tf.int64)
-            seeds = tf.cast(tf.stack([mixed % _MAX_SEED, tf.cast(position, tf.int64)]), tf.int32)
-            x, y = self.transform(x, y, seed=seeds)
-        else:
-            x, y = self.transform(x, y)
-        return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
 
 # What training and evaluation read, and its iterators.

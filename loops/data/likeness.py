@@ -16,7 +16,8 @@ import tensorflow as tf
 from ...optim.common.types import Json, Tensors
 from ..support.dataset_order import batch_sizes, own_seeds, tensors_of
 from .arrays import tensors_in
-from .batches import Batches, Data, Transform
+from .batch_reader import Transform
+from .batches import Batches, Data
 
 # What is looked at of each array: so many examples at the same distances, of so many bytes together.
 _EXAMPLES, _BYTES = 1000, 4_000_000

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors, tensors_in
-from ..data.batches import BatchReader
+from ..data.batch_reader import BatchReader
 from ..distribute.sharding import LazyBatch
 
 # Runs a step: its number in the call, from 0, the batch, and the number of the call, float32.

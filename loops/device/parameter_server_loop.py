@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors
-from ..data.batches import Batches, BatchIterator, BatchReader, DataIterator
+from ..data.batch_reader import BatchReader
+from ..data.batches import Batches, BatchIterator, DataIterator
 from ..support.global_seeds import global_seeds_made
 from ..support.scalars import Columns
 from .open_or_fixed import OpenOrFixed

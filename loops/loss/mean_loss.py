@@ -89,11 +89,14 @@ def mean_loss(
     Args:
         per_example: losses, (batch, ...), for example of a Keras loss with `reduction="none"`. A mask that a
             function of Keras attached to them (`ignore_class`) is applied.
-        model: its `losses` (L1, L2, `add_loss`) are added, if given; call it after the model ran. Leave it
-            out in a loss function for `TrainStep`, which adds them itself.
+        model: its `losses` (L1, L2, `add_loss`) are added; call this after the model ran. None adds nothing:
+            so in a loss function for `TrainStep`, which adds them itself.
         sample_weight: (batch,) or the losses' shape; losses are multiplied by it, and the sum is divided
-            by their number, as Keras does.
+            by their number, as Keras does. None for 1.
         mask: (batch,) or the losses' shape: which losses count, in the sum and in the number; None for all.
+
+    Returns:
+        A float32 scalar.
 
     Raises:
         ValueError: `per_example` is a scalar already, or `sample_weight` or `mask` does not fit it.

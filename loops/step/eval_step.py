@@ -22,6 +22,9 @@ from .own_methods import EVALUATING
 class EvalStep(BaseStep):
     """The loss and metrics of batches, in inference mode.
 
+    `step(x, y)` gives those of one batch, `step.run` those of many, and `evaluate` their means over all data.
+    NaN and infinity are values here, and no error.
+
     Args:
         model: a built `keras.Model`.
         loss: as for `TrainStep`; a function needs a parameter `training`, which is False here.

@@ -115,6 +115,9 @@ class TrainStep(TrainingCalls):
         >>> losses = [float(step(x, y)["loss"]) for _ in range(20)]
         >>> losses[-1] < 0.01 * losses[0]
         True
+        >>> values = step.run(iter(loops.Batches(x, y, batch_size=2)), steps=4)  # in one call
+        >>> values["loss"].shape
+        (4,)
     """
 
     _own_methods = TRAINING
@@ -211,6 +214,16 @@ class TrainStep(TrainingCalls):
         Raises:
             SelectionError: a filter that matches nothing.
             ValueError: a variable that is not one of the model's trainable ones.
+
+        Example:
+            >>> import keras
+            >>> from gradloop import loops
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"),
+            ...                           keras.layers.Dense(2, name="head")])
+            >>> step = loops.TrainStep(model, "mse", "adam", variables="head")
+            >>> step.train_only("*")  # from the next step on
+            >>> len(step.variables)
+            4
         """
         self._choice.choose(list(filters))
         self._steps.drop_accumulated()

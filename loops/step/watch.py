@@ -22,6 +22,10 @@ class Watch(NamedTuple):
         activations: a filter of the layers whose outputs are measured; None for none. A layer with variables
             matches if one of them does; a layer without, if a variable of its name would.
 
+    Raises:
+        TypeError, ValueError: when training begins: an interval that is no whole number of at least 1.
+        SelectionError: when training begins: a filter that matches nothing.
+
     Example:
         >>> import keras, numpy as np
         >>> from gradloop import loops

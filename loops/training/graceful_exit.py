@@ -35,6 +35,7 @@ def graceful_exit(
         signals: numbers of the signals, such as `signal.SIGTERM`.
         strategy: one with several workers, where perhaps not every worker gets the signal: `wanted()` is then
             True for all of them in the same call. All must call it equally often: each waits for the others.
+            None for a process that decides alone.
 
     Yields:
         `wanted`, a function without arguments: whether one of the signals has come. It takes a microsecond.

@@ -86,7 +86,7 @@ def train(
         epochs: how many.
         steps_per_epoch: batches in an epoch, which continues where the last one stopped in the data; the data
             begins anew when it ends. None: each epoch is one pass over the data.
-        validation: data to evaluate on, in inference mode, after each epoch.
+        validation: data to evaluate on, in inference mode, after each epoch; None for none.
         callbacks: Keras callbacks of any kind. They find the model, with `model.optimizer`, and may set
             `model.stop_training`.
         checkpoint: a folder or a `Checkpoint`, which may also be among `callbacks`, to save the run after

@@ -32,8 +32,8 @@ class NonFiniteError(ArithmeticError):
 
     Attributes:
         step: the update that was not made, counted from 1; None where it is not known.
-        variable: stable name of the first variable, in the model's order, with a bad gradient; None if
-            only the loss is bad.
+        variable: stable name of the first variable, in the model's order, with a bad gradient; its `path`, of
+            an `Update` that was given a list; None if only the loss is bad.
         records: what the steps before it in the same call recorded (`Records`), if there were any.
 
     Example:

@@ -57,7 +57,8 @@ class Update(Measuring):
 
     Args:
         optimizer: any Keras optimizer.
-        variables: the variables to train, as a list or as `{name: variable}`; names appear in errors.
+        variables: the variables to train, as a list or as `{name: variable}`. Errors have these names, or a
+            variable's `path` if it is a list; `optim.named_variables` has stable names.
         clip_norm: largest global norm of the gradients; None for no clipping.
         accumulate: how many calls make one update. Their gradients are averaged, each by what its call
             counts (see `weight` of a call). What is left when the data ends waits for more calls: `flush`
@@ -70,7 +71,7 @@ class Update(Measuring):
             cannot be the cause: once it has fallen below 1 and, in a `TrainStep`, where the batch holds NaN
             and so does the loss.
         on_spike: "skip" skips a call whose loss exceeds the mean of the last 128 losses by more than 6 of
-            their standard deviations; `Spike` for other numbers. Each call then needs its loss.
+            their standard deviations; `Spike` for other numbers. Calls then need a loss. None skips none.
 
     Raises:
         TypeError: `optimizer` is not a Keras optimizer, or an option of another type.

@@ -166,6 +166,9 @@ def lenet5_sequential(
 ) -> keras.Sequential:
     """LeNet-5 as `keras.Sequential`, with the layers, layer names, options and errors of `LeNet5`.
 
+    Args:
+        num_classes, dropout, batch_norm, l1, l2: as for `LeNet5`.
+
     Returns:
         A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).
 
@@ -182,6 +185,9 @@ def lenet5_functional(
     num_classes: int = 10, *, dropout: float = 0.0, batch_norm: bool = False, l1: float = 0.0, l2: float = 0.0
 ) -> keras.Model:
     """LeNet-5 as a Functional model, with the layers, layer names, options and errors of `LeNet5`.
+
+    Args:
+        num_classes, dropout, batch_norm, l1, l2: as for `LeNet5`.
 
     Returns:
         A built model from (batch, 28, 28, 1) to probabilities (batch, num_classes).

@@ -57,10 +57,19 @@ class Strategy(Mapping[str, Group]):
 
     @classmethod
     def named(cls, name: str, *, head: FilterLike = "head", top: FilterLike | None = None) -> Strategy:
-        """One of the three strategies by name, whatever the data; `head` and `top` are as for `recommend`.
+        """One of the three strategies by name, whatever the data.
+
+        Args:
+            name: `"head"`, `"top"` or `"all"`.
+            head, top: as for `recommend`; None as `top` for about the last third of the backbone.
 
         Raises:
             ValueError: another name.
+
+        Example:
+            >>> from gradloop import models
+            >>> print(models.Strategy.named("all"))
+            train the whole network: as asked for.
         """
         if name not in _WORDS:
             raise ValueError(f"`name` must be one of {', '.join(map(repr, _WORDS))}, not {name!r}.")

@@ -37,6 +37,8 @@ def depths(model: keras.layers.Layer) -> list[Filter]:
         ...     keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(2, name="head")])
         >>> depths(model)
         [depth(fc1, norm), depth(head)]
+        >>> [v.path.split("/", 1)[1] for v in select(model, *depths(model)[-1:])]  # the top
+        ['head/kernel', 'head/bias']
     """
     return list(depths_of(tree_of(model)))
 

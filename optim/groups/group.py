@@ -57,7 +57,12 @@ class KernelDecay:
         object.__setattr__(self, "value", real_number("value", self.value, at_least=0))
 
     def of(self, variable: keras.Variable, name: str = "") -> float:
-        """The decay of one variable; `name` is its stable name, which tells more than the variable's own."""
+        """The decay of one variable.
+
+        Args:
+            variable: built, since its number of dimensions counts.
+            name: its stable name, which tells more than its own; "" to judge by its own.
+        """
         return self.value if _decays(variable, name.rpartition("/")[2]) else 0.0
 
 
@@ -87,7 +92,7 @@ class Group:
             `"conv*/kernel"`, a class of layers, `layer_type(Conv2D) & name("conv1")`.
         lr_scale: the group's learning rate as a multiple of the optimizer's, which it then follows.
         learning_rate: the group's own rate, a number or a Keras schedule of the optimizer's updates. It does
-            not follow the optimizer's rate.
+            not follow the optimizer's rate. None for `lr_scale` times that.
         weight_decay: decoupled weight decay: each update subtracts `rate * weight_decay * variable`. A number
             for all variables, or `KernelDecay(number)`; None for that of the optimizer.
         frozen: whether the group starts frozen: it is not updated and does not decay.

@@ -43,7 +43,7 @@ def layerwise_decay(
         decay: above 0, at most 1.
         blocks: a filter for each depth, from the bottom to the top, for models in which a depth is a
             block of layers: `["stem*", "block1*", "block2*", "head*"]`. `partition` reports variables
-            that two of them match, and takes those that none matches as its `rest`.
+            that two of them match, and takes those that none matches as its `rest`. None to find depths.
 
     Returns:
         `"depth_0"` (the bottom), `"depth_1"`, ... to groups, for `partition`.

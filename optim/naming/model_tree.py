@@ -23,6 +23,8 @@ class VariableInfo:
         >>> dense.build((None, 3))
         >>> [(info.name, info.kind) for info in variable_infos(dense)]
         [('kernel', 'kernel'), ('bias', 'bias')]
+        >>> [v.name for v in select(dense, lambda info: len(info.variable.shape) == 2)]  # a filter
+        ['kernel']
     """
 
     name: str

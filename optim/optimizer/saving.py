@@ -150,7 +150,26 @@ class GroupedState(PlannedOptimizer):
 
     @contextmanager
     def partial_load(self) -> Iterator[None]:
-        """Within this context, loading takes the state that fits and leaves the rest as it is."""
+        """Within this context, loading takes the state that fits and leaves the rest as it is.
+
+        It takes what the file has under the same name in the same shape. (From a `tf.train.Checkpoint`, names
+        may be missing; another shape is an error of TensorFlow.)
+
+        Example:
+            >>> import tempfile
+            >>> def optimizer_of(*names):
+            ...     layers = [keras.layers.Dense(3, name=name) for name in names]
+            ...     model = keras.Sequential([keras.Input((3,)), *layers])
+            ...     sgd = keras.optimizers.SGD(0.1, momentum=0.9)
+            ...     return GroupedOptimizer(sgd, partition(model, {"all": "*"}))
+            >>> first, second = optimizer_of("body"), optimizer_of("body", "head")
+            >>> first.apply([tf.ones(v.shape) for v in first.plan.variables.values()])
+            >>> path = tf.train.Checkpoint(optimizer=first).write(tempfile.mkdtemp() + "/saved")
+            >>> with second.partial_load():
+            ...     status = tf.train.Checkpoint(optimizer=second).read(path)
+            >>> [name for name, value in second.named_state().items() if np.any(value.numpy())]
+            ['iteration', 'learning_rate', 'body/kernel/momentum', 'body/bias/momentum']
+        """
         self._internals.partial = True
         try:
             yield

@@ -16,6 +16,7 @@ case "$*" in
     *version_info*) echo {version} ;;
     *ensurepip*) exit {venv_exit} ;;
     "-m venv --clear "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; touch "$4/pyvenv.cfg" ;;
+    *direct_url*) echo "${{INSTALLED_FROM:-}}" ;;
     "-m pip --version") ;;
     "-m pip install "*) echo "$*" >> "$PIP_LOG"; exit ${{PIP_EXIT:-0}} ;;
 esac
@@ -86,6 +87,17 @@ def test_installs_again_when_the_settings_change(place: Place) -> None:
         place.make()
         place.make()
         assert place.installs() == before + 1
+
+
+def test_an_environment_of_another_checkout_is_told(place: Place, tmp_path: Path) -> None:
+    place.python("python3", "3.12")
+    assert "Note:" not in place.make(INSTALLED_FROM=str(place.root)).stderr
+    place.venv.joinpath("gradloop-data.stamp").unlink()
+    assert "Note:" not in place.make(INSTALLED_FROM="/a folder that is gone").stderr
+    place.venv.joinpath("gradloop-data.stamp").unlink()
+    told = place.make(INSTALLED_FROM=str(tmp_path))
+    assert f"Note: {place.venv} was of {tmp_path}, and imports gradloop of {place.root}" in told.stderr
+    assert place.installs() == 3
 
 
 def test_constraints_reach_pip_and_count_as_a_change(place: Place) -> None:
