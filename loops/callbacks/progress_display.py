@@ -56,8 +56,10 @@ class TerminalDisplay(Display):
         self._bar: Any = None  # a tqdm, while a line is drawn
 
     def _draw(self, progress: Progress) -> None:
-        columns = _columns(self._file) - 1  # where the last one is written, some terminals begin a new line
-        text = fitting_line(progress, columns)
+        columns = max(
+            _columns(self._file) - 1, 1
+        )  # where the last one is written, some terminals begin a new line
+        text = _writable(fitting_line(progress, columns), self._file)
         line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": progress.total}
         if self._bar is None:  # it draws itself
             self._bar = terminal_tqdm(file=self._file, initial=progress.done, nrows=24, leave=False, **line)
@@ -70,7 +72,7 @@ class TerminalDisplay(Display):
             self._bar.close()
             self._bar = None
         # This line may wrap, so that it loses no value; it is never drawn over.
-        terminal_tqdm.write(whole_line(progress), file=self._file)
+        terminal_tqdm.write(_writable(whole_line(progress), self._file), file=self._file)
 
 
 class NotebookDisplay(Display):
@@ -103,11 +105,17 @@ class LogDisplay(Display):
         self._shown = time.monotonic()
 
     def _draw(self, progress: Progress) -> None:
-        print(whole_line(progress), file=self._file, flush=True)
+        print(_writable(whole_line(progress), self._file), file=self._file, flush=True)
 
     def end(self, progress: Progress) -> None:
         self._shown = time.monotonic()
         self._draw(progress)
+
+
+def _writable(text: str, file: TextIO) -> str:
+    r"""What a file can hold of a name that its encoding lacks letters for: `\xe4` for them."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _columns(file: TextIO) -> int:

@@ -47,9 +47,10 @@ class Batches:
         examples: how many there are; `len(data)` is the number of batches in an epoch.
 
     Raises:
-        ValueError: empty data, arrays of different lengths, a batch size or seed out of range, a `transform`
-            that is no function, or `sample_weight` without `y`.
-        TypeError: an array of objects other than strings, a list of arrays, or a number of another type.
+        ValueError: empty data, arrays of different lengths, a batch size or seed out of range, or
+            `sample_weight` without `y`.
+        TypeError: an array of objects other than strings, a list of arrays, a number of another type, or a
+            `transform` that is no function.
 
     Example:
         >>> import numpy as np
@@ -74,7 +75,7 @@ class Batches:
         if whole_number("seed", seed, at_least=0) >= MAX_SEED:
             raise ValueError(f"`seed` must be at most 2**31 - 1, got {seed}")
         if transform is not None and not callable(transform):
-            raise ValueError(f"`transform` must be a function of (x, y), not {transform!r}.")
+            raise TypeError(f"`transform` must be a function of (x, y), not {transform!r}.")
         if y is None and sample_weight is not None:
             raise ValueError("`sample_weight` needs `y`: without targets, pass the weights as part of `x`.")
         arrays = {"x": x, "y": y, "sample_weight": sample_weight}

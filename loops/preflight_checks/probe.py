@@ -18,7 +18,7 @@ from ..step.batch_norm import frozen_norms, inference_mode
 from ..step.train_step import TrainStep
 from ..support.keras_private import undivided_losses
 from ..support.method_hooks import Hooks, Method
-from ..support.tensorflow_private import never_run
+from ..support.tensorflow_private import eager_replicas, never_run
 from .sample import elements_in, examples_of, first_of
 
 # What a pass may hold, so that it takes a second or so.
@@ -74,7 +74,8 @@ class Probe:
                     if strategy is None:
                         self._one(batch)
                     else:
-                        strategy.run(self._one, args=(batch,))
+                        with eager_replicas():
+                            strategy.run(self._one, args=(batch,))
             except (ValueError, TypeError, ArithmeticError, tf.errors.InvalidArgumentError) as error:
                 self.error = error
 

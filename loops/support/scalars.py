@@ -17,6 +17,7 @@ from .keras_private import is_inference, is_symbolic
 from .tensorflow_private import graph_now, is_vectorized, without_autograph
 
 REDUCTIONS = ("mean", "sum", "max")
+_COUNTED = ("skipped", "rate_cuts")  # in the logs of an epoch, by `train`
 
 
 class Column(NamedTuple):
@@ -48,7 +49,8 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     exported without `training=True`; nothing is recorded then.
 
     Args:
-        name: in logs. Not the name of the loss or of a metric, and none that begins with `val_`.
+        name: in logs. Not the name of the loss or of a metric, not `skipped` or `rate_cuts`, and none that
+            begins with `val_`.
         value: a number or a scalar tensor, which float32 must hold; bool counts as 0 or 1.
         reduce: how values of several replicas are combined: "mean" (weighted by the examples of each), "sum"
             or "max".
@@ -123,8 +125,9 @@ class Recorded:
 
     def add(self, name: str, value: Scalar | float, reduce: str) -> None:
         """Adds a value that `record` was given; raises what it says."""
-        if name in self._taken or name.startswith("val_"):
+        if name in (*self._taken, *_COUNTED) or name.startswith("val_"):
             what = "that of the loss or of a metric" if name in self._taken else "one of the validation"
+            what = "a count that `train` writes" if name in _COUNTED else what
             raise ValueError(f"`name` {name!r} is {what} in the logs: choose another.")
         if (before := self._reduces.get(name, reduce)) != reduce:
             raise ValueError(

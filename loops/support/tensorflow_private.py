@@ -6,6 +6,7 @@ Tests hold each of them on every version.
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -30,6 +31,21 @@ def single_threaded() -> contextlib.AbstractContextManager[object]:
         return context.function_executor_type("SINGLE_THREADED_EXECUTOR")
     except (ImportError, AttributeError):
         return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def eager_replicas() -> Iterator[None]:
+    """Runs replicas outside of a TensorFlow function on purpose, without its advice to run them in one."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "eagerly has significant" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def is_missing_batch(error: Exception) -> bool:

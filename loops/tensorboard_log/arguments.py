@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -19,12 +19,17 @@ from ..support.folders import fixed
 
 # What the HParams tab can show.
 HParam: TypeAlias = bool | int | float | str
+_LARGEST = sys.float_info.max
 
 
 def folder(name: str, value: object) -> str:
-    """The argument of this name as a path, wherever the program goes; ValueError for what is none."""
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ValueError(f"`{name}` must be the path of a folder, not {value!r}.")
+    """The argument of this name as a path, wherever the program goes; TypeError for what is none."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"`{name}` must be the path of a folder, got {short_repr(value)}")
+    if not os.fspath(value):
+        raise ValueError(
+            f"`{name}` is {value!r}, which names no folder: '.' is the one that the program is in"
+        )
     return fixed(value)
 
 
@@ -61,15 +66,18 @@ def hyperparameters(name: str, value: Mapping[str, HParam] | None) -> dict[str, 
         raise TypeError(f"`{name}` must be a dict of names and values, or None, got {short_repr(value)}")
     plain = {}
     for key, one in value.items():
-        one = one.item() if isinstance(one, np.generic) else one
+        if isinstance(one, np.generic):  # `str`, as a float32 of 0.1 is 0.10000000149011612 in more digits
+            text, one = str(one), one.item()
+            one = float(text) if isinstance(one, float) else one
         if not isinstance(key, str) or not key or not isinstance(one, (bool, int, float, str)):
             raise TypeError(
                 f"`{name}` must map names to numbers, text, True or False, got {short_repr(key)}: "
                 f"{short_repr(one)}; write it as text, `str(value)`"
             )
-        if isinstance(one, float) and not math.isfinite(one):
+        if isinstance(one, (int, float)) and not abs(one) <= _LARGEST:
+            one = short_repr(one)
             raise ValueError(f"`{name}` must map names to finite numbers, got {key!r}: {one}; or to a text")
-        plain[key] = one
+        plain[key] = one if not isinstance(one, str) else one.encode(errors="backslashreplace").decode()
     if not plain:
         raise ValueError(f"`{name}` is an empty dict: name what differs between runs, or pass None")
     return plain
@@ -90,6 +98,7 @@ def columns(name: str, value: Mapping[str, float | Scalar | Array]) -> dict[str,
                 f"`{name}` must map tags to numbers, got {tag!r} in a TensorFlow function, which is traced "
                 "before there are any: return it, and write it after the call"
             )
+        one = float(one) if isinstance(one, int) and abs(one) <= _LARGEST else one
         array = np.asarray(one.numpy() if hasattr(one, "numpy") else one)
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
             raise TypeError(f"`{name}` must map tags to numbers, got {tag!r}: {short_repr(one)}")

@@ -100,7 +100,7 @@ class TensorBoard(LogWriter, StepsCallback):
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: a `log_dir` that is no path, a number below 1; when training begins, a `log_dir` that
+        ValueError: an empty `log_dir`, a number below 1; when training begins, a `log_dir` that
             cannot be written, or that another run writes to, and `images` with inputs that are not images.
         RuntimeError: another profiler runs when `profile` is to begin.
         SelectionError: when training begins, a filter that matches nothing.

@@ -94,7 +94,8 @@ def _no_images(batch: Batch, name: str) -> ValueError:
     told = ", ".join(f"{tuple(leaf.shape)} {leaf.dtype.name}" for leaf in leaves if hasattr(leaf, "dtype"))
     return ValueError(
         f"`images` draws the inputs of `{name}`, and these are no images, but {told}: an image is (batch, "
-        "height, width, channels), with 1, 3 or 4 channels. Pass `images=0`, or add the axis that is missing."
+        "height, width, channels) of numbers, with 1, 3 or 4 channels. Pass `images=0`, add the axis that is "
+        "missing, or make them numbers."
     )
 
 

@@ -25,7 +25,8 @@ def plugin_value(tag: str, plugin: str, tensor: object, content: bytes = b"", de
 
 def text_value(tag: str, markdown: str) -> Value:
     """A text, in Markdown, for the tab Text."""
-    return plugin_value(tag, "text", markdown)
+    # A command line of bytes that are no UTF-8 has characters that cannot be written.
+    return plugin_value(tag, "text", markdown.encode(errors="backslashreplace"))
 
 
 def image_value(tag: str, pngs: Sequence[bytes], width: int, height: int, description: str) -> Value:

@@ -46,6 +46,16 @@ def test_each_epoch_is_a_line_with_its_logs(data):
             assert f" {name}={values[epoch]:#.4g}" in line
 
 
+def test_a_file_that_lacks_letters_of_a_name():
+    screen = io.TextIOWrapper(io.BytesIO(), "ascii")
+    bar = loops.ProgressBar(screen)
+    bar.set_params({"epochs": 1, "steps": 1})
+    bar.on_epoch_begin(0)
+    bar.on_epoch_end(0, {"α": 0.5})
+    screen.flush()
+    assert rb" \u03b1=0.5000" in screen.buffer.getvalue()
+
+
 def test_a_long_epoch_gives_a_line_from_time_to_time(clock):
     screen = io.StringIO()
     bar = begun(screen, every_seconds=10)

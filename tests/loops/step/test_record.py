@@ -236,6 +236,14 @@ def test_a_part_of_a_step_gives_it_what_it_records():
         assert float(step(X)["half"]) == pytest.approx(right, rel=1e-5)
 
 
+def test_a_count_of_the_run_is_taken():
+    step = loops.TrainStep(network(), lambda model, batch: loops.record("skipped", 1.0), "sgd")
+    with pytest.raises(
+        ValueError, match="`name` 'skipped' is a count that `train` writes in the logs: choose"
+    ):
+        step(X, Y)
+
+
 def test_a_name_of_a_metric_is_taken():
     step = loops.TrainStep(network(), lambda model, batch: loops.record("error", 1.0), "sgd", metrics=[error])
     with pytest.raises(ValueError, match="`name` 'error' is that of the loss or of a metric"):

@@ -1,10 +1,13 @@
 """TensorFlow's private names and error texts that `loops` relies on are still as it expects them."""
 
 import contextlib
+import inspect
+import logging
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute import mirrored_run
 from tensorflow.python.eager import context
 
 from gradloop.loops.support import tensorflow_private
@@ -93,6 +96,23 @@ def test_operations_wait_for_others_made_later():
         tensorflow_private.run_before([after], [batch])
         assert doubled.op.control_inputs == [after]
         tensorflow_private.run_before([], [batch])
+
+
+def test_replicas_outside_of_a_function_are_not_advised():
+    advice = "eagerly has significant"
+    assert advice in inspect.getsource(mirrored_run)  # which says it five times in a process
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    try:
+        for quiet in (True, False):
+            with tensorflow_private.eager_replicas() if quiet else contextlib.nullcontext():
+                tf.get_logger().warning(f"Using MirroredStrategy {advice}")
+                tf.get_logger().warning("other")
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert told == ["other", f"Using MirroredStrategy {advice}", "other"]
 
 
 def test_conditions_of_tensors_are_converted_where_the_caller_is_not():

@@ -57,7 +57,9 @@ class Logged:
         optimizer = optim.GroupedOptimizer(keras.optimizers.SGD(0.1), plan)
         loss = "sparse_categorical_crossentropy"
         self.step = loops.TrainStep(model, loss, optimizer, metrics=["accuracy"])
-        board = loops.TensorBoard(folder, images=3, hparams={"rate": 0.1, "net": "small", "plain": True})
+        board = loops.TensorBoard(
+            folder, images=3, hparams={"rate": np.float32(0.1), "net": "small", "plain": True}
+        )
         self.history = loops.train(
             self.step,
             self.digits.data(),

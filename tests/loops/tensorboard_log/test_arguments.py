@@ -36,9 +36,16 @@ def test_refused(tmp_path, argument, value, error, message):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("folder", [None, "", 3])
-def test_bad_log_dir(folder):
-    with pytest.raises(ValueError, match=f"`log_dir` must be the path of a folder, not {folder!r}"):
+@pytest.mark.parametrize(
+    ("folder", "error", "message"),
+    [
+        (None, TypeError, "must be the path of a folder, got None"),
+        (3, TypeError, "must be the path of a folder, got 3"),
+        ("", ValueError, "is '', which names no folder: '.' is"),
+    ],
+)
+def test_bad_log_dir(folder, error, message):
+    with pytest.raises(error, match=f"`log_dir` {message}"):
         loops.TensorBoard(folder)
 
 
@@ -57,6 +64,7 @@ def test_what_it_wants_measured(tmp_path):
         (1, 0.5, TypeError, "`values` must be a dict of tags and numbers, got 0.5"),
         (1, {3: 0.5}, TypeError, "`values` must map tags to numbers, got the tag 3"),
         (1, {"loss": "low"}, TypeError, "`values` must map tags to numbers, got 'loss': 'low'"),
+        (1, {"loss": 10**400}, TypeError, "`values` must map tags to numbers, got 'loss': 1000"),
         (1, {"loss": None}, TypeError, "`values` must map tags to numbers, got 'loss': None"),
         (1, {"loss": np.ones((2, 2))}, ValueError, r"`values` .* 'loss' \(2, 2\): reduce"),
         (1, {"loss": np.ones(2), "rate": 0.1}, ValueError, r"`values` .* 'loss' \(2,\), 'rate' \(\)"),

@@ -81,6 +81,7 @@ def test_several_runs_of_which_one_fails_and_resumes(tmp_path, tiny):
     [
         ({}, "`hparams` is an empty dict: name what differs between runs, or pass None"),
         ({"rate": float("nan")}, "`hparams` must map names to finite numbers, got 'rate': nan"),
+        ({"seed": 10**400}, "`hparams` must map names to finite numbers, got 'seed': 1000"),
         ({"rate": np.float32("inf")}, "`hparams` must map names to finite numbers, got 'rate': inf"),
     ],
 )

@@ -198,12 +198,18 @@ def _without_channels():
     return model, np.zeros((4, 8, 8), "float32")
 
 
+def _bools():
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    return model, np.zeros((4, 8, 8, 1), bool)
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (_words, r"\(4, 6\) int32"),
         (_features, r"\(4, 3\) float32"),
         (_without_channels, r"\(4, 8, 8\) float32"),
+        (_bools, r"\(4, 8, 8, 1\) bool"),
     ],
 )
 @pytest.mark.parametrize("validated", [False, True])
@@ -211,9 +217,7 @@ def test_what_is_no_image_is_refused_at_the_start(tmp_path, make, told, validate
     model, x = make()
     step, data = loops.TrainStep(model, "mse", "sgd"), loops.Batches(x, np.zeros((4, 2)), 4)
     name = "validation" if validated else "data"
-    message = (
-        f"`images` draws the inputs of `{name}`, .* but {told}: an image is .*batch, height, width, channels"
-    )
+    message = f"`images` draws the inputs of `{name}`, .* but {told}: an image is .* channels. of numbers"
     board = loops.TensorBoard(tmp_path, images=1)
     with pytest.raises(ValueError, match=message):
         loops.train(step, data, epochs=1, validation=data if validated else None, callbacks=[board])

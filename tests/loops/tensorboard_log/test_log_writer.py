@@ -21,7 +21,7 @@ def test_numbers_of_every_kind(tmp_path):
     with loops.TensorBoard(tmp_path) as board:
         assert not (tmp_path / "steps").exists()
         board.write(0, {"number": 3, "tensor": tf.constant(0.5), "variable": tf.Variable(1.5), "yes": True})
-        board.write(1, {"number": np.float16(0.25), "tensor": tf.constant(2.5, tf.bfloat16)})
+        board.write(1, {"number": np.float16(0.25), "large": 2**70, "tensor": tf.constant(2.5, tf.bfloat16)})
         board.write(2, {"number": np.array([7.0, 8.0]), "tensor": tf.constant([9, 10])})
         board.write(4, {})
     assert by_python(tmp_path)["steps"] == {
@@ -29,6 +29,7 @@ def test_numbers_of_every_kind(tmp_path):
         "tensor": [(0, 0.5), (1, 2.5), (2, 9.0), (3, 10.0)],
         "variable": [(0, 1.5)],
         "yes": [(0, 1.0)],
+        "large": [(1, 2.0**70)],
     }
 
 

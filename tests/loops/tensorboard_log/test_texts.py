@@ -37,6 +37,13 @@ def test_large_models_have_no_table_of_norms(units, told):
     assert "examples" not in texts["run/settings"].tensor.string_val[0].decode()
 
 
+def test_a_command_that_is_no_text(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", b"caf\xe9.npz".decode(errors="surrogateescape")])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    command, *_ = run_texts(loops.TrainStep(model, "mse", "sgd"), None, {})
+    assert rb"caf\udce9.npz" in command.tensor.string_val[0]
+
+
 def test_a_strategy_and_a_loss_of_ones_own_are_named():
     def squared(model, batch, training=True):
         return tf.reduce_mean(tf.square(model(batch[0], training=training)))
