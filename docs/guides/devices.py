@@ -215,8 +215,8 @@ for on_one, on_two in zip(own_loop(one), own_loop(two)):
 # scripts/launch.py --workers 2 --restarts 5 scripts/train_lenet.py --strategy multiworker --checkpoint runs/a
 # ```
 #
-# The second command starts all workers again when one dies, and they resume from the checkpoint ([stop and
-# resume](resume.py)). On a cluster, start the program once on each machine, with the variable that
+# The second command starts all workers again when one dies, and they resume from the checkpoint ([stopping
+# and resuming](resume.py)). On a cluster, start the program once on each machine, with the variable that
 # TensorFlow reads, or let Slurm or Kubernetes tell who is there:
 #
 # ```sh
@@ -250,4 +250,4 @@ for on_one, on_two in zip(own_loop(one), own_loop(two)):
 # Slurm and Kubernetes give, are passed on to TensorFlow, and nobody has tried them.
 # `scripts/check_devices.py` compares each kind of device of your machine with the CPU, in float64.
 #
-# Next: [stop and resume](resume.py), [make it fast](speed.py).
+# Next: [stopping and resuming](resume.py), [making it fast](speed.py).

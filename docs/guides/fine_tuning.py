@@ -137,7 +137,7 @@ assert np.array_equal(gradual.get_layer("bn1").moving_mean, statistics)
 # %% [markdown]
 # Stages of your own are a dict of times and filters, `Unfreeze({0: "head", 5: "fc1", 8: all})`. With
 # `by="plateau"` the next stage begins when the validation loss stops falling. A run with a checkpoint
-# resumes in the right stage ([stop and resume](resume.py)).
+# resumes in the right stage ([stopping and resuming](resume.py)).
 #
 # ## What BatchNorm does in frozen layers
 #

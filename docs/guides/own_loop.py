@@ -137,6 +137,10 @@ accuracy.reset_state()
 # - A batch of another size costs one more trace, the first time only.
 # - If `Update` skips a batch or raises, what layers and metrics wrote in that step is put back too.
 # - `loops.record(name, value)`, anywhere in the step or in a layer, adds a number to what the step returns.
+#
+# `loops.ProgressBar` shows what `loops.train` runs. In a loop of your own use `tqdm`, which is installed with
+# gradloop: `for x, y in tqdm(data)` (`from tqdm import tqdm`; a whole loop with it is [among the
+# questions](../faq.md#how-do-i-use-keras-callbacks-in-a-custom-training-loop)).
 
 
 # %%

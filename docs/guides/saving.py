@@ -174,4 +174,4 @@ print(np.round(answer.numpy()[:, 1], 3))
 # - Only the numbers, for the same code: `.weights.h5`. For other code or parts: `models.save_weights`.
 # - To answer requests: `model.export`.
 #
-# Next: [stop and resume](resume.py), [fine-tuning](fine_tuning.py).
+# Next: [stopping and resuming](resume.py), [fine-tuning](fine_tuning.py).

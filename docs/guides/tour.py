@@ -87,8 +87,8 @@ print(f"loss {float(logs['loss']):.2f}")
 # ## A step for the usual case: `TrainStep`
 #
 # It does the same for any Keras loss, with metrics. `step(x, y)` trains on one batch. `step.run` trains on
-# many in one call, without returning to Python, which is much faster for small networks. → [Make it
-# fast](speed.py)
+# many in one call, without returning to Python, which is much faster for small networks. → [Making
+# it fast](speed.py)
 
 # %%
 loss = "sparse_categorical_crossentropy"

@@ -72,7 +72,7 @@ assert report.ok
 
 # %%
 def loss_with_record(model, batch):
-    """The cross-entropy; takes down how certain the network is."""
+    """The cross-entropy; records how certain the network is."""
     x, y = batch
     probabilities = model(x, training=True)
     loops.record("certainty", tf.reduce_mean(tf.reduce_max(probabilities, axis=-1)))
@@ -226,7 +226,8 @@ assert all(np.isfinite(weight).all() for weight in model.get_weights())
 # of BatchNorm included; `skipped/all` in TensorBoard has the share of skipped steps. With mixed_float16, an
 # overflow is skipped and the loss scale halved, in each setting. `on_spike="skip"` does the same for a step
 # whose loss is finite, but far above the last ones ({py:class}`gradloop.loops.Spike` sets the limit).
-# `on_nonfinite="restore"` goes back to the last checkpoint of the run, see [stop and resume](resume.py).
+# `on_nonfinite="restore"` goes back to the last checkpoint of the run, see
+# [stopping and resuming](resume.py).
 
 # %%
 model = network()
@@ -263,4 +264,4 @@ tf.config.run_functions_eagerly(False)
 # %% [markdown]
 # It is slow, so use it for a few steps, and switch it off again. (Parameter servers compile all the same.)
 #
-# Next: [choose rates](rates.py), [make it fast](speed.py), [stop and resume](resume.py).
+# Next: [choose rates](rates.py), [making it fast](speed.py), [stopping and resuming](resume.py).

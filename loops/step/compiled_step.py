@@ -102,7 +102,7 @@ class CompiledStep:
     def _one(self, batch: Batch, shard: Shard | None) -> Record:
         """The step on one replica, or on the only device."""
         if self._measures is not None:
-            self._measures.forget()
+            self._measures.reset()
         with recording(everything=True) as writes:
             forward_backward = self._gradients
             if self._jit_compile:

@@ -24,7 +24,7 @@ _FEW = 1 << 16
 class Measures:
     """Measures an update on the device, in one vector that can be read after it.
 
-        measures.forget()                       # at the start of a step, which may be skipped
+        measures.reset()                        # at the start of a step, which may be skipped
         with measures.around(gradients):        # summed, not scaled, not clipped
             clip and apply
 
@@ -81,7 +81,7 @@ class Measures:
     def _nan(self) -> tf.Tensor:
         return tf.constant(math.nan, tf.float64)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Sets everything to NaN."""
         self.values.assign(tf.fill([self._size], self._nan), read_value=False)
 

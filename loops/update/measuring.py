@@ -63,7 +63,7 @@ class Measuring(Accumulation):
         """
         measures = self._own_measures
         assert measures is not None
-        measures.forget()
+        measures.reset()
         scale = self.scale_loss(tf.constant(1.0)) if self._scale.is_there else None
         taken = self._update(gradients, loss, weight, measures)
         with tf.control_dependencies([taken]):

@@ -9,7 +9,7 @@ SPLIT = ["hidden", "head"]  # from the bottom to the top
 
 
 def adam(rate):
-    """fastai's Adam: weight decay aside from the rate."""
+    """fastai's Adam, with decoupled weight decay."""
     return keras.optimizers.AdamW(rate, beta_2=0.99, epsilon=1e-5, weight_decay=0.01)
 
 

@@ -108,7 +108,7 @@ def test_by_step_in_a_list_counts_all_of_the_training_that_training_counts(layer
 def test_by_step_from_the_top_down_a_backup_goes_on_as_the_run_would_have(
     layered, tmp_path, before, known, first
 ):
-    """What trained before the run trains again before it is taken up. Nobody knows how much that was where
+    """What trained before the run trains again before it resumes. Nobody knows how much that was where
     epochs have no known length, so that is left to `state()`."""
 
     def run(*more):

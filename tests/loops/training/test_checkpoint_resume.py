@@ -1,4 +1,4 @@
-"""A run that was cut and taken up from a checkpoint has all the numbers of one that was not."""
+"""A run that was cut and resumed from a checkpoint has all the numbers of one that was not."""
 
 from gradloop import loops
 from tests.loops.training.resumed_runs import (

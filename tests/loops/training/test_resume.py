@@ -1,4 +1,4 @@
-"""A run that was ended and is taken up again, against one that was not."""
+"""A run that was ended and resumes, against one that was not."""
 
 import os
 from typing import Any
