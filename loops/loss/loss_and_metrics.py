@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import keras
@@ -13,19 +12,16 @@ from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
 from ..support.scalars import Columns, nothing_recorded, recorded_scalars
-from .called_losses import CALLED_LOSSES
 from .held_metrics import noticed, resolve_held
 from .keras_loss import example_losses, loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
-from .mean_loss import STEP_LOSS, SUM, StepLoss
+from .mean_loss import SUM, StepLoss
 from .metrics import Metric, StepMetric, resolve_metrics
 from .outputs import check_one_output
+from .own_loss import LossFunction, OwnLoss
 from .recorded import parts_of, whole_of
 from .reduction import LossValue
 
-# A user's function of `(model, batch)`, and of `training` if it has such a parameter, that returns the scalar
-# loss or `(loss, predictions)`.
-LossFunction: TypeAlias = Callable[..., Scalar | tuple[Scalar, Tensors]]
 Loss: TypeAlias = keras.losses.Loss | str | LossFunction
 # The loss, what it was divided by, a sum and a weight for each metric, and what was recorded: float32.
 Record: TypeAlias = list[Scalar]
@@ -59,23 +55,14 @@ class LossAndMetrics:
                 raise TypeError(f"`loss` is the class {name}: call it, `{name}()`.")
             loss = name  # one of Keras' functions of (y, predictions)
         self.model = model
-        self._function: LossFunction | None = None
+        self._own: OwnLoss | None = None
         self._loss: keras.losses.Loss | None = None
-        self._tells_training = True
         self.takes_class_indices = False
         if isinstance(loss, (str, keras.losses.Loss)):
             self._loss = resolve_loss(loss)
             self.takes_class_indices = takes_class_indices(self._loss)
         elif callable(loss):
-            self._function = loss
-            parameters = list(inspect.signature(loss).parameters)
-            self._tells_training = "training" in parameters
-            if parameters[:1] in (["y_true"], ["y"]):
-                raise TypeError(
-                    f"`loss` is a function of {', '.join(parameters)}, and a step calls it with (model, "
-                    "batch): pass `lambda model, batch, training=True: loops.mean_loss(function(batch[1], "
-                    "model(batch[0], training=training)))`."
-                )
+            self._own = OwnLoss(loss)
         else:
             raise TypeError(
                 f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."
@@ -91,7 +78,7 @@ class LossAndMetrics:
     @property
     def is_own_function(self) -> bool:
         """Whether the loss is a user's function of `(model, batch)`."""
-        return self._function is not None
+        return self._own is not None
 
     @property
     def keras_loss(self) -> keras.losses.Loss | None:
@@ -110,12 +97,8 @@ class LossAndMetrics:
 
     def check_evaluates(self) -> None:
         """Raises ValueError if the loss cannot be told that it is not training."""
-        if self._function is not None and not self._tells_training:
-            raise ValueError(
-                "`loss` is a function without a parameter `training`, so dropout and BatchNorm would run "
-                "in training mode during evaluation. Write it as `def loss(model, batch, training=True)` "
-                "and pass `training` on to the model."
-            )
+        if self._own is not None:
+            self._own.check_evaluates()
 
     def check_accumulates(self) -> None:
         """Raises ValueError if the loss is no mean, of which several batches have one together."""
@@ -160,10 +143,10 @@ class LossAndMetrics:
         flat = self.takes_class_indices and isinstance(y, tf.Tensor) and y.shape.rank == 1
         examples = tf.cast(examples_in(y if flat else x), tf.float32)
         parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
-        if self._function is not None:
+        if self._own is not None:
             step = StepLoss(examples, shard, parts, [])
             with noticed(self._held):
-                value, predictions = self._function_value(self._function, batch, training, step)
+                value, predictions = self._own(self.model, batch, training, step)
             found = LossValue(value, step.divisor(accumulated))
         else:
             if y is None:
@@ -195,31 +178,11 @@ class LossAndMetrics:
         None for either where the loss does not give it.
         """
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        if self._function is not None:
+        if self._own is not None:
             step = StepLoss(tf.cast(examples_in(x), tf.float32), None, "", [])
-            return self._function_value(self._function, batch, False, step)[1], None
+            return self._own(self.model, batch, False, step)[1], None
         predictions = self.model(x, training=False)
         return predictions, None if y is None else example_losses(self._loss, y, predictions)
-
-    def _function_value(
-        self, loss_of: LossFunction, batch: Batch, training: bool, step: StepLoss
-    ) -> tuple[Scalar, Tensors]:
-        """The loss and the predictions of the user's function, None if it does not return these."""
-        batch = batch if isinstance(batch, tuple) else (batch,)  # Keras packs an `x` alone as it is
-        arguments = {"training": training} if self._tells_training else {}
-        token = STEP_LOSS.set(step)
-        try:
-            with CALLED_LOSSES.installed():
-                result = loss_of(self.model, batch, **arguments)
-        finally:
-            STEP_LOSS.reset(token)
-        loss, predictions = result if isinstance(result, tuple) else (result, None)
-        if loss.shape.rank != 0:
-            raise ValueError(
-                f"The `loss` function returned shape {loss.shape}, not a scalar: reduce it, for "
-                "example with `loops.mean_loss`."
-            )
-        return loss, predictions
 
     def _keras_value(
         self, y: Tensors, predictions: Tensors, weight: Tensors, examples: Scalar, parts: str
