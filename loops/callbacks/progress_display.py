@@ -56,9 +56,8 @@ class TerminalDisplay(Display):
         self._bar: Any = None  # a tqdm, while a line is drawn
 
     def _draw(self, progress: Progress) -> None:
-        columns = max(
-            _columns(self._file) - 1, 1
-        )  # where the last one is written, some terminals begin a new line
+        # Where the last column is written, some terminals begin a new line.
+        columns = max(_columns(self._file) - 1, 1)
         text = _writable(fitting_line(progress, columns), self._file)
         line: dict[str, Any] = {"ncols": columns, "bar_format": text, "total": progress.total}
         if self._bar is None:  # it draws itself

@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from ...optim import GroupedOptimizer
-from ...optim.common.messages import seven_digits
 from ...optim.common.types import Array, Gradient, Scalar
 from ...optim.gradients.given import is_new_value
 from ...optim.private.keras_private import RateOf
@@ -181,8 +180,6 @@ class Measures:
             # A rate that is not known, and the change of weights that are all zero, are no numbers.
             always = quantity in ("grad_norm", "weight_norm")
             numbers = [(name, float(column[index])) for index, name in units]
-            if quantity == "rate":
-                numbers = [(name, seven_digits(number)) for name, number in numbers]
             scalars.update({f"{quantity}/{n}": v for n, v in numbers if always or not math.isnan(v)})
         return scalars | {"grad_norm/all": float(values[-3]), "clipped/all": float(values[-2])}
 

@@ -1,4 +1,4 @@
-"""What messages are made of: lists and values cut short, and the name that was meant."""
+"""What error messages are made of: lists and values cut short, and the name that was meant."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ def short_repr(value: object) -> str:
     """`repr` on one line of at most 80 characters, for messages."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def seven_digits(number: float) -> float:
-    """A float32 number as somebody would type it.
-
-    Example:
-        >>> seven_digits(0.0010000000474974513)
-        0.001
-    """
-    return float(f"{number:.7g}")
 
 
 def did_you_mean(value: object, options: Iterable[str], most: int = 1) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..common.messages import first_few, seven_digits, short_repr
+from ..common.messages import first_few, short_repr
 from ..common.optimizers import overridden
 from ..common.types import Gradient, Json, Scalar
 from ..gradients.given import as_gradient
@@ -109,10 +109,10 @@ class GroupedOptimizer(GroupedState):
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Each group's learning rate in the next update, to 7 digits; that of a frozen group too."""
+        """Each group's learning rate in the next update; that of a frozen group too."""
         with tf.init_scope():
             rates = self.grouped_update.rates(self)
-        return {name: seven_digits(float(rate.numpy())) for name, rate in zip(self.plan.groups, rates)}
+        return {name: float(rate.numpy()) for name, rate in zip(self.plan.groups, rates)}
 
     def freeze(self, *groups: str) -> None:
         """Stops updates and weight decay of groups, keeps their state; ValueError for an unknown name."""

@@ -87,11 +87,6 @@ def test_learning_rates_are_those_of_the_next_update(counted):
     assert len(traces) == 1
 
 
-def test_rates_are_told_as_they_were_typed():
-    _, optimizer = made(0.001)
-    assert optimizer.learning_rates == {"scaled": 0.0001, "base": 0.001, "own": 0.25}
-
-
 def test_a_frozen_group_has_its_rate_told_too():
     _, optimizer = made(groups={**GROUPS, "base": Group("base", frozen=True)})
     assert optimizer.learning_rates["base"] == 1.0
