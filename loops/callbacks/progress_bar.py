@@ -105,14 +105,19 @@ class ProgressBar(StepsCallback):
             self._display.show(lambda: self._validation(done, total))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self._display is not None and self._label is not None:
-            self._display.end(self._progress(logs or {}, over=True))
-        self._label = None
+        if not self._calls and self._total:  # in `fit`, which tells of epochs alone
+            self._done = self._total
+        self._end(logs or {})
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._label is not None:  # an epoch that did not end
-            self.on_epoch_end(0, self._means())
+            self._end(self._means())
         self._display = None
+
+    def _end(self, values: dict[str, float]) -> None:
+        if self._display is not None and self._label is not None:
+            self._display.end(self._progress(values, over=True))
+        self._label = None
 
     def _show(self) -> None:
         if self._display is not None:

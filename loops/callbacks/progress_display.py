@@ -6,13 +6,18 @@ import abc
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from tqdm import auto
 from tqdm import tqdm as terminal_tqdm
 
 from .progress_text import Progress, details, fitting_line, whole_line
+
+with warnings.catch_warnings():
+    # In a notebook without `ipywidgets` it warns, as soon as gradloop is imported; there are lines there.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    from tqdm import auto
 
 
 class Display(abc.ABC):

@@ -62,7 +62,8 @@ class EventFiles:
             for run in _RUNS:
                 self.check(run)
             self._lock = FolderLock(self._log_dir)
-            self.found_logs = bool(tf.io.gfile.glob(os.path.join(self._log_dir, "*", "*tfevents*")))
+            logs = (os.path.join(self._log_dir, run, "*tfevents*") for run in _RUNS)
+            self.found_logs = any(map(tf.io.gfile.glob, logs))
 
     def check(self, run: str) -> None:
         """Raises ValueError where a file has the name of a run's folder."""

@@ -116,6 +116,18 @@ def test_an_epoch_that_does_not_end_is_told(error):
     assert screen.getvalue().splitlines()[1].startswith("Epoch 1/1: 3/3 [")
 
 
+def test_fit_which_tells_of_no_steps():
+    screen = io.StringIO()
+    bar = begun(screen, steps=3)
+    bar.on_epoch_end(1, {"loss": 0.5})
+    bar.on_epoch_begin(2)
+    bar.on_train_end()  # after an error in the first step
+    assert [line.split(" [")[0] for line in screen.getvalue().splitlines()] == [
+        "Epoch 2/15: 3/3",
+        "Epoch 3/15: 0/3",
+    ]
+
+
 def test_standard_error_by_default(capsys):
     loops.train(_step(), loops.Batches(X, Y, 4), epochs=1, callbacks=[loops.ProgressBar()])
     captured = capsys.readouterr()

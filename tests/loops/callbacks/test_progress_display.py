@@ -5,10 +5,12 @@ import html
 import io
 import os
 import pty
+import runpy
 import struct
 import sys
 import termios
 import types
+import warnings
 
 import pytest
 
@@ -182,3 +184,18 @@ def test_a_notebook_shows_a_widget_for_each_epoch(clock, monkeypatch):
     clock.now += 1
     bar.on_train_end()
     assert len(shown) == 2
+
+
+def test_a_notebook_without_widgets_is_not_warned_at_the_import(monkeypatch):
+    from tqdm import notebook
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(notebook, "IProgress", None)
+    monkeypatch.delattr("tqdm.auto")
+    for name in ("tqdm.auto", "tqdm.autonotebook"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with warnings.catch_warnings(record=True) as told:  # an error would tqdm keep to itself
+        warnings.simplefilter("always")
+        runpy.run_path(progress_display.__file__, run_name=progress_display.__name__)
+    assert "tqdm.autonotebook" in sys.modules and not told

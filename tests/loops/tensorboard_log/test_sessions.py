@@ -160,6 +160,8 @@ def _without_speed(points):
 
 
 def test_a_new_run_into_the_folder_of_another(tmp_path):
+    with tf.summary.create_file_writer(str(tmp_path / "mine")).as_default():
+        tf.summary.scalar("mine", 1.0, step=1)  # no run of ours
     for rate, warns in ((0.1, False), (0.2, True)):
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
         step = loops.TrainStep(model, "mse", keras.optimizers.SGD(rate))
