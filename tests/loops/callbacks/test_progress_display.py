@@ -189,8 +189,10 @@ def test_a_notebook_shows_a_widget_for_each_epoch(clock, monkeypatch):
 def test_a_notebook_without_widgets_is_not_warned_at_the_import(monkeypatch):
     from tqdm import notebook
 
-    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    for name in ("ipykernel.zmqshell", "IPython"):  # by which versions of tqdm know one
+        shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(get_ipython=lambda shell=shell: shell))
+    monkeypatch.delenv("QT_API", raising=False)
     monkeypatch.setattr(notebook, "IProgress", None)
     monkeypatch.delattr("tqdm.auto")
     for name in ("tqdm.auto", "tqdm.autonotebook"):
