@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+from ...optim.common.readable import readable
 from .errors import DamagedError
 from .manifest import Manifest, manifest_of, time_text
 from .paths import state_in
@@ -30,11 +31,12 @@ def _of_format_1(checkpoint: str) -> Manifest:
         raise DamagedError(checkpoint, f"{os.path.basename(path)} cannot be read")
     run = note.get("run")
     written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
-    reader = tf.compat.v1.train.NewCheckpointReader(path)
+    with readable(path) as place:
+        step = int(tf.compat.v1.train.NewCheckpointReader(place).get_tensor("batches_done"))
     return {
         "format": 1,
         "versions": {},
-        "step": int(reader.get_tensor("batches_done")),
+        "step": step,
         "epoch": (run or note.get("data") or {}).get("epoch"),
         "date": time_text(datetime.datetime.fromtimestamp(written, datetime.timezone.utc)),
         "metrics": run["logs"] if run is not None and not run["batch"] else {},

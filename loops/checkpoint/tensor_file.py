@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.messages import first_few
+from ...optim.common.readable import readable
 from ...optim.common.types import Array, Json
 from ..support.durable_files import is_local
 from .errors import DamagedError, newer_format, reason_of
@@ -114,8 +115,9 @@ def _check_keys(value: object) -> None:
 def note_of(path: str) -> Note | None:
     """The note alone of a file that `write_state` wrote; None if it cannot be read."""
     try:
-        reader = tf.compat.v1.train.NewCheckpointReader(path)
-        return cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
+        with readable(path) as place:
+            reader = tf.compat.v1.train.NewCheckpointReader(place)
+            return cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
     except _DAMAGE:
         return None
 
@@ -139,14 +141,15 @@ class TensorFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            reader = tf.compat.v1.train.NewCheckpointReader(path)
-            dtypes = reader.get_variable_to_dtype_map()
-            if dtypes.pop(_NOTE, None) is None:
-                raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
-            self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
-            if self.note.get("format", 0) > FORMAT:
-                raise newer_format(os.path.dirname(path), self.note["format"])
-            self.values = _read(path, dtypes)
+            with readable(path) as place:
+                reader = tf.compat.v1.train.NewCheckpointReader(place)
+                dtypes = reader.get_variable_to_dtype_map()
+                if dtypes.pop(_NOTE, None) is None:
+                    raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
+                self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
+                if self.note.get("format", 0) > FORMAT:
+                    raise newer_format(os.path.dirname(path), self.note["format"])
+                self.values = _read(place, dtypes)
         except _DAMAGE as error:
             folder, name = os.path.split(path)
             raise DamagedError(folder, f"{name} cannot be read ({reason_of(error)})") from error

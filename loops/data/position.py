@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...optim.common.readable import readable
 from ..support.tensorflow_private import dataset_of, iterator_not_saved
 from .batches import Batches, BatchIterator, Data, DataIterator
 from .likeness import likeness_of
@@ -122,7 +123,8 @@ def read_iterator(path: str, iterator: tf.data.Iterator) -> None:
         ValueError: the dataset is another one, or the file cannot be read.
     """
     try:
-        tf.train.Checkpoint(iterator=iterator).read(path).assert_consumed()
+        with readable(path) as place:
+            tf.train.Checkpoint(iterator=iterator).read(place).assert_consumed()
     except (tf.errors.OpError, AssertionError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Folders that must be writable."""
+"""Folders: which can be written, and paths that hold in any working directory."""
 
 from __future__ import annotations
 

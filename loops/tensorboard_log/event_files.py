@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 import warnings
@@ -62,7 +63,7 @@ class EventFiles:
             for run in _RUNS:
                 self.check(run)
             self._lock = FolderLock(self._log_dir)
-            logs = (os.path.join(self._log_dir, run, "*tfevents*") for run in _RUNS)
+            logs = (os.path.join(glob.escape(self._log_dir), run, "*tfevents*") for run in _RUNS)
             self.found_logs = any(map(tf.io.gfile.glob, logs))
 
     def check(self, run: str) -> None:

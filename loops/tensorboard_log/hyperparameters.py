@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Mapping
@@ -34,7 +35,8 @@ class HyperParameters(Part):
         board.files.check(_RUN)
 
     def on_session(self, board: Board, step: int, epoch: int) -> None:
-        for file in tf.io.gfile.glob(os.path.join(board.log_dir, _RUN, "events.out.tfevents.*")):
+        files = os.path.join(glob.escape(board.log_dir), _RUN, "events.out.tfevents.*")
+        for file in tf.io.gfile.glob(files):
             tf.io.gfile.remove(file)
         self._epoch = epoch
         board.files.values(_RUN, epoch, [session_start(self._hparams)])

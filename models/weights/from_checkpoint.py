@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.messages import did_you_mean, first_few
+from ...optim.common.readable import readable
 from ...optim.common.types import Array
 
 _FORMAT = 2  # the newest that is known here
@@ -35,32 +37,40 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> dict[str, Array]:
         ValueError: it is damaged, was not finished, is of a newer version, or of another model.
     """
     try:
-        reader = tf.compat.v1.train.NewCheckpointReader(f"{path}/state")
-        names = set(reader.get_variable_to_shape_map())
-        note = json.loads(reader.get_tensor(_NOTE))
-        newest = note["format"]
-        if newest > _FORMAT:
-            raise ValueError(
-                f"`path` {path!r} has the format {newest}, of a newer version of gradloop: use that version."
-            )
-        if newest == _FORMAT and not tf.io.gfile.exists(f"{path}/manifest.json"):
-            raise ValueError(f"`path` {path!r} is a checkpoint that was not finished: name one before it.")
-        prefix = _prefix(path, note, names, wanted)
-        lacks = [name for name in wanted if prefix + name not in names]
-        strange = [n.removeprefix(prefix) for n in _trained(note) if n.startswith(prefix)]
-        strange = [name for name in strange if name not in wanted]
-        if lacks or strange:
-            faults = [f"it has no {first_few(lacks)}"] * bool(lacks)
-            faults += [f"it trained {first_few(strange)}, which the model has not"] * bool(strange)
-            near = did_you_mean(strange[0], wanted) if strange else ""
-            raise ValueError(
-                f"`path` {path!r} is a checkpoint of another model: {'; '.join(faults)}.{near} Nothing was "
-                "loaded."
-            )
-        return {name: np.asarray(reader.get_tensor(prefix + name)) for name in wanted}
+        with readable(f"{path}/state") as place:
+            reader = tf.compat.v1.train.NewCheckpointReader(place)
+            names = set(reader.get_variable_to_shape_map())
+            note = json.loads(reader.get_tensor(_NOTE))
+            newest = note["format"]
+            if newest > _FORMAT:
+                raise ValueError(
+                    f"`path` {path!r} has the format {newest}, of a newer version of gradloop: use that "
+                    "version."
+                )
+            if newest == _FORMAT and not tf.io.gfile.exists(f"{path}/manifest.json"):
+                raise ValueError(
+                    f"`path` {path!r} is a checkpoint that was not finished: name one before it."
+                )
+            prefix = _prefix(path, note, names, wanted)
+            lacks = [name for name in wanted if prefix + name not in names]
+            strange = [n.removeprefix(prefix) for n in _trained(note) if n.startswith(prefix)]
+            strange = [name for name in strange if name not in wanted]
+            if lacks or strange:
+                faults = [f"it has no {first_few(lacks)}"] * bool(lacks)
+                faults += [f"it trained {first_few(strange)}, which the model has not"] * bool(strange)
+                near = did_you_mean(strange[0], wanted) if strange else ""
+                raise ValueError(
+                    f"`path` {path!r} is a checkpoint of another model: {'; '.join(faults)}.{near} Nothing "
+                    "was loaded."
+                )
+            return {name: np.asarray(reader.get_tensor(prefix + name)) for name in wanted}
     except (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = getattr(error, "message", None) or error
-        raise ValueError(f"`path` {path!r} is no checkpoint, or a damaged one: {reason}.") from error
+        folder = os.path.dirname(path.rstrip("/")) or "."
+        raise ValueError(
+            f"`path` {path!r} is no checkpoint, or a damaged one: {reason}. Name one that is whole: `python "
+            f"-m gradloop.loops.checkpoint {folder} --verify` tells which are."
+        ) from error
 
 
 def _prefix(path: str, note: Mapping[str, Any], names: Collection[str], wanted: Collection[str]) -> str:

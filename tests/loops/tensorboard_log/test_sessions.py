@@ -160,6 +160,7 @@ def _without_speed(points):
 
 
 def test_a_new_run_into_the_folder_of_another(tmp_path):
+    tmp_path = tmp_path / "lr=[0.1]"  # which is no pattern
     with tf.summary.create_file_writer(str(tmp_path / "mine")).as_default():
         tf.summary.scalar("mine", 1.0, step=1)  # no run of ours
     for rate, warns in ((0.1, False), (0.2, True)):

@@ -31,7 +31,7 @@ def saved(tmp_path_factory):
     step = loops.TrainStep(model, "mse", "adam", metrics=[keras.metrics.AUC()])
     step.state()
     model.get_layer("norm").moving_mean.assign([1.0, 2.0, 3.0])
-    return model, loops.Checkpoint(tmp_path_factory.mktemp("saved")).save(step)
+    return model, loops.Checkpoint(tmp_path_factory.mktemp("saved") / "lr=[0.1]").save(step)
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def test_what_is_no_whole_checkpoint_is_refused(copy):
     (copy / "manifest.json").write_text(manifest)
     data = copy / "state.data-00000-of-00001"
     data.write_bytes(bytes(len(data.read_bytes())))
-    with pytest.raises(ValueError, match="is no checkpoint, or a damaged one"):
+    with pytest.raises(
+        ValueError, match=f"or a damaged one: .* Name one .*checkpoint {copy.parent} --verify`"
+    ):
         models.load_weights(model, copy)
 
 
