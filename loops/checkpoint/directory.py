@@ -72,7 +72,7 @@ class CheckpointFolder:
         path = self.checkpoint(number)
         try:
             check_sizes(path, summary_of(path))
-        except ValueError:
+        except (ValueError, OSError, tf.errors.OpError):  # also where another process removes it just now
             return False
         return path not in _damaged
 
@@ -88,8 +88,7 @@ class CheckpointFolder:
 
         Those that are known to be damaged are in the place of none that is whole.
         """
-        # The next call tries again to remove what cannot be removed now; training need not end for it.
-        with contextlib.suppress(tf.errors.OpError):
+        with contextlib.suppress(tf.errors.OpError):  # as in `_remove`
             found = self.entries()
             complete = [entry.number for entry in found]
             for number in self.numbers():
@@ -116,17 +115,21 @@ class CheckpointFolder:
         return os.path.join(self.path, f"checkpoint-{number}")
 
     def _clear(self, number: int) -> None:
-        """Removes an unfinished one, if it is no folder of somebody else's that has such a name."""
-        if all(map(_OWN.fullmatch, tf.io.gfile.listdir(self.checkpoint(number)))):
+        """Removes an unfinished one, if it is nothing of somebody else's that has such a name."""
+        path = self.checkpoint(number)
+        if tf.io.gfile.isdir(path) and all(map(_OWN.fullmatch, tf.io.gfile.listdir(path))):
             self._remove(number)
 
     def _remove(self, number: int) -> None:
         path = self.checkpoint(number)
-        unseal(path)
-        index = f"{state_in(path)}.index"
-        if tf.io.gfile.exists(index):
-            tf.io.gfile.remove(index)
-        tf.io.gfile.rmtree(path)
+        # The next call tries again to remove what cannot be removed now; training need not end for it, and
+        # others can go.
+        with contextlib.suppress(tf.errors.OpError):
+            unseal(path)
+            index = f"{state_in(path)}.index"
+            if tf.io.gfile.exists(index):
+                tf.io.gfile.remove(index)
+            tf.io.gfile.rmtree(path)
 
     def numbers(self) -> list[int]:
         """The numbers of all, of unfinished ones too, the newest last."""

@@ -1,9 +1,12 @@
 """The folder of checkpoints: numbers, what is complete, and what is removed."""
 
 import os
+import shutil
 
 import pytest
+import tensorflow as tf
 
+from gradloop.loops.checkpoint import directory
 from gradloop.loops.checkpoint.directory import CheckpointFolder
 from gradloop.loops.checkpoint.retention import Latest
 from gradloop.loops.checkpoint.tensor_file import write_state
@@ -40,6 +43,37 @@ def test_the_newest_are_kept_and_what_was_half_written_before_them_goes(tmp_path
     folder.remove_all_but([Latest(2)])
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-x"]
     assert folder.make_next() == str(tmp_path / "checkpoint-6")
+
+
+def test_what_cannot_be_removed_holds_nothing_else_up(tmp_path, monkeypatch):
+    folder, remove = CheckpointFolder(str(tmp_path)), tf.io.gfile.rmtree
+    fill(folder, 6)
+    shutil.rmtree(tmp_path / "checkpoint-1")
+    (tmp_path / "checkpoint-1").write_text("of somebody else's")
+
+    def refuse(path):
+        if path.endswith("-3"):
+            raise tf.errors.PermissionDeniedError(None, None, "in use")
+        remove(path)
+
+    monkeypatch.setattr(tf.io.gfile, "rmtree", refuse)
+    folder.remove_all_but([Latest(1)])
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-3", "checkpoint-6"]
+    monkeypatch.setattr(tf.io.gfile, "rmtree", remove)
+    folder.clear_unfinished()
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-6"]
+
+
+def test_one_that_goes_as_it_is_looked_at_is_not_whole(tmp_path, monkeypatch):
+    folder = CheckpointFolder(str(tmp_path))
+    fill(folder)
+
+    def gone(path):
+        raise tf.errors.NotFoundError(None, None, path)
+
+    assert folder.looks_whole(1)
+    monkeypatch.setattr(directory, "summary_of", gone)
+    assert not folder.looks_whole(1)
 
 
 def test_one_that_fails_leaves_nothing_and_its_error(tmp_path):
