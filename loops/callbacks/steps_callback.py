@@ -16,7 +16,8 @@ class StepsCallback(keras.callbacks.Callback):
     A callback with a batch hook makes `train` return to Python after every step, which costs time. One that
     only reads values can derive from this class, and gets all of them a fraction of a second later. To be
     saved in a `Checkpoint` it may have, as any Keras callback may, a method `state()` that returns what JSON
-    can hold, and `set_state(state)`, which is called with that before `on_train_begin`.
+    can hold, and `set_state(state)`, which is called with that before `on_train_begin`. Where an epoch
+    resumes in its middle, its `on_epoch_begin` is called once more after that.
 
     Attributes:
         train_step: the `TrainStep` that trains, from `train`; None before.

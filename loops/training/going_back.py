@@ -40,7 +40,8 @@ class GoingBack:
         """Raises an error of the run, unless that is to go back."""
         cuts = self._step.rate_cuts
         newest = self._checkpoint.newest if self._checkpoint is not None else None
-        if cuts is None or newest is None:
+        # A note is of what failed as the run closed: going on would leave that untold.
+        if cuts is None or newest is None or getattr(error, "__notes__", None):
             raise error
         before, times = int(cuts.count.numpy()), cuts.restore.times
         if before >= times:

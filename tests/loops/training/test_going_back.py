@@ -257,6 +257,16 @@ def test_a_signal_that_comes_as_it_goes_back_loses_no_cut(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_it_does_not_go_on_where_a_callback_could_not_end(tmp_path):
+    class Fails(loops.StepsCallback):
+        def on_train_failed(self, logs=None):
+            raise OSError("no room for the logs")
+
+    with pytest.raises(loops.NonFiniteError) as caught:
+        train(make(), tmp_path, Fails())
+    assert any("OSError came as well: no room for the logs" in note for note in caught.value.__notes__)
+
+
 def test_a_csv_file_keeps_its_rows(tmp_path):
     """Where a run goes back, and where it resumes; a new one begins it anew, as in `fit`."""
     logger = K_CALLBACKS.CSVLogger(tmp_path / "log.csv")
