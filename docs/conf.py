@@ -29,6 +29,7 @@ extensions = [
     "code_role",
     "docstrings",
     "example_pages",
+    "kernels",
     "notebooks",
     "outside_names",
 ]

@@ -156,13 +156,13 @@ def test_the_head_trains_from_the_start_whatever_stages_come(text: str, small_ne
 
 
 @pytest.mark.parametrize(("network", "options"), [
-    pytest.param("MobileNet", ["--strategy", "head", "--cache"], marks=pytest.mark.release),
+    pytest.param("MobileNet", ["--strategy", "head", "--cache"], marks=pytest.mark.long),
     pytest.param("SmallNet", ["--strategy", "auto", "--similar", "no", "--cache", "features"],
                  marks=pytest.mark.release),
     ("SmallNet", ["--strategy", "all", "--augment", "flip", "--augment", "shift", "--unfreeze"]),
     ("SmallNet", ["--from", "conv5", "--hidden", "4", "--preflight"]),
     ("SmallNet", ["--strategy", "top", "--cache", "--unfreeze"]),
-    pytest.param("SmallNet", ["--unfreeze", "1:conv5"], marks=pytest.mark.release),
+    pytest.param("SmallNet", ["--unfreeze", "1:conv5"], marks=pytest.mark.long),
 ])  # fmt: skip
 def test_fine_tunes(
     network: str,

@@ -98,10 +98,10 @@ def test_by_step_in_a_list_counts_all_of_the_training_that_training_counts(layer
     "before, known, first",
     [
         pytest.param(False, False, False, id="unknown length"),
-        pytest.param(False, True, True, id="first, after the backup", marks=pytest.mark.release),
+        pytest.param(False, True, True, id="first, after the backup", marks=pytest.mark.long),
         pytest.param(True, True, False, id="second"),
-        pytest.param(False, False, True, id="unknown length, after the backup", marks=pytest.mark.release),
-        pytest.param(False, True, False, id="first", marks=pytest.mark.release),
+        pytest.param(False, False, True, id="unknown length, after the backup", marks=pytest.mark.long),
+        pytest.param(False, True, False, id="first", marks=pytest.mark.long),
         pytest.param(True, True, True, id="second, after the backup", marks=pytest.mark.release),
     ],
 )

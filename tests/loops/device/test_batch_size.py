@@ -67,12 +67,12 @@ def by_tape(model, size):
     "make, size, call, traces",
     [
         (asking, 3, one, 2),
-        pytest.param(asking, 3, arrays, 2, marks=pytest.mark.release),
+        pytest.param(asking, 3, arrays, 2, marks=pytest.mark.long),
         (stateful, 1, one, 1),
-        pytest.param(stateful, 1, arrays, 1, marks=pytest.mark.release),
-        pytest.param(stateful, 1, dataset, 1, marks=pytest.mark.release),
+        pytest.param(stateful, 1, arrays, 1, marks=pytest.mark.long),
+        pytest.param(stateful, 1, dataset, 1, marks=pytest.mark.long),
         (stateful, 7, arrays, 2),  # the second without the single thread: an RNN has a loop of its own
-        pytest.param(sized_input, 3, arrays, 1, marks=pytest.mark.release),
+        pytest.param(sized_input, 3, arrays, 1, marks=pytest.mark.long),
         (sized_input, 3, dataset, 1),
     ],
 )

@@ -120,24 +120,32 @@ def groups_of_rates_one_frozen(strategy):
 
     made = {"optimizer": lambda model: grouped(model, K.SGD(0.1, momentum=0.5)), "between": unfreeze}
     equal(strategy, **made, epochs=17)
+
+
+@further
+def groups_of_rates_by_keras_own_step(strategy):
     equal(strategy, optimizer=lambda model: grouped(model, K.Lion(1e-4)), epochs=8)
 
 
 @cell
 def gradual_unfreezing(strategy):
-    stages = {0: "last", 4: "first/kernel", 8: all}
-    equal(strategy, callbacks=lambda: [loops.Unfreeze(stages)], epochs=12)
     by_step = {0: "last", 20: all}  # in the middle of an epoch of three batches
     equal(strategy, callbacks=lambda: [loops.Unfreeze(by_step, by="step")], epochs=10)
+
+
+@further
+def gradual_unfreezing_by_epochs(strategy):
+    stages = {0: "last", 4: "first/kernel", 8: all}
+    equal(strategy, callbacks=lambda: [loops.Unfreeze(stages)], epochs=12)
 
 
 def linear():
     return keras.Sequential([keras.Input((6,)), L.Dense(3, name="last")])
 
 
-# A kernel, and those whose update looks at a whole variable, or at a number that all have in common. The
-# others go over elements, as the kernel does.
-KINDS = {"Adam", "Adafactor", "Lamb", "Muon", "Nadam", "ScheduleFreeAdamW"}
+# Of those whose update looks at a whole variable, or at a number that all have in common, one of each kind. A
+# kernel is in other cells, and goes over elements as the others do.
+KINDS = {"Adafactor", "Muon", "Nadam"}
 
 
 @cell
@@ -171,15 +179,20 @@ def each_optimizer(strategy, names):
     assert not failed, failed
 
 
+def of_two_dtypes():
+    first = L.Dense(8, "tanh", name="first")
+    return keras.Sequential([keras.Input((6,)), first, L.Dense(3, name="last", dtype="float32")])
+
+
 @cell
 def layers_of_two_dtypes(strategy):
-    def make():
-        first = L.Dense(8, "tanh", name="first")
-        return keras.Sequential([keras.Input((6,)), first, L.Dense(3, name="last", dtype="float32")])
+    equal(strategy, make=of_two_dtypes, optimizer=lambda model: K.SGD(0.1, momentum=0.5), clip_norm=0.05)
+    equal(strategy, make=of_two_dtypes, optimizer=lambda model: grouped(model, K.SGD(0.1)), epochs=10)
 
-    equal(strategy, make=make, optimizer=lambda model: K.SGD(0.1, momentum=0.5), clip_norm=0.05)
-    equal(strategy, make=make, optimizer=lambda model: K.Nadam(1e-3), epochs=10)
-    equal(strategy, make=make, optimizer=lambda model: grouped(model, K.SGD(0.1)), epochs=10)
+
+@further
+def layers_of_two_dtypes_by_keras_own_step(strategy):
+    equal(strategy, make=of_two_dtypes, optimizer=lambda model: K.Nadam(1e-3), epochs=10)
 
 
 def optimizers():
@@ -191,15 +204,21 @@ def optimizers():
     return [name for name in kinds if name not in wrapping | failing]
 
 
+def with_a_table():
+    table = L.Embedding(5, 4, name="table")
+    return keras.Sequential([keras.Input((4,), dtype="int32"), table, L.Flatten(), L.Dense(3)])
+
+
 @cell
 def rows_of_a_table(strategy):
-    def make():
-        table = L.Embedding(5, 4, name="table")
-        return keras.Sequential([keras.Input((4,), dtype="int32"), table, L.Flatten(), L.Dense(3)])
+    table = {"make": with_a_table, "x": WORDS, "epochs": 10}
+    equal(strategy, **table, optimizer=lambda model: K.Adam(1e-4), clip_norm=0.1)
+    equal(strategy, **table, optimizer=lambda model: K.Adamax(1e-4))
 
-    equal(strategy, make=make, x=WORDS)
-    equal(strategy, make=make, x=WORDS, optimizer=lambda model: K.Adam(1e-4), clip_norm=0.1, epochs=10)
-    equal(strategy, make=make, x=WORDS, optimizer=lambda model: K.Adamax(1e-4), epochs=10)
+
+@further
+def rows_of_a_table_by_gradient_descent(strategy):
+    equal(strategy, make=with_a_table, x=WORDS)
 
 
 @per_replica_count

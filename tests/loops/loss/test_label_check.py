@@ -50,7 +50,7 @@ ALWAYS += [(_run_tensors, 0), (_run_batches, 5), (_run_transformed, 2), (_run_da
 @pytest.mark.parametrize(
     "run, y, match",
     [
-        pytest.param(run, y, match, marks=() if (run, number) in ALWAYS else pytest.mark.release)
+        pytest.param(run, y, match, marks=() if (run, number) in ALWAYS else pytest.mark.long)
         for run in RUNS
         for number, (y, match) in enumerate(BAD)
     ],

@@ -62,7 +62,7 @@ OUTPUTS = {
 @pytest.mark.parametrize(
     "loss, shape",
     [
-        pytest.param(loss, shape, marks=pytest.mark.release if number and shape != (3,) else ())
+        pytest.param(loss, shape, marks=pytest.mark.long if number and shape != (3,) else ())
         for number, loss in enumerate(("mse", "huber", "categorical_crossentropy", "binary_crossentropy"))
         for shape in OUTPUTS
     ],

@@ -171,7 +171,7 @@ def noisy(model, batch):
     return loops.mean_loss(keras.losses.sparse_categorical_crossentropy(batch[1], model(x, training=True)))
 
 
-@pytest.mark.parametrize("begun", [False, pytest.param(True, marks=pytest.mark.release)])
+@pytest.mark.parametrize("begun", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("make", "loss"), [(of_batches, SPARSE), (of_dataset, noisy)])
 def test_a_run_after_it_is_the_run_without_it(lab, make, loss, begun, capsys):
     def run(look):

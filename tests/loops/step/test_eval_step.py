@@ -45,7 +45,7 @@ KINDS = ["batches", "shuffled", "dataset", "unknown length"]
 @pytest.mark.parametrize(
     "kind, weighted",
     [
-        pytest.param(kind, weighted, marks=() if weighted == number % 2 else pytest.mark.release)
+        pytest.param(kind, weighted, marks=() if weighted == number % 2 else pytest.mark.long)
         for number, kind in enumerate(KINDS)
         for weighted in (False, True)
     ],

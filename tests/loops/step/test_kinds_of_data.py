@@ -59,7 +59,7 @@ def hooked(step, x, y):
 CALLS = [one, arrays, dataset, hooked]
 
 
-# Each kind, and each call, once; their pairs for a release.
+# Each kind, and each call, once; the other pairs on request.
 KINDS = {
     "strings": (words_model, WORDS, (one, dataset)),
     "last left out": (optional_model, (X, None), (arrays,)),
@@ -72,7 +72,7 @@ KINDS = {
     "make, x, call",
     [
         pytest.param(
-            make, x, call, id=f"{kind}-{call.__name__}", marks=() if call in always else pytest.mark.release
+            make, x, call, id=f"{kind}-{call.__name__}", marks=() if call in always else pytest.mark.long
         )
         for kind, (make, x, always) in KINDS.items()
         for call in CALLS

@@ -33,13 +33,12 @@ OPTIMIZERS = {
 
 
 REWOUND = [("adam", "mixed_float16", 2, many_steps), ("averages", "mixed_bfloat16", 1, single_steps)]
-OTHERS = [
-    ("ftrl", "float32", 2, many_steps),
-    ("schedule", "mixed_bfloat16", 1, single_steps),
-    ("momentum", "float32", 1, single_steps),
-    ("nadam", "mixed_float16", 1, many_steps),
+OTHERS = [("schedule", "mixed_bfloat16", 1, single_steps), ("nadam", "mixed_float16", 1, many_steps)]
+ON_REQUEST = [("ftrl", "float32", 2, many_steps), ("momentum", "float32", 1, single_steps)]
+ON_REQUEST += [
+    (optimizer, policy, accumulate, single_steps if run is many_steps else many_steps)
+    for optimizer, policy, accumulate, run in (*REWOUND, *OTHERS, *ON_REQUEST)
 ]
-OTHER_WAY = [(*case, single_steps if run is many_steps else many_steps) for *case, run in (*REWOUND, *OTHERS)]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ OTHER_WAY = [(*case, single_steps if run is many_steps else many_steps) for *cas
     [
         *REWOUND,
         *(pytest.param(*case, marks=pytest.mark.release) for case in OTHERS),
-        *(pytest.param(*case, marks=pytest.mark.long) for case in OTHER_WAY),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in ON_REQUEST),
     ],
 )
 def test_an_exact_rewind(optimizer, policy, accumulate, run):

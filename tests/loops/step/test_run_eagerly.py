@@ -96,7 +96,7 @@ ALIKE = {"sequential", "functional", "some layers", "what may be skipped"}
 @pytest.mark.parametrize(
     ("case", "source"),
     [
-        *(pytest.param(case, "arrays", marks=pytest.mark.release if case in ALIKE else ()) for case in CASES),
+        *(pytest.param(case, "arrays", marks=pytest.mark.long if case in ALIKE else ()) for case in CASES),
         ("subclassed", "call"),
         pytest.param("subclassed", "dataset", marks=pytest.mark.release),
     ],

@@ -31,7 +31,7 @@ OTHERS = [(name, False) for name in OPTIMIZERS if name not in ("adamw", "lion")]
 
 @pytest.mark.parametrize(
     ("name", "weighted"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.release) for case in (*OTHERS, ("momentum", True)))],
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.long) for case in (*OTHERS, ("momentum", True)))],
 )
 def test_same_weights_as_train_on_batch(logits, assert_same_weights, name, weighted):
     ours, theirs = logits.norm_model(), logits.norm_model()

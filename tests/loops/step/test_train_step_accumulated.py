@@ -32,7 +32,7 @@ def model() -> keras.Model:
 @pytest.mark.parametrize(
     ("options", "weighted", "called"),
     [
-        pytest.param(*case, called, marks=() if called == number % 2 else pytest.mark.release)
+        pytest.param(*case, called, marks=() if called == number % 2 else pytest.mark.long)
         for called in (False, True)
         for number, case in enumerate(CASES)
     ],

@@ -28,7 +28,7 @@ from tests.loops.training.resumed_runs import (
 )
 
 
-@cases(Everything, LongGenerated, release=[Hooks, Swaps], long=[Averages, Dataset])
+@cases(Everything, LongGenerated, release=[Hooks], long=[Averages, Dataset, Swaps])
 def test_an_interrupted_run_goes_on_at_the_very_step(make, tmp_path):
     case = make()
     noted = Noted()
@@ -63,13 +63,14 @@ class Interrupt(keras.callbacks.Callback):
 
 
 HOOKS = ("on_epoch_begin", "on_test_begin", "on_epoch_end")
+# Each hook, and each case, in some of them.
 ALWAYS = [(Rates, "on_epoch_begin"), (Rates, "on_epoch_end"), (Swaps, "on_test_begin")]
 
 
 @pytest.mark.parametrize(
     "make, hook",
     [
-        pytest.param(make, hook, marks=() if (make, hook) in ALWAYS else pytest.mark.release)
+        pytest.param(make, hook, marks=() if (make, hook) in ALWAYS else pytest.mark.long)
         for make in (Rates, Swaps)
         for hook in HOOKS
     ],

@@ -47,8 +47,8 @@ def ended_and_resumed(make, folder, cut, **options):
 # Each part of the others is in one of these, or in a test of another way to end.
 @cases(
     *(Everything, Unfreezes),
-    release=[Scaled, Dataset, Rates, Stops, Waits, Swaps, Long, Endless, Generated],
-    long=[Plain, Averages, Hooks, LongDataset, LongGenerated],
+    release=[Scaled, Stops, Waits, Endless, Generated],
+    long=[Plain, Averages, Hooks, Dataset, Rates, Swaps, Long, LongDataset, LongGenerated],
 )
 def test_a_run_that_is_cut_has_the_numbers_of_one_that_is_not(make, tmp_path):
     # A step after a checkpoint in the middle of an epoch, on the last batch of one; then after another.

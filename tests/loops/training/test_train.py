@@ -52,7 +52,7 @@ class TopK(keras.metrics.Metric):
     [
         "weighted",
         "generator",
-        *(pytest.param(kind, marks=pytest.mark.release) for kind in ("batches", "dataset")),
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("batches", "dataset")),
     ],
 )
 def test_history_is_that_of_fit(problem, assert_same_weights, assert_same_logs, kind):
@@ -76,7 +76,7 @@ def test_history_is_that_of_fit(problem, assert_same_weights, assert_same_logs, 
     assert step.traces == 1 and history.epoch == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", ["data", pytest.param("dataset", marks=pytest.mark.release), "generated"])
+@pytest.mark.parametrize("kind", ["data", pytest.param("dataset", marks=pytest.mark.long), "generated"])
 def test_one_step_a_call_or_many_is_the_same(problem, assert_same_weights, assert_same_logs, kind):
     data = getattr(problem, kind)
     many, each = problem.step(), problem.step()

@@ -42,9 +42,15 @@ def tasks(program, cluster, folder, *more):
             process.kill()
 
 
+# The others are beside one device on two replicas, in `tests/loops/grid`.
 @pytest.mark.numbers
-@pytest.mark.release
-@pytest.mark.parametrize("which", [pytest.param("main", marks=pytest.mark.versions), "others"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("main", marks=[pytest.mark.release, pytest.mark.versions]),
+        pytest.param("others", marks=pytest.mark.long),
+    ],
+)
 def test_two_workers_are_one_device(which, tmp_path):
     with tasks("two_workers.py", {"worker": ports(2)}, tmp_path, which) as started:
         told = [process.finish(timeout=400) for process in started.values()]

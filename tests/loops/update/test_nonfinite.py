@@ -191,9 +191,9 @@ def test_bad_inputs_are_no_overflow(run_all, source, jit_compile):
     [
         (1e30, "raise", False),
         (np.nan, "skip", False),
-        pytest.param(np.inf, "raise", True, marks=pytest.mark.release),
+        pytest.param(np.inf, "raise", True, marks=pytest.mark.long),
         pytest.param(np.inf, "raise", False, marks=pytest.mark.release),
-        pytest.param(1e30, "raise", True, marks=pytest.mark.release),
+        pytest.param(1e30, "raise", True, marks=pytest.mark.long),
         pytest.param(np.nan, "skip", True, marks=pytest.mark.release),
     ],
 )

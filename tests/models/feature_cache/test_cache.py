@@ -55,7 +55,7 @@ FILTERS = [["head"], ["conv2", "norm2", "head"], ["norm2", "head"], ["conv2"]]
         *((network, FILTERS[number]) for number in (1, 3)),
         (nested, FILTERS[2]),
         *(pytest.param(network, FILTERS[number], marks=pytest.mark.release) for number in (0, 2)),
-        *(pytest.param(nested, FILTERS[number], marks=pytest.mark.release) for number in (0, 1, 3)),
+        *(pytest.param(nested, FILTERS[number], marks=pytest.mark.long) for number in (0, 1, 3)),
     ],
 )
 def test_the_same_numbers_as_the_whole_model(make, filters):

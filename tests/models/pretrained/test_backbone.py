@@ -35,7 +35,7 @@ def test_every_constructor_of_keras_is_known():
     ("name", "module"),
     [
         ("MobileNet", MODULES.mobilenet),
-        pytest.param("MobileNetV2", MODULES.mobilenet_v2, marks=pytest.mark.release),
+        pytest.param("MobileNetV2", MODULES.mobilenet_v2, marks=pytest.mark.long),
         ("VGG16", MODULES.vgg16),
         pytest.param("ResNet50", MODULES.resnet50, marks=pytest.mark.long),
         pytest.param("ResNet50V2", MODULES.resnet_v2, marks=pytest.mark.long),

@@ -1,5 +1,7 @@
 """Real networks: names hold for two builds, and selection by class agrees with a public walk."""
 
+from typing import Any
+
 import keras
 import pytest
 
@@ -25,12 +27,8 @@ def build(name, size):
 
 
 # Of those with depthwise convolutions and of those without, one in every run.
-CASES = [
-    pytest.param(
-        each, id=each[0], marks=() if each[0] in ("MobileNetV2", "ResNet50") else pytest.mark.release
-    )
-    for each in MODELS
-]
+MARKS: dict[str, Any] = {"MobileNetV2": (), "ResNet50": (), "EfficientNetB0": pytest.mark.release}
+CASES = [pytest.param(each, id=each[0], marks=MARKS.get(each[0], pytest.mark.long)) for each in MODELS]
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -33,7 +33,7 @@ ALWAYS = [("adamw", False), ("rmsprop", True), ("averaged", False), ("scaled", T
     [
         *ALWAYS,
         *(
-            pytest.param(name, started, marks=pytest.mark.release)
+            pytest.param(name, started, marks=pytest.mark.long)
             for name in OPTIMIZERS
             for started in (False, True)
             if (name, started) not in ALWAYS

@@ -46,7 +46,7 @@ def test_a_copy_of_the_optimizer_alone_trains_on(copied):
     [
         ("body", "adam", "keras"),
         ("head", "momentum", "h5"),
-        pytest.param("body", "adam", "h5", marks=pytest.mark.release),
+        pytest.param("body", "adam", "h5", marks=pytest.mark.long),
         pytest.param("head", "momentum", "keras", marks=pytest.mark.release),
     ],
 )

@@ -104,7 +104,7 @@ HOW = [of_update, of_grouped, of_grouped_again, of_a_groups_own]
 @pytest.mark.parametrize(
     "name, what, how",
     [  # each pair of two of the three always
-        pytest.param(name, what, how, marks=() if k == (i + j) % 3 else pytest.mark.release)
+        pytest.param(name, what, how, marks=() if k == (i + j) % 3 else pytest.mark.long)
         for i, name in enumerate(MAKE)
         for j, how in enumerate(HOW)
         for k, what in enumerate(WHAT)

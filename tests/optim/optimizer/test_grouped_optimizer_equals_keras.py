@@ -121,7 +121,7 @@ ALWAYS = {"Adam", "Lion"}
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.release) for name in WORKING],
+    [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.long) for name in WORKING],
 )
 def test_scale_schedule_decay_and_averages(name):
     """A scale of 1/4 is a rate a quarter as large."""
@@ -155,7 +155,7 @@ SETTINGS = {
 
 
 # Other numbers for the same kernel, and what others of these have as well.
-FOR_A_RELEASE = {
+ON_REQUEST = {
     "adadelta",
     "adagrad from 0",
     "adam slow",
@@ -168,7 +168,7 @@ FOR_A_RELEASE = {
 
 @pytest.mark.parametrize(
     "settings",
-    [pytest.param(each, marks=pytest.mark.release if each in FOR_A_RELEASE else ()) for each in SETTINGS],
+    [pytest.param(each, marks=pytest.mark.long if each in ON_REQUEST else ()) for each in SETTINGS],
 )
 def test_other_settings(settings):
     assert_equal(SETTINGS[settings])

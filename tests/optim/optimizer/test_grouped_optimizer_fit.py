@@ -113,9 +113,9 @@ def test_frozen_from_the_start_unfrozen_and_frozen_in_a_callback(make):
     [
         lambda: K.AdamW(0.01, weight_decay=0.1, use_ema=True, ema_overwrite_frequency=3),
         pytest.param(
-            lambda: K.SGD(0.1, momentum=0.9, nesterov=True, global_clipnorm=0.1), marks=pytest.mark.release
+            lambda: K.SGD(0.1, momentum=0.9, nesterov=True, global_clipnorm=0.1), marks=pytest.mark.long
         ),
-        pytest.param(lambda: K.RMSprop(0.01, centered=True), marks=pytest.mark.release),
+        pytest.param(lambda: K.RMSprop(0.01, centered=True), marks=pytest.mark.long),
         pytest.param(lambda: K.Lion(0.01), marks=pytest.mark.release),
     ],
 )
@@ -194,7 +194,7 @@ class Weighed(keras.callbacks.Callback):
         self.after.append(weights(self.model))
 
 
-@pytest.mark.parametrize("make", [K.SGD, pytest.param(K.Lion, marks=pytest.mark.release)])
+@pytest.mark.parametrize("make", [K.SGD, pytest.param(K.Lion, marks=pytest.mark.long)])
 def test_swapping_in_the_averages(make):
     """For validation; at the end of fit, the weights are the averages."""
     found = []
@@ -207,7 +207,7 @@ def test_swapping_in_the_averages(make):
     assert_close(*found)
 
 
-@pytest.mark.parametrize("make", [K.SGD, pytest.param(K.Lion, marks=pytest.mark.release)])
+@pytest.mark.parametrize("make", [K.SGD, pytest.param(K.Lion, marks=pytest.mark.long)])
 def test_swapping_leaves_alone_what_has_no_average_yet(make):
     groups = {"head": "head", "others": Group(~optim.name("head"), frozen=True)}
     model, optimizer = compiled(make(0.1, use_ema=True, ema_momentum=0.6), groups)

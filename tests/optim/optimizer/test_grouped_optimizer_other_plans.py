@@ -69,8 +69,16 @@ class Pair(keras.Model):
         return self.second(self.first(inputs))
 
 
-@pytest.mark.parametrize("checkpoint", [False, True])
-@pytest.mark.parametrize("name", ["momentum", "nadam", "adafactor"])
+@pytest.mark.parametrize(
+    "name, checkpoint",
+    [
+        *(("momentum", True), ("nadam", False), ("adafactor", True)),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("momentum", False), ("nadam", True), ("adafactor", False))
+        ),
+    ],
+)
 def test_another_order_of_variables(name, checkpoint, tmp_path):
     """Where every shape is the same, nothing but the name tells moments apart."""
     pairs = []

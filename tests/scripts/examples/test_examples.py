@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -120,14 +120,15 @@ each_alone = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[] if name in ("gan", "vae") else pytest.mark.release) for name in NAMES],
 )
-# In which every other example is another instance of what the first shows.
+ON_REPLICAS = [name for name in NAMES if WANTED[name].replicas is not None]
+# In which every other example is another instance of what the first shows: what they have on replicas
+# (BatchNorm, weights of examples, a loss over pairs) is beside one device in `tests/loops/grid`.
+MARKS: dict[str, Any] = {name: pytest.mark.long for name in ON_REPLICAS} | {
+    "gan": (),
+    "policy_gradient": pytest.mark.release,
+}
 each_on_replicas = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name == "gan" else pytest.mark.release)
-        for name in NAMES
-        if WANTED[name].replicas is not None
-    ],
+    "name", [pytest.param(name, marks=MARKS[name]) for name in ON_REPLICAS]
 )
 
 
@@ -201,7 +202,7 @@ def test_two_replicas_give_the_numbers_of_one_device(name, data, one_device, tmp
         np.testing.assert_allclose(replicated, alone, rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("how", ["told to end", pytest.param("killed", marks=pytest.mark.release)])
+@pytest.mark.parametrize("how", ["told to end", pytest.param("killed", marks=pytest.mark.long)])
 def test_a_gan_that_was_stopped_ends_as_one_that_was_not(how, data, one_device, tmp_path, monkeypatch):
     model, options = WANTED["gan"].model, arguments("gan", data, tmp_path, strategy="one")
     shown = []
@@ -224,7 +225,7 @@ def test_a_gan_that_was_stopped_ends_as_one_that_was_not(how, data, one_device, 
         np.testing.assert_array_equal(one, other)
 
 
-@each_on_replicas
+@pytest.mark.parametrize("name", ON_REPLICAS)
 def test_a_misspelt_strategy_is_told(name, tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'mirrored'"):
         started(name, "--strategy", "mirored", "--log-dir", tmp_path / "logs")
