@@ -81,7 +81,7 @@ print("resumed, and the same to the last bit:", [f"{loss:.6f}" for loss in histo
 
 # %% [markdown]
 # The last checkpoint before the error was that of step 35, so some steps were computed again.
-# (`loops.TensorBoard` shows each step once all the same.) In a checkpoint are:
+# (`loops.TensorBoard` still shows each step once.) In a checkpoint are:
 #
 # - weights, optimizer state (by name), learning rate, loss scale, and what trains at the moment;
 # - the position in the data, within an epoch too, and the order that is still to come;
@@ -202,7 +202,7 @@ _ = list_checkpoints([folder, "--verify"])
 # ## Damaged files
 #
 # A power cut can leave half a file. Each checkpoint has a `manifest.json`, written last, with the size and
-# SHA-256 of each file. A checkpoint that is damaged is passed over with a warning, and the run goes on from
+# SHA-256 of each file. A checkpoint that is damaged is skipped with a warning, and the run continues from
 # the one before. (`on_damaged="raise"` makes it an error.)
 
 # %%

@@ -262,6 +262,7 @@ for x, y in list(data.iterator())[:2]:
 tf.config.run_functions_eagerly(False)
 
 # %% [markdown]
-# It is slow, so use it for a few steps, and switch it off again. (Parameter servers compile all the same.)
+# It is slow, so use it for a few steps, and switch it off again. (On parameter servers, steps are compiled
+# even so.)
 #
 # Next: [choose rates](rates.py), [making it fast](speed.py), [stopping and resuming](resume.py).

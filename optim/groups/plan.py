@@ -87,6 +87,10 @@ class Plan:
     def rescale(self, name: str, lr_scale: float) -> Plan:
         """The same plan with another `lr_scale` for one group.
 
+        Args:
+            name: of a group that follows the optimizer's rate.
+            lr_scale: its rate over the optimizer's, at least 0.
+
         Raises:
             TypeError: `lr_scale` is no number.
             ValueError: no such group, a group with a `learning_rate` of its own, or a negative `lr_scale`.
@@ -101,7 +105,11 @@ class Plan:
         return self._changed([name], lr_scale=scale)
 
     def set_learning_rate(self, name: str, learning_rate: float) -> Plan:
-        """The same plan with another learning rate for one group, which must have a number as its own rate.
+        """The same plan with another learning rate for one group.
+
+        Args:
+            name: of a group whose own rate is a number.
+            learning_rate: at least 0.
 
         Raises:
             TypeError: `learning_rate` is no number.

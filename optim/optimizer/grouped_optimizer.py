@@ -62,6 +62,7 @@ class GroupedOptimizer(GroupedState):
         >>> optimizer = GroupedOptimizer(keras.optimizers.AdamW(1e-3), plan)
         >>> {name: round(rate, 6) for name, rate in optimizer.learning_rates.items()}
         {'body': 0.0001, 'head': 0.001}
+        >>> optimizer.rescale("body", 0.5)  # half of the optimizer's rate from now on
         >>> optimizer.freeze("body")
         >>> [variable.path.split("/", 1)[1] for variable in optimizer.plan.trained]
         ['head/kernel', 'head/bias']
