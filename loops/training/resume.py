@@ -82,7 +82,8 @@ class RunCheckpointer:
         if self.cuts is not None:
             file.values[RATE_CUTS] = np.asarray(self.cuts, np.int64)
         run = self._checked(file)
-        self._saved.tell_differences(file)
+        if self.cuts is None:  # else this run made it, and what it changed since is no other setting
+            self._saved.tell_differences(file)
         folder = os.path.dirname(file.path)
         iterator_path = iterator_in(folder)
         saved = iterator_path if is_written(iterator_path) else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import signal
 from pathlib import Path
 
@@ -265,6 +266,25 @@ def test_it_does_not_go_on_where_a_callback_could_not_end(tmp_path):
     with pytest.raises(loops.NonFiniteError) as caught:
         train(make(), tmp_path, Fails())
     assert any("OSError came as well: no room for the logs" in note for note in caught.value.__notes__)
+
+
+def test_what_the_run_has_unfrozen_since_is_told_as_no_other_setting(tmp_path):
+    dense = functools.partial(keras.layers.Dense, 1, use_bias=False)
+    model = keras.Sequential([keras.Input((1,)), dense(name="low"), dense(name="head")])
+    plan = optim.partition(model, {"low": optim.Group("low", frozen=True), "head": "head"})
+    optimizer = optim.GroupedOptimizer(K.SGD(0.01), plan)
+    step = loops.TrainStep(model, "mse", optimizer, on_nonfinite=loops.Restore(times=1))
+    x = X[:, None].copy()
+    x[13] = np.nan  # in the second epoch
+    with pytest.raises(loops.NonFiniteError, match="went back to a checkpoint 1 times"):
+        loops.train(
+            step,
+            loops.Batches(x, Y[:, None], 2, shuffle=False),
+            epochs=2,
+            steps_per_epoch=4,
+            callbacks=[loops.Unfreeze({1: "low"})],
+            checkpoint=tmp_path,
+        )
 
 
 def test_a_csv_file_keeps_its_rows(tmp_path):
