@@ -21,7 +21,8 @@ class Restore:
     the rates that the optimizer, its groups, schedules and callbacks set are multiplied by `factor**n`. The
     same data comes in the same order, unless it is a dataset that shuffles each pass anew. `n` is part of the
     step's state, so a run that is killed resumes with the same rates. It is in each epoch's logs as
-    `rate_cuts`. Callbacks begin again with the run.
+    `rate_cuts`. Callbacks begin again with the run. If the last checkpoint was saved while the loss was
+    exploding, a lower rate may come too late, and every try ends in NaN again: then save less often.
 
     Args:
         factor: what the rates are multiplied by, each time.
