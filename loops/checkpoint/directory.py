@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from .errors import reason_of
-from .manifest import begin, check_sizes, is_begun, is_sealed, unseal
+from .manifest import begin, check_sizes, is_begun, is_sealed, unseal, written_at
 from .paths import state_in
 from .retention import Entry, Policy
 from .summaries import summary_of
@@ -78,10 +79,9 @@ class CheckpointFolder:
 
     def _entry(self, number: int) -> Entry:
         try:
-            found = summary_of(self.checkpoint(number))
+            return _entry_of(self.checkpoint(number), number, written_at(self.checkpoint(number)))
         except (ValueError, OSError, tf.errors.OpError):  # whoever loads it is told
             return Entry(number, None, {}, {})
-        return Entry(number, found["step"], found["metrics"], found["modes"])
 
     def remove_all_but(self, policies: Sequence[Policy]) -> None:
         """Removes what no policy keeps, but the newest, and incomplete ones that are older than that.
@@ -137,6 +137,12 @@ class CheckpointFolder:
             return []
         found = [match for match in map(_NAME.fullmatch, tf.io.gfile.listdir(self.path)) if match]
         return sorted(int(match.group(1)) for match in found)
+
+
+@functools.lru_cache(maxsize=1000)  # as each save asks for all that are kept
+def _entry_of(checkpoint: str, number: int, written: int) -> Entry:
+    found = summary_of(checkpoint)
+    return Entry(number, found["step"], found["metrics"], found["modes"])
 
 
 def _is_complete(checkpoint: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import tensorflow as tf
 
-from ..support.durable_files import Content, content_of, sync, unfinished, write_last
+from ..support.durable_files import Content, content_of, is_local, sync, unfinished, write_last
 from ..support.versions import versions
 from .errors import DamagedError, newer_format
 from .notes import FORMAT, Note
@@ -134,6 +134,15 @@ def manifest_of(checkpoint: str) -> Manifest | None:
 def is_sealed(checkpoint: str) -> bool:
     """Whether a checkpoint has a manifest."""
     return bool(tf.io.gfile.exists(_path(checkpoint)))
+
+
+def written_at(checkpoint: str) -> int:
+    """When the manifest of a checkpoint was written, in nanoseconds; 0 if there is none."""
+    if not is_sealed(checkpoint):
+        return 0
+    if is_local(checkpoint):  # of which TensorFlow tells whole seconds
+        return os.stat(_path(checkpoint)).st_mtime_ns
+    return int(tf.io.gfile.stat(_path(checkpoint)).mtime_nsec)
 
 
 def is_begun(checkpoint: str) -> bool:

@@ -17,7 +17,8 @@ from ...optim.naming.stable_names import NotBuiltError
 from ..distribute.same_order import Mean
 from ..distribute.scope import scope_of, strategies_of
 from ..distribute.sharding import mean_over_workers_of
-from ..step.named_state import Variable, unique
+from ..step.named_model import Variable
+from ..step.named_state import unique
 from ..step.train_step import TrainStep
 from ..update.update import Update
 from .callback_state import has_method, has_state

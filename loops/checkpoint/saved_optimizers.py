@@ -15,7 +15,8 @@ from ...optim import GroupedOptimizer
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError
-from ..step.named_state import Pairs, optimizer_state
+from ..step.named_model import Pairs
+from ..step.named_state import optimizer_state
 from ..support.keras_private import built_variables
 from ..update.spikes import LAST_LOSSES, LastLosses
 from .notes import GroupSettings

@@ -12,11 +12,11 @@ from ...optim.common.messages import short_repr
 from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError, tree_of
 from ...optim.private.keras_private import weights_were_set
-from ..step.named_state import Pairs, Variable, model_state
+from ..step.named_model import NamedModel, Pairs, Variable
 from ..support.keras_private import makes_variables_later
 from ..update.spikes import LastLosses
 from .saved_step import SavedStep
-from .settings import differences_of, model_settings, told
+from .settings import differences_of, model_settings, settings_of, told
 from .tensor_file import OWN, TensorFile
 from .trained_variables import train_as_saved
 
@@ -136,7 +136,7 @@ class StepPart(Part):
         self._saved.check(file.part(note, file.values))
 
     def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
-        return differences_of(self.value, note, values)
+        return differences_of(self.value, settings_of(self.value), note, values)
 
     def take(self, note: Any) -> None:
         train_as_saved(self.value, note["choice"])
@@ -152,7 +152,7 @@ class LayerPart(Part):
 
     def pairs(self, names: Names) -> Pairs:
         try:
-            return model_state(self.value)
+            return NamedModel(self.value).state()
         except NotBuiltError as error:
             raise NotBuiltError(f"{self.where}a model or layer without its variables: {error}") from None
 

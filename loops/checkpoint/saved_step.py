@@ -11,11 +11,10 @@ import tensorflow as tf
 from ...optim.common.messages import first_few
 from ...optim.common.types import Json
 from ...optim.gradients.totals import assign_values
-from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import weights_were_set
 from ..distribute.same_order import Mean
 from ..distribute.scope import scope_of
-from ..step.named_state import Variable
+from ..step.named_model import Variable
 from ..step.train_step import TrainStep
 from .notes import Note
 from .settings import differences_of, made_with, settings_of, warn_of
@@ -52,6 +51,7 @@ class SavedStep:
     def __init__(self, step: TrainStep) -> None:
         self._step = step
         self.mean_over_workers: Mean = step.mean_over_workers
+        self._settings: dict[str, Json] | None = None
         self._made_with()  # which stays what it is now, whatever a run changes
 
     def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
@@ -75,11 +75,16 @@ class SavedStep:
             )
         check_trained_variables(self._step, file)
 
+    def look(self) -> None:
+        """Finds out, ahead of `tell_differences`, which settings the step has."""
+        self._settings = settings_of(self._step)
+
     def tell_differences(self, file: TensorFile) -> None:
-        warn_of(differences_of(self._step, file.note, file.values), file)
+        now, self._settings = self._settings or settings_of(self._step), None
+        warn_of(differences_of(self._step, now, file.note, file.values), file)
 
     def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
-        tree = tree_of(self._step.model)
+        tree = self._step.named.tree
         train_as_saved(self._step, note["choice"], tree)  # first: what trains decides which names there are
         with scope_of(self._step.strategy):
             assign_values((variable, values[name]) for name, variable in self._step.state().items())

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Json
 from ..data.batches import Batches, BatchIterator
-from ..step.named_state import Pairs
+from ..step.named_model import Pairs
 from .callback_state import check_json
 from .saved_parts import Names, Part
 from .tensor_file import as_json

@@ -18,12 +18,11 @@ from ...optim.common.messages import short_repr
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Json
 from ...optim.naming.model_tree import ModelTree
-from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import uses_weight_decay
 from ..distribute.cluster import is_chief
 from ..loss.keras_loss import resolve_loss
 from ..loss.loss_and_metrics import Loss
-from ..step.named_state import Variable
+from ..step.named_model import Variable
 from ..step.train_step import TrainStep
 from ..support.keras_private import arguments_of
 from ..update.restore import RATE_CUTS, setting_of
@@ -56,7 +55,7 @@ def settings_of(step: TrainStep) -> dict[str, Json]:
         "on_spike": LastLosses.settings(step.last_losses),
         "carry": step.carry,
     }
-    tree = tree_of(step.model)  # once: it takes a walk through all layers
+    tree = step.named.tree
     optimizer = optimizer_settings(step.optimizer, {info.name: info.variable for info in tree.infos})
     choice = trained_variables_of(step, {id(info.variable): info.name for info in tree.infos})
     own = {name: value for name, value in own.items() if is_json(value)}
@@ -168,9 +167,11 @@ def restored_settings(
     return restored
 
 
-def differences_of(step: TrainStep, note: Note, values: Mapping[str, tf.Tensor]) -> list[str]:
-    """`compared`, for a step and the one of which a checkpoint tells."""
-    before, now = note.get("settings"), settings_of(step)
+def differences_of(
+    step: TrainStep, now: dict[str, Json], note: Note, values: Mapping[str, tf.Tensor]
+) -> list[str]:
+    """`compared`, for a step with these settings now and the one of which a checkpoint tells."""
+    before = note.get("settings")
     if before is None:  # an earlier version wrote it
         return []
     if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too

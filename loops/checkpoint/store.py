@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
 from ..distribute.same_error import on_any, raise_on_all
 from ..distribute.same_order import Mean, same_on_all
+from ..support.beside import beside as thread_for
 from ..support.errors import call_each
 from ..support.folders import check_log_dir
 from . import in_flight
@@ -111,8 +112,12 @@ class CheckpointStore:
         number = next(whole, None)
         return None if number is None else self._folder.checkpoint(number)
 
-    def load(self, saved: Saved) -> TensorFile | None:
+    def load(self, saved: Saved, meanwhile: Callable[[], object] = lambda: None) -> TensorFile | None:
         """Reads the newest whole checkpoint and checks that `saved` can take it; None if there is none.
+
+        Args:
+            saved: what is to take it.
+            meanwhile: called while a thread reads, if there is one to read.
 
         Raises:
             OSError: one that a thread was writing cannot be written.
@@ -130,8 +135,10 @@ class CheckpointStore:
             if number is None:
                 break
             path, file, error = self._folder.checkpoint(number), None, None
+            reading = thread_for(read_whole, path)
+            meanwhile()
             try:
-                file = read_whole(path)
+                file = reading.result()
             except DamagedError as caught:
                 error = caught
             if on_any(error, mean):
@@ -186,7 +193,7 @@ class CheckpointStore:
             TypeError: JSON cannot hold the note.
         """
         own, values = saved.now()
-        values |= in_memory(arrays or {})
+        values |= in_memory(arrays) if arrays else {}
         path, error = None, None
         if is_chief():
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import keras
@@ -71,7 +71,7 @@ def in_memory(values: Mapping[str, tf.Tensor | Array]) -> dict[str, tf.Tensor]:
     other memory when it changes and the tensor is still there.
     """
     with tf.device("CPU"):
-        here = tf.zeros(()).device
+        here = tf.constant(0).device
         return {
             name: value if tf.is_tensor(value) and value.device == here else tf.identity(value)
             for name, value in values.items()
@@ -103,12 +103,14 @@ def as_json(value: object) -> str:
 
 def _check_keys(value: object) -> None:
     """Raises TypeError for keys that JSON would turn into text, as it does with numbers."""
+    parts: Iterable[object] = value if isinstance(value, (list, tuple)) else ()
     if isinstance(value, dict):
+        parts = value.values()
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} is no text")
-    if isinstance(value, (dict, list, tuple)):
-        for part in value.values() if isinstance(value, dict) else value:
+    for part in parts:
+        if isinstance(part, (dict, list, tuple)):
             _check_keys(part)
 
 
@@ -169,8 +171,8 @@ class TensorFile:
         for name, variable in variables.items():
             if name not in self.values:
                 lacks.append(name)
-            elif (there := _kind(self.values[name])) != (here := _kind(variable)):
-                faults.append(f"{name} is {there} there and {here} here")
+            elif not _are_alike(self.values[name], variable):
+                faults.append(f"{name} is {_kind(self.values[name])} there and {_kind(variable)} here")
         if lacks:
             faults.append(f"it has no {first_few(lacks)}")
         strange = [name for name in self.values if name not in variables and not name.startswith((OWN, *but))]
@@ -193,6 +195,13 @@ def _read(path: str, dtypes: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]:
             prefix=path, tensor_names=names, shape_and_slices=none, dtypes=[dtypes[name] for name in names]
         )
     return dict(zip(names, found))
+
+
+def _are_alike(value: tf.Tensor, variable: keras.Variable | tf.Variable) -> bool:
+    own = variable.value if isinstance(variable, keras.Variable) else variable
+    if tf.is_tensor(value) and (value.dtype, value.shape) == (own.dtype, own.shape):
+        return True  # in a fifth of the time
+    return _kind(value) == _kind(variable)
 
 
 def _kind(value: tf.Tensor | keras.Variable | tf.Variable) -> str:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from ...optim import Group, GroupedOptimizer, Plan
 from ...optim.common.messages import first_few
 from ...optim.naming.model_tree import ModelTree
-from ...optim.naming.stable_names import tree_of
 from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
 from ..update.restore import RATE_CUTS
@@ -89,7 +88,7 @@ def train_as_saved(step: TrainStep, choice: TrainedVariables, tree: ModelTree | 
     """
     if plan_of(step) is not None:
         set_groups(step.inner_optimizer, choice["groups"] or {})
-    named = {info.name: info.variable for info in (tree or tree_of(step.model)).infos}
+    named = {info.name: info.variable for info in (tree or step.named.tree).infos}
     chosen = {id(variable) for variable in step.chosen}
     if [name for name, variable in named.items() if id(variable) in chosen] != choice["variables"]:
         step.train_only(*(named[name] for name in choice["variables"]))

@@ -27,7 +27,8 @@ from ..loss.metrics import Metric
 from ..loss.records import Records
 from ..update.nonfinite import NonFiniteError
 from .guarded_calls import GuardedCalls
-from .named_state import model_state, unique
+from .named_model import NamedModel
+from .named_state import unique
 from .own_methods import check_own_methods
 from .stateful import check_stateless
 
@@ -45,6 +46,7 @@ class BaseStep(GuardedCalls):
         strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
         loss_and_metrics: computes a batch's loss and metrics.
+        named: the names of the model's variables.
         steps_per_call: how many steps `train` runs in a call.
         broken_off: whether a call is running, or an interrupt broke the last one off in its middle: then the
             counts may not fit what has run.
@@ -59,6 +61,7 @@ class BaseStep(GuardedCalls):
         named_variables(model)  # raises for a model that is not built
         strategy = strategy_of(model.variables, "model")
         self.model = model
+        self.named = NamedModel(model)
         self.loss = loss
         with scope_of(strategy):
             super().__init__(model, LossAndMetrics(model, loss, metrics), strategy)
@@ -242,7 +245,7 @@ class BaseStep(GuardedCalls):
             build_metrics(self.loss_and_metrics)
         return unique(
             [
-                *model_state(self.model, self.loss_and_metrics.stateful_metrics),
+                *self.named.state(self.loss_and_metrics.stateful_metrics),
                 ("batches_done", self.batches_done),
             ]
         )

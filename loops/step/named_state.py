@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 import keras
-import tensorflow as tf
 
 from ...optim.common.optimizers import inner_optimizer
-from ...optim.naming.stable_names import tree_of
 from ...optim.private.keras_private import has_automatic_variable_name
 from ...optim.updates.slots import slots_of
-from ..support.keras_private import built_variables, held_metrics
-from .untracked import untracked_variables
-
-Variable: TypeAlias = keras.Variable | tf.Variable
-Pairs: TypeAlias = list[tuple[str, Variable]]
+from ..support.keras_private import built_variables
+from .named_model import Pairs, Variable
 
 
 def unique(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
@@ -32,31 +26,6 @@ def unique(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
                 free = f"{name}_{number}"
             state[free] = variable
     return state
-
-
-def model_state(model: keras.Model, metrics: Iterable[keras.metrics.Metric] = ()) -> Pairs:
-    """Returns the weights of a built model, the states of its seed generators, and what Keras does not track.
-
-    Then follow the variables of metrics with a state: those given, and those that the model's layers hold.
-
-    Weights have the names of `optim.named_variables`. Keras counts seed generators through the whole process;
-    here they have the name of the innermost layer that holds them. The rest have those of attributes.
-    """
-    tree = tree_of(model)  # once: it takes a walk through all layers
-    named = [(info.name, info.variable) for info in tree.infos]
-    weights = {id(variable) for _, variable in named}
-    others = [variable for variable in model.variables if id(variable) not in weights]
-    homes: dict[int, tuple[tuple[int, int], str]] = {}
-    for node in tree.nodes if others else ():
-        variables = node.layer.variables
-        narrow = (len(variables), -len(node.ancestors))
-        for variable in variables:
-            if id(variable) not in homes or narrow < homes[id(variable)][0]:
-                homes[id(variable)] = narrow, f"{node.path}/"
-    tracked = named + [(homes[id(v)][1] + v.name if id(v) in homes else v.name, v) for v in others]
-    every = [*metrics, *held_metrics(model, tree)]
-    measured = [(f"metrics/{metric.name}/{v.name}", v) for metric in every for v in metric.variables]
-    return tracked + untracked_variables(model, tree) + measured
 
 
 def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]) -> Pairs:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import keras
 
-from ...optim import GroupedOptimizer, Plan, named_variables
+from ...optim import GroupedOptimizer, Plan
 from .train_step import TrainStep
 
 
 def names_of(step: TrainStep, variables: Sequence[keras.Variable]) -> list[str]:
     """The stable names of variables of a step's model, in the model's order."""
     ids = {id(variable) for variable in variables}
-    return [name for name, variable in named_variables(step.model).items() if id(variable) in ids]
+    return [info.name for info in step.named.tree.infos if id(info.variable) in ids]
 
 
 def plan_of(step: TrainStep) -> Plan | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from operator import is_
 from typing import TypeAlias
 
 import keras
@@ -23,30 +24,51 @@ _PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "
 _PLAIN = frozenset({bool, int, float, str, type(None)})  # most attributes are of these
 
 
-def untracked_variables(model: keras.Model, tree: ModelTree | None = None) -> list[tuple[str, Variable]]:
+def untracked_variables(
+    model: keras.Model, tree: ModelTree | None = None, looked_at: list[Collection[object]] | None = None
+) -> list[tuple[str, Variable]]:
     """The states of stateful RNNs, and what layers of one's own keep as a `tf.Variable` or in objects.
 
     Args:
         model: built.
         tree: `tree_of(model)`, where that is known.
+        looked_at: the containers that are looked into are added to it.
 
     Returns:
         Names, the attributes that lead there, and variables.
     """
     known = {id(value) for variable in model.variables for value in (variable, variable.value)}
     seen: set[int] = set()
+    looked_at = [] if looked_at is None else looked_at
     nodes = [("", model), *((f"{node.path}/", node.layer) for node in (tree or tree_of(model)).nodes)]
+    looked_at += [vars(layer) for _, layer in nodes]
     return [
         (name, variable)
         for path, layer in nodes
         for attribute, value in vars(layer).items()
         if type(value) not in _PLAIN and not is_book_keeping(attribute)
-        for name, variable in _held(path + attribute.lstrip("_"), value, seen)
+        for name, variable in _held(path + attribute.lstrip("_"), value, seen, looked_at)
         if id(variable) not in known
     ]
 
 
-def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Variable]]:
+def contents(holder: Collection[object]) -> list[object]:
+    """What a container holds: of a dict, the keys and the values."""
+    return [*holder, *getattr(holder, "values", tuple)()]
+
+
+def are_same(now: list[object], before: list[object]) -> bool:
+    """Whether contents are the same objects in the same order; of plain values, whether they may be."""
+    if len(now) != len(before):
+        return False
+    return all(map(is_, now, before)) or all(
+        one is other or type(one) is type(other) and type(one) in _PLAIN for one, other in zip(now, before)
+    )
+
+
+def _held(
+    path: str, value: object, seen: set[int], looked_at: list[Collection[object]]
+) -> Iterator[tuple[str, Variable]]:
     if isinstance(value, _OTHERS) or id(value) in seen:
         return
     if isinstance(value, (keras.Variable, tf.Variable)):
@@ -64,8 +86,11 @@ def _held(path: str, value: object, seen: set[int]) -> Iterator[tuple[str, Varia
         items = list(enumerate(value))
     elif hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in _PACKAGES:
         items = list(vars(value).items())
-    if items:
-        seen.add(id(value))
+    elif not isinstance(value, (set, frozenset)):  # which hold layers, in no order
+        return
+    seen.add(id(value))
+    if not isinstance(value, tuple):  # which stays as it is
+        looked_at.append(value if isinstance(value, Collection) else vars(value))
     for key, item in items:
         if type(item) not in _PLAIN:
-            yield from _held(f"{path}/{key}", item, seen)
+            yield from _held(f"{path}/{key}", item, seen, looked_at)

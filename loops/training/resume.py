@@ -24,7 +24,7 @@ from ..distribute.cluster import is_chief
 from ..step.train_step import TrainStep
 from ..update.restore import RATE_CUTS
 from .epoch_reader import EpochReader
-from .progress import RunProgress
+from .progress import RunProgress, may_have_changed_variables
 
 
 class RunCheckpointer:
@@ -76,7 +76,7 @@ class RunCheckpointer:
         """
         if self._store is None or self._saved is None or self._checkpoint is None:
             return
-        file = self._store.load(self._saved)
+        file = self._store.load(self._saved, self._look)
         if file is None:
             return
         if self.cuts is not None:
@@ -89,10 +89,9 @@ class RunCheckpointer:
         saved = iterator_path if is_written(iterator_path) else None
         self._reader.source.resume(file.note["data"] or {}, run["batch"], file.path, saved)
         self._states.before_train_begin(file)
-        # The state is assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze` does;
-        # and after the hooks that had run before the checkpoint, so that one that, say, halves the learning
-        # rate does not halve it again.
-        self._before = Snapshot(self._saved)
+        # The state may be assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze`
+        # does; and after the hooks that had run before the checkpoint, so that one that, say, halves the
+        # learning rate does not halve it again.
         assign(self._saved, file)
         self._file, self.resumed = file, run
         self._last = run["epoch"], run["batch"]
@@ -102,6 +101,12 @@ class RunCheckpointer:
                 tqdm.write(f"Training is done after {run['epoch']} epochs, by {folder}")
             else:
                 tqdm.write(f"Training goes on at epoch {run['epoch'] + 1}{within}, from {folder}")
+
+    def _look(self) -> None:
+        """Takes from the step what a resume needs of it, while the file is read."""
+        assert self._saved is not None
+        self._saved.look()
+        self._before = Snapshot(self._saved)
 
     def put_back(self) -> None:
         """Undoes what resuming changed of the step, if the run fails before its first batch."""
@@ -146,7 +151,8 @@ class RunCheckpointer:
         if not self.resumed["batch"]:
             if self.resumed["epochs"]:  # else it is the run's beginning
                 swap_averages_in(self._hooks)
-            assign(self._saved, self._file)
+            if may_have_changed_variables(self._hooks.callbacks):
+                assign(self._saved, self._file)
 
     def after_epoch_begin(self, progress: RunProgress) -> None:
         """Restores what the beginning of an epoch reset that had begun already; starts its batches."""

@@ -29,13 +29,21 @@ RateOf: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
 # Attributes in which Keras, or TensorFlow's tracking below it, lists what other attributes hold.
 _BOOK_KEEPING = frozenset(
     {
+        "_build_shapes_dict",
+        "_call_context_args",
+        "_call_has_context_arg",
         "_functional",
+        "_inbound_nodes",
         "_layers",
+        "_loss_ids",
         "_losses",
+        "_losses_override",
         "_metrics",
         "_non_trainable_variables",
         "_operations",
         "_operations_by_depth",
+        "_outbound_nodes",
+        "_tracked",
         "_trainable_variables",
     }
 )

@@ -9,6 +9,7 @@ import tensorflow as tf
 from gradloop.loops.checkpoint import directory
 from gradloop.loops.checkpoint.directory import CheckpointFolder
 from gradloop.loops.checkpoint.retention import Latest
+from gradloop.loops.checkpoint.summaries import summary_of
 from gradloop.loops.checkpoint.tensor_file import write_state
 from gradloop.loops.checkpoint.whole import write_checkpoint
 
@@ -89,3 +90,16 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="No checkpoint can be written in '.*file/a'"):
         CheckpointFolder(str(tmp_path / "file" / "a")).make_next()
+
+
+def test_each_manifest_is_read_once(tmp_path, monkeypatch):
+    folder, read = CheckpointFolder(str(tmp_path)), []
+    fill(folder, 3)
+    monkeypatch.setattr(directory, "summary_of", lambda path: read.append(path) or summary_of(path))
+    entries = folder.entries()
+    assert folder.entries() == entries and read == [folder.checkpoint(number) for number in (1, 2, 3)]
+    shutil.rmtree(read[1])
+    shutil.copytree(read[0], read[1])  # another one in its place, as a run that begins anew leaves it
+    os.utime(tmp_path / "checkpoint-2" / "manifest.json")
+    folder.entries()
+    assert read[3:] == [folder.checkpoint(2)]
