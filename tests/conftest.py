@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,36 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 gc.disable()  # until the first test: imports leave no garbage to speak of
 
 
+@pytest.fixture(autouse=True, scope="session")
+def drawn() -> Iterator[list[object]]:
+    """The seeds of TensorFlow's own random operations in this test; without any, kernels outlive a new seed.
+
+    TensorFlow makes them all anew, as those operations keep in them what they have drawn. Keras draws in
+    another way, and tests set a seed before each model: that takes a fifth of their time.
+    """
+    from tensorflow.python import pywrap_tfe
+    from tensorflow.python.framework import random_seed
+
+    seeds: list[object] = []
+    clear, get_seed = pywrap_tfe.TFE_ContextClearCaches, random_seed.get_seed
+
+    def noted(seed: int | None) -> Any:
+        seeds.append(seed)
+        return get_seed(seed)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(random_seed, "get_seed", noted)
+        patched.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda context: seeds and clear(context))
+        yield seeds
+
+
 @pytest.fixture(autouse=True, scope="module")
-def fast_collections() -> None:
+def fast_collections(drawn: list[object]) -> None:
     """Garbage is looked for among what this module made: all that others left would take a second each time.
 
     Keras' `quantize` looks for it itself, once a layer.
     """
+    drawn.append("kernels of other modules")
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
@@ -42,13 +67,14 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(autouse=True)
-def same_start(request: pytest.FixtureRequest) -> Iterator[None]:
+def same_start(request: pytest.FixtureRequest, drawn: list[object]) -> Iterator[None]:
     """Seeds before each test, and float32; float64 for those marked `numbers`, see `tolerance.py`."""
     import keras
 
     numbers = request.node.get_closest_marker("numbers")
     use(numbers.args[0] if numbers and numbers.args else "float64" if numbers else "float32")
     keras.utils.set_random_seed(0)
+    drawn.clear()
     yield
     use("float32")
 
