@@ -19,9 +19,8 @@ Variable: TypeAlias = keras.Variable | tf.Variable
 _OTHERS = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
 # Objects of these packages hold what Keras tracks, or no variables.
 _PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "threading")
-
-
-_PLAIN = frozenset({bool, int, float, str, type(None)})  # most attributes are of these
+_NUMBERS = frozenset({bool, int, float})
+_PLAIN = _NUMBERS | {str, type(None)}  # most attributes are of these
 
 
 def untracked_variables(
@@ -58,11 +57,14 @@ def contents(holder: Collection[object]) -> list[object]:
 
 
 def are_same(now: list[object], before: list[object]) -> bool:
-    """Whether contents are the same objects in the same order; of plain values, whether they may be."""
+    """Whether contents are the same objects in the same order. Numbers may differ: they name nothing."""
     if len(now) != len(before):
         return False
     return all(map(is_, now, before)) or all(
-        one is other or type(one) is type(other) and type(one) in _PLAIN for one, other in zip(now, before)
+        one is other
+        or type(one) is type(other)
+        and (type(one) in _NUMBERS or type(one) is str and one == other)
+        for one, other in zip(now, before)
     )
 
 

@@ -72,6 +72,8 @@ CHANGES = {
     "a key": lambda layer: layer.by_key.update({"key": tf.Variable(1.0)}),
     "another name": lambda layer: layer.both.update({"a": layer.both["b"], "b": layer.both["a"]}),
     "another key": _rename,
+    "another key in its place": lambda layer: layer.both.__setitem__("c", layer.both.pop("b")),
+    "a layer's name": lambda layer: setattr(layer, "name", "other"),
     "in an object": lambda layer: setattr(layer.own, "count", tf.Variable(1)),
     "deep inside": lambda layer: layer.nested[0]["deep"].append(tf.Variable(1)),
     "gone": lambda layer: layer.__delattr__("one"),
