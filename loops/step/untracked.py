@@ -52,8 +52,8 @@ def untracked_variables(
 
 
 def contents(holder: Collection[object]) -> list[object]:
-    """What a container holds: of a dict, the keys and the values."""
-    return [*holder, *getattr(holder, "values", tuple)()]
+    """What a container holds: of a dict, the keys, which name its values, as text, and the values."""
+    return [*map(str, holder), *holder.values()] if isinstance(holder, Mapping) else [*holder]
 
 
 def are_same(now: list[object], before: list[object]) -> bool:

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-
-import keras
+from collections.abc import Callable
 
 from ...optim.common.messages import short_repr
 from ..callbacks.run_callbacks import RunCallbacks
 from ..callbacks.steps_callback import StepsCallback, batches_trained
-from ..checkpoint.checkpoint import Checkpoint
 from ..data.batches import Data
 from ..loss.records import Records, RunningMeans
 from ..step.train_step import TrainStep
 from ..step.watch import Watch
-
-# What of callbacks runs between a resume and the first epoch, and whose methods of these change no variable.
-_BEGINNING = ("set_data", "set_train_step", "watch", "on_train_begin")
-_CHANGE_NOTHING = {
-    getattr(kind, hook)
-    for kind in (keras.callbacks.Callback, keras.callbacks.History, StepsCallback, Checkpoint)
-    for hook in _BEGINNING
-    if hasattr(kind, hook)
-}
-
-
-def may_have_changed_variables(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
-    """Whether code of callbacks that could have changed variables has run between a resume and now."""
-    return any(
-        isinstance(callback, keras.callbacks.SwapEMAWeights)  # by `swap_averages_in`
-        or getattr(getattr(callback, hook), "__func__", None) not in _CHANGE_NOTHING
-        for callback in callbacks
-        for hook in _BEGINNING
-        if hasattr(callback, hook)
-    )
 
 
 class RunProgress:

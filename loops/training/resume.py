@@ -23,8 +23,10 @@ from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..step.train_step import TrainStep
 from ..update.restore import RATE_CUTS
+from .begun_callbacks import may_have_changed_variables
 from .epoch_reader import EpochReader
-from .progress import RunProgress, may_have_changed_variables
+from .progress import RunProgress
+from .same_run import run_of
 
 
 class RunCheckpointer:
@@ -81,7 +83,7 @@ class RunCheckpointer:
             return
         if self.cuts is not None:
             file.values[RATE_CUTS] = np.asarray(self.cuts, np.int64)
-        run = self._checked(file)
+        run = run_of(file, self._reader.steps, self._metrics())
         if self.cuts is None:  # else this run made it, and what it changed since is no other setting
             self._saved.tell_differences(file)
         folder = os.path.dirname(file.path)
@@ -117,26 +119,6 @@ class RunCheckpointer:
         """Raises TypeError if a callback has a state that no checkpoint can hold."""
         if self._store is not None:
             self._states.gather()
-
-    def _checked(self, file: TensorFile) -> RunNote:
-        run = file.note.get("run")
-        if run is None:
-            raise ValueError(
-                f"The checkpoint {file.path!r} was written by `Checkpoint.save`, which knows of no run of "
-                "`train`: resume it with `restore`, or name another folder."
-            )
-        if run["steps"] != self._reader.steps:
-            raise ValueError(
-                f"An epoch is {self._reader.steps} batches, and was {run['steps']} in the run of the "
-                f"checkpoint {file.path!r}: pass the same data and `steps_per_epoch`, or name another folder."
-            )
-        if run["measures"] != self._metrics():
-            here, there = (", ".join(names) or "none" for names in (self._metrics(), run["measures"]))
-            raise ValueError(
-                f"`metrics` are {here}, and were {there} in the run of the checkpoint {file.path!r}: make "
-                "the step as it was, or name another folder."
-            )
-        return run
 
     def after_train_begin(self) -> None:
         """Restores what the callbacks' `on_train_begin` reset."""

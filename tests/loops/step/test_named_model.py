@@ -20,6 +20,7 @@ class Layer(keras.layers.Layer):
         self.drop = keras.layers.Dropout(0.5)
         self.rng = tf.random.Generator.from_seed(1)
         self.one, self.many, self.by_key = tf.Variable(1.0), [None, tf.Variable(2.0)], {}
+        self.by_number = {0: tf.Variable(1.0)}
         self.both = {"a": tf.Variable(1.0), "b": tf.Variable(2.0)}
         self.own, self.nested = Own(), ({"deep": []},)
 
@@ -73,6 +74,7 @@ CHANGES = {
     "another name": lambda layer: layer.both.update({"a": layer.both["b"], "b": layer.both["a"]}),
     "another key": _rename,
     "another key in its place": lambda layer: layer.both.__setitem__("c", layer.both.pop("b")),
+    "a number as key": lambda layer: layer.by_number.__setitem__(1, layer.by_number.pop(0)),
     "a layer's name": lambda layer: setattr(layer, "name", "other"),
     "in an object": lambda layer: setattr(layer.own, "count", tf.Variable(1)),
     "deep inside": lambda layer: layer.nested[0]["deep"].append(tf.Variable(1)),
