@@ -112,17 +112,23 @@ class Part:
             process.join(max(0.0, until - time.monotonic()))
         return all(process.exitcode is not None for process in self.processes)
 
-    def kill(self, number: int, rng: random.Random) -> None:
-        """Sends the signal: to one of several workers, of which the others are killed a little later."""
-        pid = rng.choice(self.processes).pid
-        assert pid is not None
-        os.kill(pid, number)
+    def kill(self, number: int, rng: random.Random) -> bool:
+        """Sends the signal: to one of several workers, of which the others are killed a little later.
+
+        False if that one has ended since.
+        """
+        living = [process.pid for process in self.processes if process.exitcode is None and process.pid]
+        try:
+            os.kill(rng.choice(living), number)
+        except (IndexError, ProcessLookupError):
+            return False
         if number != signal.SIGKILL and self.ends_within(STUCK):
-            return
+            return True
         time.sleep(rng.random() if len(self.processes) > 1 else 0.0)
         for process in self.processes:
             process.kill()
             process.join()
+        return True
 
 
 def soak(case: Case, kills: int, number: int, rng: random.Random, folder: Path) -> Found:
@@ -136,12 +142,11 @@ def soak(case: Case, kills: int, number: int, rng: random.Random, folder: Path) 
         own, began, whole = folder / f"run-{found.runs}", time.monotonic(), True
         while True:
             part = Part(case, rng.choice(case.specs), own)
-            if found.kills == kills:
-                part.ends_within(600.0)
-            elif not part.ends_within(rng.uniform(0.0, seconds)):
-                part.kill(number, rng)
+            kill = found.kills < kills and not part.ends_within(rng.uniform(0.0, seconds))
+            if kill and part.kill(number, rng):
                 found.kills, whole = found.kills + 1, False
                 continue
+            part.ends_within(600.0)
             break
         if whole:  # the machine may have been busier before
             seconds = min(seconds, time.monotonic() - began)

@@ -1,8 +1,11 @@
 """soak.py: runs that are killed at random moments come to the same, and it sees if they do not."""
 
+import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +35,15 @@ def test_bad_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit):
         soak.parse(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_process_that_has_ended_is_not_killed(seen):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part = soak.Part.__new__(soak.Part)
+    part.processes = [SimpleNamespace(pid=ended.pid, exitcode=0 if seen else None)]
+    assert part.kill(signal.SIGTERM, random.Random(0)) is False
 
 
 @pytest.mark.release
