@@ -55,8 +55,8 @@ CASES = {
     "back": Case("goes_back"),
     "moved": Case("float64", ("one", "mirrored:cpu:2", "mirrored:cpu:3"), tolerance=1e-6),
 }
-# What is of the clock.
-OF_TIME = ("speed/", "memory/")
+# What is of the clock; and the share of steps since the last one that was watched, or since a resume.
+NOT_COMPARED = ("speed/", "memory/", "skipped/")
 # Seconds after which a process that was asked to end is taken for stuck.
 STUCK = 60.0
 
@@ -175,7 +175,7 @@ def result(folder: Path) -> dict[str, np.ndarray]:
         events = EventAccumulator(str(run), {"tensors": 0}).Reload()
         for tag in events.Tags()["tensors"]:
             values = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
-            if not tag.startswith(OF_TIME) and values[0][1].dtype.kind == "f":
+            if not tag.startswith(NOT_COMPARED) and values[0][1].dtype.kind == "f":
                 found[f"{run.name} {tag}"] = np.array([(step, float(value)) for step, value in values])
     return found
 

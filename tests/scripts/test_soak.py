@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -41,9 +42,8 @@ def test_bad_arguments(arguments, message, capsys):
 def test_a_process_that_has_ended_is_not_killed(seen):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    part = soak.Part.__new__(soak.Part)
-    part.processes = [SimpleNamespace(pid=ended.pid, exitcode=0 if seen else None)]
-    assert part.kill(signal.SIGTERM, random.Random(0)) is False
+    part = SimpleNamespace(processes=[SimpleNamespace(pid=ended.pid, exitcode=0 if seen else None)])
+    assert soak.Part.kill(cast(soak.Part, part), signal.SIGTERM, random.Random(0)) is False
 
 
 @pytest.mark.release
