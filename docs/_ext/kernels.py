@@ -55,12 +55,12 @@ async def launch(self: LocalProvisioner, command: list[str], **options: Any) -> 
     arguments = command[command.index("ipykernel_launcher") + 1 :]
     process = SERVER.Process(target=run, args=(arguments, options["env"], options.get("cwd")), daemon=True)
     process.start()
-    self.process, self.pid = Kernel(process), process.pid  # type: ignore[assignment]
+    self.process, self.pid = Kernel(process), process.pid  # type: ignore[assignment]  # in a Popen's terms
     return self.connection_info
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     SERVER.set_forkserver_preload(PRELOADED)
     # Jupyter finds classes of others in installed packages alone.
-    LocalProvisioner.launch_kernel = launch  # type: ignore
+    LocalProvisioner.launch_kernel = launch  # type: ignore[assignment,method-assign]  # see above
     return {"parallel_read_safe": True, "parallel_write_safe": True}

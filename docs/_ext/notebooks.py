@@ -21,7 +21,7 @@ GUIDE = re.compile(r"\]\((?!https?:)([\w/.]+)\.py([#)])")  # [rates](rates.py)
 # For the processes that run guides. What C++ writes to the terminal stays there, and out of the pages; so do
 # TensorFlow's notes of what it has done (it sets its own level when it is imported).
 QUIET = 'import logging; logging.getLogger("tensorflow").addFilter(lambda record: record.levelno > 20)'
-IPYTHON = f"""c = get_config()  # noqa
+IPYTHON = f"""c = get_config()
 c.InteractiveShellApp.exec_lines = [{QUIET!r}]
 c.IPKernelApp.capture_fd_output = False
 c.IPKernelApp.log_level = "ERROR"
@@ -48,7 +48,7 @@ def settle(app: Sphinx) -> None:
     logging.getLogger("traitlets").setLevel(logging.WARNING)
     # MyST-NB does not pass this option on.
     init = functools.partialmethod(NotebookClient.__init__, coalesce_streams=True)
-    NotebookClient.__init__ = init  # type: ignore
+    NotebookClient.__init__ = init  # type: ignore[assignment,method-assign]  # see above
 
 
 def is_notebook(app: Sphinx, page: str) -> bool:
