@@ -55,8 +55,8 @@ CASES = {
     "back": Case("goes_back"),
     "moved": Case("float64", ("one", "mirrored:cpu:2", "mirrored:cpu:3"), tolerance=1e-6),
 }
-# What is of the clock; and the share of steps since the last one that was watched, or since a resume.
-NOT_COMPARED = ("speed/", "memory/", "skipped/")
+# What is of the clock.
+NOT_COMPARED = ("speed/", "memory/")
 # Seconds after which a process that was asked to end is taken for stuck.
 STUCK = 60.0
 

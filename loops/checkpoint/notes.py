@@ -61,8 +61,9 @@ class Note(TypedDict, total=False):
     """All of it."""
 
     format: int
-    choice: TrainedVariables  # this and the next: of a step
+    choice: TrainedVariables  # this and the next two: of a step
     settings: dict[str, Json]  # what it was made with
+    watched: dict[str, list[int]]  # where its watches stand
     objects: dict[str, ObjectNote]  # of a dict
     data: dict[str, Any] | None  # `position_of` the iterator, to which `train` adds; None without one
     run: RunNote  # if `train` wrote the checkpoint

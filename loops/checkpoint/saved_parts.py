@@ -18,7 +18,6 @@ from ..update.spikes import LastLosses
 from .saved_step import SavedStep
 from .settings import differences_of, model_settings, settings_of, told
 from .tensor_file import OWN, TensorFile
-from .trained_variables import train_as_saved
 
 # The names of variables in the checkpoint, by `id`.
 Names: TypeAlias = Mapping[int, str]
@@ -139,7 +138,7 @@ class StepPart(Part):
         return differences_of(self.value, settings_of(self.value), note, values)
 
     def take(self, note: Any) -> None:
-        train_as_saved(self.value, note["choice"])
+        self._saved.take_note(note)
 
     def after_values(self) -> None:
         weights_were_set(node.layer for node in tree_of(self.value.model).nodes)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ...optim.common.messages import first_few
 from ...optim.common.types import Json
 from ...optim.gradients.totals import assign_values
+from ...optim.naming.model_tree import ModelTree
 from ...optim.private.keras_private import weights_were_set
 from ..distribute.same_order import Mean
 from ..distribute.scope import scope_of
@@ -61,7 +62,8 @@ class SavedStep:
 
     def note(self, names: Mapping[int, str] | None = None) -> Note:
         """That of `now`; see `trained_variables_of` for `names`."""
-        return {"choice": trained_variables_of(self._step, names), "settings": self._made_with()}
+        choice, watched = trained_variables_of(self._step, names), self._step.watching.state()
+        return {"choice": choice, "settings": self._made_with(), "watched": watched}
 
     def _made_with(self) -> dict[str, Json]:
         return made_with(self._step, lambda: settings_of(self._step))
@@ -85,10 +87,15 @@ class SavedStep:
 
     def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
         tree = self._step.named.tree
-        train_as_saved(self._step, note["choice"], tree)  # first: what trains decides which names there are
+        self.take_note(note, tree)  # first: what trains decides which names there are
         with scope_of(self._step.strategy):
             assign_values((variable, values[name]) for name, variable in self._step.state().items())
             weights_were_set(node.layer for node in tree.nodes)
+
+    def take_note(self, note: Note, tree: ModelTree | None = None) -> None:
+        """Takes what `note` gave; `tree` is the model's, if it is known."""
+        train_as_saved(self._step, note["choice"], tree)
+        self._step.watching.set_state(note.get("watched", {}))  # earlier checkpoints lack it
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, tf.Tensor]:

@@ -188,7 +188,7 @@ class TrainStep(TrainingCalls):
                 model, self.loss_and_metrics, update, jit_compile, self.batches_done, self.strategy, meters
             )
 
-        self._watching = Watching(model, self.optimizer, self.accumulate)
+        self.watching = Watching(model, self.optimizer, self.accumulate)
         self._choice = Choice(model, self.inner_optimizer, variables, self.optimizer)
         self._steps = CompiledSteps(self._choice, self.strategy, make_update, make_step, self._loops)
 

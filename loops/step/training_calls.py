@@ -35,7 +35,7 @@ class TrainingCalls(BaseStep):
     carry: bool
     optimizer: keras.optimizers.Optimizer
     _steps: CompiledSteps
-    _watching: Watching
+    watching: Watching
     _end: EndOfData
 
     @property
@@ -90,23 +90,23 @@ class TrainingCalls(BaseStep):
             TypeError, ValueError: an interval that is no whole number of at least 1.
             SelectionError: a filter that matches nothing.
         """
-        self._watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
+        self.watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
 
     def unwatch(self) -> None:
         """Measures nothing any more."""
-        self._watching.stop()
+        self.watching.stop()
 
     def _next_alike(self, steps: int) -> int:
-        return self._watching.next_alike(
+        return self.watching.next_alike(
             steps, lambda: int(self.batches_done.value().numpy()), lambda: self.waiting
         )
 
     def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
-        meters = None if self._watching.wanted is None else self._current().meters
-        return [(first, told) for told in self._watching.measured(rows, meters)]
+        meters = None if self.watching.wanted is None else self._current().meters
+        return [(first, told) for told in self.watching.measured(rows, meters)]
 
     def _current(self) -> CompiledStep:
-        return self._steps.current(self._watching.wanted)
+        return self._steps.current(self.watching.wanted)
 
     def _loop(self) -> Loop:
         return self._current().loop

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
-from ...optim import FilterLike, SelectionError, named_variables, select
-from ...optim.common.arguments import whole_number
 from ...optim.common.messages import first_few
 from ...optim.common.types import Array
-from ...optim.filters.select_layers import select_layers
 from ..distribute.same_order import Mean, same_on_all
 from ..update.loss_scale import LossScale
-from .meters import Found, Meters, Wanted
-from .watch import Histogram, Measured, Watch
+from .meters import Meters, Wanted
+from .watch import Measured, Watch
+from .watch_schedule import WatchSchedule
 
-Chosen = TypeVar("Chosen")
 # What each watch is told of one step; None where it is none of its steps.
 ToldEach = list[Measured | None]
 
@@ -51,7 +46,8 @@ class Watching:
         self._model = model
         self._scale = LossScale(optimizer)
         self._accumulate = accumulate
-        self._schedules: list[_Schedule] = []
+        self._schedules: list[WatchSchedule] = []
+        self._restored: dict[str, list[int]] = {}  # for the next `start`
         self._number = 0  # of the step that runs next
         self._loss_scale: float | None = None
         self._told = False  # of layers that cannot be measured
@@ -69,8 +65,9 @@ class Watching:
             TypeError, ValueError: an interval that is no whole number of at least 1.
             SelectionError: a filter that matches nothing.
         """
+        restored = self._restored
         self.stop()
-        schedules = [_Schedule(self._model, watch) for watch in watches]
+        schedules = [WatchSchedule(self._model, watch) for watch in watches]
         agreed = same_on_all(zlib.crc32(repr([each.key for each in schedules]).encode()), mean)
         why = ""
         if not agreed:
@@ -87,10 +84,21 @@ class Watching:
             warnings.warn(f"No step is watched, as {why}.", stacklevel=2)
         else:
             self._schedules = schedules
+            self.set_state(restored)
 
     def stop(self) -> None:
         """Watches no further step."""
-        self._schedules, self.wanted = [], None
+        self._schedules, self._restored, self.wanted = [], {}, None
+
+    def state(self) -> dict[str, list[int]]:
+        """Where each watch stands, as JSON can hold it."""
+        return {schedule.name: schedule.state() for schedule in self._schedules}
+
+    def set_state(self, state: dict[str, list[int]]) -> None:
+        """Takes what `state` gave, now or when the watches start; new ones begin with the next step."""
+        for schedule in self._schedules:
+            schedule.set_state(state.get(schedule.name))
+        self._restored = {} if self._schedules else state
 
     def next_alike(self, steps: int, done: Callable[[], int], waiting: Callable[[], int]) -> int:
         """How many of the next `steps` are to run in one call; sets `wanted`.
@@ -146,101 +154,3 @@ def _tell(missing: list[str]) -> bool:
             stacklevel=2,
         )
     return bool(missing)
-
-
-def _chosen(
-    name: str, choose: Callable[..., Sequence[Chosen]], model: keras.Model, filters: FilterLike
-) -> Sequence[Chosen]:
-    """What a filter chooses, the argument of this name; an error tells which it was."""
-    try:
-        return choose(model, filters)
-    except SelectionError as error:
-        raise SelectionError(f"`{name}` chooses nothing: {error}") from error
-
-
-class _Schedule:
-    """The steps of one watch, and what it is told of them."""
-
-    def __init__(self, model: keras.Model, watch: Watch) -> None:
-        names = {id(variable): name for name, variable in named_variables(model).items()}
-        self._of: str | frozenset[str] | None = None
-        if watch.variables == "groups":
-            self._of = "groups"
-        elif watch.variables == "variables":
-            self._of = frozenset(names.values())
-        elif watch.variables is not None:
-            self._of = frozenset(names[id(v)] for v in _chosen("watch", select, model, watch.variables))
-        self.histograms: frozenset[str] = frozenset()
-        if watch.histograms is not None:
-            chosen = _chosen("histograms", select, model, watch.histograms)
-            self.histograms = frozenset(names[id(v)] for v in chosen)
-        self._scalars = _Every(whole_number("every", watch.every, at_least=1))
-        self._histograms = _Every(whole_number("histograms_every", watch.histograms_every, at_least=1))
-        self.activations: frozenset[str] = frozenset()
-        if watch.activations is not None:
-            layers = _chosen("activations", select_layers, model, watch.activations)
-            self.activations = frozenset(node.path for node in layers)
-        self._asked = [self._scalars] if self._of is not None or self.activations else []
-        self._asked += [self._histograms] if self.histograms else []
-        # What all workers must agree on.
-        self.key = [watch.every, watch.histograms_every, sorted(self.histograms), sorted(self.activations)]
-        self._steps = self._skipped = 0  # since the last that was watched
-
-    def start(self, done: int) -> None:
-        """Begins after so many steps, if it has not begun."""
-        for each in self._asked:
-            each.start(done)
-
-    def next_step(self, update: int, accumulate: int) -> int:
-        """The next step that is watched; `update` and each `accumulate`-th one after it make updates."""
-        return min((each.next_step(update, accumulate) for each in self._asked), default=sys.maxsize)
-
-    def histograms_due(self, number: int) -> bool:
-        return bool(self.histograms) and self._histograms.due <= number
-
-    def count(self, rows: Array) -> None:
-        """Counts steps and, of these, those that were skipped."""
-        self._steps += len(rows)
-        self._skipped += int((rows[:, 1] < 0).sum())
-
-    def measured(self, number: int, found: Found, loss_scale: float | None) -> Measured | None:
-        """What it is told of a step; None if that is none of its own."""
-        if all(number < each.due for each in self._asked):
-            return None
-        scalars: dict[str, float] = {}
-        if self._scalars in self._asked and self._scalars.passes(number):
-            for path in self.activations & found.activations.keys():
-                scalars |= found.activations[path]
-            if self._of is not None:
-                scalars |= found.measures.scalars(found.values, self._of)
-                scalars["skipped/all"] = self._skipped / self._steps
-                self._steps = self._skipped = 0
-                if loss_scale is not None:
-                    scalars["loss_scale/all"] = loss_scale
-        histograms: dict[str, Histogram] = {}
-        if self.histograms and self._histograms.passes(number):
-            tags = {f"{what}/{name}" for what in ("weights", "gradients") for name in self.histograms}
-            histograms = {t: Histogram(*each) for t, each in found.histograms.items() if t in tags}
-        return Measured(scalars, histograms, found.time)
-
-
-class _Every:
-    """Multiples of a number of steps; `due` is the next of them."""
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self.due = 0
-
-    def start(self, done: int) -> None:
-        self.due = self.due or (done // self._every + 1) * self._every
-
-    def next_step(self, update: int, accumulate: int) -> int:
-        """The first of `update`, `update + accumulate`, ... that is not before `due`."""
-        return update + max(0, -(-(self.due - update) // accumulate)) * accumulate
-
-    def passes(self, number: int) -> bool:
-        """Whether a step is the one that was due; the next multiple is due then."""
-        passes = number >= self.due
-        if passes:
-            self.due = (number // self._every + 1) * self._every
-        return passes

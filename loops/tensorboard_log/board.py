@@ -43,7 +43,7 @@ class TensorBoard(LogWriter, StepsCallback):
         clipped/all                     1 if the gradients were clipped, else 0
         weight_norm/GROUP               norm of the weights before the step
         update_ratio/GROUP              norm of their change, divided by that
-        skipped/all                     share of steps skipped, since the last that was watched, or a resume
+        skipped/all                     share of steps skipped since the last that was watched
         loss_scale/all                  where the optimizer has one
         activation_mean/LAYER           mean of what a layer puts out; activation_std/LAYER: its deviation
         dead_units/LAYER                share of its units that put out nothing for any example

@@ -11,7 +11,8 @@ import pytest
 
 from gradloop import loops, optim
 from gradloop.loops.device.device_loop import DeviceLoop
-from gradloop.loops.step.watching import Watching, _Every
+from gradloop.loops.step.watch_schedule import Every
+from gradloop.loops.step.watching import Watching
 from tests.loops.step.watched import (
     LOSS,
     Seen,
@@ -105,6 +106,38 @@ def test_a_step_that_was_skipped_measures_nothing_and_is_counted() -> None:
     assert [each.scalars["skipped/all"] for each in seen.seen.values()] == [0.5, 0.0, 0.5]
     assert [each.scalars["skipped/all"] for each in others.seen.values()] == [1 / 3, 1 / 3]
     assert others.seen[3].scalars["grad_norm/all"] > 0
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "every", "watched"),
+    [(1, 3, [3, 6]), (2, 3, [5, 7])],  # by twos, step 4 would make the update from 3 on, and is skipped
+)
+def test_a_run_that_resumes_is_watched_as_one_that_goes_on(
+    tmp_path: Path, accumulate: int, every: int, watched: list[int]
+) -> None:
+    x = np.where(np.isin(np.arange(24) // 6, (0, 3))[:, None], np.nan, X)  # the first and the last of four
+    if accumulate == 2:
+        x = np.where(np.arange(24)[:, None] // 6 == 3, np.nan, X)
+
+    def seen_in(folder: str, *epochs: int) -> dict[int, Any]:
+        seen = Seen(every=every, histograms="kernel", histograms_every=every)
+        for last in epochs:
+            step = loops.TrainStep(
+                network := model(),
+                LOSS,
+                plain(network),
+                on_nonfinite="skip",
+                accumulate=accumulate,
+                carry=True,
+            )
+            batches = loops.Batches(x, Y, 6, shuffle=False)
+            checkpoint = loops.Checkpoint(tmp_path / folder, verbose=0)
+            loops.train(step, batches, epochs=last, callbacks=[seen], checkpoint=checkpoint)
+        return {number: measured.scalars for number, measured in seen.seen.items()}
+
+    whole = seen_in("whole", 2)
+    assert list(whole) == watched and {each["skipped/all"] for each in whole.values()} & {1 / 3, 1 / 5}
+    assert seen_in("cut", 1, 2) == whole
 
 
 @pytest.mark.numbers
@@ -216,7 +249,7 @@ def test_a_watch_for_nothing_watches_nothing() -> None:
 
 @pytest.mark.parametrize(("every", "accumulate", "done"), [(10, 1, 0), (10, 4, 0), (3, 4, 5), (10, 4, 27)])
 def test_the_steps_are_the_first_updates_from_multiples_on(every: int, accumulate: int, done: int) -> None:
-    schedule, found = _Every(every), []
+    schedule, found = Every(every), []
     schedule.start(done)
     for number in range(done + accumulate, 100, accumulate):
         if schedule.next_step(number, accumulate) == number:
