@@ -17,7 +17,7 @@ from .retention import Entry, Policy
 from .summaries import summary_of
 from .tensor_file import is_written, note_of
 
-_NAME = re.compile(r"checkpoint-(\d+)/?")  # cloud storage lists folders with a slash
+_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)/?")  # cloud storage lists folders with a slash
 _OWN = re.compile(r"(state|iterator)(\..*|_temp/?)|manifest\.json(\.part)?")  # files that are written here
 
 _damaged: set[str] = set()  # of those that this process has read

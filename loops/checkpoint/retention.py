@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ...optim.common.arguments import whole_number
 from ...optim.common.messages import did_you_mean, short_repr
-from ..support.keras_private import better_way
-from .notes import Note
 
 
 @dataclass(frozen=True)
@@ -195,8 +194,11 @@ def policies_of(keep: Keep) -> Sequence[Policy]:
     return list(keep)
 
 
-def check_policies(policies: Iterable[Policy], found: Sequence[Entry]) -> None:
-    """Raises ValueError for policies that have nothing to go by in what is known of checkpoints."""
+def check_policies(policies: Iterable[Policy], found: Sequence[Entry], *, may_come: bool = False) -> None:
+    """Raises ValueError for policies that have nothing to go by in what is known of checkpoints.
+
+    With `may_come`, metrics may be known later: then those that a `Best` lacks are a warning.
+    """
     logged = sorted({name for entry in found for name in entry.metrics})
     for policy in policies:
         if isinstance(policy, Every) and all(entry.step is None for entry in found):
@@ -206,13 +208,19 @@ def check_policies(policies: Iterable[Policy], found: Sequence[Entry]) -> None:
             )
         if not isinstance(policy, Best):
             continue
-        if policy.metric not in logged:
+        if policy.metric not in logged and may_come:
+            warnings.warn(
+                f"`keep` has {policy}, and {policy.metric!r} is not known yet: until `save(..., "
+                "metrics={...})` gives it, the rest of `keep` decides alone.",
+                stacklevel=4,
+            )
+        elif policy.metric not in logged:
             raise ValueError(
                 f"`keep` has {policy}, and {policy.metric!r} is not logged: logged are "
                 f"{', '.join(logged) or 'no metrics'}.{did_you_mean(policy.metric, logged)} (In a loop of "
                 "your own, `save(..., metrics={...})` logs.)"
             )
-        if policy.way(found) is None:
+        elif policy.way(found) is None:
             raise ValueError(
                 f"`keep` has {policy}, and whether less or more of {policy.metric!r} is better is not known: "
                 'say mode="min" or mode="max".'
@@ -232,19 +240,3 @@ def best_of(policies: Iterable[Policy], found: Sequence[Entry]) -> int | None:
     if any(entry.metrics for entry in found):
         check_policies([best], found)
     return next(iter(replace(best, count=1).keeps(found)), None)
-
-
-def note_of_metrics(metrics: Mapping[str, float] | None) -> Note:
-    """What the note says of metrics that a loop of one's own gives; TypeError for what are none."""
-    if metrics is None:
-        return {}
-    try:
-        found = {name: float(value) for name, value in metrics.items()}
-        if not all(isinstance(name, str) for name in found):
-            raise TypeError
-    except (AttributeError, TypeError, ValueError):
-        raise TypeError(
-            f'`metrics` must map names to numbers, as in {{"val_loss": 0.3}}, not {short_repr(metrics)}.'
-        ) from None
-    ways = {name: better_way(name.removeprefix("val_")) for name in found}
-    return {"metrics": found, "modes": {name: way for name, way in ways.items() if way}}

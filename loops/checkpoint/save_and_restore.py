@@ -7,12 +7,14 @@ from typing import Any, Literal, overload
 
 import tensorflow as tf
 
+from ...optim.common.messages import short_repr
 from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import position_of
 from ..step.train_step import TrainStep
+from ..support.keras_private import better_way
 from .notes import Note
 from .resumed_data import resumed_iterator
-from .retention import Keep, note_of_metrics
+from .retention import Keep
 from .saved_objects import saved_of
 from .store import CheckpointStore, assign
 
@@ -55,7 +57,8 @@ class SaveAndRestore:
             TypeError: `step` is neither, or the dict holds what cannot be saved.
             ValueError: `iterator` is none, or TensorFlow cannot save its position; in a dict, an empty key or
                 one with a slash, or an object whose variables are not made yet; a `loops.Best` in `keep` of
-                what was never in `metrics`; another process writes to the folder.
+                what `metrics` lack, here and before (a warning where there are none, as they may come
+                later); another process writes to the folder.
             OSError: it cannot be written; those from before are as they were.
 
         Example:
@@ -76,7 +79,7 @@ class SaveAndRestore:
         if iterator is not None:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
-        note: Note = {"data": position, **note_of_metrics(metrics)}
+        note: Note = {"data": position, **_note_of_metrics(metrics)}
         return self._store.save(saved, note, iterator=iterator, needs_iterator=True, beside=beside)
 
     @overload
@@ -165,3 +168,19 @@ class SaveAndRestore:
 def store_of(checkpoint: SaveAndRestore, holder: SaveAndRestore | None = None) -> CheckpointStore:
     """The store of the checkpoints that a `Checkpoint` describes; see there for the `holder`."""
     return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, holder)
+
+
+def _note_of_metrics(metrics: Mapping[str, float] | None) -> Note:
+    """What the note says of metrics that a loop of one's own gives; TypeError for what are none."""
+    if metrics is None:
+        return {}
+    try:
+        found = {name: float(value) for name, value in metrics.items()}
+        if not all(isinstance(name, str) and not isinstance(metrics[name], str) for name in found):
+            raise TypeError
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise TypeError(
+            f'`metrics` must map names to numbers, as in {{"val_loss": 0.3}}, not {short_repr(metrics)}.'
+        ) from None
+    ways = {name: better_way(name.removeprefix("val_")) for name in found}
+    return {"metrics": found, "modes": {name: way for name, way in ways.items() if way}}

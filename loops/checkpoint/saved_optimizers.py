@@ -15,6 +15,7 @@ from ...optim import GroupedOptimizer
 from ...optim.common.optimizers import inner_optimizer
 from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError
+from ...optim.updates.slots import path_of
 from ..step.named_model import Pairs
 from ..step.named_state import optimizer_state
 from ..support.keras_private import built_variables
@@ -46,7 +47,7 @@ class OptimizerPart(Part):
     def names(self, names: Names) -> Names:
         """Those given, and names for variables that are in no object of the dict."""
         strange = [v for v in built_variables(inner_optimizer(self.optimizer)) if id(v) not in names]
-        return {**names, **{id(v): n for v, n in zip(strange, recounted([v.path for v in strange]))}}
+        return {**names, **{id(v): n for v, n in zip(strange, recounted([path_of(v) for v in strange]))}}
 
     def made(self, names: Names) -> dict[str, Json]:
         kinds = {"optimizer": str(self._now()["optimizer"])}
@@ -63,7 +64,9 @@ class OptimizerPart(Part):
     def _now(self) -> dict[str, Json]:
         inner = inner_optimizer(self.optimizer)
         weights = built_variables(inner) if self.optimizer.built else []
-        return optimizer_settings(self.optimizer, dict(zip(recounted([v.path for v in weights]), weights)))
+        return optimizer_settings(
+            self.optimizer, dict(zip(recounted([path_of(v) for v in weights]), weights))
+        )
 
     def note(self, names: Names) -> Json:
         known = self.names(names)

@@ -75,6 +75,12 @@ class SavedStep:
                 f"{first_few(list(file.note['objects']))}: restore it with such a dict, or name another "
                 "folder."
             )
+        there = (file.note.get("settings") or {}).get("optimizer")  # earlier versions saved none
+        if there is not None and there != (here := self._made_with()["optimizer"]):
+            raise ValueError(
+                f"`optimizer` is {here}, and the checkpoint {file.path!r} was made with {there}: make it as "
+                "it was, or name another folder. (`models.load_weights` reads the weights alone.)"
+            )
         check_trained_variables(self._step, file)
 
     def look(self) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +14,8 @@ from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Json
 from ..data.batches import Batches, BatchIterator
 from ..step.named_model import Pairs
+from ..step.train_step import TrainStep
+from ..update.update import Update
 from .callback_state import check_json
 from .saved_parts import Names, Part
 from .tensor_file import as_json
@@ -21,6 +24,13 @@ _HOLDS = (
     "it holds an `Update`, a `TrainStep`, Keras models, layers, optimizers, metrics and seed generators, "
     "variables, `tf.random.Generator`s, numbers, text, None, NumPy arrays, lists and dicts of such values, "
     "and what has a method `state()` that returns variables by name"
+)
+
+
+# What is saved by itself, and not within a value.
+_OBJECTS = (
+    *(keras.Variable, tf.Variable, keras.random.SeedGenerator, tf.random.Generator),
+    *(keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer, Update, TrainStep),
 )
 
 
@@ -57,11 +67,12 @@ class ValuePart(Part):
         """The value of which `note` and `array` tell."""
         if array is None:
             return note["json"]
-        return np.array(array) if note["array"] else array.numpy()
+        value = array.numpy()  # of bfloat16 a number where it has no axes, as TensorFlow gives it
+        return np.array(value) if note["array"] else value
 
     def _check(self, value: object, where: str, within: str = "") -> None:
         """Raises TypeError for what would not come back as it was."""
-        if isinstance(value, (np.ndarray, np.generic)):
+        if isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, np.ma.MaskedArray):
             if not _is_number(value.dtype) or within and np.iscomplexobj(value):
                 raise TypeError(
                     f"{where}an array of {value.dtype}{within}, which no checkpoint holds: save numbers, and "
@@ -119,8 +130,12 @@ def _is_number(dtype: np.dtype[Any]) -> bool:
 def _way_out(value: object) -> str:
     if isinstance(value, tuple):
         return "JSON would give a list back; make it one"
+    if isinstance(value, _OBJECTS):
+        return "give it a key of its own in the dict"
     if tf.is_tensor(value):
         return "save its `.numpy()`"
+    if isinstance(value, np.ma.MaskedArray):
+        return "save its `.data` and its `.mask`"
     if isinstance(value, np.ndarray):
         return "give it a key of its own in the dict, or save its `.tolist()`"
     if isinstance(value, np.random.Generator):

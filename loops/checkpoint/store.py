@@ -204,7 +204,8 @@ class CheckpointStore:
                 note = cast(Note, json.loads(as_json({**own, **note})))
                 if "run" not in note:  # `train` has checked its own
                     about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
-                    check_policies(self._policies, [*self._folder.entries(), about])
+                    entries = [*self._folder.entries(), about]
+                    check_policies(self._policies, entries, may_come="metrics" not in note)
                 path = self._folder.make_next()
                 with self._folder.removed_on_error(path):
                     if isinstance(iterator, tf.data.Iterator):

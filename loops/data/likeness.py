@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Json, Tensors
-from ..support.dataset_order import batch_sizes, own_seeds, tensors_of
+from ..support.dataset_order import batch_sizes, own_seeds, process_seeds, tensors_of
 from .arrays import tensors_in
 from .batch_reader import Transform
 from .batches import Batches, Data
@@ -49,6 +49,7 @@ def _of_dataset(data: tf.data.Dataset) -> dict[str, Json]:
         "batches": length if length >= 0 else None,
         "batch_size": list(batch_sizes(data)),
         "seeds": None if seeds is None else list(seeds),
+        "process_seeds": list(process_seeds(data)),
         "values": _sampled(tensors_of(data)),
     }
 

@@ -28,10 +28,11 @@ def position_of(iterator: DataIterator) -> dict[str, Any]:
     return {"kind": "batches", **position, "order": _order(data), "likeness": likeness_of(data)}
 
 
-def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
+def check_same_data(position: dict[str, Any], data: Data, path: str, *, later_passes: bool = False) -> None:
     """Raises ValueError if what `position_of` returned, saved in the checkpoint `path`, is of other data.
 
-    Other values of the same arrays, and another `transform`, are a warning.
+    Other values of the same arrays, and another `transform`, are a warning; with `later_passes` over a
+    dataset so is another seed of the process, which decides how these shuffle.
     """
     kind = "batches" if isinstance(data, Batches) else "dataset"
     if position["kind"] != kind:
@@ -51,6 +52,9 @@ def check_same_data(position: dict[str, Any], data: Data, path: str) -> None:
                 f"{name}={value}: pass the same data. {_WAY_OUT}"
             )
     told = ["other values"] if before.get("values", here["values"]) != here["values"] else []
+    seeds = here.get("process_seeds")
+    if later_passes and before.get("process_seeds", seeds) != seeds:
+        told.append("another seed of `keras.utils.set_random_seed` or `tf.random.set_seed`")
     was, now = before.get("transform", {}), here.get("transform", {})
     if any(now.get(name, value) != value for name, value in was.items()):
         told.append("another `transform`")

@@ -88,6 +88,11 @@ def own_seeds(dataset: tf.data.Dataset) -> list[int] | None:
     return [number for pair in pairs for number in pair[1:]]
 
 
+def process_seeds(dataset: tf.data.Dataset) -> list[int]:
+    """The seeds of the process, as `tf.random.set_seed` sets them, that its shuffles use beside their own."""
+    return sorted({pair[0] for pair in order_of(dataset)[1] if len(pair) == 2 and pair != (0, 0)})
+
+
 def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:
     """A dataset and all that it is made from."""
     waiting, seen = [dataset], set()

@@ -88,8 +88,9 @@ def _let_go(file: IO[str], path: str, process: int) -> None:
 
 def _owner(text: str) -> dict[str, str | int]:
     try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError):  # it has not been written yet
+        told = dict(json.loads(text))
+        return {"host": str(told["host"]), "process": int(told["process"]), "since": str(told["since"])}
+    except (TypeError, ValueError, KeyError):  # it has not been written yet, or by somebody else
         return {}
 
 
@@ -100,7 +101,7 @@ def _is_dead(owner: dict[str, str | int]) -> bool:
         os.kill(int(owner["process"]), 0)
     except ProcessLookupError:
         return True
-    except OSError:  # it is another user's
+    except (OSError, OverflowError):  # it is another user's; or no process
         pass
     return False
 

@@ -41,7 +41,7 @@ def graceful_exit(
         `wanted`, a function without arguments: whether one of the signals has come. It takes a microsecond.
 
     Raises:
-        TypeError: `signals` is no collection.
+        TypeError: `signals` is no collection, or `strategy` no strategy.
         ValueError: it holds one that no program can handle.
 
     Example:
@@ -58,6 +58,10 @@ def graceful_exit(
         >>> done
         3
     """
+    if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
+        raise TypeError(
+            f"`strategy` must be one, such as `loops.strategy('multiworker')`, or None, got {strategy!r}."
+        )
     mean, came = mean_over_workers_of(strategy), False
     deferred = DeferredSignals(_checked(signals), ends=None)
 

@@ -86,7 +86,7 @@ def _run_epochs(run: Run, epochs: int) -> None:
     each = any(wants_every_step(callback) for callback in hooks.callbacks)
     left = _epochs_left(run, epochs)
     checkpointer.before_first_epoch(progress)
-    if checkpointer.cuts is None:  # else the checkpoint has too few until there is a step to save
+    if left and checkpointer.cuts is None:  # else the checkpoint has too few until there is a step to save
         ending.check()  # before the first trace, which may take long
     for epoch in left:
         progress.start_epoch(epoch)

@@ -81,7 +81,7 @@ class DatasetSource:
         `iterator_path` is where `iterator_to_save` was saved; None if it was not. Raises ValueError, with the
         `path` of the checkpoint, if the data is not the same.
         """
-        check_same_data(position, self._data, path)
+        check_same_data(position, self._data, path, later_passes=True)
         if not position["passes"]:
             return
         passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...optim import GroupedOptimizer
 from ...optim.common.arguments import real_number, whole_number
+from ...optim.common.messages import short_repr
 from ...optim.common.optimizers import SHARED_SETTINGS, inner_optimizer, overridden
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.given import is_new_value
@@ -32,16 +33,33 @@ def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite:
         )
     if on_nonfinite not in ON_NONFINITE:
         options = ", ".join(map(repr, ON_NONFINITE))
-        raise ValueError(f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}.")
+        raise ValueError(
+            f"`on_nonfinite` must be one of {options}, not {on_nonfinite!r}. (A `TrainStep` also takes "
+            "'restore' or a `loops.Restore`, for `train`.)"
+        )
 
 
-def check_some(variables: Sequence[keras.Variable]) -> None:
-    """Raises ValueError if there are no variables to train."""
-    if not variables:
+def listed(variables: object) -> list[keras.Variable]:
+    """The argument `variables` as a list; TypeError for what is no variable, ValueError for none to train."""
+    given = variables.values() if isinstance(variables, Mapping) else variables
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            "`variables` must be a list of variables, such as `model.trainable_variables`, or a dict of them "
+            f"by name, not {short_repr(variables)}."
+        )
+    found = list(given)
+    for variable in found:
+        if not isinstance(variable, keras.Variable):
+            raise TypeError(
+                f"`variables` holds {short_repr(variable)}, which is no Keras variable: take a model's, such "
+                "as `model.trainable_variables`, or make one by `keras.Variable(value)`."
+            )
+    if not found:
         raise ValueError(
             "`variables` is empty: name at least one variable to train. (A model that is not built has "
             "none yet: call it on a batch.)"
         )
+    return found
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

@@ -21,9 +21,9 @@ from .checks import (
     check_known,
     check_not_frozen,
     check_optimizer,
-    check_some,
     check_update_options,
     check_weight,
+    listed,
 )
 from .clip_and_apply import ClipAndApply
 from .guard import FiniteGuard
@@ -74,7 +74,8 @@ class Update(Measuring):
             their standard deviations; `Spike` for other numbers. Calls then need a loss. None skips none.
 
     Raises:
-        TypeError: `optimizer` is not a Keras optimizer, or an option of another type.
+        TypeError: `optimizer` is not a Keras optimizer, `variables` are no Keras variables, or an option is
+            of another type.
         ValueError: no variables, a variable that the optimizer was not built with, a bad option, an
             optimizer with `use_ema` that was built over other variables, an optimizer or variables made
             outside of the strategy's scope, or a setting of the optimizer that several replicas exclude.
@@ -103,9 +104,8 @@ class Update(Measuring):
         on_spike: str | Spike | LastLosses | None = None,
     ) -> None:
         check_optimizer(optimizer)
-        self.variables = list(variables.values() if isinstance(variables, Mapping) else variables)
+        self.variables = listed(variables)
         self.names = list(variables) if isinstance(variables, Mapping) else [v.path for v in self.variables]
-        check_some(self.variables)
         check_update_options(clip_norm, accumulate, on_nonfinite)
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else float(clip_norm)

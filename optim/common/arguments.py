@@ -31,7 +31,10 @@ def real_number(
     value = _item(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be a number{bounds}, got {short_repr(value)}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = -math.inf if value < 0 else math.inf
     within = at_least <= number <= at_most and above < number < below
     if not (math.isfinite(number) and within):
         raise ValueError(f"`{name}` must be a finite number{bounds}, got {number:g}")

@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 
 class Slot(NamedTuple):
@@ -24,7 +25,7 @@ def slots_of(state: Sequence[keras.Variable], trained: Sequence[keras.Variable])
     """
     owners: dict[str, list[int]] = {}
     for index, variable in enumerate(trained):
-        owners.setdefault(variable.path.replace("/", "_") + "_", []).append(index)
+        owners.setdefault(path_of(variable).replace("/", "_") + "_", []).append(index)
     found: dict[int, Slot] = {}
     seen: dict[str, int] = {}
     for variable in state:
@@ -35,6 +36,11 @@ def slots_of(state: Sequence[keras.Variable], trained: Sequence[keras.Variable])
             owner = owners[prefix][index % len(owners[prefix])]
             found[id(variable)] = Slot(owner, variable.name.removeprefix(prefix))
     return found
+
+
+def path_of(variable: keras.Variable | tf.Variable) -> str:
+    """A variable's path; of a `tf.Variable`, which has none, the name by which Keras calls its slots."""
+    return str(getattr(variable, "path", None) or variable.name.replace(":", "_"))
 
 
 def _longest(name: str, prefixes: Container[str]) -> str | None:

@@ -39,10 +39,12 @@ def test_the_newest_are_kept_and_what_was_half_written_before_them_goes(tmp_path
     folder.make_next()  # 2 and 5 are never filled
     fill(folder, 2)
     folder.make_next()
-    (tmp_path / "checkpoint-x").mkdir()
-    assert folder.newest() == 4
+    for others in ("checkpoint-x", "checkpoint-03"):  # which are nobody's
+        (tmp_path / others).mkdir()
+    assert folder.newest() == 4 and folder.complete() == [1, 3, 4]
     folder.remove_all_but([Latest(2)])
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-x"]
+    kept = ["checkpoint-03", "checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-x"]
+    assert sorted(os.listdir(tmp_path)) == kept
     assert folder.make_next() == str(tmp_path / "checkpoint-6")
 
 

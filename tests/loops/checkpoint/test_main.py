@@ -117,6 +117,10 @@ def test_bad_arguments(kept, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(kept), "--diff", "1", "2"])
     assert "checkpoint-1' is damaged: manifest.json is not what was written" in capsys.readouterr().err
+    (kept / "checkpoint-2" / "state.index").unlink()
+    with pytest.raises(SystemExit):
+        main([str(kept), "--diff", "2", "2"])
+    assert "checkpoint-2' is damaged: state.index cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.release

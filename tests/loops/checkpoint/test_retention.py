@@ -185,19 +185,26 @@ def test_loops_of_ones_own_tell_their_metrics(tiny, tmp_path):
     step, checkpoint = tiny.step(), loops.Checkpoint(
         tmp_path, keep=[loops.Latest(), loops.Best("val_accuracy")]
     )
-    with pytest.raises(
-        ValueError, match=r"'val_accuracy' is not logged: logged are no metrics. .*metrics=\{"
-    ):
-        checkpoint.save(step)
+    with pytest.raises(ValueError, match=r"'val_accuracy' is not logged: logged are loss. .*metrics=\{"):
+        checkpoint.save(step, metrics={"loss": 0.5})
     assert checkpoint.newest is None and checkpoint.best is None
     for value in (np.float32(0.5), 0.75, 0.25):
         checkpoint.save(step, metrics={"val_accuracy": value})
     checkpoint.save(step)  # between two evaluations
     assert [path.name for path in sorted(tmp_path.glob("checkpoint-*"))] == ["checkpoint-2", "checkpoint-4"]
     assert checkpoint.best == str(tmp_path / "checkpoint-2")
-    for metrics in ([0.5], {"val_accuracy": "high"}, {3: 0.5}):
+    for metrics in ([0.5], {"val_accuracy": "high"}, {"val_accuracy": "1"}, {"loss": 10**400}, {3: 0.5}):
         with pytest.raises(TypeError, match="`metrics` must map names to numbers, as in .* not "):
             checkpoint.save(step, metrics=metrics)
+
+
+def test_a_loop_that_is_stopped_before_its_first_evaluation_is_saved(tiny, tmp_path):
+    step, checkpoint = tiny.step(), loops.Checkpoint(tmp_path, keep=[loops.Best("val_loss")])
+    with pytest.warns(UserWarning, match=r"'val_loss' is not known yet: until `save\(..., metrics=") as told:
+        checkpoint.save(step)
+    assert told[0].filename == __file__
+    checkpoint.save(step, metrics={"val_loss": 0.5})
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
 
 
 def test_without_a_best_nothing_says_which_is(kept):

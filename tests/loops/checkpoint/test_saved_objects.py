@@ -105,7 +105,10 @@ def test_plain_values_come_back(value, tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [np.float32(0.1), np.int64(3), np.bool_(True), np.zeros((0, 2)), np.array(3), np.array([1j, 2])],
+    [
+        *(np.float32(0.1), np.int64(3), np.bool_(True), np.zeros((0, 2)), np.array(3), np.array([1j, 2])),
+        np.array(1.5, tf.bfloat16.as_numpy_dtype),
+    ],
     ids=repr,
 )
 def test_numpy_values_come_back(value, tmp_path):
@@ -189,6 +192,25 @@ def test_an_optimizer_is_built_over_what_it_was_built_over(tiny, tmp_path):
     checkpoint = kept_in(tmp_path, optimizer=objects["optimizer"])
     with pytest.raises(ValueError, match="knows no variables yet: call `optimizer.build"):
         checkpoint.restore({"optimizer": K.SGD(0.1, momentum=0.9)})
+
+
+def test_an_optimizer_over_variables_of_tensorflow(tmp_path):
+    def made(value):
+        weights = [tf.Variable([value, 2.0]), tf.Variable([3.0, value])]  # both are called `Variable:0`
+        return {"one": weights[0], "other": weights[1], "optimizer": K.Adam(0.1)}
+
+    def moved(objects):
+        weights = [objects["one"], objects["other"]]
+        objects["optimizer"].apply([tf.constant([0.5, -1.0]), tf.constant([2.0, 0.25])], weights)
+        return SavedObjects(objects).now()[1]
+
+    objects, again = made(1.0), made(7.0)
+    moved(objects)
+    kept_in(tmp_path, **objects).restore(again)
+    assert_same(moved(again), moved(objects))
+    alone = kept_in(tmp_path, optimizer=objects["optimizer"]).newest
+    names = {name for name, _ in tf.train.list_variables(f"{alone}/state")}
+    assert names >= {f"optimizer/optimizer/Variable/{slot}" for slot in ("momentum", "momentum_1")}
 
 
 def test_what_is_not_there_yet_changes_nothing(tmp_path):

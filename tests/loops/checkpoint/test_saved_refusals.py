@@ -32,6 +32,13 @@ BAD = [
     ({"a": np.array(["b"])}, TypeError, "'a' an array of <U1"),
     ({"a": [np.complex64(1)]}, TypeError, "'a' an array of complex64 in a list, which no checkpoint holds"),
     ({"a": [np.zeros(2)]}, TypeError, "of ndarray in a list, .* give it a key of its own"),
+    (
+        {"a": [tf.Variable(1)]},
+        TypeError,
+        "of ResourceVariable in a list, .*: give it a key of its own in the",
+    ),
+    ({"a": {"b": keras.Sequential()}}, TypeError, "of Sequential in a dict, .*: give it a key of its own"),
+    ({"a": np.ma.array([1], mask=[True])}, TypeError, "MaskedArray, .*: save its `.data` and its `.mask`"),
     ({"a": tf.constant(1)}, TypeError, "of EagerTensor, which no checkpoint holds: save its `.numpy..`"),
     ({"a": np.random.default_rng(0)}, TypeError, "save its `.bit_generator.state`, and set that after"),
     ({"a": tf.data.Dataset.range(2)}, TypeError, "pass one iterator, `iter.data.`, as `iterator`"),

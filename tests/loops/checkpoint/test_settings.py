@@ -94,6 +94,14 @@ def test_settings_of_the_optimizer_are_the_calls(tmp_path, before, after, told):
     resumed(tmp_path, after, told=told)
 
 
+def test_another_optimizer_is_refused_also_where_its_state_has_the_same_names(tmp_path):
+    resumed(tmp_path, K.Adam())
+    with pytest.raises(
+        ValueError, match="`optimizer` is AdamW, and the checkpoint .* made with Adam: make it"
+    ):
+        resumed(tmp_path, K.AdamW())
+
+
 def test_settings_of_the_step_are_the_calls_but_for_what_trains(tmp_path):
     resumed(tmp_path, clip_norm=1.0)
     step = resumed(

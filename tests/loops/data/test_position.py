@@ -97,6 +97,19 @@ def test_other_values_and_transforms_are_told(before, now, said):
         check_same_data(place, now, "folder")
 
 
+def test_another_seed_of_the_process_is_told(no_global_seed):
+    tf.random.set_seed(1)
+    place = position_of(iter(dataset()))
+    check_same_data(place, dataset(), "folder", later_passes=True)
+    tf.random.set_seed(2)
+    check_same_data(place, dataset(), "folder")
+    with pytest.warns(
+        UserWarning, match="`data` has another seed of `keras.utils.set_random_seed` or .* than"
+    ):
+        check_same_data(place, dataset(), "folder", later_passes=True)
+    tf.random.set_seed(None)
+
+
 def test_the_same_data_and_those_of_an_older_version_are_told_nothing():
     strings = [loops.Batches(np.array(["a", "b"]), None, 1, transform=scaled(2.0)) for _ in range(2)]
     for one, other in (strings, (of(), of()), (data(transform=half), data(transform=half))):

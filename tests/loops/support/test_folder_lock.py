@@ -56,6 +56,16 @@ def test_of_another_process_until_it_is_killed(folder):
     assert os.listdir(folder) == []
 
 
+@pytest.mark.parametrize("text", ["text", "[]", '{"host": "a"}', '{"host": 1, "process": "b", "since": 2}'])
+def test_a_file_that_says_something_else(folder, text):
+    lock = FolderLock(folder)
+    with open(lock._path, "w") as file:
+        file.write(text)
+    with pytest.raises(ValueError, match="`log_dir` '.*' is being written by another process: choose"):
+        FolderLock(folder)
+    lock.release()
+
+
 def test_a_process_that_outlives_the_one_that_died(folder):
     """It inherited the lock when it was forked."""
     process = holder(folder, "TensorBoard", "fork")

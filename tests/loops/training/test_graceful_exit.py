@@ -104,6 +104,12 @@ def test_signals_that_are_none(signals, error, message):
         pass
 
 
+def test_a_strategy_that_is_none():
+    with pytest.raises(TypeError, match="`strategy` must be one, such as .*, or None, got 'multiworker'"):
+        with loops.graceful_exit(strategy="multiworker"):
+            pass
+
+
 def test_in_another_thread_nothing_is_installed():
     found = []
 

@@ -178,6 +178,12 @@ def test_the_time_limit_ends_a_run(step, tmp_path, capsys):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_run_that_is_done_is_no_matter_of_time(step, tmp_path):
+    done = loops.train(step, batches(), epochs=1, checkpoint=tmp_path).history
+    checkpoint = loops.Checkpoint(tmp_path, time_limit=1e-9)
+    assert loops.train(step, batches(), epochs=1, checkpoint=checkpoint).history == done
+
+
 def test_a_program_ends_with_the_status_and_one_line(tmp_path):
     program = Program(PROGRAM, tmp_path, "step", 0.0, int(signal.SIGTERM), folder=tmp_path)
     program.finish(status=75)

@@ -149,6 +149,15 @@ def test_bad_arguments_raise_at_the_door():
         loops.Update("sgd", chosen)
     with pytest.raises(ValueError, match="`variables` is empty"):
         loops.Update(sgd(), [])
+    for given, message in (
+        (
+            chosen["a"],
+            "must be a list of variables, such as `model.trainable_variables`, or a dict .*, not <",
+        ),
+        ({"a": tf.Variable(1.0)}, "holds <tf.Variable .*, which is no Keras variable: take .* make one by"),
+    ):
+        with pytest.raises(TypeError, match=f"`variables` {message}"):
+            loops.Update(sgd(), given)
     for clip in (0, -1.0, float("nan"), "1"):
         with pytest.raises((TypeError, ValueError), match="`clip_norm` must be a (finite )?number above 0"):
             loops.Update(sgd(), chosen, clip_norm=clip)

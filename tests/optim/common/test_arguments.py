@@ -18,7 +18,7 @@ def test_what_is_no_number(value):
         real_number("rate", value, at_least=0)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.0, 10**400, -(10**400)])
 def test_what_is_out_of_bounds(value):
     with pytest.raises(ValueError, match="`rate` must be a finite number at least 0 and below 1, got"):
         real_number("rate", value, at_least=0, below=1)
