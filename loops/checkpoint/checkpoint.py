@@ -44,8 +44,8 @@ class Checkpoint(SaveAndRestore, StepsCallback):
     A step that resumes may have been made with other settings. The checkpoint decides what can change in a
     run: the learning rate, what trains, rates and freezing of groups. The call decides all else: weight
     decay, momentum, clipping, a schedule, the loss, settings of layers (rates, regularizers, dtypes), a
-    `transform` and the values of data. A warning names what differs. (Another `accumulate`, other metrics,
-    or data of another length, kind, batch size or seed are errors.)
+    `transform` and the values of data. A warning names what differs. (Another optimizer or `accumulate`,
+    other metrics, or data of another length, kind, batch size or seed are errors.)
 
     Args:
         folder: path, on any file system that TensorFlow writes to; made when training begins. A relative one
