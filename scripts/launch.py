@@ -46,15 +46,33 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add("--workers", type=number(int, at_least=1), default=2, metavar="N", help="workers (default: 2)")
-    add("--parameter-servers", type=number(int, at_least=0), default=0, metavar="N",
-        help="parameter servers, which a chief then comes with (default: 0: workers alone)")
-    add("--timeout", type=number(float, above=0), metavar="SECONDS",
-        help="end all tasks after so long, restarts included, with status 124 (default: never)")
-    add("--restarts", type=number(int, at_least=0), default=0, metavar="N",
-        help="how often to start all tasks again when one fails (default: 0)")
-    add("--min-workers", type=number(int, at_least=1), metavar="N",
+    add(
+        "--parameter-servers",
+        type=number(int, at_least=0),
+        default=0,
+        metavar="N",
+        help="parameter servers, which a chief then comes with (default: 0: workers alone)",
+    )
+    add(
+        "--timeout",
+        type=number(float, above=0),
+        metavar="SECONDS",
+        help="end all tasks after so long, restarts included, with status 124 (default: never)",
+    )
+    add(
+        "--restarts",
+        type=number(int, at_least=0),
+        default=0,
+        metavar="N",
+        help="how often to start all tasks again when one fails (default: 0)",
+    )
+    add(
+        "--min-workers",
+        type=number(int, at_least=1),
+        metavar="N",
         help="start again without the workers that were killed, as long as N are left "
-             "(default: with as many as before)")
+        "(default: with as many as before)",
+    )
     add("script", type=Path, metavar="SCRIPT", help="a Python script")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     args = parser.parse_args(argv)
@@ -192,7 +210,10 @@ def run(args: argparse.Namespace, command: list[str], until: float) -> int:
             end(tasks, GRACE)
         if args.min_workers is not None:
             workers -= sum(task.process.returncode < 0 and task.name != "chief" for task in failed)
-        if not failed or restarts == args.restarts or workers < (args.min_workers or 1):
+        if not failed or restarts == args.restarts:
+            return status
+        if workers < (args.min_workers or 1):
+            say(f"{workers} of the workers are left, fewer than --min-workers {args.min_workers or 1}")
             return status
         restarts += 1
         say(f"starting again with {workers} workers: restart {restarts} of {args.restarts}")

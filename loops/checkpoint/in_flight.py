@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -20,6 +21,8 @@ from .whole import write_checkpoint
 
 # By process, as one that this one forks inherits this, and not the thread; and by path.
 _in_flight: dict[tuple[int, str], Future[None]] = {}
+# Held from `finish` to `start`, so that of several threads that save one begins at a time.
+turn = threading.RLock()
 
 
 class _Holder:

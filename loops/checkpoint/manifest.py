@@ -52,7 +52,9 @@ def told_of(values: Mapping[str, tf.Tensor], note: Note) -> dict[str, Any]:
         "epoch": (note.get("run") or note.get("data") or {}).get("epoch"),
         "date": time_text(datetime.datetime.now(datetime.timezone.utc)),
         "metrics": {
-            name: float(value) for name, value in note.get("metrics", {}).items() if not np.ndim(value)
+            name: float(value)
+            for name, value in note.get("metrics", {}).items()
+            if isinstance(value, (int, float))  # a callback may log text, or lists
         },
         "modes": note.get("modes", {}),
     }

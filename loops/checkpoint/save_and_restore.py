@@ -56,7 +56,8 @@ class SaveAndRestore:
         Raises:
             TypeError: `step` is neither, or the dict holds what cannot be saved.
             ValueError: `iterator` is none, or TensorFlow cannot save its position; in a dict, an empty key or
-                one with a slash, or an object whose variables are not made yet; a `loops.Best` in `keep` of
+                one with a slash, or an object whose variables are not made yet; a call within a
+                `tf.function`; a `loops.Best` in `keep` of
                 what `metrics` lack, here and before (a warning where there are none, as they may come
                 later); another process writes to the folder.
             OSError: it cannot be written; those from before are as they were.

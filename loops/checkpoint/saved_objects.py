@@ -217,7 +217,15 @@ class SavedObjects:
 
 
 def saved_of(step: TrainStep | dict[str, Any]) -> SavedStep | SavedObjects:
-    """What a checkpoint saves of the argument `step`; TypeError if it is neither a step nor a dict."""
+    """What a checkpoint saves of the argument `step`; TypeError if it is neither a step nor a dict.
+
+    ValueError in a TensorFlow function, in which variables have no values.
+    """
+    if not tf.executing_eagerly():
+        raise ValueError(
+            "`step` is saved or restored within a `tf.function`, in which it has no values yet: do it "
+            "between two calls of the function."
+        )
     if isinstance(step, TrainStep):
         return SavedStep(step)
     if isinstance(step, dict):

@@ -197,27 +197,28 @@ class CheckpointStore:
         path, error = None, None
         if is_chief():
             try:
-                self._finish()
-                if self._holder is not None:
-                    self._hold(self._holder)
-                # A copy, as the run goes on.
-                note = cast(Note, json.loads(as_json({**own, **note})))
-                if "run" not in note:  # `train` has checked its own
-                    about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
-                    entries = [*self._folder.entries(), about]
-                    check_policies(self._policies, entries, may_come="metrics" not in note)
-                path = self._folder.make_next()
-                with self._folder.removed_on_error(path):
-                    if isinstance(iterator, tf.data.Iterator):
-                        reason = write_iterator(iterator_in(path), iterator)
-                        if reason and needs_iterator:
-                            raise ValueError(
-                                f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
-                                "Save without it, or read the data by a `loops.Batches`."
-                            )
-                    in_flight.start(self._folder, path, values, note, self._policies, tells=beside)
-                if not beside:
+                with in_flight.turn:
                     self._finish()
+                    if self._holder is not None:
+                        self._hold(self._holder)
+                    # A copy, as the run goes on.
+                    note = cast(Note, json.loads(as_json({**own, **note})))
+                    if "run" not in note:  # `train` has checked its own
+                        about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
+                        entries = [*self._folder.entries(), about]
+                        check_policies(self._policies, entries, may_come="metrics" not in note)
+                    path = self._folder.make_next()
+                    with self._folder.removed_on_error(path):
+                        if isinstance(iterator, tf.data.Iterator):
+                            reason = write_iterator(iterator_in(path), iterator)
+                            if reason and needs_iterator:
+                                raise ValueError(
+                                    f"`iterator` is of a dataset in which TensorFlow knows no place: {reason}"
+                                    " Save without it, or read the data by a `loops.Batches`."
+                                )
+                        in_flight.start(self._folder, path, values, note, self._policies, tells=beside)
+                    if not beside:
+                        self._finish()
             except (OSError, TypeError, ValueError) as caught:
                 error = caught
         # The others wait here, so that they never look for what is not there yet, and fail with the chief.

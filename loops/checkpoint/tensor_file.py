@@ -211,6 +211,9 @@ def _kind(value: tf.Tensor | keras.Variable | tf.Variable) -> str:
 def _number(value: object) -> Json:
     """A number or small array of NumPy's or TensorFlow's, for JSON."""
     array = np.asarray(value)
-    if array.dtype == object:
-        raise TypeError(f"{value!r} of {type(value).__name__} has no place in a checkpoint's note.")
+    if array.dtype.kind in "Oc":
+        raise TypeError(
+            f"{value!r} of {type(value).__name__} has no place in a checkpoint's note, which holds what is "
+            "logged and remembered: numbers, text, and lists and dicts of such."
+        )
     return array.tolist()

@@ -85,6 +85,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         The names read.
 
     Raises:
+        TypeError: `path` is no path, as `best` where there is no checkpoint.
         ValueError: another ending, and no checkpoint; a file that is damaged or holds no weights; a name that
             the model does not have, another shape, or a dtype that cannot hold the numbers (those of a float
             file in an int8 model, 1e6 in float16). Nothing is loaded then.
@@ -102,6 +103,11 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
         >>> bool(np.all(other(np.ones((1, 4))) == model(np.ones((1, 4)))))
         True
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`path` must be that of a file or of a checkpoint, not {path!r}. (`best` and `newest` of a "
+            "`loops.Checkpoint` are None where there is none.)"
+        )
     place, variables = os.fspath(path), named_variables(model)
     if is_checkpoint(place):
         arrays = read_checkpoint(place, variables)

@@ -161,6 +161,7 @@ def test_without_the_workers_that_were_killed(script, tmp_path):
     done = launch(*start, 2, script(RUNS + killed), tmp_path / "other")
     assert done.returncode == 128 + signal.SIGKILL
     assert done.stderr.count("starting again") == 1
+    assert done.stderr.endswith("1 of the workers are left, fewer than --min-workers 2\n")
 
 
 @pytest.mark.parametrize(

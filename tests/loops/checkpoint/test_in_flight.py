@@ -57,6 +57,22 @@ def numbers(variables):
     return {name: np.array(variable.numpy()) for name, variable in variables.items()}
 
 
+def test_threads_that_save_at_once_wait_for_each_other(tmp_path):
+    checkpoint = loops.Checkpoint(tmp_path, keep=9)
+
+    def save():
+        for number in range(2):
+            checkpoint.save({"number": number}, beside=bool(number))
+
+    threads = [threading.Thread(target=save) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    checkpoint.restore({"number": None})
+    assert len(list(tmp_path.glob("checkpoint-*/manifest.json"))) == 6
+
+
 def test_it_writes_what_was_there_at_the_call(writer, tmp_path):
     """Whatever changes it since: updates, dense and sparse, compiled steps, assignments, Python."""
     keras.utils.set_random_seed(0)

@@ -55,6 +55,21 @@ def test_what_cannot_be_saved_is_refused(objects, error, message, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_within_a_tensorflow_function_there_are_no_values(tmp_path):
+    checkpoint, objects = loops.Checkpoint(tmp_path / "new"), {"a": tf.Variable(1)}
+
+    @tf.function
+    def call(method):
+        method(objects)
+
+    for method in (checkpoint.save, checkpoint.restore):
+        with pytest.raises(
+            ValueError, match="`step` is .* within a `tf.function`, .*: do it between two calls"
+        ):
+            call(method)
+    assert not (tmp_path / "new").exists()
+
+
 def test_own_states_that_cannot_be_saved_are_refused(tmp_path):
     checkpoint = loops.Checkpoint(tmp_path / "new")
     counter, notes = Counter(1), Notes({1, 2})

@@ -63,6 +63,16 @@ def places_in(folder):
     return sorted((note["epoch"], note["batch"]) for note in notes)
 
 
+def test_what_callbacks_log_may_be_no_number(tiny, tmp_path):
+    class Log(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"text": "a", "none": None, "list": [1.5, "b"]}
+
+    loops.train(tiny.step(), tiny.data(), epochs=1, callbacks=[Log()], checkpoint=tmp_path)
+    history = loops.train(tiny.step(), tiny.data(), epochs=1, checkpoint=tmp_path).history
+    assert (history["text"], history["none"], history["list"]) == (["a"], [None], [[1.5, "b"]])
+
+
 def test_checkpoints_of_every_other_epoch_and_of_the_last(tiny, tmp_path):
     checkpoint = loops.Checkpoint(tmp_path, every_epochs=2, keep=9)
     loops.train(tiny.step(), tiny.data(), epochs=5, checkpoint=checkpoint)

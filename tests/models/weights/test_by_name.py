@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradloop import models, optim
+from gradloop import loops, models, optim
 
 L = keras.layers
 
@@ -240,6 +240,12 @@ def test_other_endings(path, tmp_path):
         with pytest.raises(ValueError, match="`path` .* must end in '.npz'"):
             call(network(), tmp_path / path)
     assert not list(tmp_path.iterdir())
+
+
+def test_there_is_no_best_checkpoint_yet(tmp_path):
+    checkpoint = loops.Checkpoint(tmp_path, keep=[loops.Best("loss")])
+    with pytest.raises(TypeError, match="`path` must be .*, not None. .`best` and `newest` of .* None where"):
+        models.load_weights(network(), checkpoint.best)  # type: ignore[arg-type]  # there is none
 
 
 def test_no_folder(tmp_path):
