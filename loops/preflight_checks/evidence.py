@@ -1,4 +1,4 @@
-"""What the checks judge, each part of it under its name, or why there is none."""
+"""The inputs of the checks: labels, outputs, targets, gradients, or the reason why one is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .probe import Probe
 from .rates import TrainedGroup
 from .report import NotApplicable
 from .sample import Sample, arrays_in
-from .trial import Learned, Trial
+from .trial import OverfitResult, Trial
 
 CATEGORICAL = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -32,7 +32,7 @@ class Labels(NamedTuple):
 
     batches: Sequence[Array]  # int, (examples,) each, in the order that they are read
     classes: int  # how many the network tells apart
-    complete: bool  # whether they are a whole pass over the data
+    complete: bool  # whether `batches` are a whole pass over the data
 
     @property
     def counts(self) -> Array:
@@ -40,51 +40,52 @@ class Labels(NamedTuple):
         return np.bincount(np.concatenate([*self.batches]), minlength=self.classes)
 
     @property
-    def where(self) -> str:
-        """Of which examples the counts are, in words."""
+    def description(self) -> str:
+        """Which examples were counted, in words."""
         return f"{'all' if self.complete else 'the first'} {sum(map(len, self.batches)):,} examples"
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What was seen of a step and its data. Properties raise `NotApplicable` if there is nothing to see."""
+    """All that was computed for the checks. Properties raise `NotApplicable` where they have no value."""
 
-    step: TrainStep  # as it was given
-    sample: Sample  # of its data
-    start: Probe  # a pass over that before any step
-    operation: str  # what the model ends in, see `last_operation`
-    groups: Sequence[TrainedGroup]  # what trains
-    trial: Trial  # some steps
-    later: Probe | None  # a pass after them, if `start` left it open which variables have a gradient
-    learned: Learned | None  # what became of a few examples; None if the steps failed
+    step: TrainStep  # the user's
+    sample: Sample  # the first batches of the data
+    first_pass: Probe  # forward and backward over `sample`, before any training step
+    last_operation: str  # the operation that the model ends in, see `probe.last_operation`
+    groups: Sequence[TrainedGroup]  # the groups that train
+    trial: Trial  # training steps on the data
+    # A pass after the steps of `trial`; None unless a gradient of `first_pass` was 0.
+    second_pass: Probe | None
+    overfit: OverfitResult | None  # training on a few examples; None if the steps failed
 
     @property
     def loss(self) -> keras.losses.Loss:
         """The Keras loss."""
-        found = self.step.loss_and_metrics.keras_loss
-        if found is None:
+        loss = self.step.loss_and_metrics.keras_loss
+        if loss is None:
             raise NotApplicable("the loss is a function of `(model, batch)`: what it compares is not known")
-        return found
+        return loss
 
     @property
     def outputs(self) -> Array:
-        """What the network gave for all that ran, (examples, ...)."""
-        found = self.start.outputs
-        if not found or not all(map(tf.is_tensor, found)):
+        """Outputs of the network for all batches of `first_pass`: float32, (examples, ...)."""
+        outputs = self.first_pass.outputs
+        if not outputs or not all(map(tf.is_tensor, outputs)):
             raise NotApplicable("the network gives no single tensor")
-        if len({tuple(each.shape[1:]) for each in found}) > 1:
-            found = found[:1]
-        return np.concatenate([tf.cast(each, tf.float32).numpy() for each in found])
+        if len({tuple(each.shape[1:]) for each in outputs}) > 1:
+            outputs = outputs[:1]
+        return np.concatenate([tf.cast(each, tf.float32).numpy() for each in outputs])
 
     @property
     def targets(self) -> Array:
-        """`y` of the batches that `outputs` are of."""
-        found = [keras.utils.unpack_x_y_sample_weight(batch)[1] for batch in self.start.batches]
-        if not all(map(tf.is_tensor, found)) or found[0].dtype == tf.string:
+        """The targets `y` of the same batches as `outputs`: (examples, ...)."""
+        targets = [keras.utils.unpack_x_y_sample_weight(batch)[1] for batch in self.first_pass.batches]
+        if not all(map(tf.is_tensor, targets)) or targets[0].dtype == tf.string:
             raise NotApplicable("there is no single array of targets")
-        if len({tuple(each.shape[1:]) for each in found}) > 1:
-            found = found[:1]
-        return np.concatenate([each.numpy() for each in found])
+        if len({tuple(each.shape[1:]) for each in targets}) > 1:
+            targets = targets[:1]
+        return np.concatenate([each.numpy() for each in targets])
 
     @property
     def weighted(self) -> bool:
@@ -92,7 +93,7 @@ class Evidence:
         return any(len(batch) > 2 for batch in self.sample.batches if isinstance(batch, tuple))
 
     def inputs(self) -> Iterator[tuple[str, Array]]:
-        """Every array of numbers in `x`, of all batches that were read; ragged ones as their values."""
+        """Name and values of each array of numbers in `x`, over all batches: (examples, elements)."""
         parts: dict[str, list[Array]] = {}
         for batch in self.sample.batches:
             for name, array in arrays_in(keras.utils.unpack_x_y_sample_weight(batch)[0], "x"):
@@ -103,14 +104,14 @@ class Evidence:
 
     @property
     def labels(self) -> Labels:
-        """The classes of examples."""
+        """The class of each example, where the targets are one class for each."""
         loss, known = self.loss, self.sample.labels
         size = self.sample.batch_size
         if known is None:
-            some = [keras.utils.unpack_x_y_sample_weight(batch)[1] for batch in self.sample.batches]
-            if not all(map(tf.is_tensor, some)):
+            targets = [keras.utils.unpack_x_y_sample_weight(batch)[1] for batch in self.sample.batches]
+            if not all(map(tf.is_tensor, targets)):
                 raise NotApplicable("there is no single array of targets")
-            parts = [each.numpy() for each in some]
+            parts = [each.numpy() for each in targets]
         else:
             parts = [known[first : first + size] for first in range(0, len(known), size)]
         complete = known is not None or self.sample.complete

@@ -1,4 +1,4 @@
-"""`preflight`: what is looked at, in which order."""
+"""`preflight`: the list of checks, and the order in which their inputs are computed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .evidence import Evidence
 from .probe import Probe, last_operation
 from .rates import trained_groups
 from .report import Finding, NotApplicable, Report, Verdict
-from .sample import sampled
-from .trial import learn_by_heart, private_step, try_steps
+from .sample import sample_from
+from .trial import overfit_few_examples, private_step, try_steps
 
-_FEW = 8
+_OVERFIT_EXAMPLES = 8
 CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
-    "step": training_checks.runs,
+    "step": training_checks.step_runs,
     "finite_inputs": data_checks.finite_inputs,
     "changing_inputs": data_checks.changing_inputs,
     "input_range": data_checks.input_range,
@@ -38,7 +38,7 @@ CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
     "frozen_state": weight_checks.frozen_state,
     "batch_for_norms": weight_checks.batch_for_norms,
     "update_ratio": training_checks.update_ratio,
-    "learned_by_heart": training_checks.learned_by_heart,
+    "learned_by_heart": training_checks.overfits_few_examples,
     "waiting_for_data": data_checks.waiting_for_data,
 }
 
@@ -47,12 +47,12 @@ def preflight(step: TrainStep, data: Data) -> Report:
     """Looks for common mistakes in a step and its data before a long run, in seconds; prints what it finds.
 
         read the first batches
-        a pass over them, without an update        # outputs, loss, gradients, units
-        some steps                                 # what an update changes; what it waits for
-        some steps on a few examples               # can it overfit them?
-        all as it was; then the checks judge
+        forward and backward pass, no update       # outputs, loss, gradients, dead units
+        training steps on the data                 # size of updates; time spent waiting for data
+        training steps on a few examples           # can the network overfit them?
+        restore everything; then run the checks
 
-    The names of the checks, which findings have:
+    The checks; a finding has the name of its check:
 
     - `step`: a step raises an error;
     - `finite_inputs`, `changing_inputs`: NaN or infinities; inputs that are the same everywhere;
@@ -68,8 +68,8 @@ def preflight(step: TrainStep, data: Data) -> Report:
     - `update_ratio`: groups that a step changes by less than 1e-4 of their weights (what a plan slows may
       change by as much less) or by more than 1e-2, unless the loss falls and it is less than 1e-1; at the
       highest rate of a schedule, weights that are zero aside;
-    - `learned_by_heart`: the loss of 8 examples does not fall by 15%, neither by the optimizer nor by Adam,
-      in a network of which at least half trains;
+    - `learned_by_heart`: the network cannot overfit 8 examples: their loss does not fall by 15%, neither
+      with the step's optimizer nor with Adam, and at least half of the weights train;
     - `waiting_for_data`: more than a third of a step, and 2 ms.
 
     Afterwards everything is bit for bit as before, also if an error or Ctrl-C ended it: weights, the
@@ -116,13 +116,13 @@ def preflight(step: TrainStep, data: Data) -> Report:
             "one process, with a step made outside of its scope, before the workers start."
         )
     start = time.perf_counter()
-    report = judged(gathered(step, data), start)
+    report = run_checks(gather_evidence(step, data), start)
     print(report)
     return report
 
 
-def judged(evidence: Evidence, start: float) -> Report:
-    """Has each check look at the evidence; the report's seconds are from `start` on."""
+def run_checks(evidence: Evidence, start: float) -> Report:
+    """Runs all checks on the evidence; the seconds of the report count from `start`."""
     findings: list[Finding] = []
     passed: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -135,34 +135,34 @@ def judged(evidence: Evidence, start: float) -> Report:
         if isinstance(verdict, str):
             passed[name] = verdict
         else:
-            findings += [Finding(name, saw, advice) for saw, advice in verdict]
-    if evidence.sample.moved:
-        left_out["data_as_it_was"] = evidence.sample.moved
+            findings += [Finding(name, observation, advice) for observation, advice in verdict]
+    if evidence.sample.not_restored:
+        left_out["data_as_it_was"] = evidence.sample.not_restored
     return Report(tuple(findings), passed, left_out, time.perf_counter() - start)
 
 
-def gathered(step: TrainStep, data: Data) -> Evidence:
-    """Does all that runs, and undoes it."""
+def gather_evidence(step: TrainStep, data: Data) -> Evidence:
+    """Reads the data, runs the passes and the training steps, and restores everything."""
     replicas = replicas_of(step.strategy)
-    whole = batch_size_of(step.model) is not None
+    fixed_size = batch_size_of(step.model) is not None
     with (
         warnings.catch_warnings(),
         nothing_recorded(),
         same_random_state(),
-        sampled(data, None if whole else max(_FEW, replicas)) as sample,
+        sample_from(data, None if fixed_size else max(_OVERFIT_EXAMPLES, replicas)) as sample,
     ):
-        warnings.simplefilter("ignore")  # the checks say it, or training does
+        warnings.simplefilter("ignore")  # a check reports the same, or training warns again
         private = private_step(step, step.optimizer, step.chosen)
         with scope_of(step.strategy), restored_state(private):
             operation = last_operation(private, sample.batches[0])
             with restored_state(private):
-                start = Probe(private, sample.batches, whole)
+                first_pass = Probe(private, sample.batches, fixed_size)
             groups = trained_groups(private)
-            later = None
+            second_pass = None
             with restored_state(private):
                 trial = try_steps(private, sample, groups)
-                if 0.0 in start.gradients.values() and trial.error is None:
-                    later = Probe(private, sample.batches, whole)
-            failed = trial.error or start.error
-            learned = None if failed else learn_by_heart(step, private, sample, groups)
-    return Evidence(step, sample, start, operation, groups, trial, later, learned)
+                if 0.0 in first_pass.gradients.values() and trial.error is None:
+                    second_pass = Probe(private, sample.batches, fixed_size)
+            failed = trial.error or first_pass.error
+            overfit = None if failed else overfit_few_examples(step, private, sample, groups)
+    return Evidence(step, sample, first_pass, operation, groups, trial, second_pass, overfit)

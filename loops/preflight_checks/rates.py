@@ -14,17 +14,17 @@ from ..step.train_step import TrainStep
 from ..step.trainable import plan_of
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
-# A rise and fall of a schedule is a matter of hundreds to hundreds of thousands of updates.
+# The updates at which a schedule is evaluated: schedules last hundreds to hundreds of thousands of updates.
 _UPDATES = np.unique(np.geomspace(1, 1e6, 60).astype(int))
 
 
 class TrainedGroup(NamedTuple):
-    """What trains at one rate."""
+    """Variables that train at one learning rate."""
 
     name: str  # "all" without a plan
     variables: list[keras.Variable]  # those that train
     rate: Callable[[], float]  # gives the rate of the next update
-    highest: float  # that a schedule gives; the rate itself where there is none
+    highest: float  # the highest rate that the schedule will give; the rate itself without a schedule
 
 
 def trained_groups(step: TrainStep) -> list[TrainedGroup]:

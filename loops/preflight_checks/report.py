@@ -1,4 +1,4 @@
-"""What a preflight tells: findings, what was fine, and what could not be judged."""
+"""The report of a preflight: findings, checks that passed, and checks that did not apply."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-# What a check says: what was seen where all is well; or for each fault what was seen, and what to do.
+# What a check returns: its observation where all is well; else for each fault the observation and the advice.
 Verdict: TypeAlias = str | list[tuple[str, str]]
 _WIDTH = 100
 
 
 class NotApplicable(Exception):
-    """Raised by a check that has nothing to judge; the message says why."""
+    """Raised by a check that does not apply; the message says why."""
 
 
 class Finding(NamedTuple):
     """One fault, or what looks like one."""
 
     name: str  # of the check that found it, such as "input_range"
-    saw: str  # what it saw, with numbers
+    observation: str  # what the check observed, with numbers
     advice: str  # what to do
 
     @property
     def message(self) -> str:
-        """What was seen and what to do, in one text."""
-        return f"{self.saw}: {self.advice}"
+        """The observation and the advice, in one text."""
+        return f"{self.observation}: {self.advice}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `preflight` found. Each check is in one of the three: nothing is left out in silence.
+    """The result of `preflight`. Each check is in exactly one of findings, `passed` and `left_out`.
 
     Attributes:
         findings: the faults, each with `.name` and `.message`; empty if all is well.
-        passed: what the checks saw that found nothing, by their names.
+        passed: the observations of checks that found no fault, by their names.
         left_out: why checks did not apply, by their names.
-        seconds: how long it took.
+        seconds: how long the preflight took.
     """
 
     findings: Sequence[Finding]
@@ -57,7 +57,7 @@ class Report:
             f"({self.seconds:.1f} s)"
         ]
         rows = [("FOUND", finding.name, finding.message) for finding in self.findings]
-        rows += [("fine", name, saw) for name, saw in self.passed.items()]
+        rows += [("fine", name, observation) for name, observation in self.passed.items()]
         rows += [("left out", name, reason) for name, reason in self.left_out.items()]
         width = max((len(name) for _, name, _ in rows), default=0)
         for word, name, text in rows:

@@ -1,4 +1,4 @@
-"""The first batches of the data, and reading it again, without moving it."""
+"""Reads the first batches of the data, and more of it later, without changing the data's position."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ..data.batches import Batches, Data, DataIterator
 from ..support.dataset_copy import dataset_copy
 from ..support.dataset_order import changes_when_read, variables_in
 
-MOST_BATCHES = 20
-_SECONDS = 5.0  # after which no further batch is read
+MAX_BATCHES = 20
+_SECONDS = 5.0  # time limit: no further batch is read after it
 # Gives an iterator with a batch left, as long as the data is not empty.
 Reader: TypeAlias = Callable[[], DataIterator]
 
 
 class Sample(NamedTuple):
-    """What was read, and how to go on."""
+    """The batches that were read, and functions that read more."""
 
-    batches: list[Batch]  # the first ones of a pass, as the step gets them
-    complete: bool  # whether these are a whole pass
-    read: Reader  # the data from the start of the pass, and again when it ends
-    first: Reader | None  # the first batch of a dataset, ever again; None of a `Batches`, read on the device
-    few: Reader  # a few examples of the first batch, ever again
-    labels: Array | None = None  # all targets of a `Batches`, in the pass's order; None if only reading tells
-    moved: str = ""  # why the data could not be left as it was; '' if it is
+    batches: list[Batch]  # the first of a pass, as the step gets them
+    complete: bool  # whether they are a whole pass
+    read: Reader  # reads from the start of the pass, again and again
+    read_first: Reader | None  # repeats the first batch; None for a `Batches`, which is read on the device
+    read_few: Reader  # repeats a few examples of the first batch
+    labels: Array | None = None  # all targets of a `Batches`, in the order of the pass; None if not known
+    not_restored: str = ""  # why the state of the data could not be restored; '' if it was
 
     @property
     def batch_size(self) -> int:
@@ -45,22 +45,23 @@ class Sample(NamedTuple):
 
     @property
     def examples(self) -> int:
-        """How many were read."""
+        """How many examples were read."""
         return sum(map(examples_of, self.batches))
 
 
 @contextlib.contextmanager
-def sampled(data: Data, few: int | None) -> Iterator[Sample]:
-    """Reads the first batches of `data`, which in the end is as it was; raises for other or empty data.
+def sample_from(data: Data, few: int | None) -> Iterator[Sample]:
+    """Reads the first batches of `data`, and restores its state at the end of the `with`.
 
-    `few` is how many examples are a few; None for a whole batch, where a model takes no others.
+    Raises for empty data and for data of another type. `few` is the number of examples that `read_few` gives;
+    None for a whole batch, where the model takes batches of one size alone.
     """
     if isinstance(data, Batches):
-        yield _of_batches(data, few)
+        yield _sample_of_batches(data, few)
     elif isinstance(data, tf.data.Dataset):
         states = [(variable, variable.numpy()) for variable in variables_in(data)]
         try:
-            yield _of_dataset(data, few)
+            yield _sample_of_dataset(data, few)
         finally:
             for variable, value in states:
                 variable.assign(value)
@@ -77,55 +78,61 @@ def examples_of(batch: Batch) -> int:
     return int(shape[0]) if shape.rank else 1
 
 
-def first_of(batch: Batch, examples: int) -> Batch:
+def first_examples(batch: Batch, examples: int) -> Batch:
     """The first examples of a batch."""
     return map_tensors(lambda tensor: tensor[:examples], batch)
 
 
-def elements_in(batch: Batch) -> int:
-    """How many numbers the inputs of one example have."""
+def elements_per_example(batch: Batch) -> int:
+    """The number of elements in the inputs of one example."""
     x = keras.utils.unpack_x_y_sample_weight(batch)[0]
     return sum(math.prod(int(size or 1) for size in tensor.shape[1:]) for tensor in tensors_in(x))
 
 
-def _of_batches(data: Batches, few: int | None) -> Sample:
+def _sample_of_batches(data: Batches, few: int | None) -> Sample:
     epoch = data.epoch
     batches, complete = _read(data.iterator(epoch))
-    kept = data.order(epoch)[: min(few or data.batch_size, data.batch_size)]
-    some = data.with_arrays(
-        *keras.utils.unpack_x_y_sample_weight(map_tensors(lambda array: tf.gather(array, kept), data.arrays))
+    few_indices = data.order(epoch)[: min(few or data.batch_size, data.batch_size)]
+    few_data = data.with_arrays(
+        *keras.utils.unpack_x_y_sample_weight(
+            map_tensors(lambda array: tf.gather(array, few_indices), data.arrays)
+        )
     )
     labels = keras.utils.unpack_x_y_sample_weight(data.arrays)[1]
     known = tf.is_tensor(labels) and data.reader.transform is None
-    in_order = labels.numpy()[data.order(epoch)] if known else None
-    again, few_again = Epochs(data.iterator(epoch)), Epochs(some.iterator(epoch))
-    return Sample(batches, complete, again, None, few_again, in_order)
+    labels_in_order = labels.numpy()[data.order(epoch)] if known else None
+    read, read_few = Epochs(data.iterator(epoch)), Epochs(few_data.iterator(epoch))
+    return Sample(batches, complete, read, None, read_few, labels_in_order)
 
 
-def _of_dataset(data: tf.data.Dataset, few: int | None) -> Sample:
-    moved = ""
+def _sample_of_dataset(data: tf.data.Dataset, few: int | None) -> Sample:
+    not_restored = ""
     copy = data
     if changes_when_read(data):
         try:
             copy = dataset_copy(data)
         except ValueError as error:
             reason = str(error).splitlines()[0]
-            moved = f"{reason}, so it was read itself: its shuffles have begun some passes more"
+            not_restored = (
+                f"{reason}, so the dataset itself was read, and its shuffles have begun some passes more"
+            )
     batches, complete = _read(iter(copy))
     first, several = copy.take(1).cache(), isinstance(data.element_spec, tuple)
-    some = first if few is None else first.map(lambda *b: first_of(b if several else b[0], few))
-    if some.element_spec != data.element_spec:  # the size of a batch is a part of it
-        some = first
-    return Sample(batches, complete, _repeated(copy), _repeated(first), _repeated(some), moved=moved)
+    few_data = first if few is None else first.map(lambda *b: first_examples(b if several else b[0], few))
+    if few_data.element_spec != data.element_spec:  # where the spec fixes the size of a batch
+        few_data = first
+    return Sample(
+        batches, complete, _repeated(copy), _repeated(first), _repeated(few_data), not_restored=not_restored
+    )
 
 
 def _repeated(data: tf.data.Dataset) -> Reader:
-    return functools.cache(lambda: iter(data.repeat()))  # made when it is wanted
+    return functools.cache(lambda: iter(data.repeat()))  # the iterator is made when it is first used
 
 
 def _read(iterator: DataIterator) -> tuple[list[Batch], bool]:
     start, batches = time.perf_counter(), []
-    for batch in itertools.islice(iterator, MOST_BATCHES):
+    for batch in itertools.islice(iterator, MAX_BATCHES):
         batches.append(batch)
         if time.perf_counter() - start > _SECONDS:
             return batches, False
@@ -133,7 +140,7 @@ def _read(iterator: DataIterator) -> tuple[list[Batch], bool]:
         raise ValueError(
             "`data` is empty, there is no batch to look at: pass data with at least one example."
         )
-    return batches, len(batches) < MOST_BATCHES
+    return batches, len(batches) < MAX_BATCHES
 
 
 def arrays_in(nest: Tensors, name: str) -> Iterator[tuple[str, Array]]:

@@ -12,10 +12,10 @@ import pytest
 
 from gradloop import loops
 from gradloop.loops.preflight_checks.evidence import Evidence
-from gradloop.loops.preflight_checks.preflight import CHECKS, judged
+from gradloop.loops.preflight_checks.preflight import CHECKS, run_checks
 from gradloop.loops.preflight_checks.probe import Probe, last_operation
 from gradloop.loops.preflight_checks.rates import trained_groups
-from gradloop.loops.preflight_checks.sample import sampled
+from gradloop.loops.preflight_checks.sample import sample_from
 from gradloop.loops.preflight_checks.trial import Trial
 
 RANDOM = np.random.RandomState(0)
@@ -48,26 +48,26 @@ class Lab:
         return loops.Batches(x, y, size, **options)
 
     def report(
-        self, step: Any = None, data: Any = None, trial: Trial | None = None, learned: Any = None
+        self, step: Any = None, data: Any = None, trial: Trial | None = None, overfit: Any = None
     ) -> Any:
-        """What the checks say of a pass without steps, which costs no trace; `trial` is taken for these."""
+        """The report of one pass without steps, which needs no trace; `trial` stands for the steps."""
         step, data = step or self.step(), data or self.data()
-        with warnings.catch_warnings(), sampled(data, 8) as sample:
+        with warnings.catch_warnings(), sample_from(data, 8) as sample:
             warnings.simplefilter("ignore")  # as `preflight` does
-            start = Probe(step, sample.batches, whole=False)
+            first_pass = Probe(step, sample.batches, whole=False)
             last, groups = last_operation(step, sample.batches[0]), trained_groups(step)
         trial = trial or Trial({group.name: [1e-3] for group in groups}, [1.0] * 20, set(), [], [], None)
-        report = judged(
-            Evidence(step, sample, start, last, groups, trial, None, learned), time.perf_counter()
+        report = run_checks(
+            Evidence(step, sample, first_pass, last, groups, trial, None, overfit), time.perf_counter()
         )
         check_complete(report)
         return report
 
 
 def check_complete(report: Any) -> None:
-    """Every check has spoken, in one of the three."""
-    told = {finding.name for finding in report.findings}, set(report.passed), set(report.left_out)
-    assert set().union(*told) >= set(CHECKS) and sum(map(len, told)) == len(set().union(*told))
+    """Every check is in exactly one of the three."""
+    reported = {finding.name for finding in report.findings}, set(report.passed), set(report.left_out)
+    assert set().union(*reported) >= set(CHECKS) and sum(map(len, reported)) == len(set().union(*reported))
     assert report.ok == (not report.findings)
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from gradloop import loops, optim
 from gradloop.loops.preflight_checks.rates import trained_groups
-from gradloop.loops.preflight_checks.sample import sampled
-from gradloop.loops.preflight_checks.trial import Learned, Trial, try_steps
+from gradloop.loops.preflight_checks.sample import sample_from
+from gradloop.loops.preflight_checks.trial import OverfitResult, Trial, try_steps
 
 from .conftest import message, names
 
@@ -87,7 +87,7 @@ def test_ratios_are_those_of_numpy(lab, monkeypatch):
         wanted["head"].append(rates[1] * np.linalg.norm(changes[2]) / np.linalg.norm(head))
         body, bias = body - rates[0] * changes[0], bias - rates[0] * changes[1]
         head, end = head - rates[1] * changes[2], end - rates[1] * changes[3]
-    with sampled(data, 8) as sample:
+    with sample_from(data, 8) as sample:
         found = try_steps(step, sample, trained_groups(step))
     np.testing.assert_allclose(found.ratios["head"], wanted["head"], 1e-4)
     # At a rate of 0 the first step moved nothing.
@@ -107,17 +107,17 @@ def test_the_highest_rate_of_schedules(lab):
     assert group.rate() == group.highest == pytest.approx(0.3)
 
 
-def learned(last, steps=60):
-    return Learned(8, 1.0, last, steps, "Adam as given")
+def overfit(last, steps=60):
+    return OverfitResult(8, 1.0, last, steps, "Adam as given")
 
 
-def test_examples_that_are_not_learned_by_heart(lab):
-    assert names(lab.report(learned=learned(0.8))) == []
-    assert "took their loss from 1 to 0.9" in message(lab.report(learned=learned(0.9)), "learned_by_heart")
-    assert "60 steps on 8 examples" in message(lab.report(learned=learned(np.nan)), "learned_by_heart")
+def test_a_network_that_cannot_overfit_a_few_examples(lab):
+    assert names(lab.report(overfit=overfit(0.8))) == []
+    assert "took their loss from 1 to 0.9" in message(lab.report(overfit=overfit(0.9)), "learned_by_heart")
+    assert "60 steps on 8 examples" in message(lab.report(overfit=overfit(np.nan)), "learned_by_heart")
     head = lab.step(lab.net(between=[keras.layers.Dense(64)]), variables="head")
-    assert "of the network are frozen" in lab.report(head, learned=learned(0.9)).left_out["learned_by_heart"]
-    assert "too few to tell" in lab.report(learned=learned(0.9, steps=5)).left_out["learned_by_heart"]
+    assert "of the network are frozen" in lab.report(head, overfit=overfit(0.9)).left_out["learned_by_heart"]
+    assert "too few to tell" in lab.report(overfit=overfit(0.9, steps=5)).left_out["learned_by_heart"]
 
 
 def test_an_output_that_ignores_its_inputs_is_not_learned(lab, capsys):
