@@ -106,11 +106,12 @@ class SavedStep:
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, tf.Tensor]:
     """The values of variables, by the same names, as `in_memory` gives them."""
-    return in_memory({name: _read(variable) for name, variable in variables.items()})
+    # One loop after the other: this takes three quarters of the time of both in one.
+    own = [each.value if isinstance(each, keras.Variable) else each for each in variables.values()]
+    return in_memory(dict(zip(variables, map(_read, own))))
 
 
-def _read(variable: Variable) -> tf.Tensor:
-    own = variable.value if isinstance(variable, keras.Variable) else variable
+def _read(own: tf.Variable) -> tf.Tensor:
     if getattr(own, "distribute_strategy", None) is None:  # what `read_value` does, in a quarter of the time
         return tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype)
     return own.read_value()

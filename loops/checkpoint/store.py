@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import warnings
@@ -17,7 +18,6 @@ from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
 from ..distribute.same_error import on_any, raise_on_all
 from ..distribute.same_order import Mean, same_on_all
-from ..support.beside import beside as thread_for
 from ..support.errors import call_each
 from ..support.folders import check_log_dir
 from . import in_flight
@@ -117,7 +117,7 @@ class CheckpointStore:
 
         Args:
             saved: what is to take it.
-            meanwhile: called while a thread reads, if there is one to read.
+            meanwhile: called once, while threads read, if there is one to read.
 
         Raises:
             OSError: one that a thread was writing cannot be written.
@@ -125,6 +125,7 @@ class CheckpointStore:
                 workers see different folders.
         """
         mean, damaged = saved.mean_over_workers, list[str]()
+        once = functools.cache(meanwhile)  # in which workers may wait for each other, so all call it
         self.wait(mean)
         for number in [*reversed(self._folder.complete()), None]:
             if not same_on_all(number or 0, mean):
@@ -135,12 +136,11 @@ class CheckpointStore:
             if number is None:
                 break
             path, file, error = self._folder.checkpoint(number), None, None
-            reading = thread_for(read_whole, path)
-            meanwhile()
             try:
-                file = reading.result()
+                file = read_whole(path, meanwhile=once)
             except DamagedError as caught:
                 error = caught
+            once()
             if on_any(error, mean):
                 file = None
                 error = error or DamagedError(path, "another worker cannot read it")

@@ -6,10 +6,13 @@ TensorFlow writes it, so it may lie on any file system that TensorFlow knows, ea
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import keras
@@ -19,6 +22,7 @@ import tensorflow as tf
 from ...optim.common.messages import first_few
 from ...optim.common.readable import readable
 from ...optim.common.types import Array, Json
+from ..support.beside import beside
 from ..support.durable_files import is_local
 from .errors import DamagedError, newer_format, reason_of
 from .notes import FORMAT, Note
@@ -26,8 +30,10 @@ from .notes import FORMAT, Note
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
 _NOTE = OWN + "note"
-# Bytes after which a file goes on in another part: the one before reaches the disk meanwhile.
-PART = 48 << 20
+# Bytes after which a file goes on in another part, or a sixteenth of all if that is more: the part before
+# reaches the disk meanwhile, and what is left to do after the last one is little.
+PART = 24 << 20
+_READERS = 4  # threads, at most, that read a file
 # What TensorFlow raises for a file that is cut short or otherwise damaged.
 _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError)
 
@@ -80,13 +86,14 @@ def in_memory(values: Mapping[str, tf.Tensor | Array]) -> dict[str, tf.Tensor]:
 
 def _parts(path: str, values: Mapping[str, tf.Tensor]) -> list[list[str]]:
     """Names of values that are written together: all, or where files may be renamed at no cost, some MB."""
-    parts, size = [list[str]()], 0
-    for name in sorted(values):
-        if size > PART and is_local(path) and os.name != "nt":
+    sizes = {name: values[name].shape.num_elements() * values[name].dtype.size for name in sorted(values)}
+    parts, size, enough = [list[str]()], 0, max(PART, sum(sizes.values()) // 16)
+    for name in sizes:
+        if size > enough and is_local(path) and os.name != "nt":
             parts.append([])
             size = 0
         parts[-1].append(name)
-        size += values[name].shape.num_elements() * values[name].dtype.size
+        size += sizes[name]
     return parts
 
 
@@ -132,6 +139,10 @@ def is_written(path: str) -> bool:
 class TensorFile:
     """What `write_state` wrote, read as a whole: damage shows before anything is assigned.
 
+    Args:
+        path: as given to `write_state`.
+        meanwhile: called while threads read the values.
+
     Attributes:
         path, note, values: as given to `write_state`.
 
@@ -140,10 +151,11 @@ class TensorFile:
         ValueError: not gradloop wrote it, or a newer version.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, meanwhile: Callable[[], object] = lambda: None) -> None:
         self.path = path
-        try:
-            with readable(path) as place:
+        with readable(path) as place:
+            # First what needs Python, for which threads would have to wait.
+            with _damage_told(path):
                 reader = tf.compat.v1.train.NewCheckpointReader(place)
                 dtypes = reader.get_variable_to_dtype_map()
                 if dtypes.pop(_NOTE, None) is None:
@@ -151,10 +163,17 @@ class TensorFile:
                 self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
                 if self.note.get("format", 0) > FORMAT:
                     raise newer_format(os.path.dirname(path), self.note["format"])
-                self.values = _read(place, dtypes)
-        except _DAMAGE as error:
-            folder, name = os.path.split(path)
-            raise DamagedError(folder, f"{name} cannot be read ({reason_of(error)})") from error
+                shapes = reader.get_variable_to_shape_map()
+            sizes = {name: math.prod(shapes[name]) * dtype.size for name, dtype in dtypes.items()}
+            names, count = sorted(sizes, key=sizes.__getitem__), min(
+                _READERS, 1 + sum(sizes.values()) // PART
+            )
+            parts = [{name: dtypes[name] for name in names[number::count]} for number in range(count)]
+            threads = [beside(_read, place, part) for part in parts]
+            meanwhile()
+            with _damage_told(path):
+                found = collections.ChainMap(*(thread.result() for thread in threads))
+            self.values = {name: found[name] for name in sorted(found)}
 
     def part(self, note: Note, values: dict[str, tf.Tensor]) -> TensorFile:
         """A file of a part of this one's values, with a note of its own."""
@@ -185,14 +204,23 @@ class TensorFile:
             )
 
 
+@contextlib.contextmanager
+def _damage_told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        folder, name = os.path.split(path)
+        raise DamagedError(folder, f"{name} cannot be read ({reason_of(error)})") from error
+
+
 def _read(path: str, dtypes: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]:
     """Values by name; TensorFlow compares the checksum of each, a CRC32C."""
     if not dtypes:  # the operation takes no empty list
         return {}
-    names, none = sorted(dtypes), [""] * len(dtypes)
+    names, none = list(dtypes), [""] * len(dtypes)
     with tf.device("CPU"):
         found = tf.raw_ops.RestoreV2(
-            prefix=path, tensor_names=names, shape_and_slices=none, dtypes=[dtypes[name] for name in names]
+            prefix=path, tensor_names=names, shape_and_slices=none, dtypes=list(dtypes.values())
         )
     return dict(zip(names, found))
 

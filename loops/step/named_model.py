@@ -11,7 +11,7 @@ import tensorflow as tf
 from ...optim.naming.model_tree import ModelTree
 from ...optim.naming.stable_names import tree_of
 from ..support.keras_private import held_metrics
-from .untracked import are_same, contents, untracked_variables
+from .untracked import are_same, contents, holds_the_same, untracked_variables
 
 Variable: TypeAlias = keras.Variable | tf.Variable
 Pairs: TypeAlias = list[tuple[str, Variable]]
@@ -53,7 +53,7 @@ class NamedModel:
     def _find(self) -> None:
         variables = self._model.variables
         if self._variables is not None and are_same(variables, self._variables):
-            if all(are_same(contents(holder), before) for holder, before in self._looked_at):
+            if all(holds_the_same(holder, before) for holder, before in self._looked_at):
                 return
         self._tree, holders = tree_of(self._model), list[Collection[object]]()
         self._pairs = _tracked(self._tree, variables)

@@ -16,11 +16,15 @@ from ...optim.private.keras_private import is_book_keeping
 Variable: TypeAlias = keras.Variable | tf.Variable
 
 # These have variables of their own, which are listed elsewhere or belong to no step.
-_OTHERS = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
+_OF_STEPS = (keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
+_OTHERS = (keras.layers.Layer, *_OF_STEPS)
 # Objects of these packages hold what Keras tracks, or no variables.
 _PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "threading")
 _NUMBERS = frozenset({bool, int, float})
 _PLAIN = _NUMBERS | {str, type(None)}  # most attributes are of these
+# What `train`, Keras' callbacks and `compile` set on a model.
+_OF_RUNS = _NUMBERS | {type(None), keras.callbacks.History}
+_COMPILED = ("_compile_config", "_compiled_trainable_state")
 
 
 def untracked_variables(
@@ -66,6 +70,23 @@ def are_same(now: list[object], before: list[object]) -> bool:
         and (type(one) in _NUMBERS or type(one) is str and one == other)
         for one, other in zip(now, before)
     )
+
+
+def holds_the_same(holder: Collection[object], before: list[object]) -> bool:
+    """Whether what a container holds leads to variables by the same names as its contents did before."""
+    now = contents(holder)
+    return are_same(now, before) or isinstance(holder, Mapping) and are_same(_leading(now), _leading(before))
+
+
+def _leading(parts: list[object]) -> list[object]:
+    """The keys and values of a dict's contents without those that a run gives a model: they lead nowhere."""
+    half = len(parts) // 2
+    return [
+        part
+        for key, value in zip(parts[:half], parts[half:])
+        if not (type(value) in _OF_RUNS or isinstance(value, _OF_STEPS) or key in _COMPILED)
+        for part in (key, value)
+    ]
 
 
 def _held(

@@ -33,12 +33,16 @@ def content_of(path: str) -> Content:
         return _content(file)
 
 
-def settle(path: str) -> Future[Content]:
-    """Has a file that was written reach the disk, if it is a local one, and reads it, in a thread.
+def settled(path: str) -> Content:
+    """Has a file that was written reach the disk, if it is a local one, and reads it.
 
-    It may get another name meanwhile. The result raises OSError or tf.errors.OpError if it cannot be read or
-    synced.
+    Raises OSError or tf.errors.OpError if it cannot be read or synced.
     """
+    return _settled(_opened(path), is_local(path))
+
+
+def settle(path: str) -> Future[Content]:
+    """`settled`, in a thread. The file may get another name meanwhile."""
     return beside(_settled, _opened(path), is_local(path))
 
 

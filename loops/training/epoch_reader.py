@@ -106,8 +106,8 @@ class EpochReader:
         self.source.start_epoch(number, done)
         announced = False
         while self.steps is None or done < self.steps:
-            wanted = steps_per_call.next_call(None if self.steps is None else self.steps - done)
-            wanted = min(wanted, steps_allowed() or wanted)
+            left = [limit for limit in (self.steps and self.steps - done, steps_allowed()) if limit]
+            wanted = steps_per_call.next_call(min(left, default=None))  # of equal length up to a limit
             records: Records | None
             if before is not None and self.steps is None:
                 records = self._run_one(step, before)

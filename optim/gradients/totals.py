@@ -18,15 +18,18 @@ def assign_values(pairs: Iterable[tuple[keras.Variable | tf.Variable, Array | tf
     to a whole number if it counts in those: of 5 on two replicas 4 are left. Here the first has it all.
     """
     totals: dict[int, tuple[tf.distribute.Strategy, list[tuple[tf.Variable, Array | tf.Tensor]]]] = {}
+    plain = []
     for variable, value in pairs:
         own = variable.value if isinstance(variable, keras.Variable) else variable
         strategy = getattr(own, "distribute_strategy", None)
         if strategy is not None and _is_sum(own) and not in_replica():
             totals.setdefault(id(strategy), (strategy, []))[1].append((own, value))
-        elif strategy is None and _fits(value, own):  # what `assign` does, in less time
-            tf.raw_ops.AssignVariableOp(resource=own.handle, value=value)
+        elif strategy is None and _fits(value, own):
+            plain.append((own.handle, value))
         else:
             variable.assign(value)
+    for handle, tensor in plain:  # what `assign` does, in less time, and in a loop of its own in still less
+        tf.raw_ops.AssignVariableOp(resource=handle, value=tensor)
     for strategy, given in totals.values():
         # In a function, since of an eager run TensorFlow warns.
         tf.function(strategy.run, autograph=False)(_assign_to_first, args=(given,))

@@ -88,6 +88,15 @@ def test_a_worker_that_cannot_read_takes_all_to_the_one_before(tiny, kept):
     assert file.path == str(kept / "checkpoint-1" / "state")
 
 
+def test_what_is_done_meanwhile_is_done_once(tiny, kept):
+    """Also where damage shows before anything is read, since workers may wait for each other in it."""
+    (kept / "checkpoint-2" / "manifest.json").write_text("{}")
+    looked, store = [], CheckpointStore(str(kept), 3, "previous")
+    with pytest.warns(UserWarning, match="checkpoint-2: manifest.json is not what was written"):
+        assert store.load(SavedStep(tiny.step()), lambda: looked.append("once")) is not None
+    assert looked == ["once"]
+
+
 @pytest.mark.parametrize("seen", [(3, 3, 3), (1, 2, 3), (0, 1), (4097, 4098), (8191, 8192)])
 def test_workers_agree_on_what_they_see(seen):
     """Each finds the same, also one whose number is the mean of all."""

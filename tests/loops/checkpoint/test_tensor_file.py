@@ -130,10 +130,17 @@ def test_a_large_file_is_written_in_parts(tmp_path, monkeypatch):
     assert len(seen) > 2 and sorted(os.listdir(tmp_path)) == [*names, "state.index"]
     assert [(name, (tmp_path / name).read_bytes()) for name in names] == [each[:2] for each in seen]
     assert [left for *_, left in seen] == sorted((left for *_, left in seen), reverse=True) and not values
-    file = TensorFile(path)
-    assert file.note["a"] == 1
+    file = TensorFile(path, meanwhile=lambda: seen.append("read"))
+    assert file.note["a"] == 1 and seen.pop() == "read"
     for name, value in VALUES.items():
         np.testing.assert_array_equal(file.values[name], value)
+
+
+def test_a_larger_file_is_in_no_more_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradloop.loops.checkpoint.tensor_file.PART", 10)
+    values, seen = {f"{number}": np.zeros(1, "float32") for number in range(200)}, []
+    write_state(str(tmp_path / "state"), in_memory(values), {}, lambda *part: seen.append(part))
+    assert 10 < len(seen) < 20 and TensorFile(str(tmp_path / "state")).values.keys() == values.keys()
 
 
 def test_values_in_memory_are_those_of_now():

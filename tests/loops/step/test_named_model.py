@@ -53,6 +53,8 @@ def test_they_are_found_once(model, layer, walks):
     model.layers[0].kernel.assign(tf.ones((2, 2)))
     layer.own.steps = 1  # no object that could hold a variable
     model.stop_training = True
+    model.history, model.optimizer, model.new = keras.callbacks.History(), keras.optimizers.SGD(), None
+    model.compile(model.optimizer, keras.losses.MeanSquaredError())
     keras.layers.Dense(2)(keras.Input((3,)))
     again = named.state()
     assert [(name, id(variable)) for name, variable in again] == [(n, id(v)) for n, v in first]

@@ -62,6 +62,17 @@ def test_an_epoch_ends_in_no_stub_of_a_call():
     assert calls == [5]
 
 
+def test_calls_up_to_a_limit_are_of_equal_length():
+    """As between two checkpoints: no short call before each, which costs as much as a long one."""
+    pace, calls = StepsPerCall(), []
+    pace.steps = 4
+    reader = EpochReader(loops.Batches(np.arange(40), np.arange(40), 1))
+    for records in reader.epoch(0, FakeStep(), pace, steps_allowed=lambda: 10 - sum(calls) % 10):
+        calls.append(len(records))
+        pace.steps = 4  # as measured
+    assert calls == [5] * 8
+
+
 @pytest.mark.parametrize("steps_a_call", [1, 2, 3, 50])
 def test_an_epoch_is_one_pass(steps_a_call):
     reader = EpochReader(_dataset())
