@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Json
-from ...optim.naming.stable_names import NotBuiltError, tree_of
+from ...optim.naming.stable_names import NotBuiltError
 from ...optim.private.keras_private import weights_were_set
 from ..step.named_model import NamedModel, Pairs, Variable
 from ..support.keras_private import makes_variables_later
@@ -141,7 +141,7 @@ class StepPart(Part):
         self._saved.take_note(note)
 
     def after_values(self) -> None:
-        weights_were_set(node.layer for node in tree_of(self.value.model).nodes)
+        weights_were_set(node.layer for node in self.value.named.tree.nodes)
 
 
 class LayerPart(Part):
@@ -149,9 +149,13 @@ class LayerPart(Part):
 
     kind = "Keras model or layer"
 
+    def __init__(self, key: str, value: Any) -> None:
+        super().__init__(key, value)
+        self._named = NamedModel(value)
+
     def pairs(self, names: Names) -> Pairs:
         try:
-            return NamedModel(self.value).state()
+            return self._named.state()
         except NotBuiltError as error:
             raise NotBuiltError(f"{self.where}a model or layer without its variables: {error}") from None
 
@@ -159,10 +163,10 @@ class LayerPart(Part):
         return list(self.value.variables)  # without a walk through the model for their names
 
     def settings(self) -> dict[str, Json]:
-        return model_settings(tree_of(self.value))
+        return model_settings(self._named.tree)
 
     def after_values(self) -> None:
-        weights_were_set([self.value, *(node.layer for node in tree_of(self.value).nodes)])
+        weights_were_set([self.value, *(node.layer for node in self._named.tree.nodes)])
 
 
 class MetricPart(Part):

@@ -48,7 +48,7 @@ def tiny():
 def test_a_tiny_run(name):
     found = saving._CASES[name](1, 1, tiny)
     names = {each for over, under, _ in saving.WANTED[name] for each in (over, under)}
-    assert set(found.times) == set(found.cpu) == names
+    assert set(found.times) == set(found.cpu) >= names
     assert all(len(each) == 1 and each[0] > 0 for name, each in found.times.items() if name != "above")
 
 
