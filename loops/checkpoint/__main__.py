@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -44,13 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"FOLDER: {folder!r} holds no checkpoints")
     if args.diff:
         try:
-            print(*differences(*(_found(parser, folder, name) for name in args.diff)), sep="\n")
+            _print(differences(*(_found(parser, folder, name) for name in args.diff)))
         except ValueError as error:
             parser.error(str(error))
         return 0
     lines, faults = table(folder, verify=args.verify)
-    print(*lines, *faults, sep="\n")
+    _print([*lines, *faults])
     return int(args.verify and bool(faults))
+
+
+def _print(lines: Sequence[str]) -> None:
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # `| head` has seen enough; what is left would fail again as Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _found(parser: argparse.ArgumentParser, folder: str, name: str) -> str:

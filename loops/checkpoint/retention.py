@@ -119,7 +119,8 @@ class Best(Policy):
     """Keeps the checkpoints with the best values of a metric, for `Checkpoint(keep=[...])`.
 
     In `train`, the checkpoint at the end of an epoch has metrics: the epoch's logs. Of equal values the
-    earliest is best; NaN is never best. `Checkpoint.best` is the path of the best checkpoint.
+    earliest is best; NaN is never best. `Checkpoint.best` is the path of the best checkpoint, of all in the
+    folder: an earlier run's too, where `resume=False` began another one.
 
     Args:
         metric: its name in the logs, `val_` included.
