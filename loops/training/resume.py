@@ -67,6 +67,8 @@ class RunCheckpointer:
         self._last: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
         self._last_time = 0.0  # by the clock
         self._before: Snapshot | None = None  # what the step was before it resumed
+        self._lengths: dict[str, int] = {}  # of the history at the end of the epoch before
+        self._logged: dict[str, float] = {}  # in the last epoch
         self.resumed: RunNote | None = None
 
     # -- resuming ------------------------------------------------------------------------------------------
@@ -97,6 +99,7 @@ class RunCheckpointer:
         assign(self._saved, file)
         self._file, self.resumed = file, run
         self._last = run["epoch"], run["batch"]
+        self._lengths = {name: len(values) for name, values in run["history"].items()}
         if self._checkpoint.verbose and is_chief():
             within = f" after {run['batch']} of its batches" if run["batch"] else ""
             if run["ended"] or run["epoch"] >= epochs:
@@ -179,6 +182,7 @@ class RunCheckpointer:
             seen = dict.fromkeys(self._step.model.history.history, math.nan)
             about = Entry(0, progress.done, seen, self._modes(seen))
             check_policies(policies_of(settings.keep), [about])
+            self._logged = self._new_logs()
         if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
             self._write(progress, progress.epoch + 1, 0, ended, beside=not last)
 
@@ -224,13 +228,16 @@ class RunCheckpointer:
         }
         note: Note = {"run": run, "data": self._reader.source.position(batch)}
         if not batch:  # means of a part of an epoch are not to be compared with those
-            # With what callbacks logged, where they do in each epoch.
-            every = [name for name, values in history.history.items() if len(values) == len(history.epoch)]
-            metrics = {name: history.history[name][-1] for name in every}
-            note |= {"metrics": metrics, "modes": self._modes(metrics)}
+            note |= {"metrics": self._logged, "modes": self._modes(self._logged)}
         iterator = self._reader.source.iterator_to_save(batch)
         self._store.save(self._saved, note, arrays, iterator, beside=beside)
         self._last, self._last_time = (epoch, batch), time.monotonic()
+
+    def _new_logs(self) -> dict[str, float]:
+        """What the epoch that ended has logged, with what callbacks added."""
+        before, history = self._lengths, self._step.model.history.history
+        self._lengths = {name: len(values) for name, values in history.items()}
+        return {n: history[n][-1] for n, count in self._lengths.items() if count > before.get(n, 0)}
 
     def _modes(self, logs: dict[str, float]) -> dict[str, str]:
         """Whether less or more is better, of what is logged and is known to be either."""

@@ -181,6 +181,14 @@ def test_a_metric_that_is_not_logged_ends_the_first_epoch(tiny, tmp_path):
     assert int(step.batches_done.numpy()) == 3 + 3
 
 
+def test_what_a_run_logs_only_later_has_a_best(tiny, tmp_path):
+    loops.train(tiny.step(), tiny.data(), epochs=2, checkpoint=tmp_path)
+    checkpoint = loops.Checkpoint(tmp_path, keep=[loops.Latest(), loops.Best("val_score", mode="max")])
+    run = {"epochs": 6, "callbacks": [Scores("val_score", 0, 0, 3, 5, 4, 1)], "checkpoint": checkpoint}
+    history = loops.train(tiny.step(), tiny.data(), **run).history
+    assert len(history["val_score"]) == 4 and checkpoint.best == str(tmp_path / "checkpoint-4")
+
+
 def test_loops_of_ones_own_tell_their_metrics(tiny, tmp_path):
     step, checkpoint = tiny.step(), loops.Checkpoint(
         tmp_path, keep=[loops.Latest(), loops.Best("val_accuracy")]
