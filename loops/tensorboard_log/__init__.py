@@ -1,1 +1,1 @@
-"""What TensorBoard shows of a run."""
+"""Writes what TensorBoard shows of a run."""

@@ -1,8 +1,8 @@
-"""A TensorBoard event file.
+"""Writes a TensorBoard event file.
 
-A small network runs thousands of steps a second, and a benchmark's figure is its time with every step's
-scalars logged. 20,000 scalars took 0.02 s of a CPU core here, and 1.2 s with `tensorboard.summary.Writer`.
-The files are the same: records of `Event` messages.
+A small network runs thousands of steps per second, and each step's scalars are logged. 20,000 scalars took
+0.02 s of a CPU core here, and 1.2 s with `tensorboard.summary.Writer`. The files are the same: records of
+`Event` messages.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 _TIME = re.compile(r".*tfevents\.(\d{10})\.")
-# A message whose numbers are set for each step, and where they stand in it.
+# An event message that is reused for each step, and the fields of it that hold the numbers.
 Message: TypeAlias = tuple[tf.compat.v1.Event, list[MutableSequence[float]]]
 
 
 class EventWriter:
-    """Appends to a new event file, which TensorBoard shows with the others in the run's folder."""
+    """A new event file, which TensorBoard shows together with the others in the run's folder."""
 
     def __init__(self, folder: str) -> None:
         tf.io.gfile.makedirs(folder)
         # TensorBoard reads the files of a run in the order of their names, which begin with the time. An
         # earlier file may be of the same second, or of a computer whose clock is ahead.
-        times = [int(found[1]) for found in map(_TIME.match, tf.io.gfile.listdir(folder)) if found]
+        times = [int(match[1]) for match in map(_TIME.match, tf.io.gfile.listdir(folder)) if match]
         now = max([int(time.time()), *(each + 1 for each in times)])
         name = f"events.out.tfevents.{now:010d}.{os.getpid()}.v2"
         self._file = tf.io.TFRecordWriter(os.path.join(folder, name))
@@ -35,17 +35,17 @@ class EventWriter:
         self._messages: dict[tuple[str, ...], Message] = {}  # by their tags
 
     def start_session(self, step: int) -> None:
-        """Says that points of earlier files from this step on are no longer true.
+        """Tells TensorBoard to drop the points of earlier files from this step on.
 
-        Twice, as TensorBoard takes the first that it sees in a run for the beginning of all, and the run may
-        have files in which there is none.
+        Written twice: TensorBoard ignores the first session start that it sees in a run, and the files of
+        other programs may have none.
         """
         for _ in range(2):
             status = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
             self._write_event(step, session_log=status)
 
     def write(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> None:
-        """Writes one event a step; `columns` maps tags to a value for each, written as float32."""
+        """Writes one event for each step; `columns` maps each tag to a value for each, written as float32."""
         tags = tuple(columns)
         if tags not in self._messages:
             self._messages[tags] = _message(tags)
@@ -62,11 +62,11 @@ class EventWriter:
         self._write_event(step, summary=tf.compat.v1.Summary(value=values))
 
     def write_graph(self, step: int, graph: tf.compat.v1.GraphDef) -> None:
-        """Writes a graph, of which TensorBoard shows a run's last."""
+        """Writes a graph; TensorBoard shows the last one of a run."""
         self._write_event(step, graph_def=graph.SerializeToString())
 
     def flush(self) -> None:
-        """Hands everything to the file system."""
+        """Flushes everything to the file system."""
         self._file.flush()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a network makes of some examples of its data: for pictures of them."""
+"""Predictions and losses of a network for some examples of its data, from which pictures are drawn."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from ..support.scalars import nothing_recorded
 
 
 class Examples(NamedTuple):
-    """Examples of a batch."""
+    """Images, targets, predictions and losses of some examples."""
 
     images: Array  # (examples, height, width, channels)
-    truth: Array | None  # (examples, ...); this and the next None if there is none, or several of each
+    truth: Array | None  # (examples, ...); None, as `predictions`, if there is no single array
     predictions: Array | None
     losses: Array | None  # float32, (examples,); None where the loss gives none for each
 
-    def part(self, which: Array | slice) -> Examples:
-        """Some of them, as NumPy indexes an array."""
-        truth, predictions, losses = (None if field is None else field[which] for field in self[1:])
-        return Examples(self.images[which], truth, predictions, losses)
+    def select(self, indices: Array | slice) -> Examples:
+        """Some of the examples; indices as for a NumPy array."""
+        truth, predictions, losses = (None if field is None else field[indices] for field in self[1:])
+        return Examples(self.images[indices], truth, predictions, losses)
 
 
-class Reader:
-    """Runs a model on batches, and leaves no trace of that: what its layers write is put back.
+class Predictor:
+    """Runs a model on batches, and restores the state that its layers change.
 
-    `name` is that of the data, for errors.
+    `name` is the argument that the data came from, for errors.
     """
 
     def __init__(self, loss_and_metrics: LossAndMetrics, name: str) -> None:
         self._name = name
-        # TensorFlow warns of a function that is traced often, and takes a method of several objects for one.
-        predicted = functools.partial(self._predicted)
-        self._run = tf.function(predicted, autograph=False, reduce_retracing=True)
+        # A `partial` for each object: TensorFlow counts the retraces of a method over all objects, and warns.
+        predict = functools.partial(self._predict)
+        self._run = tf.function(predict, autograph=False, reduce_retracing=True)
         self._loss_and_metrics = loss_and_metrics
 
-    def read(self, batches: Iterable[Batch], most: int) -> Iterator[Examples]:
-        """Yields the examples of the first `most` batches, without those of weight 0, which pad a batch."""
-        for batch in itertools.islice(batches, most):
+    def read(self, batches: Iterable[Batch], max_batches: int) -> Iterator[Examples]:
+        """Yields the examples of at most `max_batches` batches, without padding (examples of weight 0)."""
+        for batch in itertools.islice(batches, max_batches):
             x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
             image = _image_in(x)
             if image is None:
                 raise _no_images(batch, self._name)
             predictions, losses = self._run(batch)
-            kept: Array | slice = slice(None)
+            selected: Array | slice = slice(None)
             if isinstance(weight, tf.Tensor) and weight.shape.rank == 1:
-                kept = weight.numpy() != 0
-            found = Examples(image.numpy(), _array(y), _array(predictions), _array(losses))
-            yield found.part(kept)
+                selected = weight.numpy() != 0
+            examples = Examples(image.numpy(), _array(y), _array(predictions), _array(losses))
+            yield examples.select(selected)
 
-    def _predicted(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
+    def _predict(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
         with recording(everything=True, seeds=True) as writes, nothing_recorded():
             predictions, losses = self._loss_and_metrics.predicted(batch)
         writes.undo(unless=False)
-        return _without_half(predictions), losses
+        return _as_float32(predictions), losses
 
 
 def is_image(leaf: object) -> bool:
@@ -91,19 +91,19 @@ def check_images(batch: Batch, name: str) -> None:
 
 def _no_images(batch: Batch, name: str) -> ValueError:
     leaves = tensors_in(keras.utils.unpack_x_y_sample_weight(batch)[0])
-    told = ", ".join(f"{tuple(leaf.shape)} {leaf.dtype.name}" for leaf in leaves if hasattr(leaf, "dtype"))
+    shapes = ", ".join(f"{tuple(leaf.shape)} {leaf.dtype.name}" for leaf in leaves if hasattr(leaf, "dtype"))
     return ValueError(
-        f"`images` draws the inputs of `{name}`, and these are no images, but {told}: an image is (batch, "
+        f"`images` draws the inputs of `{name}`, and these are no images, but {shapes}: an image is (batch, "
         "height, width, channels) of numbers, with 1, 3 or 4 channels. Pass `images=0`, add the axis that is "
         "missing, or make them numbers."
     )
 
 
 def _image_in(x: Tensors) -> tf.Tensor | None:
-    return _without_half(next(filter(is_image, tensors_in(x)), None))
+    return _as_float32(next(filter(is_image, tensors_in(x)), None))
 
 
-def _without_half(value: Tensors) -> Tensors:
+def _as_float32(value: Tensors) -> Tensors:
     """A tensor of half precision as float32; anything else as it is."""
     half = isinstance(value, tf.Tensor) and value.dtype in (tf.float16, tf.bfloat16)
     return tf.cast(value, tf.float32) if half else value

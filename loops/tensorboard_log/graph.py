@@ -11,22 +11,22 @@ import tensorflow as tf
 from ...optim.common.types import Array
 from ...optim.private.tensorflow_private import node_lists
 from ..step.train_step import TrainStep
+from .content import Board, Content
 from .event_writer import EventWriter
-from .part import Board, Part
 
 GraphDef: TypeAlias = tf.compat.v1.GraphDef
 Traced: TypeAlias = tf.types.experimental.ConcreteFunction
 
-# A constant of more bytes loses its values. TensorBoard shows no attribute beyond this either.
+# Constants of more bytes lose their values. TensorBoard shows no attribute larger than this either.
 _LARGE = 1024
 
 
-class Graph(Part):
+class Graph(Content):
     """The graph of the step, in the run `train`, once it has been traced."""
 
     _written = True
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
         self._written, self._epoch = False, epoch
 
     def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
@@ -35,17 +35,18 @@ class Graph(Part):
         self._written = True
         step, epoch = board.train_step, self._epoch
         traced = step.traced
-        if traced is not None:  # workers of parameter servers trace, and functions that run eagerly are not
+        if traced is not None:  # None on parameter servers, whose workers trace, and with eager functions
             names = _names_of_handles(step)
 
-            def write(file: EventWriter) -> None:  # in the thread: a large graph takes a second or two
+            # In the background thread: a large graph takes a second or two.
+            def write(file: EventWriter) -> None:
                 file.write_graph(epoch, graph_of_step(traced, names))
 
             board.files.submit("train", epoch, write)
 
 
 def _names_of_handles(step: TrainStep) -> dict[int, str]:
-    """The `id` of each variable's handle, and its name; replicas have a copy each."""
+    """Maps the `id` of each variable's handle to the variable's name; each replica has a copy."""
     names = {}
     for name, variable in step.state().items():
         value = variable.value if isinstance(variable, keras.Variable) else variable
@@ -56,11 +57,11 @@ def _names_of_handles(step: TrainStep) -> dict[int, str]:
 
 
 def graph_of_step(traced: Traced, names: Mapping[int, str]) -> GraphDef:
-    """The graph of one step, as a reader knows it: operations under their layers' names.
+    """The graph of one step, with operations under the names of their layers.
 
-    Of a loop over many steps it is the loop's body. What comes into it are variables, by name, and inputs.
-    Constants of more than a kilobyte lose their values, not their shapes: the graph cannot be run. `names`
-    maps the `id` of a variable's handle to the variable's name.
+    Of a loop over many steps, it is the body of the loop. Its placeholders are variables, by name, and
+    inputs. Constants of more than a kilobyte lose their values, but not their shapes, so the graph cannot be
+    run. `names` maps the `id` of a variable's handle to the variable's name.
     """
     graph = traced.graph.as_graph_def(add_shapes=True)
     known = {inner.op.name: names[id(outer)] for outer, inner in traced.graph.captures if id(outer) in names}
@@ -75,13 +76,13 @@ def graph_of_step(traced: Traced, names: Mapping[int, str]) -> GraphDef:
 
 
 def _body(graph: GraphDef, loop: Any, known: Mapping[str, str]) -> GraphDef:
-    """The body of a loop as a graph, and of the other functions those that it needs."""
+    """The body of a loop as a graph, with the functions that it calls."""
     functions = {function.signature.name: function for function in graph.library.function}
     condition, body = (functions[loop.attr[name].func.name] for name in ("cond", "body"))
     result = GraphDef(versions=graph.versions)
     renamed: dict[str, str] = {}
-    for argument, given in zip(body.signature.input_arg, loop.input):
-        outer = given.partition(":")[0]
+    for argument, operand in zip(body.signature.input_arg, loop.input):
+        outer = operand.partition(":")[0]
         is_variable = argument.type == tf.resource.as_datatype_enum
         name = known.get(outer, argument.name if is_variable else outer.removeprefix("while/"))
         renamed[argument.name] = f"{'variables' if is_variable else 'inputs'}/{name}"
@@ -110,8 +111,8 @@ def _output(name: str) -> str:
 def _rename(graph: GraphDef, names: Mapping[str, str]) -> None:
     for node in graph.node:
         node.name = names.get(node.name, node.name)
-        for position, given in enumerate(node.input):
-            name, colon, index = given.partition(":")
+        for position, operand in enumerate(node.input):
+            name, colon, index = operand.partition(":")
             if name in names:
                 node.input[position] = names[name] + colon + index
 
@@ -121,6 +122,6 @@ def _strip(nodes: Iterable[Any]) -> None:
         if node.op == "Const" and node.attr["value"].ByteSize() > _LARGE:
             tensor = node.attr["value"].tensor
             shape, dtype = tensor.tensor_shape, tensor.dtype
-            stripped = type(tensor)(dtype=dtype)  # no values at all stand for zeros
+            stripped = type(tensor)(dtype=dtype)  # a tensor without values is all zeros
             stripped.tensor_shape.CopyFrom(shape)
             tensor.CopyFrom(stripped)

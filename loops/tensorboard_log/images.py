@@ -9,23 +9,23 @@ from ...optim.naming.stable_names import tree_of
 from ..data.batches import Batches
 from ..data.unmoved import unmoved
 from ..distribute.scope import scope_of
+from .content import Board, Content
+from .evaluation import Evaluation, evaluate_examples, examples_picture, matrix_picture
 from .event_writer import EventWriter
-from .examples import Reader, check_images
-from .findings import Findings, examples_picture, find, matrix_picture
-from .part import Board, Part
+from .examples import Predictor, check_images
 from .pictures import Scale, filters_picture, png
 from .values import Value, image_value
 
-MOST_BATCHES = 100
+MAX_BATCHES = 100
 
 
-class Images(Part):
+class Images(Content):
     """`images/examples`, `images/worst`, `images/confusion` and `images/filters`, after each epoch.
 
-    They are of the validation data, in the run `validation`, or without it of the training data, in `train`:
-    of its first `MOST_BATCHES` batches, the same each time. Nothing of the run changes: not the position in
-    the data, nor random numbers, nor what layers and metrics hold. There are `count` examples, and as many of
-    the worst.
+    They show the first `MAX_BATCHES` batches of the validation data, in the run `validation`, or without it
+    of the training data, in `train`; the same batches each time. The run does not change: neither its
+    position in the data, nor random numbers, nor the state of layers and metrics. `count` examples are drawn,
+    and the `count` with the largest loss.
     """
 
     def __init__(self, count: int) -> None:
@@ -37,41 +37,41 @@ class Images(Part):
         board.train_step.loss_and_metrics.check_evaluates()
         self._batches = unmoved(data, name)
         check_images(next(iter(self._batches)) if isinstance(data, Batches) else data.element_spec, name)
-        self._reader = Reader(board.train_step.loss_and_metrics, name)
+        self._predictor = Predictor(board.train_step.loss_and_metrics, name)
         self._scale: Scale | None = None
 
     def on_epoch_end(self, board: Board, epoch: int, logs: dict[str, float]) -> None:
         step = board.train_step
         with scope_of(step.strategy):
-            examples = self._reader.read(self._batches, MOST_BATCHES)
-            findings = find(examples, self._count, _gives_logit(step.loss, step.model))
-        if findings.first is not None and self._scale is None:
-            self._scale = Scale.of(findings.first.images)  # the same each time, so that pictures compare
+            examples = self._predictor.read(self._batches, MAX_BATCHES)
+            evaluation = evaluate_examples(examples, self._count, _outputs_logit(step.loss, step.model))
+        if evaluation.first is not None and self._scale is None:
+            self._scale = Scale.of(evaluation.first.images)  # the same each time, so that pictures compare
         scale, kernel = self._scale, _first_kernel(step.model)
 
-        def write(file: EventWriter) -> None:  # in the thread, as drawing takes a while
-            file.write_values(epoch, _values(findings, scale, kernel, self._run))
+        def write(file: EventWriter) -> None:  # in the background thread, as drawing is slow
+            file.write_values(epoch, _values(evaluation, scale, kernel, self._run))
 
         board.files.submit(self._run, epoch, write)
 
 
 def _values(
-    findings: Findings, scale: Scale | None, kernel: tuple[str, Array] | None, run: str
+    evaluation: Evaluation, scale: Scale | None, kernel: tuple[str, Array] | None, run: str
 ) -> list[Value]:
     of = f"of the {'training' if run == 'train' else 'validation'} data"
     caption = "Under each: true class > predicted class, if another, and its share. Green is right, red "
     caption += "wrong."
     values = []
-    if findings.first is not None and scale is not None:
-        picture = examples_picture(findings.first, scale, findings.logits)
-        values.append(_value("examples", picture, f"The first {of}. {caption} {scale.words}"))
-        if findings.worst is not None:
-            picture = examples_picture(findings.worst, scale, findings.logits)
-            words = f"Those with the largest loss, of {findings.read} {of}. {caption}"
+    if evaluation.first is not None and scale is not None:
+        picture = examples_picture(evaluation.first, scale, evaluation.logits)
+        values.append(_value("examples", picture, f"The first {of}. {caption} {scale.description}"))
+        if evaluation.worst is not None:
+            picture = examples_picture(evaluation.worst, scale, evaluation.logits)
+            words = f"Those with the largest loss, of {evaluation.read} {of}. {caption}"
             values.append(_value("worst", picture, words))
-    if findings.counts is not None:
-        picture, words = matrix_picture(findings.counts)
-        values.append(_value("confusion", picture, f"{words} Of {findings.read} {of}."))
+    if evaluation.counts is not None:
+        picture, words = matrix_picture(evaluation.counts)
+        values.append(_value("confusion", picture, f"{words} Of {evaluation.read} {of}."))
     if kernel is not None:
         name, numbers = kernel
         words = f"The kernel of `{name}`, {numbers.shape}: grey is 0, the largest weight is black or white."
@@ -92,7 +92,7 @@ def _first_kernel(model: keras.Model) -> tuple[str, Array] | None:
     return None
 
 
-def _gives_logit(loss: object, model: keras.Model) -> bool:
-    """Whether a single output is a logit: so the loss says, and there is no sigmoid that it would skip."""
+def _outputs_logit(loss: object, model: keras.Model) -> bool:
+    """Whether a single output is a logit: the loss has `from_logits`, and the model ends in no sigmoid."""
     activation = getattr(model.layers[-1], "activation", None) if model.layers else None
     return bool(getattr(loss, "from_logits", False)) and activation is not keras.activations.sigmoid

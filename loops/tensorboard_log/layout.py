@@ -9,7 +9,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as LayoutMessage
 from tensorboard.plugins.custom_scalar.layout_pb2 import MultilineChartContent
 
-from .part import Board, Part
+from .content import Board, Content
 from .values import Value, plugin_value
 
 _GROUPS = {
@@ -20,16 +20,16 @@ _GROUPS = {
 }
 
 
-class Layout(Part):
-    """The layout, in the run `train`."""
+class Layout(Content):
+    """The layout of the charts, in the run `train`."""
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
         names = ["loss", *(metric.name for metric in board.train_step.loss_and_metrics.metrics)]
-        board.files.values("train", epoch, [layout_value(names)])
+        board.files.write_values("train", epoch, [layout_value(names)])
 
 
 def layout_value(names: Sequence[str]) -> Value:
-    """The layout, written once into any run: the names are of the loss and the metrics, with a chart each."""
+    """The layout of the charts, written once into any run; `names` are the loss and the metrics."""
     per_epoch = [_chart(name, f"epoch/{re.escape(name)}$") for name in names]
     per_group = [_chart(title, prefix) for title, prefix in _GROUPS.items()]
     both = Category(title="training and validation", chart=per_epoch)
@@ -38,5 +38,5 @@ def layout_value(names: Sequence[str]) -> Value:
 
 
 def _chart(title: str, pattern: str) -> Chart:
-    # TensorBoard matches it at the start of the tags of every run.
+    # TensorBoard matches the pattern at the start of the tags of all runs.
     return Chart(title=title, multiline=MultilineChartContent(tag=[pattern]))

@@ -1,4 +1,4 @@
-"""A folder of logs that a loop of one's own writes to."""
+"""Writes scalars of a loop of one's own into a folder of logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Self = TypeVar("Self", bound="LogWriter")
 
 
 class LogWriter:
-    """What a `TensorBoard` is without `train`: `write`, and a `with` that closes the files."""
+    """The part of `TensorBoard` that needs no `train`: `write`, and a `with` that closes the files."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class LogWriter:
 
         The first call locks the folder; `close`, leaving a `with` or the end of training releases it. In a
         loop of one's own, the first call, and the first after a `close`, also begins a session: TensorBoard
-        forgets what earlier ones wrote from this step on. Of several workers, the chief writes.
+        drops what earlier sessions wrote from this step on. Of several workers, only the chief writes.
 
-        A `TensorBoard` in the dict that a `Checkpoint` saves has written all steps that the checkpoint holds;
-        what it wrote after them is removed when the loop resumes.
+        Put the `TensorBoard` into the dict that a `Checkpoint` saves: then the files hold all steps of the
+        checkpoint, and later events are removed when the loop resumes.
 
         Args:
             step: number of the step.
-            values: tag -> number or scalar tensor, for this step; or all of them (steps,), as `step.run`
-                returns them, for as many steps from this one on.
+            values: tag -> number or scalar tensor, of this step; or tag -> array (steps,), as `step.run`
+                returns them, of this step and those after it.
 
         Raises:
             TypeError: `step` is no whole number, a tag no text, or a value not numeric.
@@ -55,12 +55,12 @@ class LogWriter:
         if is_chief():
             self._open()
             numbers = range(step, step + len(next(iter(columns.values()), ())))
-            self.files.scalars("steps", numbers, columns)
+            self.files.write_scalars("steps", numbers, columns)
 
     def close(self) -> None:
         """Completes the files and releases the folder; `train` does so at its end."""
         self.files.close()
-        self.files.forget()
+        self.files.reset_session()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -71,4 +71,4 @@ class LogWriter:
     def _open(self) -> None:
         if not self.files.is_open:
             self.files.open()
-            weakref.finalize(self, self.files.close)  # where nobody closes them, also at the program's end
+            weakref.finalize(self, self.files.close)  # if the user does not, also at exit of the program

@@ -1,4 +1,4 @@
-"""What was measured in a watched step: scalars and histograms."""
+"""The measurements of watched steps: scalars and histograms."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ...optim import named_variables
 from ...optim.common.types import Array
 from ..step.trainable import plan_of
 from ..step.watch import Histogram, Measured
-from .part import Board, Part
+from .content import Board, Content
 from .values import Value, plugin_value
 
 
-class MeasuredValues(Part):
+class MeasuredValues(Content):
     """The tags of `Measured`, in the run `steps`."""
 
     def __init__(self) -> None:
-        self._sizes: dict[str, int] | None = None  # of the variables, by name; None before they are needed
-        self._told = False
+        self._sizes: dict[str, int] | None = None  # of the variables, by name; None before first use
+        self._warned = False
 
     def on_train_begin(self, board: Board) -> None:
         self._sizes = None
@@ -35,24 +35,24 @@ class MeasuredValues(Part):
     def on_measured(self, board: Board, number: int, measured: Measured) -> None:
         if measured.scalars:
             columns = {tag: [value] for tag, value in measured.scalars.items()}
-            board.files.scalars("steps", [number], columns)
+            board.files.write_scalars("steps", [number], columns)
         if measured.histograms:
-            self._tell(board, number, measured.histograms)
+            self._warn_of_missing_values(board, number, measured.histograms)
             drawn = [histogram_value(tag, *histogram) for tag, histogram in measured.histograms.items()]
-            board.files.values("steps", number, drawn)
+            board.files.write_values("steps", number, drawn)
 
-    def _tell(self, board: Board, number: int, histograms: dict[str, Histogram]) -> None:
-        """Warns, once, if some elements of a variable or gradient are in none of the buckets."""
+    def _warn_of_missing_values(self, board: Board, number: int, histograms: dict[str, Histogram]) -> None:
+        """Warns, once, if a histogram lacks elements of its variable or gradient (NaN or infinite)."""
         if self._sizes is None:
             self._sizes = {name: math.prod(v.shape) for name, v in named_variables(board.model).items()}
         for tag, histogram in histograms.items():
             size = self._sizes.get(tag.partition("/")[2], 0)
             missing = size - int(histogram.counts.sum())
-            if missing > 0 and not self._told:
-                self._told = True
+            if missing > 0 and not self._warned:
+                self._warned = True
                 warnings.warn(
                     f"The histogram {tag!r} of step {number} is drawn without {missing} of {size} values, "
-                    "which are NaN or infinite; of later ones this is not said. To end training at the "
+                    "which are NaN or infinite; later ones do not warn. To end training at the "
                     'first, pass `on_nonfinite="raise"`.',
                     stacklevel=2,
                 )

@@ -1,7 +1,6 @@
-"""Pictures drawn with NumPy: images as pixels, captions, frames, and many of them side by side.
+"""Pictures drawn with NumPy: images, captions, frames and grids, encoded as PNG.
 
-TensorBoard shows PNG, and neither Pillow nor Matplotlib is needed to run. A picture is uint8, (height, width,
-3).
+So neither Pillow nor Matplotlib is needed. A picture is uint8, (height, width, 3).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Colour: TypeAlias = tuple[int, int, int]
 WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (120, 120, 120)
 GREEN, RED = (40, 160, 60), (214, 39, 40)
 
-# Each character by its five rows of three pixels: a row is an octal digit, whose bits are the pixels.
+# A font of 3 x 5 pixels: each character is five octal digits, one a row, whose bits are the pixels.
 _GLYPHS = {
     **dict(zip("0123456789", "75557 26227 71747 71717 55711 74717 74757 71244 75757 75717".split())),
     **dict(zip("ABCDEFGHI", "25755 65656 34443 65556 74647 74644 34553 55755 72227".split())),
@@ -30,18 +29,18 @@ _GLYPHS = {
 
 
 class Scale(NamedTuple):
-    """How the values of images become 0 to 255."""
+    """The range of values that is mapped to 0 to 255."""
 
-    low: Array  # what becomes 0, (channels,)
-    high: Array  # what becomes 255
-    words: str  # the same for readers
+    low: Array  # mapped to 0, (channels,)
+    high: Array  # mapped to 255, (channels,)
+    description: str  # the same, in words
 
     @classmethod
     def of(cls, images: Array) -> Scale:
-        """The scale of images, (examples, height, width, channels): by the range that their values lie in.
+        """The scale for images, (examples, height, width, channels), by the range of their values.
 
-        0 to 1, 0 to 255 and -1 to 1 are taken for what they are. Other values are stretched, each channel
-        from its lowest to its highest value: the usual standardised ones look natural so.
+        Values within 0 to 1, 0 to 255 or -1 to 1 keep that range. Others are stretched, each channel from its
+        lowest to its highest value, with which standardised images look natural.
         """
         values = images[np.isfinite(images)] if images.dtype.kind == "f" else images
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
@@ -59,7 +58,7 @@ class Scale(NamedTuple):
         return cls(lows, np.maximum(highs, lows + 1e-12), words)
 
     def picture(self, image: Array) -> Array:
-        """An image, (height, width, 1, 3 or 4), as a picture; NaN is black, what is transparent white."""
+        """An image, (height, width, 1, 3 or 4), as a picture; NaN becomes black, transparent pixels white."""
         values = (np.nan_to_num(image.astype(float)) - self.low) / (self.high - self.low)
         values = np.clip(values, 0, 1)
         if values.shape[-1] == 4:
@@ -85,22 +84,22 @@ def canvas(height: int, width: int, colour: Colour = WHITE) -> Array:
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def write(picture: Array, text: str, top: int, left: int, colour: Colour = BLACK, size: int = 2) -> None:
-    """Writes digits, capitals and `.-+>%:/?` into a picture; what does not fit is cut off.
+def draw_text(picture: Array, text: str, top: int, left: int, colour: Colour = BLACK, size: int = 2) -> None:
+    """Draws digits, capitals and `.-+>%:/?` into a picture; what does not fit is cut off.
 
-    A character is `3 * size` wide and `5 * size` high, and `size` from the next.
+    A character is `3 * size` pixels wide and `5 * size` high, with a gap of `size` to the next.
     """
     for character in text.upper():
         rows = [int(row) for row in _GLYPHS.get(character, "00000")]
         dots = np.array([[row >> bit & 1 for bit in (2, 1, 0)] for row in rows], bool)
         dots = dots.repeat(size, 0).repeat(size, 1)
-        place = picture[top : top + 5 * size, left : left + 3 * size]
-        place[dots[: place.shape[0], : place.shape[1]]] = colour
+        target = picture[top : top + 5 * size, left : left + 3 * size]
+        target[dots[: target.shape[0], : target.shape[1]]] = colour
         left += 4 * size
 
 
 def text_width(text: str, size: int = 2) -> int:
-    """How wide `write` makes a text."""
+    """The width of a text that `draw_text` draws, in pixels."""
     return max(4 * len(text) - 1, 0) * size
 
 
@@ -112,18 +111,18 @@ def tile(picture: Array, caption: str, frame: Colour | None) -> Array:
     if frame is not None:
         result[: picture.shape[0] + 6, left : left + picture.shape[1] + 6] = frame
     result[3 : 3 + picture.shape[0], left + 3 : left + 3 + picture.shape[1]] = picture
-    write(result, caption, picture.shape[0] + 8, (width - text_width(caption)) // 2, frame or BLACK)
+    draw_text(result, caption, picture.shape[0] + 8, (width - text_width(caption)) // 2, frame or BLACK)
     return result
 
 
 def grid(tiles: Sequence[Array], gap: int = 6) -> Array:
-    """Tiles in rows, as about twice as many columns as rows."""
+    """Tiles in a grid of about twice as many columns as rows."""
     columns = min(len(tiles), max(1, int(np.ceil(np.sqrt(2 * len(tiles))))))
-    height, width = (max(one.shape[axis] for one in tiles) + gap for axis in (0, 1))
+    height, width = (max(picture.shape[axis] for picture in tiles) + gap for axis in (0, 1))
     result = canvas(-(-len(tiles) // columns) * height + gap, columns * width + gap)
-    for index, one in enumerate(tiles):
+    for index, picture in enumerate(tiles):
         top, left = index // columns * height + gap, index % columns * width + gap
-        result[top : top + one.shape[0], left : left + one.shape[1]] = one
+        result[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return result
 
 
@@ -132,11 +131,11 @@ def png(picture: Array) -> bytes:
     return tf.io.encode_png(picture).numpy()
 
 
-def filters_picture(kernel: Array, most: int = 256) -> Array:
+def filters_picture(kernel: Array, limit: int = 256) -> Array:
     """The kernels of a convolution, (height, width, inputs, filters), side by side; grey is 0, NaN black.
 
-    With three inputs they are in colour; else each input of each filter is a picture of its own, of `most` at
-    the most.
+    With three inputs they are in colour; else each input of each filter is a picture of its own, at most
+    `limit` of them.
     """
     kernel = np.where(np.isfinite(kernel), kernel, np.nan)
     largest = np.nanmax(np.abs(kernel), initial=0) or 1.0
@@ -144,6 +143,6 @@ def filters_picture(kernel: Array, most: int = 256) -> Array:
     height, width, inputs, filters = values.shape
     if inputs != 3:
         values = values.transpose(0, 1, 3, 2).reshape(height, width, 1, filters * inputs)
-    pictures = np.broadcast_to(values, (height, width, 3, values.shape[-1])).transpose(3, 0, 1, 2)[:most]
+    pictures = np.broadcast_to(values, (height, width, 3, values.shape[-1])).transpose(3, 0, 1, 2)[:limit]
     pixels = np.rint(np.nan_to_num(pictures) * 255).astype(np.uint8)
-    return grid([resized(one, 48) for one in pixels], gap=4)
+    return grid([resized(kernel_picture, 48) for kernel_picture in pixels], gap=4)

@@ -10,26 +10,26 @@ from typing import Any
 import tensorflow as tf
 
 from ...optim.common.types import Array
-from .part import Board, Part
+from .content import Board, Content
 
 _PLUGINS = ("tensorboard_plugin_profile", "xprof")
 
 
-class Profile(Part):
-    """Runs TensorFlow's profiler over exactly these steps, one a call, each marked as a step.
+class Profile(Content):
+    """Runs TensorFlow's profiler over exactly these steps, each in a call of its own and marked as a step.
 
-    Their numbers are those in all of the step's training, from 1.
+    `first` and `last` are numbers among all steps of the training, from 1.
     """
 
     def __init__(self, first: int, last: int) -> None:
         self._first, self._last = first, last
-        self._folder: str | None = None  # of several workers, of the chief alone
+        self._folder: str | None = None  # None except on the chief
         self._profiling = False
-        self._marked: Any = None  # the step that runs
+        self._trace: Any = None  # marks the step that runs
         self._done = 0
 
     def on_train_begin(self, board: Board) -> None:
-        board.files.check(os.path.join("train", "plugins"))
+        board.files.check_run_folder(os.path.join("train", "plugins"))
         if not any(map(importlib.util.find_spec, _PLUGINS)):
             warnings.warn(
                 f"{self} is written, and this Python lacks the plugin that shows it: where TensorBoard runs, "
@@ -37,7 +37,7 @@ class Profile(Part):
                 stacklevel=2,
             )
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
         self._folder, self._done = os.path.join(board.log_dir, "train"), step - 1
 
     def steps_allowed(self, done: int) -> int | None:
@@ -46,7 +46,7 @@ class Profile(Part):
         if done >= self._last:
             return None
         if self._folder is not None:  # a step is about to run
-            self._begin(self._folder, done + 1)
+            self._begin_step(self._folder, done + 1)
         return 1
 
     def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
@@ -66,7 +66,7 @@ class Profile(Part):
                 stacklevel=2,
             )
 
-    def _begin(self, folder: str, number: int) -> None:
+    def _begin_step(self, folder: str, number: int) -> None:
         if not self._profiling:
             try:
                 tf.profiler.experimental.start(folder)
@@ -77,14 +77,14 @@ class Profile(Part):
                     "`profile_batch` of Keras' own callback."
                 ) from error
             self._profiling = True
-        self._end_step()  # of one that the end of the data left out
-        self._marked = tf.profiler.experimental.Trace("train", step_num=number, _r=1)
-        self._marked.__enter__()
+        self._end_step()  # a step that never ran, as the data ended
+        self._trace = tf.profiler.experimental.Trace("train", step_num=number, _r=1)
+        self._trace.__enter__()
 
     def _end_step(self) -> None:
-        marked, self._marked = self._marked, None
-        if marked is not None:
-            marked.__exit__(None, None, None)
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.__exit__(None, None, None)
 
     def _stop(self) -> None:
         if self._profiling:

@@ -1,4 +1,4 @@
-"""How fast training goes, and what it waits for."""
+"""Steps and examples per second, the share of time spent waiting for data, and peak memory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import tensorflow as tf
 
 from ...optim.common.types import Array
 from ..step.watch import Measured
-from .part import Board, Part
+from .content import Board, Content
 
 
-class Speed(Part):
+class Speed(Content):
     """`speed/...` and `memory/...` on watched steps, in the run `steps`.
 
-    By the clock, from one watched step to the next, or from the beginning of an epoch; so callbacks and
-    checkpoints count, and validation does not. The first watched step stands for itself alone, since what ran
-    before it was being traced.
+    Measured in wall-clock time from one watched step to the next, or from the start of an epoch. So callbacks
+    and checkpoints count, and validation does not. The first watched step is measured alone, since tracing
+    ran before it.
     """
 
     def __init__(self) -> None:
         self._last = 0  # number of the last step
-        self._since: tuple[int, float] | None = None  # the step from which on it is measured, and its end
+        self._since: tuple[int, float] | None = None  # number and end time of the step before the interval
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
         self._since = None
 
     def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
@@ -40,8 +40,8 @@ class Speed(Part):
             return
         before, since = self._since or (number - 1, clock.began)
         self._since = number, clock.ended
-        seconds = (clock.ended - since) / max(number - before, 1)  # a step
-        if seconds <= 0:  # somebody has set the clock
+        seconds = (clock.ended - since) / max(number - before, 1)  # per step
+        if seconds <= 0:  # the clock was set back
             return
         scalars = {"speed/steps_per_s": 1 / seconds, "speed/examples_per_s": clock.examples / seconds}
         if not math.isnan(clock.waited):
@@ -49,4 +49,4 @@ class Speed(Part):
         for index in range(len(tf.config.list_logical_devices("GPU"))):
             peak = tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"]
             scalars[f"memory/GPU:{index}_peak"] = peak
-        board.files.scalars("steps", [number], {tag: [value] for tag, value in scalars.items()})
+        board.files.write_scalars("steps", [number], {tag: [value] for tag, value in scalars.items()})

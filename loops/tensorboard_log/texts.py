@@ -1,4 +1,4 @@
-"""What a run was started with, for the tab Text."""
+"""Command line, versions, settings, plan and variables of a run, for the tab Text."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ..step.train_step import TrainStep
 from ..step.trainable import plan_of
 from ..support.keras_private import random_seed
 from ..support.versions import versions
-from .part import Board, Part
+from .content import Board, Content
 from .values import Value, text_value
 
-# Up to so many parameters the norms in the table of variables take no time.
-_MOST_PARAMETERS = 2_000_000
+# Up to this many parameters, the norms in the table of variables cost next to nothing.
+_MAX_PARAMETERS = 2_000_000
 
 
-class Texts(Part):
+class Texts(Content):
     """`run/NAME`, in the run `train`."""
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
-        board.files.values("train", epoch, run_texts(board.train_step, board.data, board.params))
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
+        board.files.write_values("train", epoch, run_texts(board.train_step, board.data, board.params))
 
 
 def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[Value]:
-    """Texts of a run that begins: its command line, versions, settings, plan and variables.
+    """Texts about a run at its start: command line, versions, settings, plan and variables.
 
     `params` are those of a Keras callback: epochs, and steps in each.
     """
@@ -46,7 +46,7 @@ def run_texts(step: TrainStep, data: object, params: Mapping[str, Any]) -> list[
     plan = plan_of(step)
     if plan is not None:
         texts["plan"] = _code(str(plan))
-    if _parameters(step.model.variables) <= _MOST_PARAMETERS:
+    if _parameters(step.model.variables) <= _MAX_PARAMETERS:
         texts["variables"] = _code(summary(step.model, step.variables if plan is None else plan))
     return [text_value(f"run/{name}", text) for name, text in texts.items()]
 

@@ -1,4 +1,4 @@
-"""What event files hold beside scalars: values of TensorBoard's plugins."""
+"""Values of TensorBoard's plugins: texts, images, histograms and others that are not scalars."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-# One tag's value at one step, with what tells TensorBoard how to show it.
+# The value of one tag at one step, with metadata that tells TensorBoard how to show it.
 Value: TypeAlias = tf.compat.v1.Summary.Value
 
 
 def plugin_value(tag: str, plugin: str, tensor: object, content: bytes = b"", description: str = "") -> Value:
-    """A value for a plugin of TensorBoard's: what `tf.make_tensor_proto` takes.
+    """A value for a plugin of TensorBoard; `tensor` is anything that `tf.make_tensor_proto` takes.
 
-    `content` is what the plugin wants to know beside it; the description, in Markdown, is shown by the tag.
+    `content` is metadata for the plugin; the description, in Markdown, is shown with the tag.
     """
     value = Value(tag=tag, tensor=tf.make_tensor_proto(tensor))
     value.metadata.plugin_data.plugin_name = plugin
@@ -25,7 +25,7 @@ def plugin_value(tag: str, plugin: str, tensor: object, content: bytes = b"", de
 
 def text_value(tag: str, markdown: str) -> Value:
     """A text, in Markdown, for the tab Text."""
-    # A command line of bytes that are no UTF-8 has characters that cannot be written.
+    # A command line whose bytes are not UTF-8 has characters that cannot be encoded.
     return plugin_value(tag, "text", markdown.encode(errors="backslashreplace"))
 
 

@@ -92,7 +92,7 @@ def test_logs_that_are_no_numbers_are_left_out_and_said_once(tmp_path):
     adds = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(note="a", best=None))
     callbacks = [adds, loops.TensorBoard(tmp_path, watch=None, hparams={"rate": 1})]
     with pytest.warns(
-        UserWarning, match="epoch 1 hold what is no number, .*: 'best': None, 'note': 'a'"
+        UserWarning, match="epoch 1 hold values that are not numbers, .*: 'best': None, 'note': 'a'"
     ) as told:
         loops.train(small_step(), small_data(), epochs=2, callbacks=callbacks)
     assert len(told) == 1

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gradloop.loops.tensorboard_log.confusion import (
-    MOST_CLASSES,
-    SHOWN_OF_MANY,
-    _short,
+    MAX_CLASSES,
+    SHOWN_CLASSES,
+    _abbreviated,
     confusion_counts,
     confusion_picture,
     shown_classes,
@@ -28,12 +28,12 @@ def test_a_truth_that_is_no_class_is_not_counted():
 
 
 def test_of_many_classes_those_that_are_mistaken_most():
-    counts = np.eye(MOST_CLASSES + 20, dtype=int) * 100
+    counts = np.eye(MAX_CLASSES + 20, dtype=int) * 100
     counts[7, 9], counts[100, 3] = 5, 2
     shown = shown_classes(counts)
-    assert len(shown) == SHOWN_OF_MANY and {3, 7, 9, 100} <= set(shown.tolist())
+    assert len(shown) == SHOWN_CLASSES and {3, 7, 9, 100} <= set(shown.tolist())
     assert (np.diff(shown) > 0).all()
-    assert len(shown_classes(counts[:MOST_CLASSES, :MOST_CLASSES])) == MOST_CLASSES
+    assert len(shown_classes(counts[:MAX_CLASSES, :MAX_CLASSES])) == MAX_CLASSES
 
 
 @pytest.mark.parametrize("classes", [2, 10, 11, 60, 300])
@@ -44,7 +44,7 @@ def test_pictures(classes):
     assert picture.dtype == np.uint8 and max(picture.shape) < 1000
     blue = (picture == (8, 48, 107)).all(-1).sum()  # shares of 1, on the diagonal
     side = 39 if classes <= 10 else 23 if classes <= 20 else 7
-    diagonal = min(classes, SHOWN_OF_MANY if classes > MOST_CLASSES else classes) - 1
+    diagonal = min(classes, SHOWN_CLASSES if classes > MAX_CLASSES else classes) - 1
     written = 2 * 5 * 3 * 4 if side > 7 else 0  # at most so many pixels of each are a number's
     assert diagonal * (side * side - written) <= blue <= diagonal * side * side + 100
     share = np.array([255, 255, 255]) - (255 - np.array([165, 15, 21])) * np.sqrt(0.1)
@@ -59,5 +59,5 @@ def test_an_empty_row_is_white():
     ("count", "text"),
     [(0, "0"), (9999, "9999"), (12_345, "12K"), (9_999_999, "9999K"), (10**8, "100M"), (10**14, "MANY")],
 )
-def test_counts_are_short(count, text):
-    assert _short(count) == text
+def test_counts_are_abbreviated(count, text):
+    assert _abbreviated(count) == text

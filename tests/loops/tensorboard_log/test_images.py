@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.tensorboard_log.confusion import confusion_picture
-from gradloop.loops.tensorboard_log.examples import Examples, Reader
-from gradloop.loops.tensorboard_log.findings import examples_picture, find
+from gradloop.loops.tensorboard_log.evaluation import evaluate_examples, examples_picture
+from gradloop.loops.tensorboard_log.examples import Examples, Predictor
 from gradloop.loops.tensorboard_log.images import _first_kernel
 from gradloop.loops.tensorboard_log.pictures import Scale, filters_picture
 from tests.loops.tensorboard_log.conftest import picture_of, values_in
@@ -146,7 +146,7 @@ def test_several_runs_in_a_process_are_no_retracing(digits, monkeypatch):
     monkeypatch.setattr(tf.get_logger(), "warning", lambda *given: told.append(given))
     loss_and_metrics = digits.step().loss_and_metrics
     for _ in range(6):
-        (examples,) = Reader(loss_and_metrics, "data").read(digits.data(), 1)
+        (examples,) = Predictor(loss_and_metrics, "data").read(digits.data(), 1)
     assert len(examples.images) == 5 and told == []
 
 
@@ -157,7 +157,7 @@ def test_finding_the_worst():
     truth, scores = random.randint(0, 3, 30), random.rand(30, 3)
     shares = scores / scores.sum(1, keepdims=True)
     parts = [Examples(images[s], truth[s], shares[s], losses[s]) for s in (slice(0, 7), slice(7, 30))]
-    found = find(parts, 5, logits=False)
+    found = evaluate_examples(parts, 5, logits=False)
     order = np.argsort(-np.nan_to_num(losses, nan=np.inf))[:5]
     assert order[0] == 17
     np.testing.assert_array_equal(found.worst.images, images[order])
@@ -168,7 +168,7 @@ def test_finding_the_worst():
 
 def test_finding_among_images_of_several_sizes_and_no_losses():
     parts = [Examples(np.zeros((2, size, size, 3)), None, None, None) for size in (4, 8, 4)]
-    found = find(parts, 5, logits=False)
+    found = evaluate_examples(parts, 5, logits=False)
     assert found.first.images.shape == (4, 4, 4, 3) and found.worst is None and found.counts is None
     assert examples_picture(found.first, Scale.of(found.first.images), False).shape[-1] == 3
 

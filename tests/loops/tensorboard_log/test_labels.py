@@ -16,13 +16,13 @@ def test_several_classes(scores, truth):
     labels = labels_of(truth, scores)
     assert labels.truth.tolist() == [0, 1, 1] and labels.predicted.tolist() == [0, 2, 1]
     assert labels.classes == 3
-    np.testing.assert_allclose(labels.share, [0.7, 0.6, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(labels.true_share, [0.7, 0.3, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(labels.probability, [0.7, 0.6, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(labels.true_probability, [0.7, 0.3, 0.5], rtol=1e-6)
 
 
 def test_scores_that_are_not_finite_have_no_shares():
     labels = labels_of(TRUTH, np.array([[np.inf, 0, -np.inf], [np.nan, 0, 1], [0, 1, 2]]))
-    assert np.isnan(labels.share).tolist() == [True, True, False] and labels.predicted[2] == 2
+    assert np.isnan(labels.probability).tolist() == [True, True, False] and labels.predicted[2] == 2
 
 
 def test_a_class_of_each_pixel():
@@ -33,13 +33,13 @@ def test_a_class_of_each_pixel():
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 @pytest.mark.parametrize("logits", [False, True])
-def test_two_classes(shape, logits):
+def test_binary_labels(shape, logits):
     shares = np.array([0.9, 0.4, 0.2])
     scores = np.log(shares / (1 - shares)) if logits else shares
     labels = labels_of(np.array([1, 1, 0]), scores.reshape(shape), logits)
     assert labels.truth.tolist() == [1, 1, 0] and labels.predicted.tolist() == [1, 0, 0]
-    np.testing.assert_allclose(labels.share, [0.9, 0.6, 0.8])
-    np.testing.assert_allclose(labels.true_share, [0.9, 0.4, 0.8])
+    np.testing.assert_allclose(labels.probability, [0.9, 0.6, 0.8])
+    np.testing.assert_allclose(labels.true_probability, [0.9, 0.4, 0.8])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ RANDOM = np.random.RandomState(0).rand(4, 5, 6, 3)
 def test_values_become_pixels(images, expected, words):
     scale = Scale.of(images)
     np.testing.assert_allclose(scale.picture(images[1]), expected[1], atol=0.51)
-    assert words in scale.words
+    assert words in scale.description
 
 
 @pytest.mark.parametrize("factor", [1.0, 1000.0])
@@ -33,7 +33,7 @@ def test_standardised_values_are_stretched_by_channel(factor):
     expected = (images[0] - flat.min(0)) / (flat.max(0) - flat.min(0)) * 255
     scale = Scale.of(images)
     np.testing.assert_allclose(scale.picture(images[0]), expected, atol=0.51)
-    assert "stretched" in scale.words
+    assert "stretched" in scale.description
 
 
 def test_nan_is_black_and_what_is_transparent_white():
@@ -65,7 +65,7 @@ def test_large_images_are_averaged():
 
 def test_text():
     drawn = pictures.canvas(7, 20)
-    pictures.write(drawn, "17?~", 1, 1, size=1)
+    pictures.draw_text(drawn, "17?~", 1, 1, size=1)
     seen = np.array([["#" if pixel.max() == 0 else " " for pixel in row] for row in drawn])
     rows = ["".join(row).rstrip() for row in seen]
     assert rows == ["", "  #  ### ##", " ##    #   #", "  #   #   #", "  #  #", " ### #    #", ""]

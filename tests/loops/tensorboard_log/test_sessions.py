@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gradloop import loops
-from gradloop.loops.tensorboard_log.superseded import remove_superseded
+from gradloop.loops.tensorboard_log.purge import purge_events
 from tests.loops.tensorboard_log.loaders import LOADERS, by_python, by_server
 from tests.programs import Program
 
@@ -130,11 +130,11 @@ def test_only_what_a_resumed_run_writes_again_is_removed(tmp_path):
     _write(tmp_path, range(1, 6))
     (file,) = (tmp_path / "steps").iterdir()
     whole = file.read_bytes()
-    remove_superseded(str(tmp_path / "steps"), 6)
-    remove_superseded(str(tmp_path / "train"), 1)  # is not there
+    purge_events(str(tmp_path / "steps"), 6)
+    purge_events(str(tmp_path / "train"), 1)  # is not there
     assert file.read_bytes() == whole
     file.write_bytes(whole + whole[:20])
-    remove_superseded(str(tmp_path / "steps"), 4)
+    purge_events(str(tmp_path / "steps"), 4)
     assert [file] == list((tmp_path / "steps").iterdir()) and whole.startswith(file.read_bytes())
     events = EventAccumulator(str(tmp_path / "steps"), {"tensors": 0}).Reload()
     assert [event.step for event in events.Tensors("a")] == [1, 2, 3]

@@ -28,24 +28,24 @@ def _begun(folder):
 
 
 def test_from_one_watched_step_to_the_next_within_an_epoch(tmp_path, monkeypatch):
-    board, part = _begun(tmp_path), speed.Speed()
-    part.on_session(board, 1, 1)
+    board, content = _begun(tmp_path), speed.Speed()
+    content.on_session_begin(board, 1, 1)
     loss = {"loss": np.zeros(5)}
 
     def measured(began, ended, waited, examples=32):
         return Measured({"rate/all": 1.0}, {}, StepTime(began, ended, waited, examples))
 
-    part.on_steps(board, 1, loss)
-    part.on_measured(board, 5, measured(100.0, 100.5, 0.125))  # the first, alone
-    part.on_steps(board, 6, loss)
-    part.on_measured(board, 10, measured(101.9, 102.0, 0.03, 16))  # five in 1.5 s
-    part.on_steps(board, 11, {"loss": np.zeros(3)})
+    content.on_steps(board, 1, loss)
+    content.on_measured(board, 5, measured(100.0, 100.5, 0.125))  # the first, alone
+    content.on_steps(board, 6, loss)
+    content.on_measured(board, 10, measured(101.9, 102.0, 0.03, 16))  # five in 1.5 s
+    content.on_steps(board, 11, {"loss": np.zeros(3)})
     monkeypatch.setattr(time, "time", lambda: 110.0)
-    part.on_epoch_end(board, 1, {})
-    part.on_measured(board, 15, measured(110.3, 110.5, 9.0))  # two in 0.5 s
-    part.on_measured(board, 20, measured(112.0, 113.0, np.nan))  # it was given its batch
-    part.on_measured(board, 21, measured(112.0, 112.0, 0.0))  # somebody has set the clock back
-    part.on_measured(board, 22, Measured({}, {}, StepTime(0.0, 1.0, 0.0, 1)))  # histograms alone
+    content.on_epoch_end(board, 1, {})
+    content.on_measured(board, 15, measured(110.3, 110.5, 9.0))  # two in 0.5 s
+    content.on_measured(board, 20, measured(112.0, 113.0, np.nan))  # it was given its batch
+    content.on_measured(board, 21, measured(112.0, 112.0, 0.0))  # somebody has set the clock back
+    content.on_measured(board, 22, Measured({}, {}, StepTime(0.0, 1.0, 0.0, 1)))  # histograms alone
     board.close()
     tags = _tags(by_python(tmp_path))
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ import numpy as np
 from gradloop import loops
 from gradloop.loops.tensorboard_log import event_files
 
-event_files._SECONDS_UNSEEN = 1e9  # so that what is on the disk is what was flushed on purpose
+event_files._FLUSH_SECONDS = 1e9  # so that what is on the disk is what was flushed on purpose
 
 
 class Kill(loops.StepsCallback):

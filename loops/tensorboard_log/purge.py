@@ -1,4 +1,4 @@
-"""Events of an earlier session whose place a later one takes."""
+"""Removes events of earlier sessions that a resumed run writes again, and renames files of earlier runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-# A record is the length of its data, a checksum of that, the data, and a checksum of these.
+# A record is the length of its data, a checksum of the length, the data, and a checksum of the data.
 _LENGTH = struct.Struct("<Q")
 _BEFORE, _AFTER = 12, 4
 
 
-def remove_superseded(folder: str, first: int) -> None:
-    """Removes the events of the step `first` and later ones from a run's event files.
+def purge_events(folder: str, first_step: int) -> None:
+    """Removes events of `first_step` and later steps from a run's event files.
 
-    TensorBoard would not show them; but `EventAccumulator`, by which programs read event files, does. What a
-    process that was killed wrote of a record is removed, too.
+    TensorBoard would not show them, but `EventAccumulator`, with which programs read event files, does. A
+    truncated record, which a killed process leaves, is removed, too.
     """
     if not tf.io.gfile.isdir(folder):
         return
@@ -29,17 +29,17 @@ def remove_superseded(folder: str, first: int) -> None:
             kept = b"".join(
                 record
                 for record in _records(data)
-                if tf.compat.v1.Event.FromString(record[_BEFORE:-_AFTER]).step < first
+                if tf.compat.v1.Event.FromString(record[_BEFORE:-_AFTER]).step < first_step
             )
             if len(kept) < len(data):
-                new = os.path.join(folder, ".new")  # no name of an event file, should the process die now
+                new = os.path.join(folder, ".new")  # not an event file's name, in case the process is killed
                 with tf.io.gfile.GFile(new, "wb") as file:
                     file.write(kept)
                 tf.io.gfile.rename(new, path, overwrite=True)
 
 
-def set_aside(folder: str) -> None:
-    """Gives a run's event files names by which nothing takes them for such: `tfevents` becomes `earlier`."""
+def rename_event_files(folder: str) -> None:
+    """Renames a run's event files so that TensorBoard ignores them: `tfevents` becomes `earlier`."""
     for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
         if "tfevents" in name:
             new = name.replace("tfevents", "earlier")
@@ -47,7 +47,7 @@ def set_aside(folder: str) -> None:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """The whole records of a file, up to one that is not."""
+    """The complete records of a file, up to the first truncated one."""
     start = 0
     while start + _BEFORE <= len(data):
         end = start + _BEFORE + _LENGTH.unpack_from(data, start)[0] + _AFTER

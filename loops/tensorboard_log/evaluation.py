@@ -1,4 +1,4 @@
-"""What an evaluation of many examples found: the first, the worst, which classes are taken for which."""
+"""An evaluation of many examples: the first ones, those with the largest loss, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from typing import NamedTuple
 import numpy as np
 
 from ...optim.common.types import Array
-from .confusion import MOST_CLASSES, SHOWN_OF_MANY, confusion_counts, confusion_picture
+from .confusion import MAX_CLASSES, SHOWN_CLASSES, confusion_counts, confusion_picture
 from .examples import Examples, is_image_shape
 from .labels import Labels, labels_of
 from .pictures import BLACK, GREEN, RED, Scale, grid, resized, tile
 
-# Beyond so many classes the matrix itself takes too much memory.
+# With more classes than this, the confusion matrix takes too much memory.
 _COUNTED_CLASSES = 2000
 _TILE = 96  # pixels of an image's longer side
 
 
-class Findings(NamedTuple):
-    """What was found."""
+class Evaluation(NamedTuple):
+    """Results of `evaluate_examples`."""
 
-    first: Examples | None  # the first ones
-    worst: Examples | None  # those of the largest loss, in order; None where the loss gives none for each
+    first: Examples | None  # the first `count` examples
+    worst: Examples | None  # those with the largest loss, in order; None without a loss for each
     counts: Array | None  # `confusion_counts`; None where there are no classes
-    examples: int  # how many were read
+    examples: int  # number of examples that were read
     batches: int
     logits: bool  # whether a single prediction is a logit
 
     @property
     def read(self) -> str:
-        """How much was read, in words."""
+        """How much data was read, in words."""
         return f"{self.examples:,} examples ({self.batches:,} batches)"
 
 
-def find(parts: Iterable[Examples], count: int, logits: bool) -> Findings:
-    """Goes through examples, those of a batch at a time; keeps `count` as the first, and as the worst."""
+def evaluate_examples(batches: Iterable[Examples], count: int, logits: bool) -> Evaluation:
+    """Goes through batches of examples; keeps the first `count`, and the `count` with the largest loss."""
     first: Examples | None = None
     worst: Examples | None = None
     counts: Array | None = None
-    examples = batches = 0
-    for part in parts:
-        batches += 1
-        examples += len(part.images)
+    examples = batches_read = 0
+    for batch in batches:
+        batches_read += 1
+        examples += len(batch.images)
         if first is None or len(first.images) < count:
-            first = part.part(slice(count)) if first is None else _joined(first, part).part(slice(count))
-        labels = labels_of(part.truth, part.predictions, logits)
+            first = (batch if first is None else _concatenated(first, batch)).select(slice(count))
+        labels = labels_of(batch.truth, batch.predictions, logits)
         if labels is not None and labels.classes <= _COUNTED_CLASSES:
             more = confusion_counts(labels.truth.reshape(-1), labels.predicted.reshape(-1), labels.classes)
             counts = more if counts is None else counts + more
-        if part.losses is None and labels is not None:  # a loss of one's own: how unlikely was the truth?
-            surprise = -np.log(np.maximum(labels.true_share, 1e-30))
-            part = part._replace(losses=surprise.reshape(len(surprise), -1).mean(-1))
-        if part.losses is not None:
-            worst = part if worst is None else _joined(worst, part)
+        if batch.losses is None and labels is not None:  # a custom loss: use the cross-entropy instead
+            cross_entropy = -np.log(np.maximum(labels.true_probability, 1e-30))
+            batch = batch._replace(losses=cross_entropy.reshape(len(cross_entropy), -1).mean(-1))
+        if batch.losses is not None:
+            worst = batch if worst is None else _concatenated(worst, batch)
             assert worst.losses is not None
-            # NaN is the worst of all.
+            # NaN counts as the largest loss.
             order = np.argsort(-np.nan_to_num(worst.losses, nan=np.inf), kind="stable")
-            worst = worst.part(order[:count])
-    return Findings(first, worst, counts, examples, batches, logits)
+            worst = worst.select(order[:count])
+    return Evaluation(first, worst, counts, examples, batches_read, logits)
 
 
-def _joined(one: Examples, other: Examples) -> Examples:
-    """Both together, of images of one size: those of another size than the first are left out."""
+def _concatenated(one: Examples, other: Examples) -> Examples:
+    """Both in one; `other` is left out if its images have another size."""
     if one.images.shape[1:] != other.images.shape[1:]:
         return one
     pairs = zip(one[1:], other[1:])
@@ -71,10 +71,10 @@ def _joined(one: Examples, other: Examples) -> Examples:
 
 
 def examples_picture(examples: Examples, scale: Scale, logits: bool) -> Array:
-    """Images side by side, each with what it is and what the network takes it for.
+    """Images side by side, each with its true and its predicted class.
 
-    A network whose outputs are images has input, truth and output in a row; so has one that gives each pixel
-    a class, of which black is the first and white the last.
+    Where outputs are images, input, truth and output are in a row; also where each pixel has a class, of
+    which the first is black and the last white.
     """
     images = [[resized(scale.picture(image), _TILE)] for image in examples.images]
     labels = labels_of(examples.truth, examples.predictions, logits)
@@ -103,7 +103,7 @@ def _beside(row: list[Array]) -> Array:
 
 def _captions(examples: Examples, labels: Labels | None) -> list[str]:
     if labels is not None and labels.truth.ndim == 1:
-        rows = zip(labels.truth, labels.predicted, labels.share)
+        rows = zip(labels.truth, labels.predicted, labels.probability)
         return [f"{t} {s:.0%}" if t == p else f"{t}>{p} {s:.0%}" for t, p, s in rows]
     truth, predictions = examples.truth, examples.predictions
     if truth is None or predictions is None or not truth.size == predictions.size == len(truth):
@@ -112,8 +112,8 @@ def _captions(examples: Examples, labels: Labels | None) -> list[str]:
 
 
 def matrix_picture(counts: Array) -> tuple[Array, str]:
-    """The confusion matrix, and what to know of it."""
+    """A picture of the confusion matrix, and its description."""
     words = "Rows: true class; columns: predicted. The colour is the share of the row."
-    if len(counts) > MOST_CLASSES:
-        words += f" Of {len(counts):,} classes, the {SHOWN_OF_MANY} that are mistaken most often."
+    if len(counts) > MAX_CLASSES:
+        words += f" Of {len(counts):,} classes, the {SHOWN_CLASSES} with most mistakes."
     return confusion_picture(counts), words

@@ -1,14 +1,15 @@
-"""What a `TensorBoard` writes is a list of parts; this is what one is.
+"""One kind of content of a `TensorBoard`, such as scalars or images.
 
-To add one: derive from `Part` in a file of this room, and make it in `TensorBoard.__init__`. A part is given
-the `TensorBoard` with each call, and hands what it writes to its `files`, for the run of its choice:
+To add one: derive from `Content` in a file of this room, and construct it in `TensorBoard.__init__`. Each
+method gets the `TensorBoard` as `board`, and writes through its `files` to a run of its choice:
 
-    board.files.scalars("steps", [number], {"speed/steps_per_s": [120.0]})
-    board.files.values("train", epoch, [tf.compat.v1.Summary.Value(...)])
+    board.files.write_scalars("steps", [number], {"speed/steps_per_s": [120.0]})
+    board.files.write_values("train", epoch, [tf.compat.v1.Summary.Value(...)])
     board.files.submit("train", 0, lambda file: file.write_graph(0, graph))     # called in the thread
 
-The runs `steps` (by number of the step, from 1), `train` and `validation` (by number of the epoch, from 1)
-are there; what is written once in a session has the number of its first epoch, so that it is shown once, too.
+The usual runs are `steps` (by number of the step, from 1), `train` and `validation` (by number of the epoch,
+from 1). Content that is written once in a session has the number of its first epoch, so that it is shown
+once, too.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from .event_files import EventFiles
 
 
 class Board(Protocol):
-    """What a part finds in the `TensorBoard`."""
+    """The attributes of `TensorBoard` that contents use."""
 
     log_dir: str
     files: EventFiles
-    failed: bool  # whether the run has
+    failed: bool  # whether the run has failed
     model: keras.Model  # this and the following are set by `train`
     params: dict[str, Any]
     train_step: TrainStep
@@ -37,21 +38,21 @@ class Board(Protocol):
     validation: Data | None
 
 
-class Part:
-    """One kind of content. Each method may be left out; of several workers, the chief alone calls them.
+class Content:
+    """One kind of content. Each method may be left out; of several workers, only the chief calls them.
 
         on_train_begin      may raise; nothing can be written yet
-        on_session          the run's first epoch begins
+        on_session_begin    the first epoch of the run begins
         on_steps, on_measured, on_epoch_end
-        on_train_end        if there was an `on_session`; after a run that failed, too; files are still open
+        on_train_end        if `on_session_begin` was called; after a failed run, too; files are still open
 
-    An object may see several runs, one after another.
+    An object may be used for several runs, one after another.
     """
 
     def on_train_begin(self, board: Board) -> None:
-        """Called at the beginning of training, to refuse what does not fit the model or the data."""
+        """Called when training begins; raises for settings that do not fit the model or the data."""
 
-    def on_session(self, board: Board, step: int, epoch: int) -> None:
+    def on_session_begin(self, board: Board, step: int, epoch: int) -> None:
         """Called when the first epoch begins; with the numbers of the next step and of the epoch, from 1."""
 
     def on_steps(self, board: Board, first: int, values: dict[str, Array]) -> None:
@@ -67,5 +68,5 @@ class Part:
         """Called at the end of training, with the logs of the last epoch that ended."""
 
     def steps_allowed(self, done: int) -> int | None:
-        """As `StepsCallback.steps_allowed`. All workers ask, and need the same answer."""
+        """As `StepsCallback.steps_allowed`; called on all workers, which need the same answer."""
         return None
