@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 
 from ...optim.common.types import Array, Json
+from ..distribute.cluster import is_chief
 from .notes import CallbackState
 from .tensor_file import OWN, TensorFile, as_json
 
@@ -29,7 +31,7 @@ class CallbackStates:
     These are callbacks with a method `state()`, which returns what JSON can hold, and `set_state(state)`,
     which is called with that before `on_train_begin`; and of Keras' own `EarlyStopping`, its best weights
     included, `ReduceLROnPlateau` and `ModelCheckpoint`. A state is found again by the callback's class and,
-    if there are several of one class, by their order.
+    if there are several of one class, by their order; one of Keras' that monitors something else begins anew.
 
     Args:
         callbacks: of a run.
@@ -62,6 +64,8 @@ class CallbackStates:
             stock = {attribute: getattr(callback, attribute) for attribute in _attributes(callback)}
             if own or stock:
                 states[name] = {**own, "stock": stock}
+            if stock:
+                states[name]["monitor"] = callback.monitor
             weights = getattr(callback, "best_weights", None) if stock else None
             arrays |= {_weight(name, number): weight for number, weight in enumerate(weights or ())}
         return states, arrays
@@ -74,9 +78,18 @@ class CallbackStates:
                 self._call(callback, "set_state", state["own"])
 
     def after_train_begin(self, file: TensorFile) -> None:
-        """Restores Keras' own, whose `on_train_begin` resets them."""
+        """Restores Keras' own, which `on_train_begin` resets, but for one that monitors something else."""
         for name, callback in self._callbacks.items():
-            stock = file.note["run"]["callbacks"].get(name, {}).get("stock", {})
+            state = file.note["run"]["callbacks"].get(name, {})
+            stock, now = state.get("stock", {}), getattr(callback, "monitor", None)
+            if state.get("monitor", now) != now:  # an earlier version did not say
+                if is_chief():
+                    warnings.warn(
+                        f"`callbacks` has a {type(callback).__name__} that monitors {now!r}, and in the "
+                        f"checkpoint {file.path!r} one that monitors {state['monitor']!r}: it begins anew.",
+                        stacklevel=2,
+                    )
+                continue
             for attribute in _attributes(callback):
                 if attribute in stock:
                     setattr(callback, attribute, stock[attribute])

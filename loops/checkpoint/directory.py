@@ -58,6 +58,7 @@ class CheckpointFolder:
             numbers = self.numbers()
             path = self.checkpoint(numbers[-1] + 1 if numbers else 1)
             tf.io.gfile.mkdir(path)  # alone: a folder that was removed meanwhile is not made again in silence
+            _damaged.discard(path)  # which another one of this number was, until somebody deleted it
             with self.removed_on_error(path):
                 begin(path)
         except tf.errors.OpError as error:

@@ -31,6 +31,7 @@ class CallbackState(TypedDict, total=False):
 
     own: Json  # what its `state()` returned
     stock: dict[str, Json]  # attributes of one of Keras'
+    monitor: str  # what that looks at
 
 
 class RunNote(TypedDict):

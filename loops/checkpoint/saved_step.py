@@ -17,10 +17,15 @@ from ..distribute.same_order import Mean
 from ..distribute.scope import scope_of
 from ..step.named_model import Variable
 from ..step.train_step import TrainStep
+from ..support.global_seeds import restore_global_seeds
+from ..support.keras_private import global_seeds
 from .notes import Note
 from .settings import differences_of, made_with, settings_of, warn_of
-from .tensor_file import TensorFile, in_memory
+from .tensor_file import OWN, TensorFile, in_memory
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
+
+# What `keras.random` without a seed draws from, if anything has: it is the process' own, and no object's.
+_KERAS_RANDOM = f"{OWN}keras_random"
 
 
 class Saved(Protocol):
@@ -57,8 +62,9 @@ class SavedStep:
 
     def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
         with scope_of(self._step.strategy):
-            state = self._step.state()
-            return self.note({id(variable): name for name, variable in state.items()}), values_of(state)
+            state, seeds = self._step.state(), global_seeds()
+            note = self.note({id(variable): name for name, variable in state.items()})
+            return note, values_of(state if seeds is None else {**state, _KERAS_RANDOM: seeds.state})
 
     def note(self, names: Mapping[int, str] | None = None) -> Note:
         """That of `now`; see `trained_variables_of` for `names`."""
@@ -97,6 +103,8 @@ class SavedStep:
         with scope_of(self._step.strategy):
             assign_values((variable, values[name]) for name, variable in self._step.state().items())
             weights_were_set(node.layer for node in tree.nodes)
+            if _KERAS_RANDOM in values:
+                restore_global_seeds(values[_KERAS_RANDOM])
 
     def take_note(self, note: Note, tree: ModelTree | None = None) -> None:
         """Takes what `note` gave; `tree` is the model's, if it is known."""

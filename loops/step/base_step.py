@@ -217,7 +217,7 @@ class BaseStep(GuardedCalls):
 
         To assign back a copy of their values is an exact rewind: the same batches give the same numbers
         again. State that belongs to no object of the step (the global generator of `keras.random`, say) is
-        not included.
+        not included, though a `Checkpoint` saves that one, too.
 
         Returns:
             Names, which are the same in every process, to variables with `.numpy()` and `.assign()`: the

@@ -54,6 +54,15 @@ def global_seeds_made() -> Iterator[list[keras.random.SeedGenerator]]:
             set_global_seeds(before)
 
 
+def restore_global_seeds(state: tf.Tensor) -> None:
+    """Has `keras.random` without a seed go on from the state of such a generator in another process."""
+    generator = global_seeds()
+    if generator is None:
+        generator = keras.random.SeedGenerator(0, name="global_seeds")
+        set_global_seeds(generator)
+    generator.state.assign(state)
+
+
 def _for_this_strategy(generator: keras.random.SeedGenerator | None) -> keras.random.SeedGenerator:
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync

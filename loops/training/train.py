@@ -50,7 +50,8 @@ def train(
 
     With a `checkpoint`, the same call resumes a run that ended early. It restores:
 
-    - what `TrainStep.state()` names: weights, optimizer, learning rate, random numbers;
+    - what `TrainStep.state()` names: weights, optimizer, learning rate, random numbers; and what
+      `keras.random` draws without a seed (but not what `tf.random.normal` and its like do);
     - which variables train, the position in the data, the means of the epoch, the history;
     - the state of callbacks: of `Unfreeze`, of Keras' `EarlyStopping`, `ReduceLROnPlateau` and
       `ModelCheckpoint` (but not the batches that its `save_freq` has counted), and of any callback with

@@ -120,6 +120,19 @@ def test_one_of_keras_with_a_state_of_its_own_has_both(tmp_path):
     np.testing.assert_array_equal(after.best_weights, [np.ones(2)])
 
 
+def test_one_that_monitors_something_else_begins_anew_and_that_is_told(tmp_path):
+    before, same, other = (keras.callbacks.EarlyStopping(name) for name in ("loss", "loss", "val_accuracy"))
+    before.on_train_begin()
+    before.wait, before.best, before.best_weights = 2, 0.25, [np.ones(2)]
+    over([before], [same], tmp_path / "state")
+    assert (same.wait, same.best) == (2, 0.25)
+    with pytest.warns(
+        UserWarning, match="EarlyStopping that monitors 'val_accuracy', .* 'loss': it begins an"
+    ):
+        over([before], [other], tmp_path / "state")
+    assert (other.wait, other.best_weights) == (0, None)
+
+
 def test_states_of_other_callbacks_are_left_alone(tmp_path):
     stop = keras.callbacks.EarlyStopping("loss")
     over([Counts(3)], [stop], tmp_path / "a")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
+from gradloop.loops.support.keras_private import same_global_seeds, set_global_seeds
 from tests.values import assert_same, numbers
 
 
@@ -101,6 +102,23 @@ def test_a_normalization_goes_by_what_was_restored(tmp_path):
     layer, step = made(adapted=False)
     checkpoint.restore(step)
     np.testing.assert_allclose(layer(np.array([[4.0]])), [[2.0]])  # (4 - 2) / 1
+
+
+def test_what_keras_draws_without_a_seed_goes_on(tiny, tmp_path):
+    step, checkpoint = tiny.step(), loops.Checkpoint(tmp_path)
+
+    def drawn():
+        return [float(keras.random.uniform(())) for _ in range(2)]
+
+    with same_global_seeds():
+        drawn()
+        checkpoint.save(step)
+        wanted = drawn()
+        checkpoint.restore(step)
+        assert drawn() == wanted
+        set_global_seeds(None)  # as in another process
+        checkpoint.restore(step)
+        assert drawn() == wanted
 
 
 def test_epochs_follow_one_another_after_a_restore(tiny, tmp_path):

@@ -141,6 +141,10 @@ def test_a_damaged_checkpoint_is_refused_if_that_is_wanted(tiny, kept):
         loops.train(other, source, epochs=3, checkpoint=checkpoint)
     assert_same(numbers(other.state()), before)
     assert source.epoch == 0
+    shutil.rmtree(kept / "checkpoint-2")  # as the message says; the next one has its number
+    checkpoint.save(other)
+    assert checkpoint.newest == str(kept / "checkpoint-2")
+    cut(kept / "checkpoint-2" / "state.data-00000-of-00001")
     other.train_only("head")
     with pytest.raises(ValueError, match="is damaged: .* Delete its folder to go on from the one before it"):
         checkpoint.restore(other)
