@@ -68,7 +68,7 @@ class SavedStep:
 
     def note(self, names: Mapping[int, str] | None = None) -> Note:
         """That of `now`; see `trained_variables_of` for `names`."""
-        choice, watched = trained_variables_of(self._step, names), self._step.watching.state()
+        choice, watched = trained_variables_of(self._step, names), self._step.watcher.state()
         return {"choice": choice, "settings": self._made_with(), "watched": watched}
 
     def _made_with(self) -> dict[str, Json]:
@@ -109,7 +109,7 @@ class SavedStep:
     def take_note(self, note: Note, tree: ModelTree | None = None) -> None:
         """Takes what `note` gave; `tree` is the model's, if it is known."""
         train_as_saved(self._step, note["choice"], tree)
-        self._step.watching.set_state(note.get("watched", {}))  # earlier checkpoints lack it
+        self._step.watcher.set_state(note.get("watched", {}))  # earlier checkpoints lack it
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""What training and evaluation steps have in common: calls on one batch or on many, and their checks."""
+"""The base class of training and evaluation steps: calls on one batch or on many, and their checks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ..update.nonfinite import NonFiniteError
 from .guarded_calls import GuardedCalls
 from .named_model import NamedModel
 from .named_state import unique
-from .own_methods import check_own_methods
+from .overridden_methods import check_overridden_methods
 from .stateful import check_stateless
 
 
 class BaseStep(GuardedCalls):
-    """Runs a loss and metrics over batches; what a step does with them is the subclass's.
+    """Runs a loss and metrics over batches; a subclass says what a step does with them.
 
         step(x, y)                  step.run(iterator, steps)
         check the arrays            check the iterator
@@ -43,17 +43,17 @@ class BaseStep(GuardedCalls):
         name -> scalar              name -> an array of one value for each step
 
     Attributes:
-        strategy: the `tf.distribute.Strategy` in whose scope the model was made; None for none.
+        strategy: the `tf.distribute.Strategy` in whose scope the model was made, or None.
         batches_done: int64 variable: the number of batches that ran, those of skipped steps included.
-        loss_and_metrics: computes a batch's loss and metrics.
+        loss_and_metrics: computes the loss and metrics of a batch.
         named: the names of the model's variables.
-        steps_per_call: how many steps `train` runs in a call.
-        broken_off: whether a call is running, or an interrupt broke the last one off in its middle: then the
-            counts may not fit what has run.
+        steps_per_call: how many steps `train` runs in one call.
+        interrupted: whether a call is running, or was interrupted before its end. Then the counts may differ
+            from the steps that ran.
     """
 
-    # Methods by which a model's class may do in `fit` what a step does not.
-    _own_methods: tuple[str, ...]
+    # Methods that a model's class may override for `fit`, and that a step does not call.
+    _overridable_methods: tuple[str, ...]
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric]) -> None:
         if not isinstance(model, keras.Model):
@@ -67,7 +67,7 @@ class BaseStep(GuardedCalls):
             super().__init__(model, LossAndMetrics(model, loss, metrics), strategy)
             self.batches_done = tf.Variable(0, trainable=False, dtype=tf.int64, name="batches_done")
         if not self.loss_and_metrics.is_own_function:
-            check_own_methods(model, loss, self._own_methods)
+            check_overridden_methods(model, loss, self._overridable_methods)
         check_stateless(model, self.strategy)
         for metric in self.loss_and_metrics.stateful_metrics:
             for variable in metric.variables:
@@ -76,7 +76,7 @@ class BaseStep(GuardedCalls):
         self.mean_over_workers = mean_over_workers_of(self.strategy)
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._loops: list[Loop] = []
-        self.broken_off = False
+        self.interrupted = False
         self._same_order = SameOrder(self.mean_over_workers)
 
     @property
@@ -90,7 +90,7 @@ class BaseStep(GuardedCalls):
 
     @property
     def traced(self) -> Traced | None:
-        """The function traced last for what trains now; None before, and where TensorFlow traces none."""
+        """The last traced function for the variables that train now; None before, or where none is traced."""
         return self._loop().traced
 
     def __call__(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> dict[str, Scalar]:
@@ -102,13 +102,13 @@ class BaseStep(GuardedCalls):
             sample_weight: of each example, (batch,), or of each of its losses, (batch, ...); None for 1.
 
         Returns:
-            Name -> scalar tensor: this batch's loss and metrics, and what `loops.record` was given. (A metric
-            that is no mean over examples, such as AUC, gives its value since `reset_metrics`.)
+            Name -> scalar tensor: the loss and metrics of this batch, and the values given to `loops.record`.
+            (A metric that is no mean over examples, such as AUC, gives its value since `reset_metrics`.)
 
         Raises:
-            TypeError: an array that is no dense array of numbers or strings.
+            TypeError: an array that is not a dense array of numbers or strings.
             ValueError: arrays of different lengths, no examples, labels that do not fit.
-            NonFiniteError: a NaN or infinity, in a training step that raises on it.
+            NonFiniteError: a NaN or infinity, in a training step with `on_nonfinite="raise"`.
         """
         if has_other_workers(self.strategy):
             raise ValueError(
@@ -123,25 +123,25 @@ class BaseStep(GuardedCalls):
         batch = keras.utils.pack_x_y_sample_weight(
             *(None if value is None else to_tensors(value, name) for name, value in named.items())
         )
-        return self.loss_and_metrics.batch_values(self._run_one(batch), self._ran.columns)
+        return self.loss_and_metrics.batch_values(self._run_one(batch), self._last_loop.columns)
 
     def run(self, iterator: DataIterator, steps: int) -> dict[str, Array]:
-        """Runs up to `steps` batches without a return to Python.
+        """Runs up to `steps` batches in calls on the device, without returning to Python after each.
 
         Args:
-            iterator: `iter(batches)` of a `Batches`, or `iter(dataset)` of a `tf.data.Dataset`. It moves
-                on by the batches that ran.
-            steps: how many. Fewer run only if the data ends.
+            iterator: `iter(batches)` of a `Batches`, or `iter(dataset)` of a `tf.data.Dataset`. It advances
+                by the batches that ran.
+            steps: how many; fewer run only if the data ends.
 
         Returns:
             Name -> float32 array of one value for each step that ran; NaN for a step that did not record it.
 
         Raises:
-            ValueError: the iterator has no batch left, or it is no iterator; labels that do not fit; on
-                several workers, a dataset whose order is another one for each.
-            NonFiniteError: a NaN or infinity; the steps before it were made, and are in its `records`.
-            KeyboardInterrupt: `Ctrl-C`, when the steps that run have been made and counted; they are in its
-                `records`. (Pressed twice, it does not wait.)
+            ValueError: the iterator has no batch left, or is no iterator; labels that do not fit; on several
+                workers, a dataset whose order differs between them.
+            NonFiniteError: a NaN or infinity; its `records` hold the steps before it, which were made.
+            KeyboardInterrupt: `Ctrl-C`, after the running call has ended and its steps are counted; its
+                `records` hold them. (A second `Ctrl-C` does not wait.)
         """
         self._same_order.check(iterator)
         records = self.run_records(iterator, steps)
@@ -150,33 +150,33 @@ class BaseStep(GuardedCalls):
             raise ValueError("`iterator` has no batch left: start another with `iter(data)`.")
         return records.values()
 
-    def end_of_data(self) -> None:  # noqa: B027  # an evaluation has nothing left then
+    def end_of_data(self) -> None:  # noqa: B027  # optional
         """Called when a pass over the data has ended."""
 
-    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:  # noqa: B027  # nor here
+    def _after_run(self, iterator: DataIterator, requested: int, ran: int) -> None:  # noqa: B027  # optional
         """Called after each `run`."""
 
-    def _next_alike(self, steps: int) -> int:
-        """How many of the next `steps` run in one call; called before each, but for `step(x, y)`."""
+    def _steps_in_next_call(self, steps: int) -> int:
+        """How many of the next `steps` the next call may run; called before each call except `step(x, y)`."""
         return steps
 
     def _measured(self, rows: Array, first: int) -> list[tuple[int, Any]]:
-        """What was measured in the steps of a call, for `Records`: `first` is the number of its first one."""
+        """The measurements of the steps of a call, for `Records`; `first` is the number of the first step."""
         return []
 
     def run_batch(self, batch: Batch, spec: Tensors = None) -> Records:
         """Runs one batch of tensors, `(x, y)` or `(x, y, sample_weight)`, and returns its record.
 
-        Dimensions that `spec`, the `element_spec` of the batch's dataset, leaves open do not cause a retrace.
+        Dimensions that are unknown in `spec`, the `element_spec` of the batch's dataset, cause no retrace.
         """
-        self.broken_off = True
-        self._next_alike(1)
+        self.interrupted = True
+        self._steps_in_next_call(1)
         rows = self._run_one(batch, spec).numpy()[None]
-        self.broken_off = False
-        return self._records([Rows(rows, self._ran.columns)], self._measured(rows, 0))
+        self.interrupted = False
+        return self._records([Rows(rows, self._last_loop.columns)], self._measured(rows, 0))
 
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
-        """Like `run`, but returns `Records`, which average exactly; none at the data's end."""
+        """Like `run`, but returns `Records`, which average exactly; they are empty at the end of the data."""
         check_iterator(iterator)
         check_divides(self.strategy, iterator)
         steps = whole_number("steps", steps, at_least=1)
@@ -184,22 +184,22 @@ class BaseStep(GuardedCalls):
         measured: list[tuple[int, Any]] = []
         done = 0
         while done < steps:
-            wanted = self._next_alike(min(steps - done, CAPACITY))
+            requested = self._steps_in_next_call(min(steps - done, CAPACITY))
             try:
-                with DeferredSignals().deferred():  # so that what has run is counted, and recorded here
-                    self.broken_off = True
-                    rows.append(Rows(self._run_part(iterator, wanted), self._ran.columns))
+                with DeferredSignals().deferred():  # so that the steps that ran are counted and recorded
+                    self.interrupted = True
+                    rows.append(Rows(self._run_many(iterator, requested), self._last_loop.columns))
                     measured += self._measured(rows[-1].numbers, done)
-                    self.broken_off = False
+                    self.interrupted = False
             except (NonFiniteError, KeyboardInterrupt) as error:
                 if isinstance(error, NonFiniteError):
-                    self.broken_off = False
-                    rows.append(Rows(self._ran.rows, self._ran.columns))
+                    self.interrupted = False
+                    rows.append(Rows(self._last_loop.rows, self._last_loop.columns))
                 records = self._records(rows, measured) if rows else None
                 error.records = records  # type: ignore[union-attr]  # not declared for an interrupt
                 raise
-            done += wanted
-            if len(rows[-1].numbers) < wanted:
+            done += requested
+            if len(rows[-1].numbers) < requested:
                 break
         return self._records(rows, measured)
 
@@ -208,23 +208,23 @@ class BaseStep(GuardedCalls):
         return Records(rows, self.loss_and_metrics.metrics, columns, measured)
 
     def reset_metrics(self) -> None:
-        """Resets the metrics that have a state: those that are no means over examples."""
+        """Resets the metrics that have a state, that is, are not a mean over examples."""
         for metric in self.loss_and_metrics.stateful_metrics:
             metric.reset_state()
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
-        """Returns every variable that a step may write and a later one reads.
+        """Returns every variable that a step may write and a later step reads.
 
-        To assign back a copy of their values is an exact rewind: the same batches give the same numbers
-        again. State that belongs to no object of the step (the global generator of `keras.random`, say) is
-        not included, though a `Checkpoint` saves that one, too.
+        Assigning a copy of their values back rewinds the step exactly: the same batches give the same numbers
+        again. State that belongs to no object of the step, such as the global generator of `keras.random`, is
+        not included; a `Checkpoint` saves that one, too.
 
         Returns:
-            Names, which are the same in every process, to variables with `.numpy()` and `.assign()`: the
-            model's as `optim.named_variables` has them, with its seed generators under their layers' names;
-            `metrics/...`, of metrics with a state; `batches_done`. A `TrainStep` adds `optimizer/...`, its
-            loss scale included, and, where it accumulates, `accumulated/...` for the variables that train
-            now. It builds the optimizer for it if needed.
+            Name -> variable with `.numpy()` and `.assign()`; names are the same in every process: those of
+            the model as in `optim.named_variables`, and its seed generators under their layers' names;
+            `metrics/...`, of metrics with a state; `batches_done`. A `TrainStep` adds `optimizer/...`, the
+            loss scale included, and with `accumulate` also `accumulated/...` for the variables that train
+            now. It builds the optimizer first if needed.
 
         Example:
             >>> import keras, numpy as np

@@ -1,4 +1,4 @@
-"""Layers that do not train and would change in training mode, such as BatchNorm, run in inference mode."""
+"""Runs frozen BatchNorm layers, whose statistics training mode would change, in inference mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...optim.naming.stable_names import tree_of
 
 
 def check_synchronised(model: keras.Model, frozen: Iterable[keras.layers.Layer], replicas: int) -> None:
-    """Warns of BatchNorm layers, other than the `frozen`, that train with each replica's own statistics."""
+    """Warns of BatchNorm layers, except `frozen` ones, that normalise on each replica separately."""
     in_inference = {id(layer) for layer in frozen}
     names = {
         info.layer.name: None
@@ -64,11 +64,11 @@ def frozen_norms(model: keras.Model, variables: Iterable[keras.Variable]) -> lis
 
 @contextlib.contextmanager
 def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
-    """Has `layers` in inference mode while the body is traced.
+    """Runs `layers` in inference mode while the body is traced.
 
-    A BatchNorm reads its `trainable` while tracing, and an outer call with `training=True` overrides any
-    other switch (https://github.com/keras-team/keras/issues/20285). A SpectralNormalization has its argument
-    alone.
+    A BatchNorm reads its `trainable` while it is traced, and an outer call with `training=True` overrides any
+    other switch (https://github.com/keras-team/keras/issues/20285). A SpectralNormalization reads its
+    argument `training` alone.
     """
     weights = [(weight, weight.trainable) for layer in layers for weight in layer.weights]
     flags = [layer.trainable for layer in layers]
@@ -76,7 +76,7 @@ def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
         for layer in layers:
             layer.trainable = False
             if isinstance(layer, keras.layers.SpectralNormalization):
-                # The instance's attribute hides the method of the class.
+                # An attribute of the instance shadows the method of the class.
                 vars(layer)["call"] = functools.partial(_without_training, layer.call)
         yield
     finally:
@@ -84,7 +84,7 @@ def inference_mode(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
             layer.trainable = flag
             if isinstance(layer, keras.layers.SpectralNormalization):
                 vars(layer).pop("call", None)
-        # The layer's setter sets all its variables alike.
+        # Setting `trainable` of a layer has set it on all its variables.
         for weight, trainable in weights:
             weight.trainable = trainable
 

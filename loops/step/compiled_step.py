@@ -1,4 +1,4 @@
-"""The training step for one set of trained variables."""
+"""The traced training step for one choice of trained variables."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .replica_seeds import replica_seeds
 from .rollback import ForwardState
 
 
-def not_for_xla(model: keras.Model, strategy: tf.distribute.Strategy | None) -> str:
-    """The first layer that XLA cannot compile, and why; '' if there is none."""
+def xla_incompatible(model: keras.Model, strategy: tf.distribute.Strategy | None) -> str:
+    """The first layer that XLA cannot compile and the reason, in words; '' if there is none."""
     for layer in [model, *(node.layer for node in tree_of(model).nodes)]:
         name = f"{type(layer).__name__} {layer.name!r}"
         if strategy is not None and getattr(layer, "synchronized", False):
@@ -38,20 +38,20 @@ def not_for_xla(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
 
 
 class CompiledStep:
-    """What a `TrainStep` runs as long as the same variables train.
+    """The step that a `TrainStep` runs while the same variables train.
 
     On each replica:
         copy the state that the forward pass writes
         loss, record, gradients = forward and backward pass, through XLA if asked for
         sum them over replicas; average the moving statistics
-        taken = update(gradients)            # false if the step was skipped
-        where not taken: put the state back
+        taken = update(gradients)            # False if the step was skipped
+        if not taken: restore the state
 
     Attributes:
-        update: over the variables that train.
-        state: of the forward pass, to be restored after a step that failed.
+        update: the update of the variables that train.
+        state: copies of what the forward pass writes, to be restored after a step that raised.
         loop: runs the steps.
-        meters: of a step that is watched; None where it is not.
+        meters: measure the step if it is watched, else None.
     """
 
     def __init__(
@@ -74,10 +74,12 @@ class CompiledStep:
         self._frozen = frozen_norms(model, update.variables)
         if strategy is not None:
             check_synchronised(model, self._frozen, strategy.num_replicas_in_sync)
-        self._watched = [variable.value for variable in update.variables]
+        self._trained_values = [variable.value for variable in update.variables]
         self._checks_inputs = update.on_nonfinite != "ignore" and hides_nan(model)
         if jit_compile == "auto":
-            jit_compile = bool(tf.config.list_logical_devices("GPU")) and not not_for_xla(model, strategy)
+            jit_compile = bool(tf.config.list_logical_devices("GPU")) and not xla_incompatible(
+                model, strategy
+            )
         self._jit_compile = jit_compile
         self.state = ForwardState()
         # With a condition in the update there are functions in the step: see `nests_calls`.
@@ -96,44 +98,44 @@ class CompiledStep:
 
     def _body(self, batch: Batch) -> Record:
         with inference_mode(self._frozen), replica_seeds(self._strategy):
-            record = on_replicas(self._strategy, self._one, batch)
+            record = on_replicas(self._strategy, self._replica_step, batch)
         return record if self._strategy is None else self._loss_and_metrics.completed(record)
 
-    def _one(self, batch: Batch, shard: Shard | None) -> Record:
+    def _replica_step(self, batch: Batch, shard: Shard | None) -> Record:
         """The step on one replica, or on the only device."""
         if self._measures is not None:
             self._measures.reset()
         with recording(everything=True) as writes:
-            forward_backward = self._gradients
+            forward_backward = self._forward_backward
             if self._jit_compile:
-                # Another for each trace: what a function writes is found while it is traced.
-                forward_backward = tf.function(self._gradients, jit_compile=True, autograph=False)
+                # A new function for each trace: `recording` finds its writes while it is traced.
+                forward_backward = tf.function(self._forward_backward, jit_compile=True, autograph=False)
             try:
                 record, gradients, finite, sums = forward_backward(batch, shard)
             except Exception:  # the user's model or loss may raise anything
                 if tf.executing_eagerly():  # while tracing, nothing has run yet
                     writes.undo(False)
                 raise
-        self.state.keep(writes, batch)
+        self.state.backup(writes, batch)
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
-        record, gradients, bad, sums = self._summed(record, gradients, bad, sums, writes)
+        record, gradients, bad, sums = self._sum_over_replicas(record, gradients, bad, sums, writes)
         if self._activations is not None:
-            self._activations.keep(sums)
+            self._activations.store(sums)
         value, count, *metrics = record
-        # NaN in the batch alone proves nothing: a model that fills gaps itself has a finite loss.
+        # NaN in the batch alone proves nothing: a model that replaces NaN itself has a finite loss.
         not_overflow = tf.logical_and(bad[0] > 0, ~tf.math.is_finite(value)) if bad else None
-        with tf.name_scope("update"):  # for readers of the graph
+        with tf.name_scope("update"):  # a name for readers of the graph
             taken = self.update.apply(gradients, value, not_overflow, finite, count, self._measures)
         if self.update.may_skip:
             writes.undo(unless=taken)
-            # Not even nothing, which a batch counts that is masked all over: a skipped step is in no mean.
+            # -1 marks a skipped step, which is in no mean; 0 is a batch whose values are all masked.
             count = tf.where(taken, count, -1.0)
         writes.put_back_untrained(self.update.variables)
-        # A step that fails its check records nothing.
+        # The record depends on the check: a step that fails records nothing.
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *metrics]
 
-    def _summed(
+    def _sum_over_replicas(
         self,
         record: Record,
         gradients: list[Gradient],
@@ -141,7 +143,7 @@ class CompiledStep:
         sums: list[tf.Tensor],
         writes: Writes,
     ) -> tuple[Record, list[Gradient], list[tf.Tensor], list[tf.Tensor]]:
-        """Sums over replicas, all in one reduction; averages moving statistics."""
+        """Sums over replicas in one all-reduce; averages moving statistics."""
         if replica_count() == 1:
             return record, self.update.all_reduce(gradients, [])[0], bad, sums
         statistics, width = writes.statistics(), len(record)
@@ -152,25 +154,25 @@ class CompiledStep:
         numbers = tf.unstack(numbers)
         return numbers[:width], gradients, numbers[width:], totals[: len(sums)]
 
-    def _gradients(
+    def _forward_backward(
         self, batch: Batch, shard: Shard | None
     ) -> tuple[Record, list[Gradient], Scalar | None, list[tf.Tensor]]:
-        noted: contextlib.AbstractContextManager[Outputs] = contextlib.nullcontext({})
+        outputs_context: contextlib.AbstractContextManager[Outputs] = contextlib.nullcontext({})
         if self._activations is not None:
-            noted = self._activations.noted()
-        # Only the chosen variables are watched, so the backward pass ends at them.
-        with noted as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self._watched)
+            outputs_context = self._activations.record_outputs()
+        # The tape watches the trained variables alone, so the backward pass ends at them.
+        with outputs_context as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._trained_values)
             accumulated = self.update.accumulate > 1
             loss, record = self._loss_and_metrics(batch, True, shard, accumulated)
             if self._checks_inputs:
                 loss += nan_of(keras.utils.unpack_x_y_sample_weight(batch)[0])
                 record[0] = loss
             scaled = self.update.scale_loss(loss)
-        gradients = tape.gradient(scaled, self._watched)
-        # XLA makes the check part of the kernels that make the gradients. By itself it is a kernel for each
-        # variable, and starting one takes a GPU longer than the sum: LeNet-5 on an H200 spent a quarter of
-        # its step there. Over replicas it is the sum that has to be finite, which is not known yet.
+        gradients = tape.gradient(scaled, self._trained_values)
+        # XLA fuses the check into the kernels that compute the gradients. Separately it is a kernel for each
+        # variable, whose launch takes a GPU longer than the sum: LeNet-5 on an H200 spent a quarter of its
+        # step there. On replicas, the sum over replicas must be finite, which is not known yet.
         checks = self._jit_compile and replica_count() == 1 and self.update.on_nonfinite != "ignore"
         finite = self.update.finite(gradients, loss) if checks else None
         return record, gradients, finite, [] if self._activations is None else self._activations.sums(outputs)

@@ -1,4 +1,4 @@
-"""Evaluating a model."""
+"""The evaluation step: loss and metrics in inference mode."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..distribute.sharding import Shard, on_replicas
 from ..loss.loss_and_metrics import Loss, Record
 from ..loss.metrics import Metric
 from .base_step import BaseStep
-from .own_methods import EVALUATING
+from .overridden_methods import EVALUATING
 
 
 class EvalStep(BaseStep):
-    """The loss and metrics of batches, in inference mode.
+    """Computes the loss and metrics of batches in inference mode.
 
     `step(x, y)` gives those of one batch, `step.run` those of many, and `evaluate` their means over all data.
-    NaN and infinity are values here, and no error.
+    NaN and infinity are values here, not errors.
 
     Args:
         model: a built `keras.Model`.
@@ -33,7 +33,7 @@ class EvalStep(BaseStep):
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: a model that is not built, or with a `test_step` or the like that a Keras loss would
-            leave out; an unknown name; a loss function that cannot be told that it is not training.
+            leave out; an unknown name; a loss function without a parameter `training`.
 
     Example:
         >>> import keras, numpy as np
@@ -44,7 +44,7 @@ class EvalStep(BaseStep):
         ['loss', 'mae']
     """
 
-    _own_methods = EVALUATING
+    _overridable_methods = EVALUATING
 
     def __init__(self, model: keras.Model, loss: Loss, metrics: Sequence[Metric] = ()) -> None:
         super().__init__(model, loss, metrics)
@@ -61,16 +61,16 @@ class EvalStep(BaseStep):
         )
         self._loops.append(loop)
 
-    def go_on_as_validation(self, number: int) -> None:
-        """Has `tf.summary` write beside what training writes: other tags, at the steps after this number."""
+    def write_summaries_as_validation(self, number: int) -> None:
+        """Lets `tf.summary` write under `validation/`, at the steps after this number, beside training's."""
         self._loops[0].scope = "validation/"
         self.batches_done.assign(number)
 
     def _body(self, batch: Batch) -> Record:
-        record = on_replicas(self.strategy, self._one, batch)
+        record = on_replicas(self.strategy, self._replica_step, batch)
         return record if self.strategy is None else self.loss_and_metrics.completed(record)
 
-    def _one(self, batch: Batch, shard: Shard | None) -> Record:
+    def _replica_step(self, batch: Batch, shard: Shard | None) -> Record:
         record = self.loss_and_metrics(batch, training=False, shard=shard)[1]
         return record if shard is None else tf.unstack(sum_over_replicas([tf.stack(record)])[0])
 

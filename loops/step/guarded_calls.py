@@ -1,4 +1,4 @@
-"""Calls of a step's loop, whose errors are told in the terms of whoever called."""
+"""Calls of a step's loop, with TensorFlow's errors explained in terms of the caller's arguments."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .summaries import summary_error
 
 Result = TypeVar("Result")
 
-# What kernels raise on values that they do not take.
+# Errors that kernels raise on invalid values.
 _OF_DATA = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
 class GuardedCalls(abc.ABC):
-    """Runs a step's loop on one batch or on many; looks at labels and batch sizes before, at errors after.
+    """Runs a step's loop on one batch or on many; checks labels and batch sizes first, explains errors.
 
     Args:
-        model: that the step runs.
+        model: the model that the step runs.
         loss_and_metrics: of the step.
-        strategy: of the model; None for none.
+        strategy: of the model, or None.
     """
 
-    _ran: Loop  # the one of the last call
+    _last_loop: Loop  # the loop of the last call
 
     def __init__(
         self,
@@ -47,24 +47,24 @@ class GuardedCalls(abc.ABC):
         self.loss_and_metrics = loss_and_metrics
         self.strategy = strategy
         self._labels = LabelCheck(loss_and_metrics)
-        self._made_for = state_sizes(model)
+        self._state_sizes = state_sizes(model)
 
     def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
         labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
         return self._guarded(lambda loop: loop.one(batch, lambda: self._labels.batch(labels), spec), batch)
 
-    def _run_part(self, iterator: DataIterator, steps: int) -> Array:
+    def _run_many(self, iterator: DataIterator, steps: int) -> Array:
         return self._guarded(
             lambda loop: loop.many(iterator, steps, lambda: self._labels.data(iterator)), iterator
         )
 
     def _guarded(self, run: Callable[[Loop], Result], source: DataIterator | Batch) -> Result:
         """Runs a call that reads `source`, an iterator or one batch, and explains TensorFlow's errors."""
-        if self._made_for:
-            check_batch_size(self._made_for, source, self.strategy)
+        if self._state_sizes:
+            check_batch_size(self._state_sizes, source, self.strategy)
         with scope_of(self.strategy):
             build_metrics(self.loss_and_metrics, source)
-            loop = self._ran = self._loop()
+            loop = self._last_loop = self._loop()
             try:
                 return run(loop)
             except (*_OF_DATA, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What measures a watched step: its update, its histograms, its layers."""
+"""Measures a watched step on the device: its update, histograms, and outputs of layers."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from ..update.step_update import StepUpdate
 from .activations import Activations
 
 
-class Wanted(NamedTuple):
-    """What a watched step measures beside the numbers of its update: names of variables, paths of layers."""
+class MeasureRequest(NamedTuple):
+    """What to measure beside the update: variables for histograms, by name; layers, by path."""
 
     histograms: tuple[str, ...]
     activations: tuple[str, ...]
 
 
 class Meters(NamedTuple):
-    """What measures, on the device; `activations` is None if no layer was asked for."""
+    """Objects that measure on the device; `activations` is None if no layer is measured."""
 
     measures: Measures
     activations: Activations | None
     clock: ReadClock
 
     @classmethod
-    def of(cls, model: keras.Model, update: StepUpdate, wanted: Wanted | None) -> Meters | None:
-        """Makes those of a step; None for one that is not watched."""
-        if wanted is None:
+    def of(cls, model: keras.Model, update: StepUpdate, request: MeasureRequest | None) -> Meters | None:
+        """Makes the meters of a step; None for a step that is not watched."""
+        if request is None:
             return None
-        activations = Activations(model, wanted.activations) if wanted.activations else None
-        return cls(update.new_measures(wanted.histograms), activations, ReadClock())
+        activations = Activations(model, request.activations) if request.activations else None
+        return cls(update.new_measures(request.histograms), activations, ReadClock())
 
-    def read(self) -> Found:
-        """What the last step was found to do."""
-        time = self.clock.time()  # before anything else takes some
+    def read(self) -> Readings:
+        """The measurements of the last step."""
+        time = self.clock.time()  # first, as what follows takes time
         values = self.measures.values.value().numpy()
         taken = bool(values[-1] == 1.0)
         histograms, activations = self.measures.histograms, self.activations
-        return Found(
+        return Readings(
             taken,
             self.measures,
             values,
@@ -51,12 +51,12 @@ class Meters(NamedTuple):
         )
 
 
-class Found(NamedTuple):
-    """What a watched step was found to do.
+class Readings(NamedTuple):
+    """The measurements of a watched step.
 
     Attributes:
-        taken: whether it made an update; nothing was measured otherwise.
-        measures, values: `measures.scalars(values, ...)` are the numbers of the update.
+        taken: whether the step made an update; otherwise nothing was measured.
+        measures, values: `measures.scalars(values, ...)` gives rates and norms of the update.
         histograms: as `Histograms.read` gives them.
         activations: as `Activations.read` gives them.
         time: when the step ran.

@@ -14,28 +14,28 @@ from .named_model import Pairs, Variable
 
 
 def unique(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
-    """Returns name -> variable: each variable once, a name that was taken with `_1`, `_2`, ... after it."""
+    """Returns name -> variable: each variable once, repeated names with `_1`, `_2`, ... appended."""
     state: dict[str, Variable] = {}
     seen: set[int] = set()
     for name, variable in pairs:
         if id(variable) not in seen:
             seen.add(id(variable))
-            number, free = 0, name
-            while free in state:
+            number, unused = 0, name
+            while unused in state:
                 number += 1
-                free = f"{name}_{number}"
-            state[free] = variable
+                unused = f"{name}_{number}"
+            state[unused] = variable
     return state
 
 
 def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]) -> Pairs:
-    """Returns the variables of a built optimizer, a loss scale's around it included.
+    """Returns the variables of a built optimizer, and those of a loss scale around it.
 
-    Slots are named after the model's variables, whose `names` are by `id`. An optimizer's own method
-    `named_state`, if any, tells names, and variables that Keras has no place for.
+    Slots are named after the model's variables; `names` maps the `id` of these to their names. An optimizer
+    may have a method `named_state`, which gives names, and variables that Keras does not list.
     """
     inner = inner_optimizer(optimizer)
-    # Keras gives Nadam's `_u_product` no name, and within a loss scale no place in `variables` either.
+    # Keras gives Nadam's `_u_product` no name, and omits it from `variables` within a loss scale.
     own = {
         attribute.lstrip("_"): value
         for attribute, value in vars(inner).items()

@@ -1,7 +1,6 @@
-"""Another dropout mask on each replica.
+"""A different dropout mask on each replica.
 
-Keras draws random numbers by a counter that all replicas share, so each drops the same units of its
-examples.
+Keras draws random numbers from a counter that all replicas share, so all of them would drop the same units.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from ...optim.gradients.replicas import in_replica
 from ..distribute.scope import replicas_of
 from ..support.keras_private import changed_seeds
 
-# Added to the second of a seed's two numbers, in which Keras counts draws, for each replica.
-_APART = 1 << 32
+# Added, times the replica's number, to the second number of a seed, in which Keras counts draws.
+_REPLICA_STRIDE = 1 << 32
 
 
 @contextlib.contextmanager
 def replica_seeds(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
-    """Traces the body with the replica's number in all seeds that Keras' generators give.
+    """Traces the body with the replica's number in all seeds of Keras' generators.
 
-    The same seed gives the same masks again, and the first replica has the masks of one device. For no
-    strategy or a single replica nothing changes.
+    Masks stay reproducible, and the first replica has the masks of a single device. Without a strategy, or
+    with one replica, nothing changes.
     """
     if replicas_of(strategy) == 1:
         yield
         return
-    with changed_seeds(_of_replica):
+    with changed_seeds(_replica_seed):
         yield
 
 
-def _of_replica(seed: tf.Tensor) -> tf.Tensor:
+def _replica_seed(seed: tf.Tensor) -> tf.Tensor:
     if not in_replica():
         return seed
     number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, seed.dtype)
-    return seed + tf.stack([tf.zeros_like(number), number * tf.constant(_APART, seed.dtype)])
+    return seed + tf.stack([tf.zeros_like(number), number * tf.constant(_REPLICA_STRIDE, seed.dtype)])

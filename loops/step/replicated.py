@@ -15,8 +15,8 @@ from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import EXAMPLE_WEIGHT, split
 from ..support.keras_private import global_seeds, set_global_seeds
 from ..update.nonfinite import raises_nonfinite
-from .own_step import on_a_replica
 from .replica_seeds import replica_seeds
+from .replica_step import replica_step
 from .summaries import explained_summaries
 
 P = ParamSpec("P")
@@ -74,7 +74,7 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         raise TypeError(f"`step` must be a function of tensors, not {step!r}.")
     decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
     ran: dict[int, keras.layers.Layer] = {}
-    on_one = on_a_replica(step, ran)
+    on_one = replica_step(step, ran)
     functions: dict[int, Callable[P, Result]] = {}
     traced_with: dict[int, list[bool]] = {}  # `trainable` of the layers that ran
 

@@ -1,4 +1,4 @@
-"""Restoring the state that the forward pass of a failed step wrote."""
+"""Rolls back the state that the forward pass of a failed step wrote."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..support.writes import Writes, key_of
 class ForwardState:
     """Copies of the state that a forward pass writes (moving statistics, states of RNNs, metrics).
 
-    The forward pass runs before it is known whether the step is bad; the copies restore what it wrote after
-    an error has ended the step, wherever that was.
+    The forward pass runs before the gradients are checked. After an error anywhere in the step, the copies
+    restore what it wrote.
     """
 
     def __init__(self) -> None:
         self._copies: dict[int, tuple[tf.Variable, tf.Variable]] = {}
 
-    def keep(self, writes: Writes, batch: Batch) -> None:
-        """Copies what was written as it was before, each time before `batch` is read."""
-        done = [
+    def backup(self, writes: Writes, batch: Batch) -> None:
+        """Copies the values from before the writes; in a graph, whenever it runs, before it reads `batch`."""
+        copies = [
             self._copy_of(write.variable).assign(write.before, read_value=False)
             for write in writes.first.values()
         ]
         if not tf.executing_eagerly():
             leaves = tf.nest.flatten(batch, expand_composites=True)
-            run_before(done, [leaf for leaf in leaves if isinstance(leaf, tf.Tensor)])
+            run_before(copies, [leaf for leaf in leaves if isinstance(leaf, tf.Tensor)])
 
     def restore(self) -> None:
         """Assigns the copies back."""
@@ -39,7 +39,7 @@ class ForwardState:
     def _copy_of(self, variable: tf.Variable) -> tf.Variable:
         key = key_of(variable)
         if key not in self._copies:
-            # Another thread is outside of the function being traced and of any strategy's scope.
+            # In another thread, to be outside of the function being traced and of any strategy's scope.
             with ThreadPoolExecutor(1) as thread:
                 self._copies[key] = variable, thread.submit(_copy, variable).result()
         return self._copies[key][1]

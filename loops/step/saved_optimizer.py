@@ -1,4 +1,4 @@
-"""The optimizer of a step in the files that `model.save` writes, as after `fit`."""
+"""Makes `model.save` write the optimizer of a step, as after `fit`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import keras
 from ...optim.common.optimizers import inner_optimizer
 from ..loss.keras_loss import resolve_loss
 
-# Those that models were compiled with here. (A step of the user's may follow another one.)
-_ours: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
+# Optimizers that `compile_for_saving` set. (A later step over the same model may replace them.)
+_compiled_here: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
 
 
-def tell_of_another(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Warns if a model was compiled by the user with another optimizer, which `model.save` would write."""
-    if not model.compiled or model.optimizer is None or model.optimizer in _ours:
+def warn_of_other_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Warns if the user compiled a model with another optimizer, which `model.save` would write."""
+    if not model.compiled or model.optimizer is None or model.optimizer in _compiled_here:
         return
     theirs, ours = inner_optimizer(model.optimizer), inner_optimizer(optimizer)
     if theirs is not ours:
         warnings.warn(
             f"`model` {model.name!r} was compiled with an {type(theirs).__name__} that is not this step's "
-            f"{type(ours).__name__}, and `model.save` will write that one: give this one to `compile` if the "
-            "file is to have it.",
+            f"{type(ours).__name__}, and `model.save` will write that one: pass this one to `compile` to "
+            "save it.",
             stacklevel=3,
         )
 
 
 def compile_for_saving(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: object) -> None:
-    """Compiles a model with a step's optimizer, as Keras saves and loads the one of `compile` alone.
+    """Compiles a model with a step's optimizer, as Keras saves and loads only the optimizer of `compile`.
 
-    A model that the user has compiled stays as it is, and one whose class has a `compile` of its own, which
-    may want anything.
+    A model that the user has compiled stays as it is, and so does a model that overrides `compile`, whose
+    arguments are not known.
     """
     own = type(model).compile is not keras.Model.compile
-    if own or model.compiled and (model.optimizer is optimizer or model.optimizer not in _ours):
+    if own or model.compiled and (model.optimizer is optimizer or model.optimizer not in _compiled_here):
         return
-    found = resolve_loss(loss) if isinstance(loss, (str, keras.losses.Loss)) else None
-    stock = getattr(keras.losses, type(found).__name__, None) is type(found)  # a file need not know others
-    model.compile(optimizer, found if stock else None, auto_scale_loss=False)
-    _ours.add(optimizer)
+    keras_loss = resolve_loss(loss) if isinstance(loss, (str, keras.losses.Loss)) else None
+    # A custom loss is left out, as its class is not known when the file is loaded.
+    stock = getattr(keras.losses, type(keras_loss).__name__, None) is type(keras_loss)
+    model.compile(optimizer, keras_loss if stock else None, auto_scale_loss=False)
+    _compiled_here.add(optimizer)

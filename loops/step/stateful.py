@@ -1,4 +1,4 @@
-"""Refusing, on replicas, layers whose state belongs to the examples of a batch."""
+"""Refuses stateful RNNs on several replicas: their states belong to the examples of a batch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..distribute.scope import replicas_of
 
 
 def check_stateless(model: keras.Model, strategy: tf.distribute.Strategy | None) -> None:
-    """Raises ValueError if a layer of `model` keeps states of examples, and there are several replicas."""
+    """Raises ValueError if a layer of `model` is a stateful RNN, and there are several replicas."""
     replicas = replicas_of(strategy)
     check_layers((node.layer for node in tree_of(model).nodes), replicas)
 
 
 def check_layers(layers: Iterable[keras.layers.Layer], replicas: int) -> None:
-    """`check_stateless` for some layers: each replica would have the states of its own examples.
+    """`check_stateless` for some layers.
 
-    A checkpoint and an evaluation know those of one.
+    Each replica would have states of its own examples, while checkpoints and evaluation use those of one.
     """
     for layer in layers if replicas > 1 else ():
         if isinstance(layer, keras.layers.RNN) and layer.stateful:

@@ -1,4 +1,4 @@
-"""`tf.summary` in a step: refusing it where it cannot be."""
+"""Explains TensorFlow's errors about `tf.summary` in a step that cannot write summaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..support.tensorflow_private import is_summary_for_xla, lacks_summary_step
 
 
 def summary_error(error: Exception) -> ValueError | None:
-    """The error to raise instead of one about `tf.summary`; None for another."""
+    """The error to raise instead, if an error is about `tf.summary`; else None."""
     if lacks_summary_step(error):
         return ValueError(
             "`tf.summary` was called without a `step` in a step that has no number, as under "
@@ -32,7 +32,7 @@ def explained_summaries() -> Iterator[None]:
     try:
         yield
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        found = summary_error(error)
-        if found is None:
+        explained = summary_error(error)
+        if explained is None:
             raise
-        raise found from error
+        raise explained from error

@@ -17,17 +17,17 @@ from ..update.checks import check_update_options
 from ..update.restore import RATE_CUTS, RateCuts, Restore
 from ..update.spikes import LAST_LOSSES, LastLosses, Spike
 from ..update.step_update import StepUpdate
-from .choice import Choice
-from .compiled_step import CompiledStep, not_for_xla
+from .chosen_variables import ChosenVariables
+from .compiled_step import CompiledStep, xla_incompatible
 from .compiled_steps import CompiledSteps
 from .end_of_data import EndOfData
-from .given_optimizer import resolve_optimizer
-from .meters import Meters, Wanted
+from .meters import MeasureRequest, Meters
 from .named_state import optimizer_state, unique
-from .own_methods import TRAINING
-from .saved_optimizer import compile_for_saving, tell_of_another
+from .overridden_methods import TRAINING
+from .resolve_optimizer import resolve_optimizer
+from .saved_optimizer import compile_for_saving, warn_of_other_optimizer
 from .training_calls import TrainingCalls
-from .watching import Watching
+from .watcher import Watcher
 
 
 class TrainStep(TrainingCalls):
@@ -120,7 +120,7 @@ class TrainStep(TrainingCalls):
         (4,)
     """
 
-    _own_methods = TRAINING
+    _overridable_methods = TRAINING
 
     def __init__(
         self,
@@ -151,14 +151,14 @@ class TrainStep(TrainingCalls):
             )
         if jit_compile not in (True, False, "auto"):
             raise ValueError(f"`jit_compile` must be True, False or 'auto', not {jit_compile!r}.")
-        if jit_compile is True and (reason := not_for_xla(model, self.strategy)):
+        if jit_compile is True and (reason := xla_incompatible(model, self.strategy)):
             raise ValueError(
                 f"`jit_compile` is True, and XLA cannot compile the layer {reason}. Pass 'auto' or False."
             )
         with scope_of(self.strategy):
             self.optimizer = resolve_optimizer(optimizer, model)
         check_scope("optimizer", self.optimizer.variables[0], self.strategy)
-        tell_of_another(model, self.optimizer)
+        warn_of_other_optimizer(model, self.optimizer)
         self.inner_optimizer = inner_optimizer(self.optimizer)
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
@@ -181,15 +181,15 @@ class TrainStep(TrainingCalls):
                 on_spike=self.last_losses,
             )
 
-        def make_step(update: StepUpdate, wanted: Wanted | None) -> CompiledStep:
+        def make_step(update: StepUpdate, request: MeasureRequest | None) -> CompiledStep:
             compile_for_saving(model, self.optimizer, loss)
-            meters = Meters.of(model, update, wanted)
+            meters = Meters.of(model, update, request)
             return CompiledStep(
                 model, self.loss_and_metrics, update, jit_compile, self.batches_done, self.strategy, meters
             )
 
-        self.watching = Watching(model, self.optimizer, self.accumulate)
-        self._choice = Choice(model, self.inner_optimizer, variables, self.optimizer)
+        self.watcher = Watcher(model, self.optimizer, self.accumulate)
+        self._choice = ChosenVariables(model, self.inner_optimizer, variables, self.optimizer)
         self._steps = CompiledSteps(self._choice, self.strategy, make_update, make_step, self._loops)
 
     @property
@@ -226,7 +226,7 @@ class TrainStep(TrainingCalls):
             4
         """
         self._choice.choose(list(filters))
-        self._steps.drop_accumulated()
+        self._steps.drop_accumulated_gradients()
 
     def state(self) -> dict[str, keras.Variable | tf.Variable]:
         update, state = self._steps.current().update, super().state()

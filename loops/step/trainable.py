@@ -1,4 +1,4 @@
-"""What a step trains: the names of its variables, and the plan of its optimizer."""
+"""The names of the variables that a step trains, and the plan of its optimizer."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def plan_of(step: TrainStep) -> Plan | None:
     """The plan of the step's optimizer, if it has one."""
     if not isinstance(step.inner_optimizer, GroupedOptimizer):
         return None
-    _ = step.variables  # this binds an optimizer from a file to the model
+    _ = step.variables  # binds an optimizer that was loaded from a file to the model
     return step.inner_optimizer.plan

@@ -1,4 +1,4 @@
-"""How a training step runs what is compiled for it: watched or not, and what is left when the data ends."""
+"""The calls of a `TrainStep`: watched or plain steps, and gradients that are left when the data ends."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .compiled_step import CompiledStep
 from .compiled_steps import CompiledSteps
 from .end_of_data import EndOfData
 from .watch import Watch
-from .watching import ToldEach, Watching
+from .watcher import PerWatch, Watcher
 
 
 class TrainingCalls(BaseStep):
-    """The half of a `TrainStep` that runs; the other one says of what it is made.
+    """The half of a `TrainStep` that runs steps; `TrainStep` itself constructs the objects that it uses.
 
-        before each call: which steps are alike, those up to one that is watched or that one alone
-        run them, in the graph for what trains now
-        when the data ends: apply the gradients that wait
+        before each call: either the next step is watched and runs alone, or all steps before the next watched
+        one run them, in the graph for the variables that train now
+        when the data ends: apply the accumulated gradients
 
     Attributes:
         accumulate, carry, optimizer: as for `TrainStep`.
@@ -35,19 +35,19 @@ class TrainingCalls(BaseStep):
     carry: bool
     optimizer: keras.optimizers.Optimizer
     _steps: CompiledSteps
-    watching: Watching
+    watcher: Watcher
     _end: EndOfData
 
     @property
     def waiting(self) -> int:
-        """How many batches were accumulated and not applied yet; of skipped steps, none."""
+        """How many batches were accumulated and not applied yet; skipped steps do not count."""
         return self._steps.current().update.waiting if self.accumulate > 1 else 0
 
     def flush(self) -> int:
         """Applies gradients that were accumulated and not applied yet, as the mean over their batches.
 
         Returns:
-            Of how many batches they were; with 0, nothing changes.
+            The number of these batches; if it is 0, nothing changes.
 
         Example:
             >>> import keras, numpy as np
@@ -68,45 +68,45 @@ class TrainingCalls(BaseStep):
 
     def end_of_data(self) -> None:
         if self.accumulate > 1 and not self.carry:
-            self._end.tell_applied(self.flush())
+            self._end.report_applied(self.flush())
 
-    def tell_waiting(self) -> None:
-        """Says how many batches wait for an update, if any do: `train` calls it when a run ends."""
-        self._end.tell_waiting(self.waiting)
+    def report_waiting(self) -> None:
+        """Prints how many batches wait for an update, if any do; `train` calls it when a run ends."""
+        self._end.report_waiting(self.waiting)
 
-    def _after_run(self, iterator: DataIterator, wanted: int, ran: int) -> None:
-        if self.accumulate > 1 and not self.carry and self._end.reached(iterator, wanted, ran):
+    def _after_run(self, iterator: DataIterator, requested: int, ran: int) -> None:
+        if self.accumulate > 1 and not self.carry and self._end.reached(iterator, requested, ran):
             self.end_of_data()
 
     def watch(self, watches: Sequence[Watch]) -> None:
-        """Measures from now on what is asked for, until `unwatch`; `train` calls both.
+        """Starts measuring, until `unwatch`; `train` calls both.
 
-        A step that is watched runs in a graph of its own, which is traced for the first of them.
+        A watched step runs in a graph of its own, which is traced for the first of them.
 
         Args:
-            watches: what `Records.measured` is to have, for each of its steps in this order.
+            watches: what to measure; `Records.measured` has the results of each watched step in this order.
 
         Raises:
             TypeError, ValueError: an interval that is no whole number of at least 1.
             SelectionError: a filter that matches nothing.
         """
-        self.watching.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
+        self.watcher.start(watches, self.mean_over_workers, is_asynchronous(self.strategy))
 
     def unwatch(self) -> None:
-        """Measures nothing any more."""
-        self.watching.stop()
+        """Stops measuring."""
+        self.watcher.stop()
 
-    def _next_alike(self, steps: int) -> int:
-        return self.watching.next_alike(
+    def _steps_in_next_call(self, steps: int) -> int:
+        return self.watcher.steps_in_next_call(
             steps, lambda: int(self.batches_done.value().numpy()), lambda: self.waiting
         )
 
-    def _measured(self, rows: Array, first: int) -> list[tuple[int, ToldEach]]:
-        meters = None if self.watching.wanted is None else self._current().meters
-        return [(first, told) for told in self.watching.measured(rows, meters)]
+    def _measured(self, rows: Array, first: int) -> list[tuple[int, PerWatch]]:
+        meters = None if self.watcher.request is None else self._current().meters
+        return [(first, measured) for measured in self.watcher.measured(rows, meters)]
 
     def _current(self) -> CompiledStep:
-        return self._steps.current(self.watching.wanted)
+        return self._steps.current(self.watcher.request)
 
     def _loop(self) -> Loop:
         return self._current().loop
@@ -117,6 +117,6 @@ class TrainingCalls(BaseStep):
             explained = NonFiniteError.from_tensorflow(
                 error, self.optimizer, lambda: nonfinite_inputs(source)
             )
-        if explained is not None and isinstance(error, tf.errors.OpError):  # it ran, or was only traced
+        if explained is not None and isinstance(error, tf.errors.OpError):  # the step ran
             self._current().state.restore()
         return explained

@@ -1,4 +1,4 @@
-"""What may be measured of a step beside its loss and metrics, and what was."""
+"""What to measure of a step beside its loss and metrics, and the measurements."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Watch(NamedTuple):
     """What to measure of a training step, and on which steps.
 
     Attributes:
-        variables: "groups", "variables", or a filter as `optim.select` takes it: what norms are of; None for
-            no norms.
-        every: the steps whose number is a multiple of it are watched; where batches accumulate, the first
-            from there on that makes an update. (One that is made as the data ends is not measured.)
+        variables: what to measure norms of: "groups", "variables", or a filter as `optim.select` takes it;
+            None for no norms.
+        every: steps whose number is a multiple of it are watched; with `accumulate`, the next step that makes
+            an update. (An update that is made when the data ends is not measured.)
         histograms: a filter of the variables whose weights and gradients become histograms; None for none.
         histograms_every: as `every`, for histograms.
         activations: a filter of the layers whose outputs are measured; None for none. A layer with variables
-            matches if one of them does; a layer without, if a variable of its name would.
+            matches if one of them does; a layer without variables, if a variable under its name would.
 
     Raises:
         TypeError, ValueError: when training begins: an interval that is no whole number of at least 1.
@@ -50,7 +50,7 @@ class Watch(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """How many values lie between edges.
+    """Counts of values in buckets.
 
     Attributes:
         counts: float64, (buckets,).
@@ -62,12 +62,12 @@ class Histogram(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a watched step was found to do.
+    """The measurements of a watched step.
 
     Attributes:
         scalars: by tag: `rate/GROUP`, `grad_norm/GROUP` and so on.
         histograms: by tag: `weights/NAME`, `gradients/NAME`.
-        time: when the step ran, and how long it waited for its batch; None if nobody looked at the clock.
+        time: when the step ran, and how long it waited for its batch; None if time was not measured.
     """
 
     scalars: dict[str, float]

@@ -76,7 +76,7 @@ class Validation:
     def __call__(self, hooks: RunCallbacks, after_call: Callable[[], None]) -> dict[str, float]:
         """Evaluates; calls `after_call` after each call on the device."""
         states = [(variable, variable.numpy()) for variable in self._written]
-        self._step.go_on_as_validation(int(self._trained.numpy()))
+        self._step.write_summaries_as_validation(int(self._trained.numpy()))
         try:
             return _evaluate(self._step, self._reader, hooks, after_call)
         finally:

@@ -98,7 +98,7 @@ class RunProgress:
     @property
     def is_whole(self) -> bool:
         """Whether what has run is counted everywhere; not if something raised between lines that count."""
-        return not self._step.broken_off and int(self._step.batches_done.numpy()) == self.done
+        return not self._step.interrupted and int(self._step.batches_done.numpy()) == self.done
 
     def closings(self) -> list[Callable[[], None]]:
         """What ends each `StepsCallback` that has begun, of a run that failed, so that it closes its files.

@@ -61,7 +61,7 @@ def run_whole(run: Run, epochs: int, resume: bool) -> None:
             step.optimizer.finalize_variable_values(step.variables)
         hooks.on_train_end(progress.logs)
         ending.close(ended)
-        step.tell_waiting()
+        step.report_waiting()
 
 
 def _begin(run: Run, epochs: int, resume: bool) -> None:

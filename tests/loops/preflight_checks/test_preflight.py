@@ -233,7 +233,7 @@ def test_all_is_as_it_was_after_an_error(lab, fails, monkeypatch):
         loops.preflight(step, data)
     assert_same(numbers(step.state()), before)
     np.testing.assert_array_equal(seeds.numpy(), seed)
-    assert random.getstate() == state and step.traces == 0 and not step.broken_off
+    assert random.getstate() == state and step.traces == 0 and not step.interrupted
 
 
 @pytest.mark.release

@@ -99,7 +99,7 @@ def test_layers_that_give_nothing_are_told_once() -> None:
 def test_a_unit_of_nan_is_not_dead() -> None:
     activations = Activations(model(), ["relu"])
     value = tf.constant([[np.nan, 0.0, -1.0], [0.0, 0.0, -2.0]])
-    activations.keep(activations.sums({id(activations._layers["relu"]): [value]}))
+    activations.store(activations.sums({id(activations._layers["relu"]): [value]}))
     np.testing.assert_allclose(activations.read()["relu"]["dead_units/relu"], 2 / 3)
 
 

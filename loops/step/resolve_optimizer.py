@@ -1,4 +1,4 @@
-"""The optimizer of a step, as it is given: an object or a name."""
+"""The optimizer of a step, from an object or a name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...optim.common.messages import did_you_mean
 def resolve_optimizer(
     optimizer: keras.optimizers.Optimizer | str, model: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Returns the optimizer, for a mixed_float16 model with a loss scale; raises for what is none."""
+    """Returns the optimizer, in a `LossScaleOptimizer` for a mixed_float16 model; raises if it is none."""
     if isinstance(optimizer, str):
         try:
             optimizer = keras.optimizers.get(optimizer)

@@ -1,4 +1,4 @@
-"""What a model class does in `fit` by methods of its own, which a step would leave out."""
+"""Refuses models that override methods of `fit` which a step does not call, such as `train_step`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ TRAINING = ("train_step", "compute_loss", "compute_metrics", "make_train_functio
 EVALUATING = ("test_step", "compute_loss", "compute_metrics", "make_test_function")
 
 
-def check_own_methods(model: keras.Model, loss: object, names: tuple[str, ...]) -> None:
-    """Raises ValueError if a model overrides one of these methods, which a Keras `loss` knows nothing of.
+def check_overridden_methods(model: keras.Model, loss: object, names: tuple[str, ...]) -> None:
+    """Raises ValueError if a model overrides one of these methods, which a step with a Keras `loss` ignores.
 
-    A loss function of `(model, batch)` takes their place, so with one they need not be called.
+    A loss function of `(model, batch)` replaces them, so with one this check is not needed.
     """
     for name in names:
         if name in vars(model) or getattr(type(model), name) is not getattr(keras.Model, name):

@@ -1,4 +1,4 @@
-"""Which steps of a run are watched, and what callbacks are told of them."""
+"""Decides which steps of a run are watched, and gives callbacks their measurements."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from ...optim.common.messages import first_few
 from ...optim.common.types import Array
 from ..distribute.same_order import Mean, same_on_all
 from ..update.loss_scale import LossScale
-from .meters import Meters, Wanted
+from .meters import MeasureRequest, Meters
 from .watch import Measured, Watch
 from .watch_schedule import WatchSchedule
 
-# What each watch is told of one step; None where it is none of its steps.
-ToldEach = list[Measured | None]
+# The measurements of one step for each watch; None for a watch that does not want this step.
+PerWatch = list[Measured | None]
 
 
-class Watching:
-    """Decides which steps are watched, and puts together what was measured in them.
+class Watcher:
+    """Decides which steps are watched, and collects what was measured in them.
 
         start(watches)
         until the run ends:
-            steps = next_alike(steps, ...)      # one that is watched, or those up to the next that is
-            run them, a watched one in a graph of its own
+            steps = steps_in_next_call(steps, ...)      # one watched step, or all before the next one
+            run them, a watched step in a graph of its own
             measured(rows, ...)
         stop()
 
-    A watched step is the first one, from a multiple of `every` on, that makes an update.
+    A watched step is the first step, from a multiple of `every` on, that makes an update.
 
     Args:
-        model: whose variables filters choose from.
+        model: the model from whose variables filters choose.
         optimizer: with the loss scale around it, if there is one.
-        accumulate: batches that make one update.
+        accumulate: number of batches for one update.
 
     Attributes:
-        wanted: what the steps that run next measure; None for nothing.
+        request: what the next call measures; None for nothing.
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, accumulate: int) -> None:
@@ -50,16 +50,16 @@ class Watching:
         self._restored: dict[str, list[int]] = {}  # for the next `start`
         self._number = 0  # of the step that runs next
         self._loss_scale: float | None = None
-        self._told = False  # of layers that cannot be measured
-        self.wanted: Wanted | None = None
+        self._warned = False  # of layers that cannot be measured
+        self.request: MeasureRequest | None = None
 
     def start(self, watches: Sequence[Watch], mean: Mean, asynchronous: bool) -> None:
-        """Begins to watch.
+        """Starts watching.
 
         Args:
-            watches: what callbacks want.
-            mean: over workers, that of the step.
-            asynchronous: whether workers run steps independently of each other, which are not measured.
+            watches: what callbacks want measured.
+            mean: the mean over workers, as the step computes it.
+            asynchronous: whether workers run steps independently of each other; these are not measured.
 
         Raises:
             TypeError, ValueError: an interval that is no whole number of at least 1.
@@ -72,13 +72,13 @@ class Watching:
         why = ""
         if not agreed:
             why = (
-                "the callbacks of the workers want different steps watched, which would have them wait for "
+                "the callbacks of the workers want different steps watched, and the workers would wait for "
                 "each other for ever: give each worker the same callbacks (only the chief's write files)"
             )
         elif asynchronous and schedules:
             why = (
-                "parameter servers have no step of which norms could be: workers update the weights "
-                "independently. Leave it out, `watch=None`, or use another strategy"
+                "with parameter servers, workers update the weights independently, so norms belong to no "
+                "step. Leave it out, `watch=None`, or use another strategy"
             )
         if why:
             warnings.warn(f"No step is watched, as {why}.", stacklevel=2)
@@ -87,27 +87,27 @@ class Watching:
             self.set_state(restored)
 
     def stop(self) -> None:
-        """Watches no further step."""
-        self._schedules, self._restored, self.wanted = [], {}, None
+        """Stops watching."""
+        self._schedules, self._restored, self.request = [], {}, None
 
     def state(self) -> dict[str, list[int]]:
-        """Where each watch stands, as JSON can hold it."""
+        """The position of each watch, as JSON."""
         return {schedule.name: schedule.state() for schedule in self._schedules}
 
     def set_state(self, state: dict[str, list[int]]) -> None:
-        """Takes what `state` gave, now or when the watches start; new ones begin with the next step."""
+        """Restores `state`, now or when the watches start; other watches begin with the next step."""
         for schedule in self._schedules:
             schedule.set_state(state.get(schedule.name))
         self._restored = {} if self._schedules else state
 
-    def next_alike(self, steps: int, done: Callable[[], int], waiting: Callable[[], int]) -> int:
-        """How many of the next `steps` are to run in one call; sets `wanted`.
+    def steps_in_next_call(self, steps: int, done: Callable[[], int], waiting: Callable[[], int]) -> int:
+        """How many of the next `steps` the next call may run; sets `request`.
 
         Args:
-            done: how many steps there were.
-            waiting: how many of them wait for an update.
+            done: gives the number of steps that have run.
+            waiting: gives the number of these that wait for an update.
         """
-        self.wanted = None
+        self.request = None
         if not self._schedules:
             return steps
         ran, waited = done(), waiting()
@@ -117,34 +117,36 @@ class Watching:
         watched = min(schedule.next_step(update, self._accumulate) for schedule in self._schedules)
         if watched > self._number:
             return min(steps, watched - self._number)
-        # For norms and histograms there are two graphs, whatever was asked for.
+        # Two graphs at most: with histograms and without, for the union of all watches.
         histograms = [each.histograms for each in self._schedules if each.histograms_due(self._number)]
         activations = [each.activations for each in self._schedules]
-        self.wanted = Wanted(*(tuple(sorted(set().union(*each))) for each in (histograms, activations)))
+        self.request = MeasureRequest(
+            *(tuple(sorted(set().union(*each))) for each in (histograms, activations))
+        )
         if self._scale.is_there:
             self._loss_scale = float(self._scale.scaled(tf.constant(1.0)))
         return 1
 
-    def measured(self, rows: Array, meters: Meters | None) -> list[ToldEach]:
-        """What each watch is told of the steps that ran: at most one, as a watched one runs alone.
+    def measured(self, rows: Array, meters: Meters | None) -> list[PerWatch]:
+        """The measurements of the steps that ran, for each watch: of one step at most, as it runs alone.
 
         Args:
-            rows: what they recorded.
+            rows: the records of these steps.
             meters: of the step, if it was watched.
         """
         for schedule in self._schedules:
             schedule.count(rows)
         if meters is None or not len(rows):
             return []
-        found = meters.read()
-        if meters.activations is not None and not self._told:
-            self._told = _tell(meters.activations.missing())
-        if self._accumulate > 1 and not found.taken:
-            return []  # a step was skipped meanwhile, and so the update comes later
-        return [[each.measured(self._number, found, self._loss_scale) for each in self._schedules]]
+        readings = meters.read()
+        if meters.activations is not None and not self._warned:
+            self._warned = _warn_of_missing(meters.activations.missing())
+        if self._accumulate > 1 and not readings.taken:
+            return []  # a skipped step has delayed the update
+        return [[each.measured(self._number, readings, self._loss_scale) for each in self._schedules]]
 
 
-def _tell(missing: list[str]) -> bool:
+def _warn_of_missing(missing: list[str]) -> bool:
     """Warns of layers that cannot be measured; returns whether there are any."""
     if missing:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""What a training step trains: what was chosen, of that what is trainable, less what a plan freezes."""
+"""The variables that a training step trains: chosen, trainable, and not frozen by the optimizer's plan."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ...optim.filters.selection import VariablesOrFilters, variables_or_filters
 from ...optim.updates.settings import Settings
 
 
-class Choice:
-    """The variables that a step trains, as they are chosen and as layers are frozen and unfrozen.
+class ChosenVariables:
+    """The variables that a step trains; they change as layers and groups are frozen and unfrozen.
 
     Args:
-        model: whose variables.
-        optimizer: what freezes groups, if it is a `GroupedOptimizer`.
-        variables: what to train: variables, or filters as `optim.select` takes them; None for all.
-        outer: the loss scale around the optimizer; None for none.
+        model: the model that trains.
+        optimizer: without its loss scale; the plan of a `GroupedOptimizer` may freeze groups.
+        variables: the variables to train: variables, or filters as `optim.select` takes them; None for all.
+        outer: the loss scale around the optimizer, or None.
     """
 
     def __init__(
@@ -30,43 +30,43 @@ class Choice:
         self._optimizer = optimizer
         self._outer = outer or optimizer
         self._settings: Settings | None = None
-        self._plan: Plan | None = None  # the one that `_training` was last worked out for
+        self._plan: Plan | None = None  # the plan for which `_training` was computed
         self.choose(variables)
 
     def choose(self, variables: VariablesOrFilters | None) -> None:
-        """Chooses others; raises as `variables_or_filters` does, or ValueError if nothing can train."""
-        wanted = None
+        """Sets the choice; raises as `variables_or_filters` does, or ValueError if nothing can train."""
+        filters = None
         if variables is not None:
             chosen = variables_or_filters("variables", self._model, variables)
-            wanted = list(variables) if isinstance(variables, (list, tuple)) else [variables]
+            filters = list(variables) if isinstance(variables, (list, tuple)) else [variables]
         elif self._model.trainable_variables:
             chosen = list(self._model.trainable_variables)
         else:
             raise ValueError(
                 "`model` has no trainable variables: set `trainable = True` on the layers to train."
             )
-        self._wanted = wanted
-        self._keep(chosen)
+        self._filters = filters
+        self._set_chosen(chosen)
 
     @property
     def chosen(self) -> list[keras.Variable]:
-        """What was chosen, and is trainable now."""
+        """The chosen variables that are trainable now."""
         if [each.trainable for each in self._switches] != self._flags:
-            self._keep(self._chosen_again())
+            self._set_chosen(self._choose_again())
         return self._chosen
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What trains now: another list whenever that, or a layer's `trainable`, has changed."""
+        """The variables that train now: a new list whenever they, or a layer's `trainable`, have changed."""
         chosen = self.chosen
         inner = self._optimizer
         if not isinstance(inner, GroupedOptimizer):
             return chosen
-        if not inner.built:  # it was loaded from a file, and has its plan by names
+        if not inner.built:  # loaded from a file, it has its plan by names
             inner.build(self._model.trainable_variables)
-        # A plan never changes: `freeze` and `unfreeze` make another one.
+        # Plans are immutable: `freeze` and `unfreeze` make a new one.
         if self._plan is not inner.plan:
-            inner.take_in(chosen)  # those of a layer that was frozen when it was saved
+            inner.take_in(chosen)  # adds variables of layers that were frozen when it was saved
             frozen = {id(variable) for variable in inner.plan.frozen}
             training = [variable for variable in chosen if id(variable) not in frozen]
             if not training:
@@ -79,7 +79,7 @@ class Choice:
 
     @property
     def settings(self) -> Settings:
-        """What the optimizer is set to, and those inside of it; to be asked for after `variables`."""
+        """The settings of the optimizer and of those inside it; read it after `variables`."""
         if self._settings is None:
             inner = self._optimizer
             grouped = inner.grouped_update.followed.optimizers if isinstance(inner, GroupedOptimizer) else []
@@ -88,12 +88,12 @@ class Choice:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a traced step depends on: what trains, `trainable` of layers, which BatchNorm reads, state."""
+        """What a traced step depends on: trained variables, `trainable` of layers, optimizer state."""
         training, inner = self.variables, self._optimizer
         state = inner.grouped_update if isinstance(inner, GroupedOptimizer) else None
         return (*self._flags, state, *map(id, training))
 
-    def _keep(self, chosen: list[keras.Variable]) -> None:
+    def _set_chosen(self, chosen: list[keras.Variable]) -> None:
         infos = variable_infos(self._model)
         owners = {id(info.layer): info.layer for info in infos}
         self._switches = [self._model, *owners.values(), *(info.variable for info in infos)]
@@ -102,20 +102,20 @@ class Choice:
         self._plan = None
         self._training = chosen
 
-    def _chosen_again(self) -> list[keras.Variable]:
-        """What was chosen, after a layer was frozen or unfrozen."""
+    def _choose_again(self) -> list[keras.Variable]:
+        """The chosen variables, after a layer was frozen or unfrozen."""
         trainable = list(self._model.trainable_variables)
-        if self._wanted is None:
-            found = {id(variable) for variable in trainable}
+        if self._filters is None:
+            ids = {id(variable) for variable in trainable}
         else:
-            found = {id(item) for item in self._wanted if isinstance(item, keras.Variable)}
-            for item in self._wanted:
+            ids = {id(item) for item in self._filters if isinstance(item, keras.Variable)}
+            for item in self._filters:
                 if not isinstance(item, keras.Variable):
                     try:
-                        found.update(map(id, select(self._model, item)))
+                        ids.update(map(id, select(self._model, item)))
                     except SelectionError:  # all that it matches is frozen now
                         continue
-        chosen = [variable for variable in trainable if id(variable) in found]
+        chosen = [variable for variable in trainable if id(variable) in ids]
         if not chosen:
             raise ValueError(
                 "`model` has `trainable = False` by now on all that this step trains: set it to True on a "

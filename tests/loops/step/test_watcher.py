@@ -11,8 +11,8 @@ import pytest
 
 from gradloop import loops, optim
 from gradloop.loops.device.device_loop import DeviceLoop
-from gradloop.loops.step.watch_schedule import Every
-from gradloop.loops.step.watching import Watching
+from gradloop.loops.step.watch_schedule import Interval
+from gradloop.loops.step.watcher import Watcher
 from tests.loops.step.watched import (
     LOSS,
     Seen,
@@ -226,19 +226,19 @@ def test_what_is_no_watch_is_refused() -> None:
 
 
 def test_parameter_servers_and_workers_that_differ_are_told() -> None:
-    watching = Watching(network := model(), plain(network), 1)
-    with pytest.warns(UserWarning, match="No step is watched, as parameter servers have no step"):
-        watching.start([loops.Watch()], None, True)
+    watcher = Watcher(network := model(), plain(network), 1)
+    with pytest.warns(UserWarning, match="No step is watched, as with parameter servers"):
+        watcher.start([loops.Watch()], None, True)
     others = iter([0.5, 1.0])  # the mean of what both say, then that of how far each is from it
     with pytest.warns(
         UserWarning, match="No step is watched, as the callbacks of the workers want different"
     ):
-        watching.start([loops.Watch()], lambda number: next(others), False)
-    assert watching.next_alike(100, lambda: 9, lambda: 0) == 100
-    watching.start([], None, True)  # nobody asked
-    watching.start([loops.Watch()], None, False)
+        watcher.start([loops.Watch()], lambda number: next(others), False)
+    assert watcher.steps_in_next_call(100, lambda: 9, lambda: 0) == 100
+    watcher.start([], None, True)  # nobody asked
+    watcher.start([loops.Watch()], None, False)
     ran = iter([0, 9])
-    assert [watching.next_alike(100, lambda: next(ran), lambda: 0) for _ in range(2)] == [9, 1]
+    assert [watcher.steps_in_next_call(100, lambda: next(ran), lambda: 0) for _ in range(2)] == [9, 1]
 
 
 def test_a_watch_for_nothing_watches_nothing() -> None:
@@ -249,12 +249,12 @@ def test_a_watch_for_nothing_watches_nothing() -> None:
 
 @pytest.mark.parametrize(("every", "accumulate", "done"), [(10, 1, 0), (10, 4, 0), (3, 4, 5), (10, 4, 27)])
 def test_the_steps_are_the_first_updates_from_multiples_on(every: int, accumulate: int, done: int) -> None:
-    schedule, found = Every(every), []
+    schedule, found = Interval(every), []
     schedule.start(done)
     for number in range(done + accumulate, 100, accumulate):
         if schedule.next_step(number, accumulate) == number:
             found.append(number)
-            assert schedule.passes(number)
+            assert schedule.advance(number)
     updates = range(done + accumulate, 100, accumulate)
     multiples = [number for number in range(every, 100, every) if done < number <= updates[-1]]
     assert found == sorted({min(u for u in updates if u >= number) for number in multiples})

@@ -1,4 +1,4 @@
-"""What a step of one's own gets of what a `TrainStep` does."""
+"""A step of one's own as it runs on each replica: restored state, averaged statistics, recorded scalars."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-def on_a_replica(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) -> Callable[P, Result]:
+def replica_step(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) -> Callable[P, Result]:
     """Returns a step as it runs on each replica, or on the only device.
 
-    run the step; an `Update` that does not take its step puts back what layers and metrics wrote
-    put back weights that a layer wrote and no update trains
-    average the moving statistics over replicas
-    add what `record` was given to the dict that the step returns
+        run the step; an `Update` that skips it restores what layers and metrics wrote
+        restore weights that a layer wrote and no update trains
+        average the moving statistics over replicas
+        add the values given to `record` to the dict that the step returns
 
     The layers that ran are added to `ran`, by `id`.
     """
     converted = with_autograph(step)
-    reduces: dict[str, str] = {}  # of what was recorded, by name
+    reduces: dict[str, str] = {}  # the reduction of each recorded value, by name
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         each = step if tf.executing_eagerly() else converted
-        if writes_now() is not None:  # it is a part of another step
+        if writes_now() is not None:  # called inside of another step
             return each(*args, **kwargs)
-        inside = is_recording()  # of another step, which has what is recorded
+        inside = is_recording()  # of another step, which gets the recorded values
         with recording() as writes, nullcontext() if inside else recorded_scalars((), reduces) as recorded:
             result = each(*args, **kwargs)
         ran.update(writes.layers)
@@ -51,13 +51,13 @@ def on_a_replica(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
                 statistics, sum_over_replicas([*map(tf.convert_to_tensor, statistics)])
             ):
                 variable.assign(total / replica_count())
-        return result if recorded is None else with_recorded(result, recorded, (args, kwargs))
+        return result if recorded is None else add_recorded(result, recorded, (args, kwargs))
 
     return run
 
 
-def with_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Result:
-    """What a step returned on a replica, with what it recorded: scalars that `replicated` sums.
+def add_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Result:
+    """The dict that a step returned on a replica, with its recorded values: scalars that `replicated` sums.
 
     Raises:
         ValueError: the step returned no dict, or one with a name that was recorded.
@@ -77,12 +77,12 @@ def with_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Res
             "choose another, or leave it out of the dict."
         )
     values = recorded.values if replica_count() == 1 else _on_first_replica(recorded, arguments)
-    given = dict(zip((column.name for column in columns), values))
-    return {**result, **given}  # type: ignore[return-value]  # a dict, as the result is
+    named = dict(zip((column.name for column in columns), values))
+    return {**result, **named}  # type: ignore[return-value]  # a dict, as the result is
 
 
 def _on_first_replica(recorded: Recorded, arguments: Tensors) -> list[Scalar]:
-    """The values over all replicas, on the first one; 0 on the others."""
+    """The reduced values on the first replica, 0 on the others, so that a sum gives the values."""
     arrays = [value for value in tf.nest.flatten(arguments) if len(getattr(value, "shape", ()))]
     weight = share_of(tf.constant(1.0))
     count = tf.cast(examples_in(arrays), tf.float32) * weight if arrays else weight
