@@ -28,60 +28,60 @@ def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool
     base = keras.callbacks.Callback
     for saver in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore):
         if isinstance(callback, saver) and callback.save_freq == "epoch":
-            base = saver  # its own batch hooks look at `save_freq` and do nothing
+            base = saver  # its own batch hooks do nothing with this `save_freq`
     return any(
         getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook) for hook in hooks
     )
 
 
-def better_ways(metrics: Iterable[tuple[Metric, StepMetric]]) -> dict[str, str]:
-    """Names of metrics to "min" or "max", of those of which Keras knows it.
+def metric_modes(metrics: Iterable[tuple[Metric, StepMetric]]) -> dict[str, str]:
+    """The mode of each metric, by name: "min" or "max"; without those whose mode Keras does not know.
 
     Args:
-        metrics: each as it was given, and what became of it.
+        metrics: each as the user passed it, and the `StepMetric` made of it.
     """
-    ways = {own.name: better_way(given) for given, own in metrics}
-    return {name: way for name, way in ways.items() if way}
+    modes = {own.name: better_way(metric) for metric, own in metrics}
+    return {name: mode for name, mode in modes.items() if mode}
 
 
-def tell_better_ways(
+def set_monitor_modes(
     callbacks: Sequence[keras.callbacks.Callback], metrics: Iterable[tuple[Metric, StepMetric]]
 ) -> None:
-    """Sets the mode of callbacks with `mode="auto"` by which way a step's metrics get better.
+    """Sets the mode of callbacks with `mode="auto"` from the metrics of a step, given as for `metric_modes`.
 
-    Keras looks for that among the metrics of `compile`; the metrics are as in `better_ways`.
+    Keras looks among the metrics of `compile` alone.
     """
     monitoring = [c for c in callbacks if hasattr(c, "monitor_op") and getattr(c, "mode", None) == "auto"]
-    ways = better_ways(metrics) if monitoring else {}
+    modes = metric_modes(metrics) if monitoring else {}
     for callback in monitoring:
-        callback.mode = ways.get(str(callback.monitor).removeprefix("val_")) or callback.mode
+        callback.mode = modes.get(str(callback.monitor).removeprefix("val_")) or callback.mode
 
 
 @contextlib.contextmanager
-def csv_files_kept(callbacks: Iterable[keras.callbacks.Callback], resumes: bool) -> Iterator[None]:
-    """Has each `CSVLogger` append to its file, where training begins in the body, if the run resumes.
+def append_csv_logs(callbacks: Iterable[keras.callbacks.Callback], resumes: bool) -> Iterator[None]:
+    """Makes each `CSVLogger` append to its file, when training begins in the body, if the run resumes.
 
-    Otherwise one with `append=False` would lose the rows that the run has written already.
+    Otherwise one with `append=False` would delete the rows that the run has already written.
     """
-    emptying = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
-    for callback in emptying:
-        # Keras sets the second only where it appends, and never back.
+    overwriting = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
+    for callback in overwriting:
+        # Keras sets `append_header` only when it appends, and never resets it.
         callback.append, callback.append_header = resumes, True
     try:
         yield
     finally:
-        for callback in emptying:
+        for callback in overwriting:
             callback.append = False
 
 
-def _averages(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:
+def _ema_callbacks(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:
     return [c for c in callbacks.callbacks if isinstance(c, keras.callbacks.SwapEMAWeights)]
 
 
 def check_averages(
     callbacks: Sequence[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer
 ) -> None:
-    """Raises ValueError if a `SwapEMAWeights` has no averages of an optimizer, without its loss scale."""
+    """Raises ValueError for a `SwapEMAWeights` with an inner optimizer that keeps no averages."""
     several = getattr(optimizer, "optimizers", [optimizer])  # a `MultiOptimizer` may not know them yet
     averaging = not several or any(one.use_ema for one in several)
     if any(isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks) and not averaging:
@@ -92,37 +92,37 @@ def check_averages(
 
 
 def swap_in_last_epoch_too(callbacks: keras.callbacks.CallbackList) -> None:
-    """Has each `SwapEMAWeights` swap weights and averages in the last epoch, as in the others.
+    """Makes each `SwapEMAWeights` swap weights and averages in the last epoch, as in the others.
 
-    Otherwise it overwrites the weights there, as `fit` wants it. A run that may resume needs both; `train`
-    swaps back at the end, and sets the weights to the averages itself.
+    Otherwise it overwrites the weights in the last epoch, as for `fit`. A run that may resume needs both;
+    `train` swaps back at the end, and sets the weights to the averages itself.
     """
-    for callback in _averages(callbacks):
-        callback.set_params({**callback.params, "epochs": 0})  # so no epoch is the last
+    for callback in _ema_callbacks(callbacks):
+        callback.set_params({**callback.params, "epochs": 0})  # so it takes no epoch for the last
 
 
 def swap_averages_in(callbacks: keras.callbacks.CallbackList) -> None:
-    """Has each `SwapEMAWeights` that swaps by epochs know that the averages are in the model.
+    """Tells each `SwapEMAWeights` that swaps by epochs that the averages are in the model.
 
-    So it is between two epochs, when the checkpoint was made; the values are restored after this.
+    They are between two epochs, when the checkpoint was saved; the values are restored after this call.
     """
-    for callback in _averages(callbacks):
+    for callback in _ema_callbacks(callbacks):
         if callback.swap_on_epoch:
             callback.on_test_begin()
 
 
 def swap_averages_out(callbacks: keras.callbacks.CallbackList) -> None:
-    """Has each `SwapEMAWeights` that has put the averages in the model put the weights back.
+    """Makes each `SwapEMAWeights` that has swapped the averages in swap the weights back.
 
-    By itself it does so when an epoch begins or an evaluation ends, to which a stopped run does not come.
+    By itself it does so when an epoch begins or an evaluation ends, which a stopped run does not reach.
     """
-    for callback in _averages(callbacks):
+    for callback in _ema_callbacks(callbacks):
         callback.on_test_end()
 
 
 @contextlib.contextmanager
 def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Makes `model.optimizer` the one that trains while callbacks run, then restores it.
+    """Sets `model.optimizer` to the optimizer that trains while callbacks run, then restores it.
 
     Callbacks that set the learning rate look for it there. Without it they would fail or, on a compiled
     model, set the rate of an optimizer that is not used.
@@ -133,7 +133,7 @@ def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     try:
         yield
     finally:
-        # Else it was compiled meanwhile, by the first step or by a callback.
+        # Otherwise the first step or a callback has compiled the model meanwhile.
         if compiled_with(model) is compiled:
             if before is missing:
                 del model.optimizer

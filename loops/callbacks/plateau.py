@@ -1,4 +1,4 @@
-"""When a value stops getting better."""
+"""Detects plateaus: epochs in which a value does not get better."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, TypedDict
 
 from ...optim.common.arguments import real_number, whole_number
 
-# Words in the names of Keras' losses and metrics that tell which way is better.
-_FALLS = ("loss", "error", "entropy", "divergence", "perplexity", "hinge", "poisson", "mse", "mae")
-_RISES = ("acc", "auc", "precision", "recall", "specificity", "sensitivity", "iou", "score", "r2", "simil")
+# Words in the names of Keras' losses and metrics that tell their mode.
+_MIN_WORDS = ("loss", "error", "entropy", "divergence", "perplexity", "hinge", "poisson", "mse", "mae")
+_MAX_WORDS = "acc auc precision recall specificity sensitivity iou score r2 simil".split()
 
 
 class PlateauState(TypedDict):
-    """What JSON holds of a `Plateau`."""
+    """The state of a `Plateau`, as JSON."""
 
     count: int
     best: float | None
@@ -22,9 +22,9 @@ class PlateauState(TypedDict):
 
 
 class Plateau:
-    """Counts the times that a value in the epochs' logs did not get better for some epochs in a row.
+    """Counts plateaus: `patience` epochs in a row in which a value in the logs did not get better.
 
-    Args are as for `Unfreeze`, which says what it raises. `count` is the number of plateaus so far.
+    Arguments and errors are those of `Unfreeze`. `count` is the number of plateaus so far.
     """
 
     def __init__(self, monitor: str, mode: str | None, patience: int, min_delta: float) -> None:
@@ -46,7 +46,7 @@ class Plateau:
                 "one of them" + (", or give `validation`." if self._monitor.startswith("val_") else ".")
             )
         value = float(logs[self._monitor])
-        first = self._best is None and not math.isnan(value)  # a NaN would never be bettered
+        first = self._best is None and not math.isnan(value)  # nothing compares as better than NaN
         if first or (self._best is not None and self._sign * (self._best - value) > self._min_delta):
             self._best, self._waited = value, 0
             return
@@ -55,11 +55,11 @@ class Plateau:
             self.count, self._waited = self.count + 1, 0
 
     def state(self) -> PlateauState:
-        """What was counted, for `set_state`."""
+        """The counts, for `set_state`."""
         return {"count": self.count, "best": self._best, "waited": self._waited}
 
     def set_state(self, state: PlateauState | None) -> None:
-        """Resumes from what `state` returned, else raises ValueError; None to begin anew."""
+        """Restores the result of `state`, else raises ValueError; None to start counting from 0."""
         values: PlateauState = {"count": 0, "best": None, "waited": 0} if state is None else state
         if not _is_state(values):
             raise ValueError(
@@ -83,7 +83,7 @@ def _is_state(state: Any) -> bool:
 
 def _mode_of(monitor: str) -> str:
     name = monitor.lower()
-    falls, rises = any(word in name for word in _FALLS), any(word in name for word in _RISES)
+    falls, rises = (any(word in name for word in words) for words in (_MIN_WORDS, _MAX_WORDS))
     if falls == rises:
         raise ValueError(
             f"`monitor` {monitor!r} does not tell which way is better: say `mode='min'` or `mode='max'`."

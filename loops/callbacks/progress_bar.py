@@ -1,4 +1,4 @@
-"""How far a run is, for people to see."""
+"""`ProgressBar`: shows the progress of a run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import numpy as np
 from ...optim.common.arguments import real_number
 from ...optim.common.types import Array
 from ..distribute.cluster import is_chief
-from .progress_display import Display, display_on
+from .progress_display import Display, make_display
 from .progress_text import Progress
 from .steps_callback import StepsCallback
 
 
 class ProgressBar(StepsCallback):
-    """Shows the steps done, the speed, the time left and the means of each epoch, and at its end its logs.
+    """Shows the steps done, the speed, the time left and the means of each epoch; at its end, the logs.
 
-    In a notebook it is a widget, in a terminal a line that is drawn again at most ten times a second and fits
-    its width. Anywhere else (a file, `| tee`, Slurm) it writes whole lines, at the end of each epoch and in
-    longer ones from time to time, with no control characters among them. Of several workers, one shows it.
+    In a notebook it is a widget, in a terminal a line that fits its width and is redrawn at most ten times a
+    second. Anywhere else (a file, `| tee`, Slurm) it writes whole lines without control characters: at the
+    end of each epoch, and every `every_seconds` within one. Of several workers, only the chief shows it.
 
     It shows what `train` runs. In a loop of your own use `tqdm`, which is installed with gradloop:
     `for x, y in tqdm(data)`.
 
-    The speed does not include an epoch's first call on the device, in which the step may be traced. In an
-    epoch that resumes in its middle, means and speed are those of the steps after the resume.
+    The speed does not include the first call of an epoch, in which the step may be traced. In an epoch that
+    resumes in its middle, means and speed are of the steps after the resume.
 
     Args:
         file: where to write; None for the notebook or standard error.
@@ -62,26 +62,26 @@ class ProgressBar(StepsCallback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # A program without a terminal, such as `pythonw`, may have no standard error.
         if self._display is None and is_chief() and not (self._file is None is sys.stderr):
-            self._display = display_on(self._file, sys.stderr, self._every_seconds)
+            self._display = make_display(self._file, sys.stderr, self._every_seconds)
         self._label = f"Epoch {epoch + 1}/{self.params.get('epochs')}"
         self._total = self.params.get("steps")
         self._sums: dict[str, tuple[float, int]] = {}
         self._done = 0
         self._began = time.monotonic()
-        # Steps and time: when the speed is counted from, and when steps last ended.
-        self._since = self._last = 0, self._began
+        # Number of steps and time: at the start of the speed measurement, and after the last call.
+        self._rate_start = self._last = 0, self._began
         self._calls = 0
         self._show()
 
     def on_epoch_resumed(self, batches: int) -> None:
         self._done = batches
-        self._since = self._last = batches, self._began
+        self._rate_start = self._last = batches, self._began
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
         step = self.train_step
         reductions = {} if step is None else step.loss_and_metrics.reductions
         for name, array in values.items():
-            # A step that was skipped shows as NaN among finite ones: it is in no mean of the epoch either.
+            # The NaN of a skipped step is left out, as in the means of the epoch.
             finite = array[np.isfinite(array)].astype(np.float64)
             total, count = self._sums.get(name, (0.0, 0))
             if reductions.get(name) == "max" and len(finite):
@@ -91,9 +91,9 @@ class ProgressBar(StepsCallback):
         self._done += len(values["loss"])
         self._calls += 1
         if self._calls == 2:
-            self._since = self._last
+            self._rate_start = self._last
         self._last = self._done, time.monotonic()
-        if self._done != self._total:  # else validation or the epoch's end is shown at once
+        if self._done != self._total:  # else validation or the end of the epoch is shown next
             self._show()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -105,7 +105,7 @@ class ProgressBar(StepsCallback):
             self._display.show(lambda: self._validation(done, total))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if not self._calls and self._total:  # in `fit`, which tells of epochs alone
+        if not self._calls and self._total:  # in `fit`, which has no hook for many steps
             self._done = self._total
         self._end(logs or {})
 
@@ -116,7 +116,7 @@ class ProgressBar(StepsCallback):
 
     def _end(self, values: dict[str, float]) -> None:
         if self._display is not None and self._label is not None:
-            self._display.end(self._progress(values, over=True))
+            self._display.end(self._progress(values, ended=True))
         self._label = None
 
     def _show(self) -> None:
@@ -126,11 +126,11 @@ class ProgressBar(StepsCallback):
     def _means(self) -> dict[str, float]:
         return {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
 
-    def _progress(self, values: dict[str, float], over: bool = False) -> Progress:
-        steps, seconds = (last - since for last, since in zip(self._last, self._since))
+    def _progress(self, values: dict[str, float], ended: bool = False) -> Progress:
+        steps, seconds = (last - since for last, since in zip(self._last, self._rate_start))
         rate = steps / seconds if steps and seconds > 0 else None
         seconds = time.monotonic() - self._began
-        return Progress(str(self._label), self._done, self._total, seconds, rate, values, over)
+        return Progress(str(self._label), self._done, self._total, seconds, rate, values, ended)
 
     def _validation(self, done: int, total: int | None) -> Progress:
         seconds = time.monotonic() - self._test_began
@@ -139,7 +139,7 @@ class ProgressBar(StepsCallback):
 
 
 def _takes_text(file: object) -> bool:
-    """Whether this is a file that is open for writing text."""
+    """Whether `file` is open for writing text."""
     if not (hasattr(file, "write") and hasattr(file, "isatty")) or getattr(file, "closed", False):
         return False
     binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))

@@ -1,4 +1,4 @@
-"""How far an epoch is, as one line of text."""
+"""The progress of an epoch as one line of text."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ _SMALLEST_BAR = 6  # columns
 
 
 class Progress(NamedTuple):
-    """How far an epoch, or its validation, is."""
+    """The progress of an epoch or of its validation."""
 
     label: str
     done: int  # steps so far
-    total: int | None  # of how many; None where that is not known
-    seconds: float  # since it began
-    rate: float | None  # steps a second; None where that is not known
+    total: int | None  # steps in the epoch; None if not known
+    seconds: float  # since the epoch began
+    rate: float | None  # steps per second; None if not known
     values: dict[str, float]  # name -> mean so far
-    over: bool = False  # whether it has ended
+    ended: bool = False  # whether it has ended
 
 
 def details(progress: Progress) -> str:
-    """All that there is to say beside the label, however long.
+    """All details beside the label, in full length.
 
     Example:
-        >>> details(Progress("Epoch 2/15", 1200, 1200, 61.0, 0.05, {"val_loss": 0.7, "loss": 0.5}, over=True))
+        >>> values = {"val_loss": 0.7, "loss": 0.5}
+        >>> details(Progress("Epoch 2/15", 1200, 1200, 61.0, 0.05, values, ended=True))
         '1200/1200 [01:01, 20 s/step] loss=0.5000 val_loss=0.7000'
     """
-    left = "" if progress.over or progress.total is None else _left(progress)
+    left = "" if progress.ended or progress.total is None else _left(progress)
     clock = tqdm.format_interval(progress.seconds) + left + _rate(progress, ", ", " steps/s")
-    return f"{_count(progress)} [{clock}]{_shown(progress.values)}"
+    return f"{_count(progress)} [{clock}]{_formatted(progress.values)}"
 
 
 def whole_line(progress: Progress) -> str:
@@ -40,10 +41,10 @@ def whole_line(progress: Progress) -> str:
 
 
 def fitting_line(progress: Progress, columns: int) -> str:
-    """What fits into so many columns, as tqdm's `bar_format`, in which `{bar}` takes the columns left.
+    """A line that fits into `columns`, as tqdm's `bar_format`, in which `{bar}` fills the rest.
 
-    In fewer columns there is less: the time so far goes first, then the bar, the count and the rate, and at
-    last values from the end.
+    In fewer columns, parts are left out: first the elapsed time, then the bar, the count and the rate, and
+    finally values from the end.
 
     Example:
         >>> epoch = Progress("Epoch 2/15", 750, 1200, 1.0, 743.2, {"loss": 0.5123, "accuracy": 0.7512})
@@ -55,16 +56,16 @@ def fitting_line(progress: Progress, columns: int) -> str:
         Epoch 2/15:  62% loss=0.5123 accuracy=0.7512
         Epoch 2/15:  62% loss=0.5123 ...
     """
-    values, text = _shown(progress.values), ""
-    for text in _shorter_and_shorter(progress):
+    values, text = _formatted(progress.values), ""
+    for text in _shrinking_lines(progress):
         if len(text.replace("{bar}", "-" * _SMALLEST_BAR)) + len(values) <= columns:
             return text + _escaped(values)
     room = max(columns - len(text) - len(" ..."), 0)
-    return text + _escaped(values[: room + 1].rpartition(" ")[0]) + " ..."  # the last value whole
+    return text + _escaped(values[: room + 1].rpartition(" ")[0]) + " ..."  # without cutting a value
 
 
-def _shorter_and_shorter(progress: Progress) -> Iterator[str]:
-    """The line without its values, in fewer and fewer columns."""
+def _shrinking_lines(progress: Progress) -> Iterator[str]:
+    """Yields the line without its values, each time in fewer columns."""
     head = _escaped(progress.label)
     if progress.total is None:
         head += f": {_count(progress)}"
@@ -101,7 +102,7 @@ def _rate(progress: Progress, before: str, unit: str) -> str:
     return before + (f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}") + unit
 
 
-def _shown(values: dict[str, float]) -> str:
+def _formatted(values: dict[str, float]) -> str:
     """Names and values, each after a space: training before validation, and the loss first in each."""
 
     def order(name: str) -> tuple[bool, bool]:
@@ -111,7 +112,7 @@ def _shown(values: dict[str, float]) -> str:
 
 
 def _digits(value: float) -> str:
-    """Four of them, also where the last is 0: a line whose length changes is hard to read."""
+    """Four significant digits, trailing zeros included: a line whose length changes is hard to read."""
     try:
         return f"{value:#.4g}".rstrip(".")
     except (TypeError, ValueError):  # callbacks may put anything into logs

@@ -1,4 +1,4 @@
-"""Keras callbacks in a loop that runs many steps a call."""
+"""`StepsCallback`: Keras callbacks for a loop that runs many steps in one call on the device."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..step.watch import Measured, Watch
 
 
 class StepsCallback(keras.callbacks.Callback):
-    """A Keras callback that takes the values of many steps at a time.
+    """A Keras callback that gets the values of many steps at a time.
 
-    A callback with a batch hook makes `train` return to Python after every step, which costs time. One that
-    only reads values can derive from this class, and gets all of them a fraction of a second later. To be
-    saved in a `Checkpoint` it may have, as any Keras callback may, a method `state()` that returns what JSON
-    can hold, and `set_state(state)`, which is called with that before `on_train_begin`. Where an epoch
-    resumes in its middle, its `on_epoch_begin` is called once more after that.
+    A callback with a batch hook makes `train` return to Python after every step, which costs time. A callback
+    that only reads values can derive from this class instead, and gets all of them a fraction of a second
+    later. To be saved in a `Checkpoint`, it may have, as any Keras callback may, a method `state()` that
+    returns JSON values, and `set_state(state)`, which is called with them before `on_train_begin`. If an
+    epoch resumes in its middle, its `on_epoch_begin` is called again after that.
 
     Attributes:
         train_step: the `TrainStep` that trains, from `train`; None before.
@@ -45,9 +45,9 @@ class StepsCallback(keras.callbacks.Callback):
     train_step: TrainStep | None = None
 
     def set_data(self, data: Data, validation: Data | None) -> None:
-        """Called by `train` before training begins, with what it trains and validates on.
+        """Called by `train` before training begins, with the training and the validation data.
 
-        To read either moves a shuffle on: `loops/data/unmoved.py` reads it so that the run does not notice.
+        Reading either of them advances its shuffle: `loops/data/unmoved.py` reads without this effect.
         """
 
     def set_train_step(self, step: TrainStep) -> None:
@@ -55,10 +55,10 @@ class StepsCallback(keras.callbacks.Callback):
         self.train_step = step
 
     def steps_allowed(self, done: int) -> int | None:
-        """How many steps may run before `on_train_steps_end` is called next; None for any number.
+        """How many steps may run before the next `on_train_steps_end`; None for any number.
 
         Args:
-            done: batches in all of the step's training so far.
+            done: batches so far in all of the step's training.
         """
         return None
 
@@ -66,17 +66,17 @@ class StepsCallback(keras.callbacks.Callback):
         """Called after `on_epoch_begin` of an epoch that resumes in its middle.
 
         Args:
-            batches: how many of the epoch's ran before the checkpoint.
+            batches: how many batches of the epoch ran before the checkpoint.
         """
 
     def on_train_steps_end(self, first: int, values: dict[str, Array]) -> None:
-        """Called after each call of the device.
+        """Called after each call on the device.
 
         Args:
             first: number of the first of these steps in all of the step's training, from 1. Every batch
-                counts, whether its step was skipped or its gradients still wait for an update.
-            values: name -> float32 array, (steps,): each step's own loss and metrics, and what `loops.record`
-                was given, NaN for a step that recorded none.
+                counts, also if its step was skipped or its gradients still wait for an update.
+            values: name -> float32 array, (steps,): the loss and metrics of each step, and the values given
+                to `loops.record`; NaN for a step that did not record it.
         """
 
     def on_train_failed(self, logs: dict[str, float] | None = None) -> None:
@@ -84,33 +84,32 @@ class StepsCallback(keras.callbacks.Callback):
         self.on_train_end(logs)
 
     def watch(self) -> Watch | None:
-        """What to measure of the training step; `train` asks when training begins. None for nothing."""
+        """What to measure in training steps, None for nothing; `train` calls it when training begins."""
         return None
 
     def on_test_steps_end(self, done: int, total: int | None) -> None:
-        """Called after each call of the device within an evaluation, between Keras' hooks around that.
+        """Called after each call on the device in an evaluation, after `on_test_begin`, before `on_test_end`.
 
         Args:
-            done: how many of its batches ran.
-            total: of how many; None where that is not known.
+            done: how many batches of the evaluation have run.
+            total: the number of all its batches; None if it is not known.
         """
 
     def on_measured(self, number: int, measured: Measured) -> None:
-        """Called for each step that was watched, after `on_train_steps_end` of its call.
+        """Called for each watched step, after `on_train_steps_end` of its call.
 
         Args:
-            number: of the step in all of the step's training, from 1.
-            measured: what `watch` asks for.
+            number: number of the step in all of the step's training, from 1.
+            measured: the measurements that `watch` asks for.
         """
 
 
 def batches_trained(step: TrainStep, first_epoch: int = 0, steps: int | None = None) -> int:
-    """The batches in all of a step's training before a run.
+    """How many batches a step had trained on before a run.
 
-    An optimizer that was restored has made updates of which the step does not know: more than the step has
-    run batches. Each is taken for `accumulate` batches, though one at the end of the data may be fewer. If
-    the run's first epoch is not 0, the step's own count is not used, but that of so many epochs of `steps`
-    batches, if known.
+    A restored optimizer may count more updates than the step has run batches; then each update counts as
+    `accumulate` batches (though one at the end of the data may be of fewer). If the first epoch of the run is
+    not 0, its number times `steps`, the batches in an epoch if known, is used in place of the step's count.
     """
     updates = int(step.optimizer.iterations.numpy())
     ran = first_epoch * (steps or 0) if first_epoch else int(step.batches_done.numpy())

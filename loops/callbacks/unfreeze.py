@@ -1,4 +1,4 @@
-"""Gradual unfreezing: more and more of a model trains as training goes on."""
+"""`Unfreeze`: gradual unfreezing, in which more of a model trains as training goes on."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ _BY = ("epoch", "step", "plateau")
 
 
 class Unfreeze(StepsCallback):
-    """Unfreezes more of a model at given times; what trained before continues to train.
+    """Unfreezes more of a model at given times; variables that trained before continue to train.
 
-    It changes what the `TrainStep` trains, as `train_only` does: the optimizer's state stays, each new set of
-    variables is traced once, gradients that were accumulated but not applied are dropped, and a BatchNorm
-    that does not train yet keeps its statistics. The optimizer sets the learning rates: with a
+    It changes the variables that the `TrainStep` trains, as `train_only` does: the optimizer's state stays,
+    each new set of variables is traced once, gradients that were accumulated but not applied are dropped, and
+    a BatchNorm that does not train yet keeps its statistics. The optimizer sets the learning rates: with a
     `GroupedOptimizer` and `optim.discriminative` or `optim.layerwise_decay`, each part has its own rate from
     the moment it trains. Bias corrections, such as Adam's, count the updates of each variable in a
     `GroupedOptimizer` (of each group if it is not `fused`). In Keras' optimizers they count the updates of
     the run, so the first steps of a variable that is unfrozen late are too large.
 
-    What trains depends only on the time and, without a stage at time 0, on what trained at first. So a run
-    resumes from a `Checkpoint` as if it had not stopped, and also from a
-    `keras.callbacks.BackupAndRestore`. With the latter, save `state()` beside the backup, and call
-    `set_state` with it, where a new `Unfreeze` cannot know how the run began:
+    The variables that train depend only on the time and, without a stage at time 0, on those that trained at
+    first. So a run resumes from a `Checkpoint` as if it had not stopped, and also from a
+    `keras.callbacks.BackupAndRestore`. With the latter, save `state()` beside the backup and pass it to
+    `set_state` in these cases, in which a new `Unfreeze` cannot know how the run began:
 
     - with `by="plateau"`, since plateaus are counted here;
     - from the top down with `by="step"`, if the backup was made within an epoch, or the step had trained
       before this run;
     - without a stage at time 0, if the step has trained in this process already, or its state was restored.
 
-    If the same object is used in another run of the same step, it continues where it stopped; what
-    `train_only` chose in between is undone, and plateaus count from 0.
+    If the same object is used in another run of the same step, it continues where it stopped; choices of
+    `train_only` in between are undone, and plateaus count from 0.
 
     Args:
-        stages: maps a time, from 0, to what trains from then on as well: a filter as `optim.select` takes it
-            (a list for several; `"*"` or `all` for everything), or the name of a group of the optimizer's
-            plan. Without a stage at time 0, training begins with what the step trains. None for the model
-            from the top down: the groups of the optimizer's plan if it has several (groups that it freezes
-            stay frozen), else the layers as `optim.depths` counts them. First the top trains, then one more
-            each `every`, or several at once if that is needed to train all of them before the end (all at the
+        stages: maps a time, from 0, to the variables that also train from then on: a filter as `optim.select`
+            takes it (a list for several; `"*"` or `all` for everything), or the name of a group of the
+            optimizer's plan. Without a stage at time 0, training begins with the variables of the step. None
+            to unfreeze from the top down: the groups of the optimizer's plan if it has several (groups that
+            it freezes stay frozen), else the layers as `optim.depths` counts them. First the top trains, then
+            one more group or layer each `every`, or several at once if there is not time for all (all at the
             beginning, if there is time for one stage only).
-        by: what time counts: `"epoch"` for epochs of the run; `"step"` for batches in all of the step's
+        by: the unit of time: `"epoch"` for epochs of the run; `"step"` for batches in all of the step's
             training, from the top down for those since training first began; `"plateau"` for the times that
             `monitor` stopped getting better.
         every: time between two stages, where `stages` is None.
@@ -69,7 +69,7 @@ class Unfreeze(StepsCallback):
         mode: `"min"` if a lower `monitor` is better, `"max"` if a higher one is; None: by its name.
         patience: epochs without a better value that make a plateau.
         min_delta: the smallest change that counts as better.
-        verbose: 1 to print a line when more trains.
+        verbose: 1 to print a line when variables are unfrozen.
 
     A group that the optimizer's plan freezes is unfrozen when a stage takes variables of it.
 
@@ -147,8 +147,8 @@ class Unfreeze(StepsCallback):
         else:
             done = int(self._step().batches_done.numpy())
             if self._stages is None and self._span is None:
-                # A run from a backup begins at a later epoch. Where the length of epochs is unknown, nothing
-                # tells of training before the run.
+                # A run from a backup begins at a later epoch. If the length of epochs is unknown, training
+                # before the run cannot be counted.
                 steps = (self.params or {}).get("steps")
                 self._span = max(done - epoch * (steps or done), 0), len(self._schedule)
             self._unfreeze(done)
@@ -162,7 +162,7 @@ class Unfreeze(StepsCallback):
             self._plateau.add(logs or {})
 
     def steps_allowed(self, done: int) -> int | None:
-        """As many as are left until the next stage begins."""
+        """The number of steps until the next stage begins."""
         now = self._schedule_time(done)
         later = [stage.when for stage in self._schedule if stage.when > now]
         return later[0] - now if self._by == "step" and later else None
@@ -170,7 +170,7 @@ class Unfreeze(StepsCallback):
     # -- saving and resuming -------------------------------------------------------------------------------
 
     def state(self) -> UnfreezeState:
-        """How far unfreezing is, as JSON can hold it; for `set_state`, in this process or another.
+        """The progress of unfreezing, as JSON; for `set_state`, in this process or another.
 
         Example:
             >>> from gradloop import loops
@@ -184,9 +184,9 @@ class Unfreeze(StepsCallback):
         }
 
     def set_state(self, state: UnfreezeState) -> None:
-        """Resumes in the next run from what `state` returned; raises ValueError for anything else."""
-        by_steps_down = self._by == "step" and self._stages is None
-        if not is_unfreeze_state(state, by_steps_down, self._plateau is not None):
+        """Restores the result of `state` for the next run; raises ValueError for anything else."""
+        top_down_by_step = self._by == "step" and self._stages is None
+        if not is_unfreeze_state(state, top_down_by_step, self._plateau is not None):
             raise ValueError(
                 f"`state` is not that of an `Unfreeze` with by={self._by!r}: {state!r}. Pass what `state()` "
                 "returned for one with the same arguments."
@@ -211,25 +211,25 @@ class Unfreeze(StepsCallback):
         length = self._run_length()
         if self._stages is None:
             number = None if length is None else math.ceil(length / self._every)
-            # A second run of another length has as many stages, so that it freezes nothing again.
+            # A second run of another length keeps the number of stages, so it does not freeze anything again.
             return resolve_stages(step, top_down(step, self._every, self._span[1] if self._span else number))
         if length is not None:
             check_end(self._stages, self._by, length + (batches_trained(step) if self._by == "step" else 0))
         return resolve_stages(step, self._stages)
 
     def _run_length(self) -> int | None:
-        """The run's epochs or steps; None where that is not known."""
+        """The number of epochs or steps in the run; None if it is not known."""
         epochs, steps = ((self.params or {}).get(name) for name in ("epochs", "steps"))
         if self._by == "epoch":
             return epochs
         return None if self._by == "plateau" or epochs is None or steps is None else epochs * steps
 
     def _schedule_time(self, time: int) -> int:
-        """The time as the schedule counts it."""
+        """The time counted from the start of the schedule."""
         return max(time - self._span[0], 0) if self._span else time
 
     def _unfreeze(self, time: int) -> None:
-        """Has everything train whose time has come."""
+        """Unfreezes the variables of all stages whose time has come."""
         step = self._step()
         if self._base is None:
             raise ValueError("`Unfreeze` has not begun: call `on_train_begin()` before the first epoch.")

@@ -1,4 +1,4 @@
-"""The schedule of gradual unfreezing: what trains from which time on."""
+"""The schedule of gradual unfreezing: the stages, each with its time and the variables that it unfreezes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..step.trainable import names_of, plan_of
 from ..support.keras_private import knows_variable
 from .plateau import PlateauState
 
-# What a stage unfreezes; and that by its time.
+# What a stage unfreezes; all stages, by their times.
 StageFilters: TypeAlias = FilterLike | Sequence[FilterLike]
 Stages: TypeAlias = Mapping[int, StageFilters]
 
@@ -24,7 +24,7 @@ _EVERYTHING = "*"
 
 
 class Stage(NamedTuple):
-    """Variables that train as well from the time `when` on; `text` describes them in messages."""
+    """Variables that also train from the time `when` on; `text` describes them in messages."""
 
     when: int
     text: str
@@ -32,15 +32,16 @@ class Stage(NamedTuple):
 
 
 class UnfreezeState(TypedDict):
-    """What JSON holds of an `Unfreeze`."""
+    """The state of an `Unfreeze`, as JSON."""
 
-    base: list[str] | None  # what trained at first; empty if a stage at time 0 says that, None before
-    span: Sequence[int] | None  # top down by steps: the step at which the schedule begins, and its stages
+    # Names of the variables that trained at first; empty with a stage at time 0, None before training.
+    base: list[str] | None
+    span: Sequence[int] | None  # top down by steps: first step of the schedule, and number of stages
     plateau: PlateauState | None
 
 
 def checked_stages(stages: Stages) -> dict[int, StageFilters]:
-    """Stages of which each has a time and filters; TypeError or ValueError for others, saying which."""
+    """The stages, checked: TypeError or ValueError names one whose time or filter is invalid."""
     if not isinstance(stages, Mapping):
         raise TypeError(
             "`stages` must map times to filters, such as {0: 'head', 2: 'block5*', 4: all}, not "
@@ -75,25 +76,25 @@ def _description(what: StageFilters) -> str:
 def resolve_stages(step: TrainStep, stages: Stages) -> list[Stage]:
     """The stages with the variables of a step's model, in the order of time.
 
-    SelectionError if one matches nothing or what `trainable=False` freezes, ValueError if the optimizer was
-    built without what it trains.
+    Raises SelectionError if a stage matches nothing, or only variables with `trainable=False`; ValueError if
+    the optimizer was built without variables of a stage.
     """
     plan = plan_of(step)
-    found = [
+    resolved = [
         Stage(when, _description(what), _variables(step, what, plan)) for when, what in sorted(stages.items())
     ]
     optimizer = step.inner_optimizer
-    if optimizer.built:  # else the step builds it, over all that the model can train
-        for when, text, variables in found:
-            strange = [variable for variable in variables if not knows_variable(optimizer, variable)]
-            if strange:
+    if optimizer.built:  # else the step builds it over all trainable variables
+        for when, text, variables in resolved:
+            unknown = [variable for variable in variables if not knows_variable(optimizer, variable)]
+            if unknown:
                 raise ValueError(
                     f"`stages` has {text} from time {when} on, and the optimizer was built without "
-                    f"{first_few(names_of(step, strange))}, so it has no state for them. Build it over all "
+                    f"{first_few(names_of(step, unknown))}, so it has no state for them. Build it over all "
                     "variables, `optimizer.build(model.trainable_variables)`, or leave that to `TrainStep`; "
                     "an `optim.GroupedOptimizer` knows all variables of its plan."
                 )
-    return found
+    return resolved
 
 
 def check_end(stages: Stages, by: str, end: int) -> None:
@@ -107,29 +108,29 @@ def check_end(stages: Stages, by: str, end: int) -> None:
 
 
 def _variables(step: TrainStep, what: StageFilters, plan: Plan | None) -> list[keras.Variable]:
-    """The variables of a stage. A group's name means the group; all else is a filter."""
+    """The variables of a stage; the name of a group stands for its variables, all else is a filter."""
     groups = {} if plan is None else plan.members
     named = [spec for spec in _filters(what) if isinstance(spec, str) and spec in groups]
     filters = [spec for spec in _filters(what) if not (isinstance(spec, str) and spec in groups)]
     variables = [variable for group in named for variable in groups[group].values()]
     if filters:
         members = {id(variable) for variable in variables}
-        beside: list[FilterLike] = [lambda info: id(info.variable) in members] if members else []
-        variables += [v for v in select(step.model, *filters, *beside) if id(v) not in members]
+        of_groups: list[FilterLike] = [lambda info: id(info.variable) in members] if members else []
+        variables += [v for v in select(step.model, *filters, *of_groups) if id(v) not in members]
     return variables
 
 
 def check_base(step: TrainStep, names: Sequence[str], stage_at_0: bool) -> None:
-    """Raises ValueError if these names of `UnfreezeState.base` cannot be what trained at first."""
+    """Raises ValueError if the names in `UnfreezeState.base` do not fit the stages or the model."""
     if not names and not stage_at_0:
         raise ValueError(
             "`Unfreeze` was given a state that begins with a stage at time 0, and `stages` has none: pass "
             "what `state()` returned for one with the same arguments."
         )
-    strange = set(names) - set(names_of(step, step.model.trainable_variables))
-    if strange:
+    unknown = set(names) - set(names_of(step, step.model.trainable_variables))
+    if unknown:
         raise ValueError(
-            f"`Unfreeze` began with {first_few(sorted(strange))}, which the model cannot train: the state is "
+            f"`Unfreeze` began with {first_few(sorted(unknown))}, which the model cannot train: the state is "
             "that of another model, or layers of this one have `trainable=False` since."
         )
 
@@ -152,20 +153,20 @@ def top_down(step: TrainStep, every: int, number: int | None) -> dict[int, list[
     number = min(len(parts), number or len(parts))
     if number == 1:
         return {0: parts}
-    # The top is new, so it begins alone. Of the stages below it, longer ones are those at the bottom.
+    # The top is new, so it begins alone. Of the stages below it, the largest are at the bottom.
     below = np.array_split(np.arange(len(parts) - 1), number - 1)
     stages = [[parts[index] for index in indices] for indices in below] + [parts[-1:]]
     return {index * every: stage for index, stage in enumerate(reversed(stages))}
 
 
-def is_unfreeze_state(state: Any, by_steps_down: bool, by_plateau: bool) -> bool:
-    """Whether this is an `UnfreezeState` of one that goes top down by steps, or waits for plateaus."""
+def is_unfreeze_state(state: Any, top_down_by_step: bool, by_plateau: bool) -> bool:
+    """Whether `state` is an `UnfreezeState` of an `Unfreeze` with these properties."""
     if not isinstance(state, Mapping) or set(state) != UnfreezeState.__required_keys__:
         return False
     base, span = state["base"], state["span"]
     if base is not None and not (isinstance(base, list) and all(isinstance(name, str) for name in base)):
         return False
-    if span is not None and not (by_steps_down and isinstance(span, (list, tuple)) and len(span) == 2):
+    if span is not None and not (top_down_by_step and isinstance(span, (list, tuple)) and len(span) == 2):
         return False
     for number, least in zip(span or (), (0, 1)):
         if not isinstance(number, int) or isinstance(number, bool) or number < least:

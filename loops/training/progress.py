@@ -29,7 +29,7 @@ class RunProgress:
     def __init__(self, step: TrainStep, hooks: RunCallbacks, data: Data, validation: Data | None) -> None:
         self._step = step
         self._data = data, validation
-        self._hooks, self._callbacks = hooks, hooks.of_steps
+        self._hooks, self._callbacks = hooks, hooks.steps_callbacks
         self._watchers: list[StepsCallback] = []
         self.done = self.epoch = self.batch = 0
         self.means = RunningMeans(step.loss_and_metrics.metrics)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from ..callbacks.keras_bridge import better_ways, swap_averages_in
+from ..callbacks.keras_bridge import metric_modes, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.notes import Note, RunNote
@@ -242,7 +242,7 @@ class RunCheckpointer:
     def _modes(self, logs: dict[str, float]) -> dict[str, str]:
         """Whether less or more is better, of what is logged and is known to be either."""
         step = self._step
-        ways = {"loss": "min"} | better_ways(zip(step.metrics, step.loss_and_metrics.metrics))
+        ways = {"loss": "min"} | metric_modes(zip(step.metrics, step.loss_and_metrics.metrics))
         known = {name: ways.get(name.removeprefix("val_")) for name in logs}
         return {name: way for name, way in known.items() if way}
 

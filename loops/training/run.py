@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..callbacks.keras_bridge import csv_files_kept, swap_averages_out, wants_every_step
+from ..callbacks.keras_bridge import append_csv_logs, swap_averages_out, wants_every_step
 from ..callbacks.run_callbacks import RunCallbacks
 from ..device.steps_per_call import StepsPerCall
 from ..loss.records import Records
@@ -71,7 +71,7 @@ def _begin(run: Run, epochs: int, resume: bool) -> None:
         if resume:
             run.checkpointer.before_train_begin(epochs)  # before the callbacks, which may look at the state
         run.progress.set_train_step()
-        with csv_files_kept(run.hooks.callbacks, run.checkpointer.resumed is not None):
+        with append_csv_logs(run.hooks.callbacks, run.checkpointer.resumed is not None):
             run.hooks.on_train_begin()
         run.checkpointer.check_states()  # those of callbacks that begin with `on_train_begin`
     except BaseException as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from ..callbacks.keras_bridge import bound_optimizer, swap_in_last_epoch_too, tell_better_ways
+from ..callbacks.keras_bridge import bound_optimizer, set_monitor_modes, swap_in_last_epoch_too
 from ..callbacks.run_callbacks import RunCallbacks
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.save_and_restore import store_of
@@ -142,7 +142,7 @@ def train(
                 steps=reader.steps,
             )
             swap_in_last_epoch_too(hooks)
-            tell_better_ways(callbacks, zip(step.metrics, step.loss_and_metrics.metrics))
+            set_monitor_modes(callbacks, zip(step.metrics, step.loss_and_metrics.metrics))
             checkpointer = RunCheckpointer(found, step, reader, hooks, going_back.cuts)
             progress = RunProgress(step, hooks, data, validation)
             run = Run(step, reader, validate, hooks, progress, checkpointer, ending)

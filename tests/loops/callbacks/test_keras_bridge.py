@@ -10,7 +10,7 @@ from gradloop import loops
 from gradloop.loops.callbacks.keras_bridge import (
     bound_optimizer,
     check_averages,
-    tell_better_ways,
+    set_monitor_modes,
     wants_every_step,
     wants_every_test_step,
 )
@@ -141,7 +141,7 @@ def test_which_way_a_metric_gets_better(given, monitor, mode):
         keras.callbacks.EarlyStopping(monitor, mode="min"),
         keras.callbacks.History(),
     ]
-    tell_better_ways(told, pairs)
+    set_monitor_modes(told, pairs)
     assert [callback.mode for callback in told[:4]] == [mode] * 3 + ["min"]
     assert not hasattr(told[4], "mode")
 

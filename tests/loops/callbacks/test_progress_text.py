@@ -13,6 +13,6 @@ def test_braces_in_a_name_are_no_format():
 
 def test_logs_that_are_no_numbers_are_shown_as_they_are():
     told = {"loss": 0.5, "note": "a", "each": np.ones(2), "best": None}
-    assert details(Progress("Epoch 1/1", 1, 1, 1.0, None, told, over=True)).endswith(
+    assert details(Progress("Epoch 1/1", 1, 1, 1.0, None, told, ended=True)).endswith(
         "loss=0.5000 note=a each=[1. 1.] best=None"
     )

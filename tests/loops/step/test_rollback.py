@@ -20,7 +20,7 @@ def test_copies_are_of_what_was_before_and_follow_each_step(traced):
     def step(batch):
         with recording(everything=True) as writes:
             metric.update_state(norm(batch, training=True))
-        state.keep(writes, batch)
+        state.backup(writes, batch)
 
     step = tf.function(step, autograph=False) if traced else step
     before = []
@@ -40,7 +40,7 @@ def test_nothing_is_copied_of_a_pass_that_writes_nothing():
     def step(batch):
         with recording(everything=True) as writes:
             outputs = dense(batch, training=True)
-        state.keep(writes, batch)
+        state.backup(writes, batch)
         return outputs
 
     dense.build((None, 3))
