@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import keras
+import tensorflow as tf
 
 from ..loss.metrics import Metric, StepMetric
 from ..support.keras_private import better_way, compiled_with
@@ -58,20 +59,37 @@ def set_monitor_modes(
 
 
 @contextlib.contextmanager
-def append_csv_logs(callbacks: Iterable[keras.callbacks.Callback], resumes: bool) -> Iterator[None]:
+def append_csv_logs(
+    callbacks: Iterable[keras.callbacks.Callback], resumed_epoch: int | None
+) -> Iterator[None]:
     """Makes each `CSVLogger` append to its file, when training begins in the body, if the run resumes.
 
-    Otherwise one with `append=False` would delete the rows that the run has already written.
+    Otherwise one with `append=False` would delete the rows that the run has already written. Of these, rows
+    of `resumed_epoch` and later are removed, since they are written again. None for a run that begins.
     """
     overwriting = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
     for callback in overwriting:
         # Keras sets `append_header` only when it appends, and never resets it.
-        callback.append, callback.append_header = resumes, True
+        callback.append, callback.append_header = resumed_epoch is not None, True
+        if resumed_epoch is not None and tf.io.gfile.exists(callback.filename):
+            _remove_rows(callback.filename, callback.sep, resumed_epoch)
     try:
         yield
     finally:
         for callback in overwriting:
             callback.append = False
+
+
+def _remove_rows(path: str, sep: str, first: int) -> None:
+    """Removes the rows of an epoch and of later ones from a CSV file."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    numbers = [line.partition(sep.encode())[0] for line in lines]
+    kept = [row for row, number in zip(lines, numbers) if not number.isdigit() or int(number) < first]
+    if len(kept) < len(lines):
+        with tf.io.gfile.GFile(f"{path}.part", "wb") as file:
+            file.write(b"".join(kept))
+        tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
 
 
 def _ema_callbacks(callbacks: keras.callbacks.CallbackList) -> list[keras.callbacks.SwapEMAWeights]:

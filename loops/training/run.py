@@ -71,7 +71,8 @@ def _begin(run: Run, epochs: int, resume: bool) -> None:
         if resume:
             run.checkpointer.before_train_begin(epochs)  # before the callbacks, which may look at the state
         run.progress.set_train_step()
-        with append_csv_logs(run.hooks.callbacks, run.checkpointer.resumed is not None):
+        resumed = run.checkpointer.resumed
+        with append_csv_logs(run.hooks.callbacks, None if resumed is None else resumed["epoch"]):
             run.hooks.on_train_begin()
         run.checkpointer.check_states()  # those of callbacks that begin with `on_train_begin`
     except BaseException as error:

@@ -61,7 +61,7 @@ def train(
     run is complete, its history is returned at once; with more `epochs` it continues, unless a callback had
     ended it. If settings differ from those in the checkpoint, a warning says which of the two are used (see
     `Checkpoint`). `TensorBoard` shows each step once. A `keras.callbacks.CSVLogger` appends to its file where
-    the run resumes, also with `append=False`.
+    the run resumes, also with `append=False`, and has each epoch once then.
 
     A `Batches` is read from `data.epoch` on; afterwards `data.epoch` is the next epoch. Where an epoch of
     the run begins in the data depends only on the epoch's number. A dataset resumes from its saved iterator,

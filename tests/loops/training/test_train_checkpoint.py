@@ -73,6 +73,29 @@ def test_what_callbacks_log_may_be_no_number(tiny, tmp_path):
     assert (history["text"], history["none"], history["list"]) == (["a"], [None], [[1.5, "b"]])
 
 
+def test_a_csv_file_has_each_epoch_once(tiny, tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                raise OSError("after the row of its epoch is written")
+
+    def run(*more):
+        logger = keras.callbacks.CSVLogger(tmp_path / "log.csv", separator=";")
+        checkpoint = loops.Checkpoint(tmp_path / "c", every_epochs=2)
+        try:
+            loops.train(tiny.step(), tiny.data(), epochs=4, callbacks=[logger, *more], checkpoint=checkpoint)
+        finally:
+            logger.on_train_end()  # which closes the file; it comes at no error
+
+    with pytest.raises(OSError, match="after the row"):
+        run(Fails())
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    run()
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(";")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "log.csv"]
+
+
 def test_checkpoints_of_every_other_epoch_and_of_the_last(tiny, tmp_path):
     checkpoint = loops.Checkpoint(tmp_path, every_epochs=2, keep=9)
     loops.train(tiny.step(), tiny.data(), epochs=5, checkpoint=checkpoint)
