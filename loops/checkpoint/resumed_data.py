@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from ..data.batches import Batches, BatchIterator
-from ..data.position import check_same_data, iterator_after, read_iterator
+from ..data.position import check_same_data, iterator_at, seeds_in
 from .paths import iterator_in
 from .tensor_file import TensorFile, is_written
 
@@ -31,6 +31,7 @@ def resumed_iterator(
             )
         check_same_data(position, data, file.path)
     if isinstance(data, tf.data.Dataset):
+        seeds_in(data)  # TensorFlow is asked now, as it reads nothing in the background yet
         return iter(data) if file is None else _resumed(data, file)
     epoch, batch = (data.epoch, 0) if position is None else (position["epoch"], position["position"])
     if file is not None and "run" in file.note and batch == len(data):
@@ -41,13 +42,10 @@ def resumed_iterator(
 def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:
     """An iterator of the data where the checkpoint says."""
     position, run = file.note["data"] or {}, file.note.get("run")
-    saved = iterator_in(os.path.dirname(file.path))
-    if run is None:  # by `save`
-        iterator = iter(data)
-        read_iterator(saved, iterator)
-        return iterator
-    there = saved if is_written(saved) else None
+    place = iterator_in(os.path.dirname(file.path))
+    # `save` always writes one.
+    saved = place if run is None or is_written(place) else None
     # An older version did not say whether a pass went on.
-    if position.get("in_pass", there is not None or run["batch"] not in (0, run["steps"])):
-        return iterator_after(data, "data", position["passes"], position["read"], there, file.path)
-    return iterator_after(data, "data", position["passes"] + 1, 0, None, file.path)
+    within = saved is not None or run is None or run["batch"] not in (0, run["steps"])
+    iterator = iterator_at(data, "data", position, position.get("in_pass", within), saved, file.path)
+    return iter(data) if iterator is None else iterator

@@ -104,8 +104,8 @@ class SaveAndRestore:
         Returns:
             An iterator of `data` that continues where `save` was called or, after a run of `train`, with the
             batch that the run would have read next; without a checkpoint `iter(data)`, without `data` None.
-            The next `iter(data)` of a `Batches` is the epoch after it. (For a dataset, TensorFlow may shuffle
-            later passes in another order than it would have.)
+            The next `iter(data)` of a `Batches` is the epoch after it, and a dataset is shuffled as it would
+            have been.
 
         Raises:
             TypeError: `step` or `data` is neither of these.

@@ -210,7 +210,7 @@ class CheckpointStore:
                     path = self._folder.make_next()
                     with self._folder.removed_on_error(path):
                         if isinstance(iterator, tf.data.Iterator):
-                            reason = write_iterator(iterator_in(path), iterator)
+                            reason = write_iterator(iterator_in(path), iterator, note["data"] or {})
                             if reason and needs_iterator:
                                 raise ValueError(
                                     f"`iterator` is of a dataset in which TensorFlow knows no place: {reason}"

@@ -9,7 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from ...optim.common.readable import readable
-from ..support.tensorflow_private import dataset_of, iterator_not_saved
+from ..support.dataset_order import never_ends_if_restored
+from ..support.drawn_seeds import drawn_seeds
+from ..support.tensorflow_private import dataset_of, iterator_not_saved, restore_iterator
 from .batches import Batches, BatchIterator, Data, DataIterator
 from .likeness import likeness_of
 
@@ -77,41 +79,87 @@ def _order(data: Batches) -> dict[str, int]:
     return {name: getattr(data, name) for name in ("examples", "batch_size", "shuffle", "seed")}
 
 
-def write_iterator(path: str, iterator: tf.data.Iterator) -> str:
+def write_iterator(path: str, iterator: tf.data.Iterator, position: dict[str, Any]) -> str:
     """Saves the state of a dataset's iterator: its position, its shuffle buffers, what it has prefetched.
+
+    To the `position` it adds what the seeds were as it did.
 
     Returns '' or, if TensorFlow cannot save it, the reason: the examples come from a Python function, say.
 
     Raises:
         OSError: the file cannot be written.
     """
-    try:
-        tf.train.Checkpoint(iterator=iterator).write(path)
-    except tf.errors.OpError as error:
-        reason = iterator_not_saved(error)
-        if reason is None:
-            message = f"The position in the data cannot be written to {path!r}: {error.message}."
-            raise OSError(message) from error
-        return reason
-    return ""
+    data = dataset_of(iterator)
+    if data is not None and never_ends_if_restored(data):
+        return (
+            "restored after one of those that it is sampled from has ended, it would never end; with "
+            "`sample_from_datasets(..., stop_on_empty_dataset=True)` it would."
+        )
+    while True:
+        position |= seeds_in(data)
+        try:
+            tf.train.Checkpoint(iterator=iterator).write(path)
+        except tf.errors.OpError as error:
+            reason = iterator_not_saved(error)
+            if reason is None:
+                message = f"The position in the data cannot be written to {path!r}: {error.message}."
+                raise OSError(message) from error
+            return reason
+        # It may be reading ahead, and have begun to shuffle once more.
+        if position == position | seeds_in(data):
+            return ""
 
 
-def iterator_after(
-    data: tf.data.Dataset, name: str, passes: int, read: int, iterator_path: str | None, path: str
-) -> tf.data.Iterator:
-    """Returns an iterator of a dataset, the argument `name`, after `read` batches of pass number `passes`.
+def seeds_in(data: Data | None) -> dict[str, Any]:
+    """What a position says of the seeds that a dataset has drawn; nothing if that is not known.
 
-    By the file that `write_iterator` wrote or, without one, by reading so far again. First it begins the
-    passes before, as the seeds of shuffles depend on how many there were.
+    The first call should be before the dataset is read: it draws seeds, and sets them back.
+    """
+    seeds = drawn_seeds(data) if isinstance(data, tf.data.Dataset) else None
+    return {} if seeds is None else {"seeds": seeds.get()}
+
+
+def set_seeds(data: Data | None, position: dict[str, Any], name: str = "seeds") -> bool:
+    """Has a dataset go on with the seeds of a position; False if it has none of such a dataset."""
+    seeds = drawn_seeds(data) if isinstance(data, tf.data.Dataset) else None
+    drawn = position.get(name)
+    if seeds is None or drawn is None or len(drawn) != len(seeds.get()):
+        return False
+    seeds.set(drawn)
+    return True
+
+
+def iterator_at(
+    data: tf.data.Dataset,
+    name: str,
+    position: dict[str, Any],
+    in_a_pass: bool,
+    iterator_path: str | None,
+    path: str,
+) -> tf.data.Iterator | None:
+    """Returns an iterator of a dataset, the argument `name`, where a position says.
+
+    By the file that `write_iterator` wrote or, without one, by reading so far again. None if no pass was
+    going on: the next one will be in the order that it would have been in.
 
     Raises:
         ValueError: the dataset is another one than that of the checkpoint `path`, or too short.
     """
-    # To read an iterator's file, TensorFlow begins the dataset once more by itself.
-    for _ in range(max(passes - (iterator_path is not None), 1)):
-        iterator = iter(data)
+    passes, read = position.get("passes", 0), position.get("read", 0)
+    in_a_pass = in_a_pass and (passes > 0 or iterator_path is not None)
+    iterator_path = iterator_path if in_a_pass else None
+    again = in_a_pass and iterator_path is None
+    if not set_seeds(data, position, "seeds_before" if again else "seeds"):
+        # An older version saved none, of which most shuffles draw as a pass begins. To restore an iterator,
+        # TensorFlow begins one more.
+        for _ in range(passes - in_a_pass - (iterator_path is not None)):
+            iter(data)
+    if not in_a_pass:
+        return None
+    iterator = iter(data)
     if iterator_path is not None:
         read_iterator(iterator_path, iterator)
+        set_seeds(data, position)  # to begin and restore it has drawn some
     elif sum(1 for _ in itertools.islice(iterator, read)) < read:
         raise ValueError(
             f"`{name}` ends before the {read} batches that the run of the checkpoint {path!r} had read of "
@@ -128,10 +176,9 @@ def read_iterator(path: str, iterator: tf.data.Iterator) -> None:
     """
     try:
         with readable(path) as place:
-            tf.train.Checkpoint(iterator=iterator).read(place).assert_consumed()
-    except (tf.errors.OpError, AssertionError) as error:
-        reason = getattr(error, "message", None) or str(error)
+            restore_iterator(place, iterator)
+    except tf.errors.OpError as error:
         raise ValueError(
-            f"`data` cannot resume where the checkpoint {path!r} was made: {reason}. Make the "
+            f"`data` cannot resume where the checkpoint {path!r} was made: {error.message}. Make the "
             f"dataset as it was. {_WAY_OUT}"
         ) from error

@@ -31,16 +31,24 @@ def dataset_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Raises:
         ValueError: TensorFlow cannot describe the dataset, of two gigabytes in memory, say.
     """
-    ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
     try:
-        described = dataset._as_serialized_graph(external_state_policy=ignore).numpy()
-        graph = tf.compat.v1.GraphDef.FromString(described)
+        graph = graph_of(dataset)
         for node in itertools.chain(*node_lists(graph)):
             _rewrite(node)
         variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
     except (tf.errors.OpError, ValueError) as error:
         raise ValueError(f"TensorFlow cannot copy the dataset: {error}") from error
     return tf.data.experimental.from_variant(variant, dataset.element_spec)
+
+
+def graph_of(dataset: tf.data.Dataset) -> tf.compat.v1.GraphDef:
+    """TensorFlow's description of a dataset, with what it holds in memory.
+
+    Raises a `tf.errors.OpError` or ValueError if TensorFlow cannot describe it.
+    """
+    ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
+    described = dataset._as_serialized_graph(external_state_policy=ignore).numpy()
+    return tf.compat.v1.GraphDef.FromString(described)
 
 
 def _rewrite(node: Any) -> None:

@@ -58,6 +58,30 @@ def changes_when_read(dataset: tf.data.Dataset) -> bool:
     return cached or bool(order_of(dataset)[1])
 
 
+def may_draw_seeds(dataset: tf.data.Dataset) -> bool:
+    """Whether a pass of a dataset may draw seeds from what outlives it; False if it surely does not."""
+    for part in _parts(dataset):
+        captured = [tensor for one in part._functions() for tensor in one.function.captured_inputs]
+        unseen = type(part).__name__ == "_VariantDataset" or any(one.dtype == tf.variant for one in captured)
+        if hasattr(part, "_seed2") or unseen:
+            return True
+    return False
+
+
+def never_ends_if_restored(dataset: tf.data.Dataset) -> bool:
+    """Whether a restored iterator of a dataset may read for ever.
+
+    TensorFlow forgets how many of those that `sample_from_datasets` draws from had ended, and waits for more.
+    """
+    mixed = [part for part in _parts(dataset) if type(part).__name__ == "_DirectedInterleaveDataset"]
+    mixed = [part for part in mixed if _has_no_end(part._selector_input) and not part._stop_on_empty_dataset]
+    return any(not any(map(_has_no_end, part._data_inputs)) for part in mixed)
+
+
+def _has_no_end(dataset: tf.data.Dataset) -> bool:
+    return bool(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
+
+
 def variables_in(dataset: tf.data.Dataset) -> list[tf.Variable]:
     """The variables that the functions of a dataset use: states of random layers and generators, say."""
     functions = [function for part in _parts(dataset) for function in part._functions()]
@@ -115,6 +139,8 @@ def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator[tuple[Any, list[int | None]
 
 
 def _integer(constant: Any) -> int | None:
+    if not tf.as_dtype(constant.attr["value"].tensor.dtype).is_integer:  # a shuffle's generator is a resource
+        return None
     value = tf.make_ndarray(constant.attr["value"].tensor)
     return int(value) if value.ndim == 0 and value.dtype.kind in "iu" else None
 

@@ -97,6 +97,21 @@ def iterator_not_saved(error: tf.errors.OpError) -> str | None:
     return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", error.message, flags=re.DOTALL)
 
 
+def restore_iterator(path: str, iterator: tf.data.Iterator) -> None:
+    """Restores what `tf.train.Checkpoint(iterator=iterator).write(path)` saved of an iterator.
+
+    `Checkpoint.read` would save the iterator first, which takes long where it shuffles, and which it cannot
+    do where a transformation has a state that the saved one was past.
+
+    Raises a `tf.errors.OpError` if the file cannot be read, or is of an iterator of another dataset.
+    """
+    name = "iterator/.ATTRIBUTES/ITERATOR_STATE"
+    (state,) = tf.raw_ops.RestoreV2(
+        prefix=path, tensor_names=[name], shape_and_slices=[""], dtypes=[tf.variant]
+    )
+    tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)
+
+
 def reads(variable: tf.Variable) -> bool:
     """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
     graph = graph_now()

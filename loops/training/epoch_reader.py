@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from ...optim.common.arguments import whole_number
-from ..data.batches import Batches
+from ..data.batches import Batches, Data
+from ..data.position import seeds_in, set_seeds
 from ..device.steps_per_call import StepsPerCall
 from ..distribute.same_order import check_same_order
 from ..loss.records import Records
@@ -31,6 +33,8 @@ class EpochReader:
         data: a `Batches` or a `tf.data.Dataset`.
         steps: batches in an epoch, or None.
         name, steps_name: of the caller's arguments for these, for errors; None if it has no `steps`.
+        keep: whether `position` is called.
+        validation: what is evaluated on beside it, which is to be shuffled as before after a `resume`.
         evaluates: the data is only evaluated on: a `Batches` is read in the order of its first epoch, and its
             `epoch` is left as it is.
 
@@ -52,6 +56,8 @@ class EpochReader:
         *,
         name: str = "data",
         steps_name: str | None = "steps_per_epoch",
+        keep: bool = False,
+        validation: Data | None = None,
         evaluates: bool = False,
     ) -> None:
         if not isinstance(data, (Batches, tf.data.Dataset)):
@@ -62,6 +68,7 @@ class EpochReader:
         steps = None if steps is None else whole_number(str(steps_name), steps, at_least=1)
         self._name = name
         self._data = data
+        self._validation = validation
         self._one_pass = steps is None
         self._unchecked = True  # whether several workers read it in the same order
         self.source: Source
@@ -78,7 +85,7 @@ class EpochReader:
                 raise self._empty()
             length = cardinality if cardinality > 0 else None
             self.steps = steps or length
-            self.source = DatasetSource(data, steps, length, name)
+            self.source = DatasetSource(data, steps, length, name, keep)
         self.unfinished: Records | None = None
         self.nonfinite: NonFiniteError | None = None
 
@@ -133,6 +140,15 @@ class EpochReader:
                 self.source.next_pass()
         if not done:
             raise self._empty()
+
+    def position(self, done: int) -> dict[str, Any]:
+        """Where the next batch is after `done` of an epoch, as JSON can hold it."""
+        return {**self.source.position(done), "validation": seeds_in(self._validation)}
+
+    def resume(self, position: dict[str, Any], done: int, path: str, iterator_path: str | None) -> None:
+        """Goes to what `position` returned (see `DatasetSource.resume`)."""
+        self.source.resume(position, done, path, iterator_path)
+        set_seeds(self._validation, position.get("validation", {}))
 
     def _run(self, step: BaseStep, steps: int) -> Records:
         try:

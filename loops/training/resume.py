@@ -91,7 +91,7 @@ class RunCheckpointer:
         folder = os.path.dirname(file.path)
         iterator_path = iterator_in(folder)
         saved = iterator_path if is_written(iterator_path) else None
-        self._reader.source.resume(file.note["data"] or {}, run["batch"], file.path, saved)
+        self._reader.resume(file.note["data"] or {}, run["batch"], file.path, saved)
         self._states.before_train_begin(file)
         # The state may be assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze`
         # does; and after the hooks that had run before the checkpoint, so that one that, say, halves the
@@ -226,7 +226,7 @@ class RunCheckpointer:
             "callbacks": states,
             "ended": ended,
         }
-        note: Note = {"run": run, "data": self._reader.source.position(batch)}
+        note: Note = {"run": run, "data": self._reader.position(batch)}
         if not batch:  # means of a part of an epoch are not to be compared with those
             note |= {"metrics": self._logged, "modes": self._modes(self._logged)}
         iterator = self._reader.source.iterator_to_save(batch)

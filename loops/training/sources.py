@@ -8,26 +8,27 @@ import tensorflow as tf
 
 from ..data.batches import Batches
 from ..data.likeness import likeness_of
-from ..data.position import check_same_data, iterator_after, position_of
+from ..data.position import check_same_data, iterator_at, position_of, seeds_in
 
 
 class DatasetSource:
     """A `tf.data.Dataset`, of which an epoch is one pass, a part or several.
 
     It resumes by its saved iterator or, where TensorFlow cannot save that, by reading up to the position
-    again. First it begins the passes before, as the seeds of its shuffles depend on how many there were. (The
-    saved iterator of a shuffle that has output all its examples lacks this: later passes may be in another
-    order.)
+    again; and by how many seeds its shuffles had drawn, which decide the order of later passes.
 
     Args:
         data: the dataset, which the user calls `name`.
         steps: batches in an epoch where that is not one pass; None where it is.
         length: of a pass; None if unknown.
+        keep: whether `position` is called.
     """
 
     iterator: Any = None  # what is being read
 
-    def __init__(self, data: tf.data.Dataset, steps: int | None, length: int | None, name: str) -> None:
+    def __init__(
+        self, data: tf.data.Dataset, steps: int | None, length: int | None, name: str, keep: bool
+    ) -> None:
         self._data = data
         self._rolls_over = steps is not None
         self._steps = steps or length
@@ -35,6 +36,8 @@ class DatasetSource:
         self._name = name
         self._passes = self._ran = 0  # how many were begun, and how many batches of this one have run
         self._read_ahead = False
+        self._keep = keep
+        self._seeds_before: list[int] | None = None  # as this pass began; None if they are not known
 
     @property
     def at_start(self) -> bool:
@@ -48,11 +51,13 @@ class DatasetSource:
 
     def start_epoch(self, number: int, done: int) -> None:
         """Goes to batch `done` of an epoch, unless `resume` or the epoch before has gone there."""
-        if self.iterator is None or not (self._rolls_over or done):
+        if self.iterator is None if self._rolls_over else not done:
             self.next_pass()
 
     def next_pass(self) -> None:
         """Begins the data anew."""
+        if self._keep:
+            self._seeds_before = seeds_in(self._data).get("seeds")
         self.iterator, self._passes, self._ran = iter(self._data), self._passes + 1, 0
 
     def next_batch(self) -> tf.experimental.Optional:
@@ -67,8 +72,9 @@ class DatasetSource:
 
     def position(self, done: int) -> dict[str, Any]:
         """Where the next batch is after `done` of an epoch, as JSON can hold it."""
-        own = {"first": 0, "passes": self._passes, "read": self._ran, "in_pass": self._in_a_pass(done)}
-        return {"kind": "dataset", "likeness": likeness_of(self._data), **own}
+        place = {"first": 0, "passes": self._passes, "read": self._ran, "in_pass": self._in_a_pass(done)}
+        seeds = {"seeds_before": self._seeds_before, **seeds_in(self._data)}
+        return {"kind": "dataset", "likeness": likeness_of(self._data), **place, **seeds}
 
     def iterator_to_save(self, done: int) -> tf.data.Iterator | None:
         """The iterator, if a checkpoint after `done` batches of an epoch needs it beside `position`."""
@@ -82,12 +88,10 @@ class DatasetSource:
         `path` of the checkpoint, if the data is not the same.
         """
         check_same_data(position, self._data, path, later_passes=True)
-        if not position["passes"]:
-            return
-        passes, ran, in_a_pass = position["passes"], position["read"], self._in_a_pass(done)
-        file, read = (iterator_path, ran) if in_a_pass else (None, 0)
-        self.iterator = iterator_after(self._data, self._name, passes, read, file, path)
-        self._passes, self._ran = passes, ran
+        self._passes, self._ran = position["passes"], position["read"]
+        within = self._in_a_pass(done)
+        self.iterator = iterator_at(self._data, self._name, position, within, iterator_path, path)
+        self._seeds_before = position.get("seeds_before")
 
     def _in_a_pass(self, done: int) -> bool:
         """Whether a pass goes on after so many batches of an epoch."""

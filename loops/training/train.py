@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
 
@@ -66,13 +67,13 @@ def train(
     A `Batches` is read from `data.epoch` on; afterwards `data.epoch` is the next epoch. Where an epoch of
     the run begins in the data depends only on the epoch's number. A dataset resumes from its saved iterator,
     which holds what it has shuffled and read ahead. If TensorFlow cannot save the iterator (a Python function
-    makes the examples), the dataset is read again up to the position. (If the iterator is saved when a
-    shuffle has given all its examples, TensorFlow may shuffle later passes in another order.)
+    makes the examples), the dataset is read again up to the position. Later passes are shuffled as they would
+    have been.
 
     If a step with `on_nonfinite="restore"` finds NaN or infinity, the run resumes from its last checkpoint in
     the same way, with lower learning rates (see `Restore`). A line on standard error says so. Callbacks get
     `on_train_failed` and then `on_train_begin`, as in two calls of `train`. Such a run also saves its
-    beginning. (A dataset that shuffles each pass anew then comes in another order; a `Batches` in the same.)
+    beginning. The data then comes in the same order.
 
     `keras.callbacks.BackupAndRestore` works too; it resumes at whole epochs, and only in a `Batches`. (It
     must come before Keras' `SwapEMAWeights` in `callbacks`, or it saves averages as weights.)
@@ -123,7 +124,10 @@ def train(
     check_restores(step, found)
     if found is not None:
         callbacks = [*(callback for callback in callbacks if callback is not found), found]
-    reader = EpochReader(data, steps_per_epoch)
+    read = functools.partial(
+        EpochReader, data, steps_per_epoch, keep=found is not None, validation=validation
+    )
+    reader = read()
     validate = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer), contextlib.ExitStack() as after:
         if found is not None:
@@ -131,6 +135,8 @@ def train(
         after.callback(step.unwatch)
         ending = RunEnding(found, step.mean_over_workers)
         after.enter_context(ending.signals.deferred())
+        if found is not None:
+            reader.position(0)  # at first it draws seeds, and sets them back: nothing may end that
         going_back = GoingBack(step, found)
         while True:
             hooks = RunCallbacks(
@@ -153,5 +159,5 @@ def train(
                 if error is not reader.nonfinite:  # of another step, in a callback
                     raise
                 going_back.after(error)  # raises it unless the run is to go back
-            reader = EpochReader(data, steps_per_epoch)
+            reader = read()
     return step.model.history

@@ -123,7 +123,7 @@ def test_the_same_data_and_those_of_an_older_version_are_told_nothing():
 def test_an_iterator_goes_on_where_it_was_written(tmp_path):
     path, iterator, again = str(tmp_path / "iterator"), iter(dataset()), iter(dataset())
     next(iterator)
-    assert write_iterator(path, iterator) == ""
+    assert write_iterator(path, iterator, {}) == ""
     read_iterator(path, again)
     rest = [batch.numpy().tolist() for batch in iterator]
     assert len(rest) == 3 and [batch.numpy().tolist() for batch in again] == rest
@@ -131,17 +131,39 @@ def test_an_iterator_goes_on_where_it_was_written(tmp_path):
 
 def test_an_iterator_of_another_dataset_is_refused(tmp_path):
     path = str(tmp_path / "iterator")
-    write_iterator(path, iter(dataset()))
+    write_iterator(path, iter(dataset()), {})
     with pytest.raises(ValueError, match="`data` cannot resume .* Make the dataset as it was"):
         read_iterator(path, iter(tf.data.Dataset.range(8).batch(2)))
 
 
 def test_why_tensorflow_cannot_save_an_iterator(tmp_path):
     generated = tf.data.Dataset.from_generator(lambda: iter(range(3)), output_signature=tf.TensorSpec([]))
-    assert write_iterator(str(tmp_path / "iterator"), iter(generated)) == "PyFunc is stateful."
+    assert write_iterator(str(tmp_path / "iterator"), iter(generated), {}) == "PyFunc is stateful."
+
+
+def test_an_iterator_that_would_never_end_is_not_saved(tmp_path):
+    drawn = tf.data.Dataset.sample_from_datasets([dataset(), dataset()], [0.5, 0.5], seed=1)
+    assert "stop_on_empty_dataset=True" in write_iterator(str(tmp_path / "iterator"), iter(drawn), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_seeds_are_those_of_the_iterator_that_was_written(tmp_path, monkeypatch):
+    """It goes on reading ahead, and so may begin a shuffle while it is written."""
+    data, began = dataset(), []
+    write = tf.train.Checkpoint.write
+
+    def begins_two(checkpoint, path):
+        if len(began) < 2:
+            began.append(iter(data))
+        return write(checkpoint, path)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", begins_two)
+    position = {}
+    write_iterator(str(tmp_path / "iterator"), iter(data), position)
+    assert position == {"seeds": [6]}
 
 
 def test_an_iterator_that_cannot_be_written_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="The position in the data cannot be written"):
-        write_iterator(str(tmp_path / "file" / "iterator"), iter(dataset()))
+        write_iterator(str(tmp_path / "file" / "iterator"), iter(dataset()), {})

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from gradloop.loops.support.dataset_order import (
     batch_sizes,
+    never_ends_if_restored,
     order_of,
     own_seeds,
     tensors_of,
@@ -166,3 +167,23 @@ def test_what_else_a_dataset_tells():
     assert own_seeds(data) == [7] and own_seeds(TEN) == [] and own_seeds(TEN.shuffle(3)) is None
     tf.random.set_seed(7)
     assert own_seeds(TEN.shuffle(3)) is None
+
+
+def test_a_parallel_interleave_of_a_shuffle_has_an_order():
+    data = TEN.shuffle(9, seed=5).interleave(lambda x: D.range(x), num_parallel_calls=2)
+    assert order_of(data)[0] == []
+
+
+@pytest.mark.parametrize(
+    "never, data",
+    [
+        (True, D.sample_from_datasets([TEN, TEN], [0.5, 0.5], seed=1)),
+        (True, D.choose_from_datasets([TEN, TEN], D.range(2).repeat(), stop_on_empty_dataset=False).batch(2)),
+        (False, D.choose_from_datasets([TEN, TEN], D.range(2), stop_on_empty_dataset=False)),
+        (False, D.sample_from_datasets([TEN, TEN.repeat()], [0.5, 0.5], seed=1)),
+        (False, D.sample_from_datasets([TEN, TEN], [0.5, 0.5], seed=1, stop_on_empty_dataset=True)),
+        (False, TEN.shuffle(3)),
+    ],
+)
+def test_which_tensorflow_would_read_for_ever(never, data):
+    assert never_ends_if_restored(data) == never
