@@ -123,7 +123,7 @@ class Watcher:
         self.request = MeasureRequest(
             *(tuple(sorted(set().union(*each))) for each in (histograms, activations))
         )
-        if self._scale.is_there:
+        if self._scale.exists:
             self._loss_scale = float(self._scale.scaled(tf.constant(1.0)))
         return 1
 

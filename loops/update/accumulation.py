@@ -1,4 +1,4 @@
-"""What an update has accumulated, and what becomes of it when the data ends."""
+"""The gradients that an update accumulates over calls, and `flush`, which applies them when the data ends."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .measures import Measures
 
 
 class Accumulation:
-    """The half of an `Update` that waits until `accumulate` calls have come, or the data has ended.
+    """The half of an `Update` that accumulates gradients, until `accumulate` calls or the end of the data.
 
     A subclass sets `_clip_and_apply`, which updates the variables.
 
     Args:
-        variables: whose gradients come, in order.
+        variables: in the order of the gradients.
         accumulate: how many calls make one update.
-        strategy: of the variables; None for none.
-        optimizer: whose settings may change.
+        strategy: of the variables, or None.
+        optimizer: a change of its settings makes `flush` trace again.
     """
 
     _clip_and_apply: ClipAndApply
@@ -40,28 +40,29 @@ class Accumulation:
         self.accumulate = accumulate
         self._accumulator = GradientAccumulator.over(variables, accumulate) if accumulate > 1 else None
         self._strategy = strategy
-        # On all replicas, traced for the settings of its time.
+        # Runs on all replicas; traced for the settings in `_flush_settings`.
         self._flush_all: Callable[[], Scalar] | None = None
         self._flush_settings = Settings([optimizer])
 
     @property
     def accumulators(self) -> list[tf.Variable]:
-        """The running sums, one a variable, the number of calls, and their weight; empty for none."""
+        """A running sum for each variable, the number of calls, and their weight; or empty."""
         return [] if self._accumulator is None else self._accumulator.variables
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for an update: they were accumulated, and not applied yet."""
+        """How many calls were accumulated and not applied yet."""
         accumulator = self._accumulator
         return 0 if accumulator is None else int(accumulator.calls.numpy()) % self.accumulate
 
     def flush(self) -> Scalar:
-        """Applies what was accumulated and not applied yet, as the mean over these calls: when the data ends.
+        """Applies gradients that were accumulated and not applied yet, as the mean over their calls.
 
-        In a TensorFlow function, a replica's part of a step, or outside of any: it runs on all replicas then.
+        Call it when the data ends: in a replica's part of a step, or outside of any, where it runs on all
+        replicas.
 
         Returns:
-            A scalar bool tensor: whether there was anything, and so an update.
+            A scalar bool tensor: whether there were any, and so an update.
 
         Example:
             >>> import keras, tensorflow as tf

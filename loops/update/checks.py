@@ -1,4 +1,4 @@
-"""What `Update` refuses, and why."""
+"""Checks of the arguments of `Update`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_NONFINITE = ("raise", "skip", "ignore")
 
 
 def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite: object) -> None:
-    """Raises TypeError or ValueError if an option of `Update` is not one that it takes."""
+    """Raises TypeError or ValueError for an invalid option of `Update`."""
     if clip_norm is not None:
         real_number("clip_norm", clip_norm, above=0)
     whole_number("accumulate", accumulate, at_least=1)
@@ -39,40 +39,40 @@ def check_update_options(clip_norm: float | None, accumulate: int, on_nonfinite:
         )
 
 
-def listed(variables: object) -> list[keras.Variable]:
-    """The argument `variables` as a list; TypeError for what is no variable, ValueError for none to train."""
-    given = variables.values() if isinstance(variables, Mapping) else variables
-    if not isinstance(given, Iterable):
+def variable_list(variables: object) -> list[keras.Variable]:
+    """The argument `variables` as a list; TypeError for anything but Keras variables, ValueError if empty."""
+    values = variables.values() if isinstance(variables, Mapping) else variables
+    if not isinstance(values, Iterable):
         raise TypeError(
             "`variables` must be a list of variables, such as `model.trainable_variables`, or a dict of them "
             f"by name, not {short_repr(variables)}."
         )
-    found = list(given)
-    for variable in found:
+    listed = list(values)
+    for variable in listed:
         if not isinstance(variable, keras.Variable):
             raise TypeError(
                 f"`variables` holds {short_repr(variable)}, which is no Keras variable: take a model's, such "
                 "as `model.trainable_variables`, or make one by `keras.Variable(value)`."
             )
-    if not found:
+    if not listed:
         raise ValueError(
             "`variables` is empty: name at least one variable to train. (A model that is not built has "
             "none yet: call it on a batch.)"
         )
-    return found
+    return listed
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises TypeError for no Keras optimizer, ValueError for one whose settings would be lost."""
+    """Raises TypeError for no Keras optimizer, ValueError if some of its settings would be ignored."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(f"`optimizer` must be a Keras optimizer, not {optimizer!r}.")
-    check_asked(optimizer)
-    check_passed_on(optimizer)
-    check_asked(inner_optimizer(optimizer))
+    check_optimizer_methods(optimizer)
+    check_loss_scale_settings(optimizer)
+    check_optimizer_methods(inner_optimizer(optimizer))
 
 
-def check_passed_on(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises ValueError for settings of a `LossScaleOptimizer`, which hands none on to the one inside."""
+def check_loss_scale_settings(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises ValueError for settings of a `LossScaleOptimizer`, which does not pass them to the inner one."""
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return
     found = [
@@ -81,13 +81,13 @@ def check_passed_on(optimizer: keras.optimizers.Optimizer) -> None:
     found += ["exclude_from_weight_decay(...)"] if excludes_variables(optimizer) else []
     if found:
         raise ValueError(
-            f"`optimizer` is a LossScaleOptimizer with `{found[0]}`, which Keras heeds on the optimizer "
-            "inside alone: set it on `optimizer.inner_optimizer`."
+            f"`optimizer` is a LossScaleOptimizer with `{found[0]}`, which Keras reads on the inner "
+            "optimizer alone: set it on `optimizer.inner_optimizer`."
         )
 
 
-def check_asked(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises ValueError for a subclass with a method that Keras would call and `Update` does not."""
+def check_optimizer_methods(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises ValueError for a subclass that overrides a method which Keras calls and `Update` does not."""
     bases = {
         keras.optimizers.LossScaleOptimizer: (
             *("apply_gradients", "apply", "check_finite", "_tf_apply"),
@@ -104,10 +104,10 @@ def check_asked(optimizer: keras.optimizers.Optimizer) -> None:
             )
 
 
-def check_known(
+def check_built_for(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], names: Sequence[str]
 ) -> None:
-    """Raises ValueError if a built optimizer cannot train these variables, or not these alone."""
+    """Raises ValueError if a built optimizer cannot train these variables, or cannot train them alone."""
     for name, variable in zip(names, variables):
         if not knows_variable(optimizer, variable):
             raise ValueError(
@@ -124,13 +124,13 @@ def check_known(
         )
     if [id(variable) for variable in variables] == [id(v) for v in built_variables(optimizer)]:
         return
-    if isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ())):  # not in every Keras
+    if isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ())):  # older Keras versions lack it
         raise ValueError(
             "`optimizer` is a MultiOptimizer, which updates all variables that it was built over, and is "
             "to train a part of them: use `optim.GroupedOptimizer`, which takes an optimizer for each "
             "group by `optim.Group(..., optimizer=...)`."
         )
-    # Keras pairs averages with variables by position: for a subset, with other variables.
+    # Keras pairs averages with variables by position, which is wrong for a subset.
     if optimizer.use_ema:
         raise ValueError(
             "`optimizer` has `use_ema=True` and was built over other variables than it is to train: "
@@ -142,38 +142,40 @@ def check_known(
 def check_betas(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], names: Sequence[str]
 ) -> None:
-    """Raises ValueError where a decay rate of moments is 1 in the dtype of a variable, as 0.999 in bfloat16.
+    """Raises ValueError if a decay rate of moments is 1 in the dtype of a variable, as 0.999 in bfloat16.
 
-    Keras divides by one minus its power, in that dtype: Adam moves no weight then, Nadam makes NaN of it.
+    Keras divides by one minus its power in that dtype: Adam then changes no weight, Nadam makes it NaN.
     """
     for name, variable in zip(names, variables):
-        used = _used_for(optimizer, variable)
-        if not any(isinstance(used, c) and type(used).update_step is c.update_step for c in _CORRECTED):
+        owner = _optimizer_of(optimizer, variable)
+        if not any(
+            isinstance(owner, c) and type(owner).update_step is c.update_step for c in _BIAS_CORRECTED
+        ):
             continue  # a subclass may compute otherwise
         for beta in ("beta_1", "beta_2"):
-            value = getattr(used, beta)
+            value = getattr(owner, beta)
             rounded = float(np.asarray(value).astype(tf.as_dtype(variable.dtype).as_numpy_dtype))
             if value < 1 and rounded == 1:
                 raise ValueError(
-                    f"`optimizer` is {type(used).__name__} with `{beta}={value}`, which is 1 in "
+                    f"`optimizer` is {type(owner).__name__} with `{beta}={value}`, which is 1 in "
                     f"{variable.dtype}, the dtype of {name!r}: Keras would not move it, or make NaN of it. "
                     "Make the layers with `dtype='mixed_bfloat16'`, whose weights are float32, or take a "
                     f"lower `{beta}`, such as 0.99."
                 )
 
 
-# Optimizers that correct their moments' bias: those of them that there are in this Keras.
-_CORRECTED = tuple(
+# Optimizers with bias correction of their moments, as far as this Keras version has them.
+_BIAS_CORRECTED = tuple(
     getattr(keras.optimizers, name)
     for name in ("Adam", "Lamb", "Nadam", "ScheduleFreeAdamW")
     if hasattr(keras.optimizers, name)
 )
 
 
-def _used_for(
+def _optimizer_of(
     optimizer: keras.optimizers.Optimizer, variable: keras.Variable
 ) -> keras.optimizers.Optimizer | None:
-    """The optimizer whose class updates a variable; None for TensorFlow's kernels: they take no bfloat16."""
+    """The optimizer whose class updates a variable; None for TensorFlow's kernels, which refuse bfloat16."""
     if not isinstance(optimizer, GroupedOptimizer):
         return optimizer
     for updater in optimizer.grouped_update.updaters:
@@ -185,7 +187,7 @@ def _used_for(
 def check_not_frozen(
     variables: Sequence[keras.Variable], trained: Sequence[bool], names: Sequence[str]
 ) -> None:
-    """Raises ValueError if a variable that was to train has `trainable = False` by now."""
+    """Raises ValueError if a variable was trainable and has `trainable = False` now."""
     for name, variable, was in zip(names, variables, trained):
         if was and not variable.trainable:
             raise ValueError(
@@ -211,7 +213,7 @@ def check_gradients(gradients: Sequence[Gradient | None], names: Sequence[str]) 
 
 
 def check_weight(weight: Scalar | float) -> Scalar:
-    """Returns what a call counts as a float32 scalar; ValueError if it is none."""
+    """Returns the weight of a call as a float32 scalar; ValueError for another shape."""
     number = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if number.shape.rank != 0:
         raise ValueError(

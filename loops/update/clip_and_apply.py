@@ -1,4 +1,4 @@
-"""The last stages of an update: clip, apply."""
+"""The last stages of an update: clip and apply."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ...optim.private.keras_private import RateOf, takes_rate
 from ...optim.updates.plain_optimizer import PlainUpdate, fused_update
 from ...optim.updates.settings import Settings
 from ..support.keras_private import weight_copies
-from .checks import check_passed_on
+from .checks import check_loss_scale_settings
 from .loss_scale import LossScale
 from .measures import Measures
 
 
 class ClipAndApply:
-    """Updates variables by gradients that are summed, not scaled, finite and, over calls, averaged.
+    """Updates variables with gradients that are summed, unscaled, checked and averaged over calls.
 
     Args:
         optimizer: a built one, with the loss scale around it if there is one.
         variables: to update, in the order of the gradients.
-        scale: that of the optimizer.
+        scale: the loss scale of the optimizer.
         clip_norm: as for `Update`.
-        retraces: whether the caller traces again when other groups of a plan are frozen.
-        rate_of: gives the rate of an update, of the one that is set; None for that one.
+        retraces: whether the caller retraces when other groups of a plan are frozen.
+        rate_of: maps the learning rate that is set to the one to use; None to use it as it is.
     """
 
     def __init__(
@@ -65,11 +65,13 @@ class ClipAndApply:
         limit = self._clip_norm
         if limit is None:
             return gradients
-        return but_new_values(lambda given: clip_by_global_norm(given, limit), gradients, self._variables)
+        return but_new_values(
+            lambda selected: clip_by_global_norm(selected, limit), gradients, self._variables
+        )
 
     def _apply(self, gradients: list[Gradient]) -> None:
-        check_passed_on(self._optimizer)
-        if self._settings.changed():  # Keras reads them anew whenever it is traced
+        check_loss_scale_settings(self._optimizer)
+        if self._settings.changed():  # Keras reads the settings at each trace
             self._plain = fused_update(self._inner, self._variables, self._rate_of)
         if self._plain is not None:
             self._plain(gradients)
@@ -80,7 +82,7 @@ class ClipAndApply:
         else:
             for copies in self._copies:
                 copies.renew()
-            gradients = self._scale.as_keras_wants(gradients, self._variables)
+            gradients = self._scale.rescaled(gradients, self._variables)
             rate_of = self._rate_of
             with contextlib.nullcontext() if rate_of is None else takes_rate(self._inner, rate_of):
                 apply_sums(self._inner, gradients, self._variables)

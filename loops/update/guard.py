@@ -1,4 +1,4 @@
-"""What becomes of gradients that are not finite, and of the step that gave them."""
+"""Raises an error, skips the step or does nothing for gradients that are not finite."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .spikes import LastLosses
 
 
 class FiniteGuard:
-    """Goes on with gradients that are finite, and does with others as `on_nonfinite` says.
+    """Uses finite gradients, and handles others as `on_nonfinite` says.
 
-    Where the loss is a spike, it leaves out finite ones, too.
+    If the loss is a spike, it skips finite gradients, too.
 
     Args:
-        names, variables: that the gradients are for.
-        scale: the loss scale. One that moves is halved after an overflow, and grows.
+        names, variables: of the gradients.
+        scale: the loss scale; a dynamic one is halved after an overflow, and grows.
         on_nonfinite: as for `Update`.
-        losses: by which spikes are told; None to leave none out.
+        losses: the last losses, with which a spike is detected; None to skip no spikes.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FiniteGuard:
 
     @property
     def may_skip(self) -> bool:
-        """Whether gradients may be left out: on overflow with a loss scale, or if told to skip."""
+        """Whether a step may be skipped: on overflow with a loss scale, with "skip", or for spikes."""
         return self._skips_nonfinite or self.losses is not None
 
     @property
@@ -56,9 +56,9 @@ class FiniteGuard:
         return self._scale.dynamic and self.on_nonfinite == "raise"
 
     def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
-        """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
-        there = [(gradient, v) for gradient, v in zip(gradients, self.variables) if gradient is not None]
-        return all_finite([*self._scale.unscaled([g for g, _ in there], [v for _, v in there]), loss])
+        """Whether a loss and gradients (scaled if there is a loss scale) are finite: scalar bool."""
+        present = [(gradient, v) for gradient, v in zip(gradients, self.variables) if gradient is not None]
+        return all_finite([*self._scale.unscaled([g for g, _ in present], [v for _, v in present]), loss])
 
     def __call__(
         self,
@@ -69,27 +69,27 @@ class FiniteGuard:
         others: list[Scalar],
         use: Callable[..., object],
     ) -> Scalar:
-        """Calls `use(gradients, *others)` if the gradients are finite, and no spike; returns whether.
+        """Calls `use(gradients, *others)` unless the step is skipped; returns whether it was called.
 
         Args:
-            gradients: summed over replicas, and not scaled.
-            loss: judged with them; None to judge them alone.
+            gradients: summed over replicas, unscaled.
+            loss: checked with them; None to check the gradients alone.
             not_overflow, finite: as for `Update.apply`.
             others: scalars, the same on each replica.
-            use: changes variables.
+            use: applies the gradients.
         """
-        writes = writes_now()  # those of a step of one's own
+        writes = writes_now()  # of a step of one's own
         if writes is not None:
             writes.train(self.variables)
             if not writes.first or (self.on_nonfinite == "ignore" and not self.may_skip):
                 writes = None
-        looks = self._skips_nonfinite or (writes is not None and self.on_nonfinite != "ignore")
-        if finite is None and looks:
+        checks = self._skips_nonfinite or (writes is not None and self.on_nonfinite != "ignore")
+        if finite is None and checks:
             finite = once(all_finite, gradients if loss is None else [*gradients, loss])
         taken = finite
         if self.losses is not None:
-            calm, use, others = self._unless_spike(loss, use, others)
-            taken = calm if finite is None else tf.logical_and(finite, calm)
+            no_spike, use, others = self._unless_spike(loss, use, others)
+            taken = no_spike if finite is None else tf.logical_and(finite, no_spike)
         undone = [] if writes is None else writes.undo(taken, self.variables)
         if writes is not None and self.on_nonfinite == "raise":
             undone = on_all_replicas(undone)
@@ -98,12 +98,12 @@ class FiniteGuard:
                 used = self._use_or_skip(gradients, loss, not_overflow, finite, others, use)
             else:
                 used = self._check_and_use(gradients, loss, finite, others, use)
-            return used if self.losses is None else tf.logical_and(used, calm)
+            return used if self.losses is None else tf.logical_and(used, no_spike)
 
     def _unless_spike(
         self, loss: Scalar | None, use: Callable[..., object], others: list[Scalar]
     ) -> tuple[Scalar, Callable[..., object], list[Scalar]]:
-        """Whether the loss is no spike, and `use` and `others` by which nothing is done where it is one."""
+        """Whether the loss is no spike; and `use` and `others` changed so that a spike is skipped."""
         assert self.losses is not None
         if loss is None:
             raise ValueError(
@@ -111,7 +111,7 @@ class FiniteGuard:
                 "`update(gradients, loss)`."
             )
         spike = self.losses.is_spike(loss)
-        return ~spike, self.losses.used_unless_spike(use), [*others, loss, spike]
+        return ~spike, self.losses.unless_spike(use), [*others, loss, spike]
 
     def _check_and_use(
         self,
@@ -145,18 +145,18 @@ class FiniteGuard:
             use(gradients, *others)
 
         overflow = None if not self._scale.dynamic else self._overflow
-        given = [[] if value is None else [value] for value in (loss, not_overflow)]
-        done = when(finite, grow_and_use, gradients, others, *given, otherwise=overflow)
+        optional = [[] if value is None else [value] for value in (loss, not_overflow)]
+        done = when(finite, grow_and_use, gradients, others, *optional, otherwise=overflow)
         with tf.control_dependencies([done]):
             return tf.identity(finite)
 
     def _overflow(
         self, gradients: list[Gradient], _: list[Scalar], losses: list[Scalar], not_overflow: list[Scalar]
     ) -> None:
-        """Halves the loss scale, or raises if that would not help."""
-        waits = []
+        """Halves the loss scale, or raises if a lower scale would not help."""
+        checked = []
         if self.on_nonfinite == "raise":
             fails = tf.reduce_any(tf.stack([self._scale.halved() < 1.0, *not_overflow]))
-            waits = [check_finite_unless(~fails, gradients, self.names, *losses)]
-        with tf.control_dependencies(waits):
+            checked = [check_finite_unless(~fails, gradients, self.names, *losses)]
+        with tf.control_dependencies(checked):
             self._scale.halve()

@@ -10,15 +10,15 @@ import tensorflow as tf
 from ...optim.common.types import Array, Gradient
 
 BUCKETS = 30
-# A smaller range is too small to be divided in float32.
-_NARROW = 1e-30
+# The smallest range that float32 can divide into buckets.
+_MIN_RANGE = 1e-30
 
 
 class Histograms:
-    """Counts of the elements of tensors, in buckets of equal width from the smallest to the largest one.
+    """Histograms of tensors: counts in buckets of equal width from the smallest to the largest element.
 
-    As `numpy.histogram` has them, up to elements within rounding of an edge. What is NaN or infinite is left
-    out.
+    The counts are those of `numpy.histogram`, except for elements within rounding of an edge. NaN and
+    infinities are left out.
 
     Args:
         tags: of the tensors.
@@ -30,19 +30,19 @@ class Histograms:
         self._values = tf.Variable(tf.zeros([len(tags), 2 + BUCKETS], tf.float64), trainable=False)
 
     def count(self, tensors: Sequence[Gradient]) -> None:
-        """Counts the elements of a tensor for each tag, of sparse ones the zeros too."""
+        """Counts the elements of a tensor for each tag; of a sparse tensor, also the zeros."""
         flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
         flat = [v if v.dtype in (tf.float32, tf.float64) else tf.cast(v, tf.float32) for v in flat]
         lows, highs = _ends(flat)
-        # NaN and infinities pass through minimum or maximum, and a range may be too large for float32.
-        fine = tf.reduce_all(highs - lows < tf.float32.max)
+        # Minimum and maximum show NaN and infinities; a range may also be too large for float32.
+        simple = tf.reduce_all(highs - lows < tf.float32.max)
 
         def of_finite() -> tf.Tensor:
             wide = [tf.cast(value, tf.float64) for value in flat]
             finite = [tf.gather_nd(value, tf.where(tf.math.is_finite(value))) for value in wide]
             return _rows(finite, *_ends(finite))
 
-        rows = tf.cond(fine, lambda: _rows(flat, lows, highs), of_finite)
+        rows = tf.cond(simple, lambda: _rows(flat, lows, highs), of_finite)
         self._values.assign(rows, read_value=False)
 
     def read(self) -> dict[str, tuple[Array, Array]]:
@@ -60,15 +60,15 @@ def _ends(values: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _rows(values: Sequence[tf.Tensor], lows: tf.Tensor, highs: tf.Tensor) -> tf.Tensor:
-    """The ends of vectors of finite numbers, and the counts between them: float64, (vectors, 2 + buckets).
+    """First and last edge of each vector of finite numbers, and counts: float64, (vectors, 2 + buckets).
 
-    What is small is computed for all vectors together: an operation for each takes long to trace.
+    Small computations are done for all vectors together, since an operation for each takes long to trace.
     """
-    there = tf.math.is_finite(lows)  # of no elements, the minimum is infinite
-    lows, highs = tf.where(there, lows, 0.0), tf.where(there, highs, 1.0)
-    # All alike: half a unit on either side, as NumPy has it, or what a large number can tell apart.
+    nonempty = tf.math.is_finite(lows)  # the minimum of no elements is infinite
+    lows, highs = tf.where(nonempty, lows, 0.0), tf.where(nonempty, highs, 1.0)
+    # All elements equal: a range of half a unit on either side, as in NumPy, or more for large numbers.
     half = tf.maximum(tf.constant(0.5, tf.float64), 1e-6 * tf.abs(lows))
-    differ = highs - lows > _NARROW
+    differ = highs - lows > _MIN_RANGE
     half = tf.where(differ, tf.zeros_like(half), half)
     ends = tf.stack([lows - half, highs + half], 1)
     ranges = {dtype: tf.unstack(tf.cast(ends, dtype)) for dtype in {value.dtype for value in values}}
@@ -77,6 +77,6 @@ def _rows(values: Sequence[tf.Tensor], lows: tf.Tensor, highs: tf.Tensor) -> tf.
         for index, value in enumerate(values)
     ]
     counts = tf.cast(tf.stack(counted), tf.float64)
-    # In the middle there is an edge, and which side of it they are on would be chance.
+    # Equal elements lie on the edge in the middle, where rounding would choose the bucket.
     middle = tf.reduce_sum(counts, 1, keepdims=True) * tf.one_hot(BUCKETS // 2, BUCKETS, dtype=tf.float64)
     return tf.concat([ends, tf.where(differ[:, None], counts, middle)], 1)

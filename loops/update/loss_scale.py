@@ -1,4 +1,4 @@
-"""Loss scaling by the numbers of Keras' optimizers, without their update."""
+"""Loss scaling with the state of Keras' optimizers, but without their update."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...optim.gradients.sparse import times
 
 
 class LossScale:
-    """The number by which an optimizer has the loss multiplied: none, a fixed or a moving one.
+    """The loss scale of an optimizer: none, fixed or dynamic.
 
-    A fixed one is `loss_scale_factor`; a `keras.optimizers.LossScaleOptimizer` keeps one that moves, around
-    whatever the optimizer inside has.
+    A fixed scale is `loss_scale_factor`; a `keras.optimizers.LossScaleOptimizer` has a dynamic scale, in
+    addition to that of the inner optimizer.
 
     Attributes:
-        dynamic: whether it moves. `halved`, `halve` and `grow` are for one that does.
+        dynamic: whether it is dynamic. Only then use `halved`, `halve` and `grow`.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
@@ -29,8 +29,8 @@ class LossScale:
         self.dynamic = self._inner is not optimizer
 
     @property
-    def is_there(self) -> bool:
-        """Whether there is one."""
+    def exists(self) -> bool:
+        """Whether the optimizer has a loss scale."""
         return self.dynamic or self._inner.loss_scale_factor is not None
 
     def scaled(self, loss: Scalar) -> Scalar:
@@ -40,28 +40,28 @@ class LossScale:
     def unscaled(
         self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable] = ()
     ) -> list[Gradient]:
-        """The gradients over the scale, in float32 at least: in float16, what a large one divides is 0.
+        """The gradients divided by the scale, at least in float32: in float16, small quotients would be 0.
 
-        `variables` tell which are new values (`is_new_value`), which stay as they are; none without.
+        Without `variables` all are divided; with them, new values (see `is_new_value`) stay as they are.
         """
         inverse: float | Scalar | None = None
         if self._inner.loss_scale_factor is not None:
             inverse = 1.0 / self._inner.loss_scale_factor
         if self.dynamic:
-            moving = 1.0 / tf.convert_to_tensor(self._optimizer.dynamic_scale)
-            inverse = moving if inverse is None else moving * inverse
+            dynamic = 1.0 / tf.convert_to_tensor(self._optimizer.dynamic_scale)
+            inverse = dynamic if inverse is None else dynamic * inverse
         if inverse is None:
             return list(gradients)
-        return but_new_values(lambda given: [_wide_times(g, inverse) for g in given], gradients, variables)
+        return but_new_values(
+            lambda selected: [_times_in_float32(g, inverse) for g in selected], gradients, variables
+        )
 
-    def as_keras_wants(
-        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
-    ) -> list[Gradient]:
-        """Gradients that are not scaled, for `apply` of the optimizer, which divides by a fixed scale."""
+    def rescaled(self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]) -> list[Gradient]:
+        """Unscaled gradients times the fixed scale, for `apply` of the optimizer, which divides by it."""
         factor = self._inner.loss_scale_factor
         if factor is None:
             return list(gradients)
-        return but_new_values(lambda given: [times(g, factor) for g in given], gradients, variables)
+        return but_new_values(lambda selected: [times(g, factor) for g in selected], gradients, variables)
 
     def halved(self) -> Scalar:
         """Half the scale, as `halve` would set it."""
@@ -82,6 +82,6 @@ class LossScale:
         optimizer.step_counter.assign(tf.where(grown, tf.zeros_like(count), count + 1))
 
 
-def _wide_times(gradient: Gradient, factor: float | Scalar) -> Gradient:
+def _times_in_float32(gradient: Gradient, factor: float | Scalar) -> Gradient:
     wide = tf.float64 if gradient.dtype == tf.float64 else tf.float32
     return times(tf.cast(gradient, wide), tf.cast(factor, wide))

@@ -1,4 +1,4 @@
-"""What an update does, in numbers: rates, and norms of gradients, weights and changes."""
+"""Measurements of an update: learning rates, and norms of gradients, weights and their changes."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ...optim.private.keras_private import RateOf
 from .histograms import Histograms
 
 QUANTITIES = ("rate", "grad_norm", "weight_norm", "update_ratio")
-# Squares of a tensor of up to so many elements are added in float64; of a larger one, that takes too long.
-_FEW = 1 << 16
+# Squares of a tensor of up to this many elements are added in float64, which is slow for larger ones.
+_SMALL_SIZE = 1 << 16
 
 
 class Measures:
-    """Measures an update on the device, in one vector that can be read after it.
+    """Measures an update on the device, into one vector that can be read afterwards.
 
         measures.reset()                        # at the start of a step, which may be skipped
         with measures.around(gradients):        # summed, not scaled, not clipped
             clip and apply
 
     Everything is measured for each group of a `GroupedOptimizer`'s plan and for each variable. Without a
-    plan, all variables are one group, `all`. What float8 layers write is left out: it is no gradient.
+    plan, all variables are one group, `all`. Scales of float8 layers are left out: they have no gradients.
 
     Args:
         optimizer: without the loss scale around it.
-        variables: that are updated, in the order of the gradients, by name.
+        variables: the updated variables by name, in the order of the gradients.
         clip_norm: as for `Update`.
-        histograms: the variables of which weights and gradients are counted, too.
-        retraces: whether frozen groups are no part of what is traced; otherwise theirs are measured as NaN.
+        histograms: names of the variables whose weights and gradients become histograms.
+        retraces: whether the traced update leaves frozen groups out; otherwise they are measured as NaN.
         rate_of: as for `ClipAndApply`.
 
     Attributes:
         groups: the names of the groups that these variables belong to, in the plan's order.
         names: of the variables that are measured.
-        values: float64: a number for each of `QUANTITIES` and each group and variable, the norm of all
-            gradients, whether they were clipped, and 1; NaN where there was no update.
+        values: float64 vector: each of `QUANTITIES` for each group and variable, the norm of all gradients,
+            whether they were clipped, and 1; all NaN without an update.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Measures:
         self._actual_rate = rate_of
         self._optimizer = optimizer
         self._clip_norm = clip_norm
-        kept = {index: item for index, item in enumerate(variables.items()) if not is_new_value(item[1])}
-        self._positions = list(kept)
-        self.names = [name for name, _ in kept.values()]
-        self._variables = [variable for _, variable in kept.values()]
-        group_of, names = [0] * len(kept), ["all"]
+        measured = {index: item for index, item in enumerate(variables.items()) if not is_new_value(item[1])}
+        self._positions = list(measured)
+        self.names = [name for name, _ in measured.values()]
+        self._variables = [variable for _, variable in measured.values()]
+        group_of, names = [0] * len(measured), ["all"]
         if isinstance(optimizer, GroupedOptimizer):
             group_of = [member.group for member in optimizer.grouped_update.members_of(self._variables)]
             names = list(optimizer.plan.groups)
-        there = sorted(set(group_of))
-        self.groups = [names[group] for group in there]
-        self._segments = [there.index(group) for group in group_of]
-        self._rate_of = [*there, *group_of]
+        present = sorted(set(group_of))
+        self.groups = [names[group] for group in present]
+        self._segments = [present.index(group) for group in group_of]
+        self._rate_of = [*present, *group_of]
         self._counted = [index for index, name in enumerate(self.names) if name in histograms]
         tags = [f"{what}/{self.names[index]}" for what in ("weights", "gradients") for index in self._counted]
         self.histograms = Histograms(tags) if tags else None
@@ -89,7 +89,7 @@ class Measures:
         """Measures the update that the body makes.
 
         Args:
-            gradients: as they are before the body clips them, sparse ones with each row once.
+            gradients: before the body clips them; sparse ones with each row once.
         """
         if not self._variables:
             yield
@@ -104,16 +104,16 @@ class Measures:
         after = [tf.convert_to_tensor(variable.value) for variable in self._variables]
         change = self._norms(_squares([new - value for new, value in zip(after, before)]))
         weights, norms = self._norms(old), self._norms(squares)
-        # Of weights that are all zero, no change is a share.
+        # The ratio is not defined for weights that are all zero.
         ratios = tf.where(weights > 0, change / weights, self._nan)
         total = tf.sqrt(tf.reduce_sum(squares))
         clipped = tf.cast(self._clipped(gradients, tf.sqrt(squares), total), tf.float64)
-        columns = self._but_frozen([rates, norms, weights, ratios])
+        columns = self._mask_frozen([rates, norms, weights, ratios])
         one = tf.constant([1.0], tf.float64)
         self.values.assign(tf.concat([*columns, [total, clipped], one], 0), read_value=False)
 
-    def _but_frozen(self, columns: list[tf.Tensor]) -> list[tf.Tensor]:
-        """The columns, NaN for groups that are frozen when this runs, and their variables."""
+    def _mask_frozen(self, columns: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The columns, with NaN for groups (and their variables) that are frozen when this runs."""
         if self._retraces or not isinstance(self._optimizer, GroupedOptimizer):
             return columns
         trains = tf.gather(self._optimizer.grouped_update.groups_training(), self._rate_of)
@@ -130,7 +130,7 @@ class Measures:
         if isinstance(self._optimizer, GroupedOptimizer):
             rates = self._optimizer.grouped_update.rates(self._optimizer)
         else:
-            # A `MultiOptimizer` has none that holds for all.
+            # A `MultiOptimizer` has no single rate.
             rate = getattr(self._optimizer, "learning_rate", None)
             rates = [tf.constant(math.nan) if rate is None else tf.convert_to_tensor(rate)]
         if self._actual_rate is not None:
@@ -156,15 +156,15 @@ class Measures:
         return clipped
 
     def tensors(self) -> dict[str, Scalar]:
-        """Tag -> scalar, of groups, from what `values` holds when this runs."""
+        """Tag -> scalar for each group, from the current `values`."""
         numbers = tf.unstack(tf.convert_to_tensor(self.values), self._size)
         width = len(self._rate_of)  # groups, then variables, whose names may be those of groups
         rows = [(quantity, numbers[row * width :]) for row, quantity in enumerate(QUANTITIES)]
-        found = {f"{quantity}/{name}": n for quantity, row in rows for name, n in zip(self.groups, row)}
-        return found | {"grad_norm/all": numbers[-3], "clipped/all": numbers[-2]}
+        tagged = {f"{quantity}/{name}": n for quantity, row in rows for name, n in zip(self.groups, row)}
+        return tagged | {"grad_norm/all": numbers[-3], "clipped/all": numbers[-2]}
 
     def scalars(self, values: Array, of: str | Container[str]) -> dict[str, float]:
-        """Tag -> number, from what `values` held; what was not measured is left out.
+        """Tag -> number, from a copy of `values`; quantities that were not measured are left out.
 
         Args:
             of: "groups", or the names of variables.
@@ -177,7 +177,7 @@ class Measures:
         columns = values[:-3].reshape(len(QUANTITIES), -1)
         scalars = {}
         for quantity, column in zip(QUANTITIES, columns):
-            # A rate that is not known, and the change of weights that are all zero, are no numbers.
+            # An unknown rate, and the ratio for weights that are all zero, are NaN.
             always = quantity in ("grad_norm", "weight_norm")
             numbers = [(name, float(column[index])) for index, name in units]
             scalars.update({f"{quantity}/{n}": v for n, v in numbers if always or not math.isnan(v)})
@@ -188,8 +188,8 @@ def _squares(values: Sequence[Gradient]) -> tf.Tensor:
     """The sum of squares of each tensor: float64, (tensors,)."""
 
     def half(value: tf.Tensor) -> tf.Tensor:
-        few = value.shape.num_elements() is not None and value.shape.num_elements() <= _FEW
-        if few or value.dtype == tf.float64:
+        small = value.shape.num_elements() is not None and value.shape.num_elements() <= _SMALL_SIZE
+        if small or value.dtype == tf.float64:
             return tf.nn.l2_loss(tf.cast(value, tf.float64))
         return tf.cast(tf.nn.l2_loss(tf.cast(value, tf.float32)), tf.float64)
 

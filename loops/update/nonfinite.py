@@ -1,8 +1,8 @@
-"""Finding a NaN or infinity before it reaches a weight.
+"""Finds a NaN or infinity before it reaches a weight.
 
-A large tensor is judged by the sum of its elements, which no NaN and no infinity in it leaves finite.
-TensorFlow adds many elements at a time but looks at them one by one, which on a CPU takes ten times as long
-and more. A sum that itself passes the largest float, 3e38, counts as an infinity.
+Of a large tensor, the sum of its elements is checked, which is not finite if one of them is not. TensorFlow
+adds many elements at a time but checks them one by one, which on a CPU is at least ten times slower. A sum
+that exceeds the largest float, 3e38, counts as an infinity.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..data.batches import BatchIterator, DataIterator
 
 _MARK = "gradloop found a non-finite gradient of "
 _LOSS = "(the loss itself)"
-# As many elements are looked at in less time than an operation that adds them takes to start.
-_FEW = 256
+# Checking this many elements takes less time than starting an operation that adds them.
+_SMALL_SIZE = 256
 _MAX_POOLINGS = tuple(kind for name, kind in vars(keras.layers).items() if "MaxPool" in name)
 
 
@@ -31,10 +31,10 @@ class NonFiniteError(ArithmeticError):
     """A loss or gradient was NaN or infinite; the weights are those from before the step.
 
     Attributes:
-        step: the update that was not made, counted from 1; None where it is not known.
-        variable: stable name of the first variable, in the model's order, with a bad gradient; its `path`, of
-            an `Update` that was given a list; None if only the loss is bad.
-        records: what the steps before it in the same call recorded (`Records`), if there were any.
+        step: number of the update that was not made, from 1; None if it is not known.
+        variable: stable name of the first variable, in the model's order, whose gradient is not finite (its
+            `path` for an `Update` over a list); None if only the loss is not finite.
+        records: the `Records` of the steps before it in the same call, if there were any.
 
     Example:
         >>> import keras, numpy as np
@@ -57,7 +57,7 @@ class NonFiniteError(ArithmeticError):
 
     @classmethod
     def at(cls, step: int | None, variable: str | None, hint: str = "") -> NonFiniteError:
-        """Returns the error for a step and a variable, with a sentence of hint."""
+        """Returns the error for a step and a variable, with a hint (a sentence)."""
         where = f"the gradient of {variable!r}" if variable else "the loss"
         hint += "" if variable else " (A batch without examples has none.)"
         when = f"step {step}: " if step is not None else ""
@@ -73,38 +73,38 @@ class NonFiniteError(ArithmeticError):
     def from_tensorflow(
         cls, error: Exception, optimizer: keras.optimizers.Optimizer | None, hint: Callable[[], str] = str
     ) -> NonFiniteError | None:
-        """Returns the error that `check_finite` raised inside TensorFlow; None if it is another one.
+        """Returns a `NonFiniteError` for an error of `check_finite` in TensorFlow; None for another.
 
         Args:
             error: from TensorFlow.
-            optimizer: whose `iterations` tell the step; None where it is not known.
-            hint: gives a sentence to add.
+            optimizer: its `iterations` give the step; None if it is not known.
+            hint: returns a sentence to add.
         """
-        found = re.search(re.escape(_MARK) + "<([^>]*)>", str(error))
-        if found is None:
+        match = re.search(re.escape(_MARK) + "<([^>]*)>", str(error))
+        if match is None:
             return None
-        name = found.group(1)
+        name = match.group(1)
         step = None if optimizer is None else int(optimizer.iterations.numpy()) + 1
         return cls.at(step, None if name == _LOSS else name, hint())
 
 
 def check_finite(gradients: Sequence[Gradient], names: Sequence[str], loss: Scalar | None = None) -> Scalar:
-    """Returns a scalar whose operation fails, naming the first bad variable, unless all values are finite.
+    """Returns a scalar whose operation fails unless all values are finite; the error names the first bad one.
 
-    They are judged in the variables' order, the loss last, so the first name is the same on every run.
+    They are checked in the order of the variables, the loss last, so the name is the same in every run.
     """
-    values = [_judged(value) for value in [*gradients, *([] if loss is None else [loss])]]
+    values = [_reduced(value) for value in [*gradients, *([] if loss is None else [loss])]]
     done: list[tf.Tensor] = []
-    for judged, name in zip(values, [*names, _LOSS]):
+    for value, name in zip(values, [*names, _LOSS]):
         with tf.control_dependencies(done):
-            done = [tf.debugging.check_numerics(judged, f"{_MARK}<{name}>")]
+            done = [tf.debugging.check_numerics(value, f"{_MARK}<{name}>")]
     return done[0]
 
 
 def check_finite_unless(
     fine: Scalar, gradients: Sequence[Gradient], names: Sequence[str], loss: Scalar | None = None
 ) -> Scalar:
-    """`check_finite` where `fine` is false; where it is true, no gradient costs an operation."""
+    """`check_finite` if `fine` is false; if it is true, no operation runs for each gradient."""
 
     def check() -> Scalar:
         with tf.control_dependencies([check_finite(gradients, names, loss)]):
@@ -114,18 +114,18 @@ def check_finite_unless(
 
 
 def all_finite(values: Sequence[Gradient]) -> Scalar:
-    """Returns a scalar bool tensor: every element of every tensor is finite."""
-    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_judged(value))) for value in values]))
+    """Returns a scalar bool tensor: whether every element of every tensor is finite."""
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(_reduced(value))) for value in values]))
 
 
-def _judged(value: Gradient) -> tf.Tensor:
-    """What is finite if all elements are and not if one is not: a small tensor itself, a large one's sum."""
+def _reduced(value: Gradient) -> tf.Tensor:
+    """A tensor that is finite exactly if all elements are: a small tensor itself, the sum of a large one."""
     value = getattr(value, "values", value)
     elements = value.shape.num_elements()
-    if elements is not None and elements <= _FEW:
+    if elements is not None and elements <= _SMALL_SIZE:
         return value
     if value.dtype == tf.float16:
-        value = tf.cast(value, tf.float32)  # a few elements add up to more than float16 holds
+        value = tf.cast(value, tf.float32)  # the sum may exceed the range of float16
     return tf.reduce_sum(value)
 
 
@@ -135,17 +135,17 @@ def raises_nonfinite(optimizer: keras.optimizers.Optimizer | None = None) -> Ite
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = NonFiniteError.from_tensorflow(error, optimizer)
-        if found is None:
+        nonfinite = NonFiniteError.from_tensorflow(error, optimizer)
+        if nonfinite is None:
             raise
-        raise found from error
+        raise nonfinite from error
 
 
 def hides_nan(model: keras.Model) -> bool:
-    """Whether a NaN may leave no trace in what a model gives.
+    """Whether a NaN in the inputs may not show in the outputs of a model.
 
-    On a CPU, TensorFlow's max-pooling takes it for the smallest number: a loss, and gradients of layers after
-    it, are finite and wrong. (On a GPU it stays NaN.)
+    On a CPU, TensorFlow's max-pooling treats NaN as the smallest number: the loss, and gradients of later
+    layers, are finite and wrong. (On a GPU it stays NaN.)
     """
     return any(isinstance(node.layer, _MAX_POOLINGS) for node in tree_of(model).nodes)
 
@@ -157,9 +157,9 @@ def nan_of(inputs: Tensors) -> Scalar:
 
 
 def has_nan(batch: Batch) -> Scalar:
-    """Returns a scalar bool tensor: an element of a nest's floating tensors is NaN.
+    """Returns a scalar bool tensor: whether an element of a nest's floating tensors is NaN.
 
-    Unlike an infinity, that is nothing that half precision makes of a large number.
+    Infinities do not count, as half precision turns large numbers into them.
     """
     return tf.reduce_any([False, *(tf.reduce_any(tf.math.is_nan(each)) for each in _floats(batch))])
 
@@ -168,7 +168,7 @@ def nonfinite_inputs(source: DataIterator | Batch) -> str:
     """Returns a sentence if the batch that failed holds NaN or infinity and can be read again, else ''.
 
     Args:
-        source: that batch, or the iterator that it is the next one of.
+        source: that batch, or the iterator whose next batch it is.
     """
     if isinstance(source, tf.data.Iterator):
         return ""
@@ -180,6 +180,6 @@ def nonfinite_inputs(source: DataIterator | Batch) -> str:
 
 
 def _floats(nest: Tensors) -> list[tf.Tensor]:
-    """The floating tensors of a nest, of sparse and ragged ones those of their values."""
+    """The floating tensors of a nest; of sparse and ragged ones, their values."""
     tensors = tf.nest.flatten(nest, expand_composites=True)
     return [tensor for tensor in tensors if tensor is not None and tensor.dtype.is_floating]

@@ -1,4 +1,4 @@
-"""`on_nonfinite="restore"`: how often a run goes back to its checkpoint, and at which rate it goes on."""
+"""`on_nonfinite="restore"`: going back to the last checkpoint, and the lower rates afterwards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Restore:
     exploding, a lower rate may come too late, and every try ends in NaN again: then save less often.
 
     Args:
-        factor: what the rates are multiplied by, each time.
-        times: how often, in all of the step's training; then the `NonFiniteError` is raised.
+        factor: the rates are multiplied by it each time.
+        times: how often this happens at most, in all of the step's training; then the `NonFiniteError` is
+            raised.
 
     Raises:
         TypeError: an argument that is no number.
@@ -60,8 +61,8 @@ class RateCuts:
     """The cuts of a step's learning rates. Make it in the strategy's scope.
 
     Attributes:
-        restore: by how much, and how often.
-        count: int64 variable: how often they were cut.
+        restore: the factor, and the largest number of cuts.
+        count: int64 variable: number of cuts so far.
     """
 
     def __init__(self, restore: Restore) -> None:
@@ -70,10 +71,10 @@ class RateCuts:
 
     @classmethod
     def of(cls, on_nonfinite: object, strategy: tf.distribute.Strategy | None) -> RateCuts | None:
-        """Those that an argument `on_nonfinite` of a step asks for; None for those that ask for none.
+        """The cuts for an argument `on_nonfinite` of a step; None if it does not ask to restore.
 
         Raises:
-            ValueError: several workers, which cannot go on after an error in a step.
+            ValueError: several workers, which cannot continue after an error in a step.
         """
         if not asks_to_restore(on_nonfinite):
             return None
@@ -86,12 +87,12 @@ class RateCuts:
         return cls(on_nonfinite if isinstance(on_nonfinite, Restore) else Restore())
 
     def rate_of(self, rate: Scalar) -> Scalar:
-        """The rate of an update, of the one that is set."""
+        """The rate to use for an update, from the rate that is set."""
         return rate * tf.cast(self.restore.factor, rate.dtype) ** tf.cast(self.count, rate.dtype)
 
 
 def asks_to_restore(on_nonfinite: object) -> bool:
-    """Whether an argument `on_nonfinite` is `Restore` or its name."""
+    """Whether an argument `on_nonfinite` is a `Restore` or "restore"."""
     return isinstance(on_nonfinite, Restore) or on_nonfinite == "restore"
 
 

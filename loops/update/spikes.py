@@ -1,4 +1,4 @@
-"""Spikes of the loss: steps whose loss stands out of those before it, and leaving them out."""
+"""Loss spikes: detects and skips steps whose loss is far above the last ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST_LOSSES = "last_losses"  # their name in a state
 
 @dataclass(frozen=True)
 class Spike:
-    """Which steps `on_spike` leaves out: `on_spike="skip"` is `on_spike=Spike()`.
+    """Which steps `on_spike` skips: `on_spike="skip"` is `on_spike=Spike()`.
 
     A loss is a spike if it exceeds the mean of the last `steps` losses by more than `deviations` of their
     standard deviations. These losses include spikes, so if the loss stays at a higher level (after a change
@@ -30,7 +30,7 @@ class Spike:
 
     Args:
         deviations: how many standard deviations above the mean.
-        steps: how many losses before it are looked at.
+        steps: with how many of the last losses it is compared.
 
     Raises:
         TypeError: an argument that is no number.
@@ -59,7 +59,7 @@ class Spike:
 
 
 class LastLosses:
-    """The losses of the last steps, by which the next one is judged. Make it in the strategy's scope.
+    """The losses of the last steps, with which the next one is compared. Make it in the strategy's scope.
 
     Args:
         spike: which losses are spikes.
@@ -76,10 +76,10 @@ class LastLosses:
     def of(
         cls, on_spike: str | Spike | LastLosses | None, strategy: tf.distribute.Strategy | None
     ) -> LastLosses | None:
-        """Those that an argument `on_spike` asks for; None for None.
+        """The last losses for an argument `on_spike`; None for None.
 
         Raises:
-            ValueError: it is something else, or the workers of parameter servers are to share them.
+            ValueError: another value, or parameter servers, whose workers have no common last loss.
         """
         if on_spike is None or isinstance(on_spike, LastLosses):
             return on_spike
@@ -96,31 +96,31 @@ class LastLosses:
 
     @staticmethod
     def settings(losses: LastLosses | None) -> dict[str, Json] | None:
-        """What decides about spikes, as JSON; None for nothing."""
+        """The settings of the spike detection, as JSON; None without it."""
         return None if losses is None else asdict(losses.spike)
 
     def is_spike(self, loss: Scalar) -> Scalar:
-        """Whether a step's loss, the same on each replica, is one: scalar bool."""
+        """Whether a step's loss, the same on each replica, is a spike: scalar bool."""
         losses = tf.convert_to_tensor(self.losses)
-        there = tf.math.is_finite(losses)
-        count = tf.reduce_sum(tf.cast(there, tf.float64))
+        known = tf.math.is_finite(losses)
+        count = tf.reduce_sum(tf.cast(known, tf.float64))
 
         def mean(values: tf.Tensor) -> tf.Tensor:
-            return tf.math.divide_no_nan(tf.reduce_sum(tf.where(there, values, 0.0)), count)
+            return tf.math.divide_no_nan(tf.reduce_sum(tf.where(known, values, 0.0)), count)
 
         center = mean(losses)
         limit = center + self.spike.deviations * tf.sqrt(mean((losses - center) ** 2))
         enough = count >= max(2, self.spike.steps // 2)
         return tf.logical_and(enough, tf.cast(loss, tf.float64) > limit)
 
-    def used_unless_spike(self, use: Callable[..., object]) -> Callable[..., None]:
-        """Returns `use` as a function that also takes the loss and what `is_spike` said of it, the last ones.
+    def unless_spike(self, use: Callable[..., object]) -> Callable[..., None]:
+        """Wraps `use` with two more arguments at the end: the loss, and the result of `is_spike`.
 
-        It adds the loss to those known, and calls `use` unless it is a spike.
+        It adds the loss to the last losses, and calls `use` unless the loss is a spike.
         """
 
-        def add_and_use(gradients: Sequence[Gradient], *given: Scalar) -> None:
-            *others, loss, spike = given
+        def add_and_use(gradients: Sequence[Gradient], *arguments: Scalar) -> None:
+            *others, loss, spike = arguments
             self._add(loss)
             when(~spike, lambda gradients, others: use(gradients, *others), gradients, others)
 

@@ -1,4 +1,4 @@
-"""The update in a `TrainStep`."""
+"""The `Update` in a `TrainStep`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from .update import Update
 
 
 class StepUpdate(Update):
-    """Retraces when other groups are frozen, so they leave the graph; may train at other rates than are set.
+    """An `Update` that is retraced when groups are frozen, and may change the learning rates.
 
     Args:
-        given, options: as for `Update`.
-        rate_of: gives the rate of an update, of the one that is set; None for that one.
+        arguments, options: as for `Update`.
+        rate_of: maps the learning rate that is set to the one to use; None to use it as it is.
     """
 
     _retraces = True
 
-    def __init__(self, *given: Any, rate_of: RateOf | None = None, **options: Any) -> None:
+    def __init__(self, *arguments: Any, rate_of: RateOf | None = None, **options: Any) -> None:
         self._rate_of = rate_of
-        super().__init__(*given, **options)
+        super().__init__(*arguments, **options)

@@ -17,24 +17,24 @@ from ..distribute.sharding import share_of
 from ..support.tensorflow_private import without_autograph
 from .checks import (
     check_betas,
+    check_built_for,
     check_gradients,
-    check_known,
     check_not_frozen,
     check_optimizer,
     check_update_options,
     check_weight,
-    listed,
+    variable_list,
 )
 from .clip_and_apply import ClipAndApply
 from .guard import FiniteGuard
 from .loss_scale import LossScale
+from .measured_calls import MeasuredCalls
 from .measures import Measures
-from .measuring import Measuring
 from .nonfinite import raises_nonfinite
 from .spikes import LastLosses, Spike
 
 
-class Update(Measuring):
+class Update(MeasuredCalls):
     """Applies gradients to the chosen variables, in one fixed order.
 
     1. sum over the replicas of the strategy, in one reduction (for each dtype): each replica gives the
@@ -61,12 +61,12 @@ class Update(Measuring):
             variable's `path` if it is a list; `optim.named_variables` has stable names.
         clip_norm: largest global norm of the gradients; None for no clipping.
         accumulate: how many calls make one update. Their gradients are averaged, each by what its call
-            counts (see `weight` of a call). What is left when the data ends waits for more calls: `flush`
-            applies it.
-        on_nonfinite: what a NaN or infinite gradient does. "raise" ends the TensorFlow function with an
+            counts (see `weight` of a call). Gradients left when the data ends wait for more calls: `flush`
+            applies them.
+        on_nonfinite: what happens on a NaN or infinite gradient. "raise" ends the TensorFlow function with an
             error that `TrainStep` and `replicated` turn into a `NonFiniteError`; "skip" leaves everything as
-            it was; "ignore" does not look. (What the forward pass wrote is put back in a `TrainStep` and in
-            `replicated`, not in a plain `tf.function`: see `docs/own_loops.md`.) With a loss scale, an
+            it was; "ignore" does not check. (State that the forward pass wrote is restored in a `TrainStep`
+            and in `replicated`, not in a plain `tf.function`: see `docs/own_loops.md`.) With a loss scale, an
             overflow is skipped and the scale halved whichever is chosen, and "raise" raises where the scale
             cannot be the cause: once it has fallen below 1 and, in a `TrainStep`, where the batch holds NaN
             and so does the loss.
@@ -104,7 +104,7 @@ class Update(Measuring):
         on_spike: str | Spike | LastLosses | None = None,
     ) -> None:
         check_optimizer(optimizer)
-        self.variables = listed(variables)
+        self.variables = variable_list(variables)
         self.names = list(variables) if isinstance(variables, Mapping) else [v.path for v in self.variables]
         check_update_options(clip_norm, accumulate, on_nonfinite)
         self.optimizer = optimizer
@@ -122,7 +122,7 @@ class Update(Measuring):
             elif isinstance(self._inner, GroupedOptimizer):
                 self._inner.take_in(self.variables)
             super().__init__(self.variables, int(accumulate), strategy, self._inner)
-        check_known(self._inner, self.variables, self.names)
+        check_built_for(self._inner, self.variables, self.names)
         check_betas(self._inner, self.variables, self.names)
         check_on_replicas(self._inner, strategy)
         self._clip_and_apply = ClipAndApply(
@@ -133,17 +133,17 @@ class Update(Measuring):
 
     @property
     def on_nonfinite(self) -> str:
-        """What a NaN or infinite gradient does, as given."""
+        """The argument `on_nonfinite`."""
         return self._guard.on_nonfinite
 
     @property
     def last_losses(self) -> LastLosses | None:
-        """By which spikes are told; None without `on_spike`."""
+        """The losses with which spikes are detected; None without `on_spike`."""
         return self._guard.losses
 
     @property
     def may_skip(self) -> bool:
-        """Whether a call may leave out its update: on overflow with a loss scale, or if told to."""
+        """Whether a call may skip its update: on overflow with a loss scale, with "skip", or for spikes."""
         return self._guard.may_skip
 
     @property
@@ -167,9 +167,9 @@ class Update(Measuring):
                 the loss.
             loss: the loss or this replica's share of it, to be checked with the gradients; None to check the
                 gradients alone.
-            weight: what this call counts among those that `accumulate` averages: a number or a scalar, what
-                the loss was divided by (examples, unmasked tokens), so that a short batch counts for what it
-                holds; None for 1. On several replicas, that of this replica's examples.
+            weight: the weight of this call in the average over `accumulate` calls: a number or a scalar, by
+                which the loss was divided (examples, unmasked tokens), so that a short batch has less weight;
+                None for 1. On several replicas, the weight of this replica's examples.
 
         Returns:
             A scalar bool tensor: whether the gradients were used (false if they were skipped). What depends
@@ -196,9 +196,9 @@ class Update(Measuring):
             count = None if weight is None else share_of(check_weight(weight))
             if not (loss is None or tf.is_tensor(loss)):
                 loss = tf.constant(loss, tf.float32)
-            given = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}
-            sums, totals = self.all_reduce(gradients, list(given.values()))
-            return self.apply(sums, **dict(zip(given, totals)), measures=measures)
+            present = {name: v for name, v in {"loss": loss, "weight": count}.items() if v is not None}
+            sums, totals = self.all_reduce(gradients, list(present.values()))
+            return self.apply(sums, **dict(zip(present, totals)), measures=measures)
 
     def all_reduce(
         self, gradients: Sequence[Gradient], others: Sequence[tf.Tensor]
@@ -212,7 +212,7 @@ class Update(Measuring):
         return sums[: len(gradients)], sums[len(gradients) :]
 
     def finite(self, gradients: Sequence[Gradient | None], loss: Scalar) -> Scalar:
-        """Whether a loss and gradients, scaled ones if there is a loss scale, are finite: scalar bool."""
+        """Whether a loss and gradients (scaled if there is a loss scale) are finite: scalar bool."""
         return self._guard.finite(gradients, loss)
 
     def apply(
@@ -230,18 +230,18 @@ class Update(Measuring):
             gradients: one per variable, of its shape, summed over the replicas; of the scaled loss if there
                 is a loss scale.
             loss: the loss of the whole batch, summed likewise; None to check the gradients alone.
-            not_overflow: scalar bool, the same on each replica: a gradient that is not finite in this call
-                is no overflow, so a lower loss scale would not help. None for false.
-            finite: what the method `finite` said, if the caller has asked; None to find out here.
-            weight: what this call counts, float32, the same on each replica; None for 1.
-            measures: measure the update, where this call makes one.
+            not_overflow: scalar bool, the same on each replica: whether a gradient that is not finite in this
+                call is no overflow, so a lower loss scale would not help. None for false.
+            finite: the result of the method `finite`, if the caller has it; None to compute it here.
+            weight: of this call, float32, the same on each replica; None for 1.
+            measures: measure the update, if this call makes one.
         """
         if isinstance(self._inner, GroupedOptimizer) and not self._retraces:
-            # What does not train is neither checked nor in the norm.
+            # Frozen variables are neither checked nor part of the norm.
             gradients = self._inner.grouped_update.without_frozen(gradients, self.variables)
-        # Do not change this order: replicas clip the sum and not each its own share; a limit is for gradients
-        # that are not scaled any more and belong to the whole batch; one that is not finite would spoil the
-        # running sums.
+        # Do not change this order: the sum over replicas is clipped, not the share of each; the limit holds
+        # for unscaled gradients of the whole batch; a gradient that is not finite would spoil the running
+        # sums.
         gradients = self._scale.unscaled(gradients, self.variables)
         weights = [] if weight is None or self._accumulator is None else [weight]
         use = functools.partial(self._accumulate, measures=measures)

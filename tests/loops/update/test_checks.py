@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.update.checks import (
-    check_asked,
     check_betas,
+    check_built_for,
     check_gradients,
-    check_known,
-    check_passed_on,
+    check_loss_scale_settings,
+    check_optimizer_methods,
     check_update_options,
     check_weight,
 )
@@ -42,28 +42,28 @@ def test_optimizers_that_do_not_know_what_trains():
     a, b = keras.Variable([1.0]), keras.Variable([2.0])
     optimizer = keras.optimizers.SGD(0.1, use_ema=True)
     optimizer.build([a])
-    check_known(optimizer, [a], ["a"])
+    check_built_for(optimizer, [a], ["a"])
     with pytest.raises(ValueError, match="was built without 'b', so it has no state for it"):
-        check_known(optimizer, [a, b], ["a", "b"])
+        check_built_for(optimizer, [a, b], ["a", "b"])
     both = keras.optimizers.SGD(0.1, use_ema=True)
     both.build([a, b])
     with pytest.raises(ValueError, match="Keras would average the wrong ones"):
-        check_known(both, [b], ["b"])
+        check_built_for(both, [b], ["b"])
     plain = keras.optimizers.SGD(0.1)
     plain.build([a, b])
-    check_known(plain, [b], ["b"])
+    check_built_for(plain, [b], ["b"])
 
 
 def test_settings_that_a_loss_scale_does_not_hand_on():
     K = keras.optimizers
     inner, names = K.SGD(weight_decay=0.1, clipnorm=1.0), ["bias"]
     inner.exclude_from_weight_decay(var_names=names)
-    check_passed_on(K.LossScaleOptimizer(inner))
-    check_passed_on(inner)
+    check_loss_scale_settings(K.LossScaleOptimizer(inner))
+    check_loss_scale_settings(inner)
     for change, message in (
         (
             lambda o: setattr(o, "weight_decay", 0.5),
-            "`weight_decay=0.5`, which Keras heeds on the optimizer i",
+            "`weight_decay=0.5`, which Keras reads on the inner",
         ),
         (lambda o: setattr(o, "clipnorm", 2.0), "`clipnorm=2.0`.*set it on `optimizer.inner_optimizer`"),
         (
@@ -74,7 +74,7 @@ def test_settings_that_a_loss_scale_does_not_hand_on():
         optimizer = K.LossScaleOptimizer(K.SGD())
         change(optimizer)
         with pytest.raises(ValueError, match=f"`optimizer` is a LossScaleOptimizer with {message}"):
-            check_passed_on(optimizer)
+            check_loss_scale_settings(optimizer)
 
 
 def test_methods_that_would_not_be_asked_for():
@@ -100,9 +100,9 @@ def test_methods_that_would_not_be_asked_for():
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            check_asked(optimizer)
+            check_optimizer_methods(optimizer)
     for optimizer in (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), keras.optimizers.SGD()):
-        check_asked(optimizer)
+        check_optimizer_methods(optimizer)
 
 
 def test_averages_of_scales_are_refused():
@@ -113,7 +113,7 @@ def test_averages_of_scales_are_refused():
     with pytest.raises(
         ValueError, match="`use_ema=True`, and 'scale' is a scale of a float8 layer.*Wrap it in"
     ):
-        check_known(optimizer, [scale], ["scale"])
+        check_built_for(optimizer, [scale], ["scale"])
 
 
 def test_gradients_that_are_missing():

@@ -34,7 +34,7 @@ def test_a_fixed_scale_alone_and_within_a_moving_one():
         assert float(scale.scaled(tf.constant(1.0))) == expected
         np.testing.assert_array_equal(scale.unscaled([tf.constant([expected], tf.float16)])[0], [1.0])
         # What Keras divides once more.
-        np.testing.assert_array_equal(scale.as_keras_wants([tf.constant([1.0])], [])[0], [4.0])
+        np.testing.assert_array_equal(scale.rescaled([tf.constant([1.0])], [])[0], [4.0])
 
 
 def test_gradients_are_unscaled_in_float32():

@@ -1,4 +1,4 @@
-"""What an update measures of its calls, where it is asked to."""
+"""`Update.measured`: calls of an update that are measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .loss_scale import LossScale
 from .measures import Measures
 
 
-class Measuring(Accumulation):
+class MeasuredCalls(Accumulation):
     """The half of an `Update` that measures; see `Measures`."""
 
     names: list[str]
@@ -24,7 +24,7 @@ class Measuring(Accumulation):
     clip_norm: float | None
     _inner: keras.optimizers.Optimizer
     _scale: LossScale
-    _own_measures: Measures | None  # None where a caller has some of its own
+    _own_measures: Measures | None  # None in a `StepUpdate`, whose caller has its own
     _retraces = False  # this and the next: see `StepUpdate`
     _rate_of: RateOf | None = None
     scale_loss: Callable[[Scalar], Scalar]  # these two are methods of `Update`
@@ -34,19 +34,19 @@ class Measuring(Accumulation):
     def measured(
         self, gradients: Sequence[Gradient], loss: Scalar | None = None, weight: Scalar | float | None = None
     ) -> dict[str, Scalar]:
-        """Updates the variables as a call does, and measures that: for the steps that you want to look at.
+        """Updates the variables as a call does, and measures the update: for steps that you inspect.
 
         Args:
             gradients, loss, weight: as for a call.
 
         Returns:
-            Tag -> float64 scalar, of each group of a `GroupedOptimizer`'s plan, of all variables together
-            without one: `rate/GROUP`; `grad_norm/GROUP`, summed over replicas, not scaled, not clipped;
-            `weight_norm/GROUP`, before the update; `update_ratio/GROUP`, the norm of the change over that.
-            Of all together `grad_norm/all`, `clipped/all` and `skipped/all` (0 or 1) and, if there is one,
-            `loss_scale/all`. NaN for what there is none of: of a group that is frozen, or where the step was
-            skipped or its gradients wait for more calls. On several replicas, each has its part of a number,
-            as of a loss: `replicated` adds them up.
+            Tag -> float64 scalar, for each group of a `GroupedOptimizer`'s plan, or for `all` variables
+            without a plan: `rate/GROUP`; `grad_norm/GROUP`, summed over replicas, unscaled, before clipping;
+            `weight_norm/GROUP`, before the update; `update_ratio/GROUP`, the norm of the change divided by
+            `weight_norm`. For all variables together: `grad_norm/all`, `clipped/all` and `skipped/all` (0 or
+            1) and, with a loss scale, `loss_scale/all`. Values are NaN for a frozen group, and if the step
+            was skipped or its gradients wait for more calls. On several replicas, each returns its share of a
+            value, as of a loss: `replicated` sums them.
 
         Raises:
             ValueError, NonFiniteError: as a call.
@@ -64,14 +64,14 @@ class Measuring(Accumulation):
         measures = self._own_measures
         assert measures is not None
         measures.reset()
-        scale = self.scale_loss(tf.constant(1.0)) if self._scale.is_there else None
+        scale = self.scale_loss(tf.constant(1.0)) if self._scale.exists else None
         taken = self._update(gradients, loss, weight, measures)
         with tf.control_dependencies([taken]):
-            found = measures.tensors() | {"skipped/all": tf.where(taken, 0.0, 1.0)}
-        found |= {} if scale is None else {"loss_scale/all": scale}
-        return {tag: tf.cast(number, tf.float64) / replica_count() for tag, number in found.items()}
+            tags = measures.tensors() | {"skipped/all": tf.where(taken, 0.0, 1.0)}
+        tags |= {} if scale is None else {"loss_scale/all": scale}
+        return {tag: tf.cast(number, tf.float64) / replica_count() for tag, number in tags.items()}
 
     def new_measures(self, histograms: Container[str] = ()) -> Measures:
-        """What measures calls of `apply`; made outside of a TensorFlow function, in the strategy's scope."""
+        """The `Measures` for calls of `apply`; make it outside of a TensorFlow function, in the scope."""
         variables = dict(zip(self.names, self.variables))
         return Measures(self._inner, variables, self.clip_norm, self._retraces, histograms, self._rate_of)
