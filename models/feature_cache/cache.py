@@ -1,4 +1,4 @@
-"""The feature cache: what the frozen part of a model computes, computed once."""
+"""`cache_frozen`: computes the features of the frozen part of a model once."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ...optim.common.arguments import whole_number
 from ...optim.common.types import Array, Tensors
 from ...optim.filters.selection import VariablesOrFilters
 from ..graph.inputs import matched_inputs
-from .comparison import same_features, tolerance
-from .extraction import all_examples, batches_of, count, features, features_of_few, repeated, sample_of
+from .comparison import rounding_tolerance, same_features
+from .extraction import all_examples, batches_of, count, features, repeated, sample_features, sample_of
 from .files import FeatureFiles, batch_writer
 from .fingerprint import fingerprint
-from .frozen_part import augmentations, check_stateless, split_frozen, trained_variables
+from .frozen_part import augmentation_layers, check_stateless, split_frozen, trained_variables
 
 
 @dataclass(frozen=True)
 class Cached:
-    """What `cache_frozen` returns: the part of a model that trains, and its data.
+    """The result of `cache_frozen`: the part of a model that trains, and its data.
 
     Attributes:
         model: from the features to the model's outputs. It shares the model's layers, so training it trains
             the whole model.
-        variables: those that train.
-        x: the features, an array (examples, ...), or a tuple of them where the cut crosses several tensors.
-        y: the targets, as given; repeated for each copy, if copies were made.
+        variables: the variables that train.
+        x: the features, an array (examples, ...), or a tuple of arrays if the cut crosses several tensors.
+        y: the targets, repeated for each augmented copy.
         sample_weight: likewise; None if there is none.
-        data: `(x, y)` or `(x, y, sample_weight)`; if the data was a `loops.Batches`, another one of the same
-            batch size and order.
+        data: `(x, y)` or `(x, y, sample_weight)`; for a `loops.Batches`, a new one of the same batch size and
+            order.
 
     Example:
         >>> import keras, numpy as np
@@ -70,20 +70,20 @@ def cache_frozen(
     The model is cut before the first layers that train, wherever they are: in a chain, in the arms of a
     branch, in nested models. The part before the cut runs in inference mode: BatchNorm uses its moving
     statistics, dropout is off, also inside frozen recurrent and attention layers. Dropout after all frozen
-    weights belongs to the rest. Training the rest gives the same weights as training the
-    whole model, with the same choice of variables and the same order of examples. (Losses differ by the
-    penalties on frozen weights, which are constant.)
+    weights belongs to the rest. Training the rest gives the same weights as training the whole model, with
+    the same choice of variables and the same order of examples. (Losses differ by the penalties on frozen
+    weights, which are constant.)
 
     A cache is for one choice of variables. After unfreezing, make another one.
 
     The flow:
         cut the model into front (frozen) and rest
-        features = front(x), or those of `path` if they are still right
+        features = front(x), or those in `path` if they are still valid
         return rest, (features, y, sample_weight)
 
     Args:
         model: a Functional or Sequential model, which may have nested ones.
-        trained: what trains: a `Plan`, variables, or filters as `optim.select` takes them.
+        trained: the variables to train: a `Plan`, variables, or filters as `optim.select` takes them.
         data: `(x, y)` or `(x, y, sample_weight)` of arrays, x alone (a dict, list or tuple of arrays for
             several inputs), a `loops.Batches` without a transform, or a finite `tf.data.Dataset` of
             batches, which is read into memory.
@@ -128,9 +128,9 @@ def cache_frozen(
     batch_size = whole_number("batch_size", batch_size, at_least=1)
     variables = trained_variables(model, trained)
     parts = split_frozen(model, variables)
-    assert parts.front is not None  # it has the frozen weights
+    assert parts.front is not None  # the front has the frozen weights
     check_stateless(parts.front)
-    augmenting = augmentations(parts.front)
+    augmenting = augmentation_layers(parts.front)
     if augmenting and copies < 1:
         raise ValueError(
             f"`model` augments its data in {', '.join(map(repr, augmenting))}, before what trains: a cache "
@@ -143,21 +143,23 @@ def cache_frozen(
             "the model with layers such as `keras.layers.RandomFlip`."
         )
     x, y, sample_weight = all_examples(data)
-    x, times = matched_inputs(model, x), max(copies, 1)
+    x, repeats = matched_inputs(model, x), max(copies, 1)
     if any(array is None for array in keras.tree.flatten(x)):
         raise ValueError(
             "`data` leaves out an optional input, None, and features are computed from arrays alone: pass an "
             "array for it, or make a model without this input."
         )
-    examples = count(x) * times
-    batches = features(parts.front, augmenting, batches_of(x, batch_size, times))
+    examples = count(x) * repeats
+    batches = features(parts.front, augmenting, batches_of(x, batch_size, repeats))
     if path is None:
         computed = _in_memory(examples, batches)
     else:
         key = fingerprint(parts.front, x, copies)
-        sample = features_of_few(parts.front, batches_of(sample_of(x), batch_size))
-        computed = _in_folder(FeatureFiles(path), key, sample, tolerance(parts.front), examples, batches)
-    x, y, sample_weight = keras.tree.map_structure(lambda a: repeated(a, times), (x, y, sample_weight))
+        sample = sample_features(parts.front, batches_of(sample_of(x), batch_size))
+        computed = _in_folder(
+            FeatureFiles(path), key, sample, rounding_tolerance(parts.front), examples, batches
+        )
+    x, y, sample_weight = keras.tree.map_structure(lambda a: repeated(a, repeats), (x, y, sample_weight))
     x = parts.rest_inputs(computed, x)
     if hasattr(data, "with_arrays"):
         data = data.with_arrays(x, y, sample_weight)
@@ -168,7 +170,7 @@ def cache_frozen(
 
 def _in_memory(examples: int, batches: Iterator[list[Array]]) -> list[Array]:
     first = next(batches)
-    # Allocated at once: joining the batches at the end would take twice the memory.
+    # Allocated at once, as concatenating the batches at the end would take twice the memory.
     arrays = [np.empty((examples, *array.shape[1:]), array.dtype) for array in first]
     write = batch_writer(arrays)
     for batch in chain([first], batches):
@@ -180,21 +182,21 @@ def _in_folder(
     files: FeatureFiles,
     key: str,
     sample: list[Array],
-    within: float,
+    tolerance: float,
     examples: int,
     batches: Iterator[list[Array]],
 ) -> list[Array]:
-    """The features in a folder, where they are computed first if they are missing or not the right ones.
+    """Reads the features in a folder; computes and writes them first if they are missing or not valid.
 
-    The right ones have the fingerprint `key`, and for a few examples the same values as `sample`, which was
-    computed now; `within` such a share of their size, values count as the same.
+    They are valid if they have the fingerprint `key` and, for a few examples, the values of `sample`, which
+    was computed now, within `tolerance` as a share of their size.
     """
     if files.exists:
         fault = "of other weights, data or layers, or not whole"
         if files.key == key:
-            if same_features(files.sample(), sample, within):
+            if same_features(files.sample(), sample, tolerance):
                 return files.read()
-            # The fingerprint sees a layer's `get_config` only.
+            # The fingerprint covers only the `get_config` of a layer.
             fault = (
                 "not what the frozen part gives now, although weights, data and each `get_config` are the "
                 "same (so it may be what a Lambda's function reads, an attribute of a layer of yours, random "

@@ -1,4 +1,4 @@
-"""Whether the features in a folder are those that the frozen part computes now."""
+"""Compares the features in a folder with those that the frozen part computes now."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ...optim.common.types import Array
 from ..graph.keras_graph import calls
 
 _EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-_LEAST = 0.01  # the smallest size of a channel that counts, as a share of the size of all channels
+_MIN_CHANNEL_SIZE = 0.01  # a smaller channel counts as of this size, a share of that of all channels
 
 
-def tolerance(front: keras.Model) -> float:
-    """How far features may be off when another machine computes them, as a share of their size.
+def rounding_tolerance(front: keras.Model) -> float:
+    """How much features may differ between machines by rounding, as a share of their size.
 
     In float32, the kernels of another CPU differ by some 1e-5, and by 2e-4 in a ResNet50 that was not
     trained. Half precision rounds more coarsely: bfloat16 differs by some 3 to 50 percent. The limit lies in
-    between: computing features again costs only time, but training on those of another function is wrong.
+    between: computing features again costs only time, but training on wrong features is an error.
     """
     types = {getattr(call.operation, "compute_dtype", None) for call in calls(front)}
     return max([1e-3, *(16 * epsilon for dtype, epsilon in _EPSILON.items() if dtype in types)])
@@ -43,14 +43,14 @@ def _close(one: Array, other: Array, tolerance: float) -> bool:
     size = _size(one, finite, channel)
     # A channel in which these few examples are (almost) all 0 does not show the size of its sums. With other
     # kernels such values of a MobileNetV2 were off by 1e-6 of the size of all channels, 1e-5 at most.
-    size = np.maximum(size, _LEAST * _size(one, finite, None))
+    size = np.maximum(size, _MIN_CHANNEL_SIZE * _size(one, finite, None))
     with np.errstate(invalid="ignore"):  # inf - inf
         close = finite & (np.abs(other - one) <= tolerance * (np.abs(one) + size))
     return bool(np.all(close | (one == other) | (np.isnan(one) & np.isnan(other))))
 
 
 def _size(array: Array, finite: Array, axes: tuple[int, ...] | None) -> Array:
-    """The root of the mean square of finite values."""
+    """The root mean square of the finite values."""
     squares = np.abs(np.where(finite, array, 0)) ** 2
     total = np.sum(squares, axes, keepdims=True)
     return np.asarray(np.sqrt(total / np.maximum(np.sum(finite, axes, keepdims=True), 1)))

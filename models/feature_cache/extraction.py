@@ -1,4 +1,4 @@
-"""Extraction: reading all examples out of whatever data is given, and running the frozen part over them."""
+"""Reads all examples of any kind of data, and runs the frozen part over them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...optim.common.signals import stoppable
 from ...optim.common.types import Array, Tensors
 from ..graph.split import run_partly_training
 
-_SAMPLE = 16  # examples on which saved features are tried
+_SAMPLE = 16  # examples by which saved features are checked
 
 
 def all_examples(data: object) -> tuple[Tensors, Tensors, Tensors]:
-    """`(x, y, sample_weight)` of all examples, as arrays (examples, ...); None for what is not given.
+    """`(x, y, sample_weight)` of all examples, as arrays (examples, ...); None for one that is missing.
 
     Raises:
         ValueError: a `Batches` with a transform; endless or empty data; arrays of different lengths.
@@ -33,7 +33,7 @@ def all_examples(data: object) -> tuple[Tensors, Tensors, Tensors]:
         batches = [keras.utils.unpack_x_y_sample_weight(batch) for batch in stoppable(data)]
         if not batches:
             raise ValueError("`data` is empty.")
-        return keras.tree.map_structure(_joined, *batches)
+        return keras.tree.map_structure(_concatenated, *batches)
     arrays = keras.utils.unpack_x_y_sample_weight(getattr(data, "arrays", data))
     arrays = keras.tree.map_structure(lambda array: None if array is None else np.asarray(array), arrays)
     lengths = {len(array) for array in keras.tree.flatten(arrays) if array is not None}
@@ -57,7 +57,7 @@ def batches_of(x: Tensors, batch_size: int, copies: int = 1) -> Iterator[Tensors
 
 
 def sample_of(x: Tensors) -> Tensors:
-    """A few of the inputs, evenly spaced: in sorted data the first are all of one class."""
+    """A few evenly spaced examples, since in sorted data the first are all of one class."""
     length = count(x)
     rows = np.linspace(0, length - 1, min(length, _SAMPLE)).astype(int)
     return keras.tree.map_structure(lambda array: array[rows], x)
@@ -68,7 +68,7 @@ def repeated(array: Array | None, copies: int) -> Array | None:
     return array if array is None or copies == 1 else np.concatenate([array] * copies)
 
 
-def _joined(*tensors: tf.Tensor) -> Array | None:
+def _concatenated(*tensors: tf.Tensor) -> Array | None:
     return None if tensors[0] is None else np.concatenate([tensor.numpy() for tensor in tensors])
 
 
@@ -79,7 +79,7 @@ def _rows(array: Array, first: int, last: int) -> tf.Tensor:
 def features(
     front: keras.Model, augmenting: Sequence[str], batches: Iterable[Tensors]
 ) -> Iterator[list[Array]]:
-    """Runs the frozen part over batches: in inference mode, except for its layers named in `augmenting`."""
+    """Runs the frozen part over batches in inference mode, except the layers named in `augmenting`."""
 
     def run(x: Tensors) -> list[tf.Tensor]:
         return _storable(run_partly_training(front, x, augmenting)) if augmenting else _inference(front, x)
@@ -94,13 +94,13 @@ def features(
         yield [tensor.numpy() for tensor in traced(x)]
 
 
-def features_of_few(front: keras.Model, batches: Iterable[Tensors]) -> list[Array]:
-    """Runs the frozen part over a few examples, without tracing, which would take longer than running them.
+def sample_features(front: keras.Model, batches: Iterable[Tensors]) -> list[Array]:
+    """Runs the frozen part over a few examples eagerly, as tracing would take longer than running.
 
     Nothing is augmented, so the features are the same each time.
     """
     computed = [[tensor.numpy() for tensor in _inference(front, x)] for x in batches]
-    return [np.concatenate(batches_of_one) for batches_of_one in zip(*computed)]
+    return [np.concatenate(batches) for batches in zip(*computed)]
 
 
 def _inference(model: keras.Model, x: Tensors) -> list[tf.Tensor]:
@@ -108,7 +108,7 @@ def _inference(model: keras.Model, x: Tensors) -> list[tf.Tensor]:
 
 
 def _storable(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """NumPy's files cannot hold bfloat16."""
+    """The tensors, bfloat16 as float32: NumPy's files cannot hold bfloat16."""
     return [tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor for tensor in tensors]
 
 

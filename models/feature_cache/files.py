@@ -1,4 +1,4 @@
-"""Features in a folder, as memory-mapped arrays."""
+"""Saves features in a folder, and reads them as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ...optim.common.types import Array
 
-_RESERVE = 1 << 24  # bytes of the disk that are left free for other writers
+_RESERVE = 1 << 24  # bytes of disk space that are left free
 
 
 class FeatureFiles:
@@ -29,12 +29,12 @@ class FeatureFiles:
 
     @property
     def exists(self) -> bool:
-        """Whether there are features, complete or not."""
+        """Whether the folder has features, complete or not."""
         return os.path.exists(self._file(0))
 
     @property
     def key(self) -> str | None:
-        """The fingerprint of the features; None if they are incomplete, or a file is of another size."""
+        """The fingerprint of the features; None if they are incomplete, or a file has another size."""
         try:
             with open(self._index, encoding="utf-8") as file:
                 index = json.load(file)
@@ -48,17 +48,17 @@ class FeatureFiles:
         return [np.load(self._file(number), mmap_mode="r") for number in range(self._count())]
 
     def sample(self) -> list[Array]:
-        """The features of a few examples, as `writing` got them."""
+        """The features of a few examples, as passed to `writing`."""
         return [np.load(self._file(number, "sample")) for number in range(self._count())]
 
     @contextlib.contextmanager
     def writing(
         self, key: str, examples: int, sample: Sequence[Array]
     ) -> Iterator[Callable[[Sequence[Array]], None]]:
-        """Yields a function that writes the next batch of features, of `examples` in all.
+        """Yields a function that writes the next batch of features; `examples` is the number of all examples.
 
-        `sample` are the features of a few examples, which are written too; they tell shapes and dtypes.
-        OSError if all does not fit on the disk, or the folder cannot be written to.
+        `sample` are the features of a few examples, which are written, too; they give shapes and dtypes.
+        Raises OSError if the features do not fit on the disk, or the folder cannot be written.
         """
         os.makedirs(self.folder, exist_ok=True)
         for old in (self._index, *map(self._file, range(len(sample)))):
@@ -80,8 +80,8 @@ class FeatureFiles:
         yield batch_writer(arrays)
         for array in arrays:
             array.flush()
-        for number, few in enumerate(sample):
-            np.save(self._file(number, "sample"), few)
+        for number, few_features in enumerate(sample):
+            np.save(self._file(number, "sample"), few_features)
         with open(self._index, "w", encoding="utf-8") as file:
             sizes = self._sizes(len(arrays))
             json.dump({"key": key, "arrays": len(arrays), "examples": examples, "sizes": sizes}, file)

@@ -1,4 +1,4 @@
-"""A checksum of everything that features are computed from: layers, weights and data."""
+"""A checksum of everything that determines the features: layers, weights and data."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _REFERENCES = ("input_layers", "output_layers", "keras_history")  # keys of conf
 
 
 def fingerprint(front: keras.Model, x: Tensors, copies: int) -> str:
-    """A checksum of layers, weights and data, and of how many augmented copies are made.
+    """A checksum of layers, weights and data, and of the number of augmented copies.
 
-    Names of layers are left out, as Keras numbers them by what the process has built before. Of a layer only
-    its `get_config` counts, not its code; `comparison` finds features that differ for other reasons.
+    Names of layers are left out, as Keras numbers them in the order in which a process builds them. A layer
+    counts by its `get_config`, not by its code; `comparison` finds features that differ for other reasons.
 
     Raises:
         ValueError: a layer or operation without a `get_config`.
@@ -55,8 +55,8 @@ def _config(call: Call) -> Config:
     operation, kind = call.operation, type(call.operation).__name__
     try:
         config: Config = operation.get_config()
-    except NotImplementedError as error:  # raised by Keras for arguments that it cannot write down
-        if not isinstance(operation, keras.layers.Layer):  # of `keras.ops`: not the user's to change
+    except NotImplementedError as error:  # raised by Keras for arguments that it cannot serialize
+        if not isinstance(operation, keras.layers.Layer):  # of `keras.ops`, which a user cannot change
             raise ValueError(
                 f"`path`: operation {operation.name!r}, a {kind}, cannot tell what it was made with (as of "
                 "arrays that it was given), so saved features could not be told from those of another such "
@@ -72,11 +72,11 @@ def _config(call: Call) -> Config:
 
 
 def _stable(config: Any, indices: Mapping[str, int] | None = None) -> Any:
-    """The config without what differs between two layers made alike.
+    """The config without values that differ between two layers with equal arguments.
 
-    These are the names of layers inside it, as in a `TimeDistributed`, and what `marshal` writes of a lambda
-    beside its code: its line in the file, and how often a constant is referred to. `indices` maps names to
-    indices, of the layers in the model around.
+    These are the names of layers inside it, as in a `TimeDistributed`, and values that `marshal` writes of a
+    lambda beside its code: its line in the file, and how often a constant is referred to. `indices` maps the
+    names of layers in the surrounding model to indices.
     """
     if isinstance(config, (list, tuple)):
         return [_stable(item, indices) for item in config]
@@ -97,7 +97,7 @@ def _stable(config: Any, indices: Mapping[str, int] | None = None) -> Any:
 
 
 def _is_layer(config: Config) -> bool:
-    """Whether it is a serialized layer. Other names count: that of a dtype policy says what it is."""
+    """Whether it is a serialized layer. Names of other objects, such as dtype policies, have a meaning."""
     inner = config.get("config")
     if "class_name" not in config or not isinstance(inner, dict):
         return False

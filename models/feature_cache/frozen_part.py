@@ -1,4 +1,4 @@
-"""Which part of a model is frozen: where to cut it, and what is random in there."""
+"""The frozen part of a model: where to cut, and which of its layers are random."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _RANDOM = re.compile("Random|Multinomial|TruncatedNormal|Distorted")
 
 
 def trained_variables(model: keras.Model, trained: Plan | VariablesOrFilters) -> list[keras.Variable]:
-    """The variables that a plan, filters or a list of variables name, in the model's order."""
-    tree_of(model)  # refuses what is no model
+    """The variables that a plan, filters or a list choose, in the model's order."""
+    tree_of(model)  # raises if it is no model
     if isinstance(trained, Plan):
         if not trained.trained:
             raise ValueError("`trained` is a plan whose groups are all frozen: unfreeze one of them.")
@@ -31,7 +31,7 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
     """Cuts a model before the first calls that train, as late as possible.
 
     Random layers without weights, such as dropout, belong to the rest, unless frozen weights come after them.
-    What has weights and is frozen, an LSTM with dropout too, belongs to the front. ValueError if no layer
+    Frozen layers with weights belong to the front, even an LSTM with dropout. Raises ValueError if no layer
     with weights is frozen before the first that trains, and for a subclassed model.
     """
     ids = {id(variable) for variable in trained}
@@ -46,7 +46,7 @@ def split_frozen(model: keras.Model, trained: Sequence[keras.Variable]) -> Split
     for call in graph:
         if trains(call) or any(id(tensor) in trained_tensors for tensor in call.inputs):
             trained_tensors.update(map(id, call.outputs))
-    # Tensors that frozen weights read later on, before any that train.
+    # Tensors from which frozen layers compute, before any that train.
     read_by_frozen: set[int] = set()
     for call in reversed(graph):
         if id(call.outputs[0]) in trained_tensors:
@@ -73,30 +73,32 @@ def _weights(call: Call) -> Sequence[keras.Variable]:
 
 def is_random(call: Call) -> bool:
     """Whether a call draws random numbers in training mode."""
-    return bool(_drawing(call))
+    return bool(_random_layers(call))
 
 
-def augmentations(model: keras.Model) -> list[str]:
+def augmentation_layers(model: keras.Model) -> list[str]:
     """The names of the layers that augment data at random.
 
-    These are Keras' own of that kind (`RandomFlip`), and a user's own without weights that has nothing but
-    normalisation before it, or draws in inference mode too. All others (dropout and noise, what recurrent and
-    attention layers drop, a layer of the user's own that drops features) are off in a cache, as in inference.
-    Augmentation cannot be left out unasked: the model would train on other examples.
+    These are Keras' augmentation layers (`RandomFlip`), and custom layers without weights that have nothing
+    but normalisation before them, or draw random numbers in inference mode, too. All other random layers
+    (dropout, noise, dropout inside of recurrent and attention layers, custom layers that drop features) are
+    off in a cache, as in inference. Augmentation must not be dropped silently: the model would train on other
+    examples.
     """
     computed: set[int] = set()  # ids of the tensors that depend on weights
-    found = []
+    names = []
     for call in calls(model):
         after_weights = any(id(tensor) in computed for tensor in call.inputs)
-        if any(_augments(layer, after_weights) for layer in _drawing(call)) or _draws(call, training=False):
-            found.append(call.operation.name)
+        augments = any(_is_augmentation(layer, after_weights) for layer in _random_layers(call))
+        if augments or _has_random_operations(call, training=False):
+            names.append(call.operation.name)
         if after_weights or _weights(call) and not isinstance(call.operation, keras.layers.Normalization):
             computed.update(map(id, call.outputs))
-    return found
+    return names
 
 
 def check_stateless(front: keras.Model) -> None:
-    """Raises ValueError if what the frozen part computes of an example depends on the batches before it."""
+    """Raises ValueError if features depend on earlier batches, that is, for a stateful RNN."""
     for node in tree_of(front).nodes:
         if isinstance(node.layer, keras.layers.RNN) and node.layer.stateful:
             raise ValueError(
@@ -106,21 +108,23 @@ def check_stateless(front: keras.Model) -> None:
             )
 
 
-def _inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+def _with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [layer, *(node.layer for node in tree_of(layer).nodes)]
 
 
-def _drawing(call: Call) -> list[keras.layers.Layer]:
-    """The innermost layers, itself or inside it, that draw random numbers in training mode.
+def _random_layers(call: Call) -> list[keras.layers.Layer]:
+    """The innermost layers of a call that draw random numbers in training mode.
 
-    Those of Keras hold seed generators, variables that are no weights. A user's own may draw by TensorFlow.
+    Keras' layers have seed generators, variables that are no weights. Custom layers may use TensorFlow's.
     """
     layer = call.operation
     if len(getattr(layer, "variables", ())) == len(_weights(call)):
-        return [each for each in _inside(layer) if not stock_family(each)] if _draws(call, True) else []
+        if not _has_random_operations(call, training=True):
+            return []
+        return [each for each in _with_sublayers(layer) if not stock_family(each)]
     weights = {id(weight) for weight in layer.weights}
     owners: dict[int, keras.layers.Layer] = {}  # by the `id` of a generator's state
-    for each in _inside(layer):
+    for each in _with_sublayers(layer):
         for variable in each.variables:
             known = owners.get(id(variable))
             if id(variable) not in weights and (known is None or len(each.variables) <= len(known.variables)):
@@ -128,14 +132,18 @@ def _drawing(call: Call) -> list[keras.layers.Layer]:
     return list(owners.values())
 
 
-def _draws(call: Call, training: bool) -> bool:
-    """Whether a layer of the user's own without weights has random operations in its graph."""
+def _has_random_operations(call: Call, training: bool) -> bool:
+    """Whether a custom layer without weights has random operations in its graph."""
     layer = call.operation
-    if not isinstance(layer, keras.layers.Layer) or layer.weights or all(map(stock_family, _inside(layer))):
+    if (
+        not isinstance(layer, keras.layers.Layer)
+        or layer.weights
+        or all(map(stock_family, _with_sublayers(layer)))
+    ):
         return False
     return any(_RANDOM.search(name) for name in traced_operations(call, training=training))
 
 
-def _augments(layer: keras.layers.Layer, after_weights: bool) -> bool:
+def _is_augmentation(layer: keras.layers.Layer, after_weights: bool) -> bool:
     family = stock_family(layer)
     return family == "preprocessing" or not (family or layer.weights or after_weights)

@@ -1,4 +1,4 @@
-"""What a user passes as inputs, in the structure in which a model has them."""
+"""Converts the inputs that a user passes to the structure of a model's inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .keras_graph import functional
 
 
 def matched_inputs(model: keras.Model, x: Tensors) -> Tensors:
-    """The inputs in the structure of `model.input`, from any in which Keras takes them.
+    """The inputs in the structure of `model.input`, from any structure that Keras accepts.
 
     Keras takes a dict by the names of inputs where a model has a list, and a list where it has a dict in
     sorted order. Flattening a dict gives the order of its keys, not of the model.
@@ -33,9 +33,9 @@ def matched_inputs(model: keras.Model, x: Tensors) -> Tensors:
     elif all(name in x for name in names):
         flat = [x[name] for name in names]
     if len(flat) != len(tensors):
-        given = list(x) if isinstance(x, Mapping) else f"{len(keras.tree.flatten(x))} without names"
+        passed = list(x) if isinstance(x, Mapping) else f"{len(keras.tree.flatten(x))} without names"
         raise ValueError(
-            f"`x` holds {short_repr(given)}, and model {model.name!r} has the inputs {', '.join(names)}: "
+            f"`x` holds {short_repr(passed)}, and model {model.name!r} has the inputs {', '.join(names)}: "
             "pass a dict by these names, or what `model.input` looks like."
         )
     return keras.tree.pack_sequence_as(structure, flat)

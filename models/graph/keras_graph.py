@@ -1,4 +1,4 @@
-"""What models need of Keras' private interface: the graph of a Functional model, call by call."""
+"""The graph of a Functional model, call by call, from Keras' private interface."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ class Call(NamedTuple):
     """One call of a layer or operation in a model's graph."""
 
     operation: keras.Operation  # a layer, or an operation of `keras.ops`
-    inputs: Sequence[keras.KerasTensor]  # what it reads; none for an input of the model
-    outputs: Sequence[keras.KerasTensor]  # what it computes
-    # Returns `(args, kwargs)` of the call, which are whatever the layer's author allows, with other values
-    # for its inputs: it takes them as a dict, the `id` of an input -> its value.
+    inputs: Sequence[keras.KerasTensor]  # empty for an input of the model
+    outputs: Sequence[keras.KerasTensor]
+    # Maps a dict, `id` of an input -> new value, to `(args, kwargs)` of the call with these values.
     arguments: Callable[[Mapping[int, object]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The model itself if it is Functional, or the Functional model that a Sequential one keeps inside.
+    """The model itself if it is Functional, or the Functional model inside of a Sequential one.
 
-    ValueError for a subclassed model, or one whose graph is not known yet.
+    Raises ValueError for a subclassed model, or one whose graph is not known yet.
     """
     if not is_graph_model(model):
         raise ValueError(
@@ -49,26 +48,25 @@ def has_mask(tensor: keras.KerasTensor) -> bool:
 
 
 def stock_family(layer: keras.layers.Layer) -> str:
-    """The kind of Keras' layers that a layer is, or is a subclass of, such as "rnn" or "preprocessing".
+    """The family of a Keras layer, or of its Keras base class, such as "rnn" or "preprocessing".
 
-    It is the folder in which Keras has the class; "" for a layer that is wholly the user's own, as what a
-    `Lambda` does is.
+    It is the folder in which Keras defines the class; "" for a custom layer and for a `Lambda`.
     """
     if isinstance(layer, keras.layers.Lambda):
         return ""
     prefix = "keras.src.layers."
     modules = [base.__module__ for base in type(layer).__mro__ if base is not keras.layers.Layer]
-    found = [module.removeprefix(prefix) for module in modules if module.startswith(prefix)]
-    return found[0].partition(".")[0] if found else ""
+    families = [module.removeprefix(prefix) for module in modules if module.startswith(prefix)]
+    return families[0].partition(".")[0] if families else ""
 
 
 def standardized_inputs(model: keras.Model, x: Tensors) -> list[tf.Tensor]:
-    """What a call of the model makes of inputs first: a tensor for each, of the input's dtype and rank."""
+    """The inputs as a call of the model converts them: a tensor for each, with the model's dtype and rank."""
     return list(functional(model)._standardize_inputs(x))
 
 
 def calls(model: keras.Model) -> list[Call]:
-    """The calls of a model, as `functional` takes it, each after those whose outputs it reads.
+    """The calls in a model's graph in topological order: each after those whose outputs it reads.
 
     (`layer.output` is the output of a layer's first call, which may have been in another model.)
     """
@@ -79,7 +77,7 @@ def calls(model: keras.Model) -> list[Call]:
 
 
 def traced_operations(call: Call, training: bool) -> set[str]:
-    """The kinds of TensorFlow's operations that a call of a layer consists of."""
+    """The types of the TensorFlow operations in the graph of a layer's call."""
 
     def run(*tensors: tf.Tensor) -> Tensors:
         args, kwargs = call.arguments(dict(zip(map(id, call.inputs), tensors)))

@@ -1,4 +1,4 @@
-"""Cutting a model's graph in two."""
+"""Cuts the graph of a model in two."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ class SplitModel(NamedTuple):
     sources: Sequence[tuple[bool, int]]
 
     def rest_inputs(self, front_outputs: Sequence[Tensors], x: Tensors) -> Tensors:
-        """What the rest reads of the model's inputs `x` and what the front made of them, in the cut's order.
+        """The inputs of the rest, in the order of the cut: outputs of the front, or inputs `x` of the model.
 
-        It is one tensor or array, or a tuple of them.
+        One tensor or array, or a tuple of them.
         """
-        inputs = keras.tree.flatten(x)  # in the structure of the model's own
+        inputs = keras.tree.flatten(x)  # `x` has the structure of the model's inputs
         values = [(inputs if is_input else front_outputs)[index] for is_input, index in self.sources]
         return tuple(values) if len(values) > 1 else values[0]
 
 
 def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitModel:
-    """Cuts a model before the calls that belong to the rest. What reads their outputs belongs to it too.
+    """Cuts a model before the calls for which `in_rest` is true; calls that read their outputs follow them.
 
-    Both parts share the model's layers, and so its variables. The cut may cross any number of tensors: the
-    one of a chain, the arms of a branch, a skip connection.
+    Both parts share the layers of the model, and so its variables. The cut may cross any number of tensors:
+    that of a chain, the arms of a branch, a skip connection.
 
-    `in_rest` is asked, in the order of the calls, about those that do not read from the rest already.
+    `in_rest` is called in the order of the calls, for those that do not read from the rest already. Raises
     ValueError for a subclassed model, a cut after which nothing is left, or one through a masked sequence.
     """
     whole, graph = functional(model), calls(model)
-    after: set[int] = set()  # ids of the tensors that the rest computes
+    rest_tensors: set[int] = set()  # ids of the tensors that the rest computes
     for call in graph:
-        if call.inputs and (any(id(tensor) in after for tensor in call.inputs) or in_rest(call)):
-            after.update(map(id, call.outputs))
-    if not after:
+        if call.inputs and (any(id(tensor) in rest_tensors for tensor in call.inputs) or in_rest(call)):
+            rest_tensors.update(map(id, call.outputs))
+    if not rest_tensors:
         raise ValueError(f"`model` {model.name!r} has nothing after the cut.")
     crossing: dict[int, keras.KerasTensor] = {}
     for call in graph:
-        if any(id(tensor) in after for tensor in call.outputs):
-            crossing.update((id(tensor), tensor) for tensor in call.inputs if id(tensor) not in after)
-    # The rest passes on those outputs of the model that the front computes.
+        if any(id(tensor) in rest_tensors for tensor in call.outputs):
+            crossing.update((id(tensor), tensor) for tensor in call.inputs if id(tensor) not in rest_tensors)
+    # The rest also returns outputs of the model that the front computes.
     outputs = keras.tree.flatten(whole.output)
-    crossing.update((id(tensor), tensor) for tensor in outputs if id(tensor) not in after)
+    crossing.update((id(tensor), tensor) for tensor in outputs if id(tensor) not in rest_tensors)
     inputs = {id(tensor): index for index, tensor in enumerate(keras.tree.flatten(whole.input))}
     cut = list(crossing.values())
     computed = [tensor for tensor in cut if id(tensor) not in inputs]
@@ -67,13 +67,13 @@ def split_graph(model: keras.Model, in_rest: Callable[[Call], bool]) -> SplitMod
             f"`model` {model.name!r} would be cut where a mask goes with the values, {masked[0].name!r}: "
             "the rest would get the values without it."
         )
-    fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in cut]
-    values = {id(tensor): new for tensor, new in zip(cut, fresh)}
-    _repeat_calls([call for call in graph if id(call.outputs[0]) in after], values)
+    new_inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in cut]
+    values = {id(tensor): new for tensor, new in zip(cut, new_inputs)}
+    _repeat_calls([call for call in graph if id(call.outputs[0]) in rest_tensors], values)
     outputs = keras.tree.pack_sequence_as(whole.output, [values[id(tensor)] for tensor in outputs])
     return SplitModel(
         keras.Model(whole.input, computed, name=f"{model.name}_front") if computed else None,
-        keras.Model(fresh if len(fresh) > 1 else fresh[0], outputs, name=f"{model.name}_rest"),
+        keras.Model(new_inputs if len(new_inputs) > 1 else new_inputs[0], outputs, name=f"{model.name}_rest"),
         [sources[id(tensor)] for tensor in cut],
     )
 
@@ -91,13 +91,13 @@ def _repeat_model(model: keras.Model, x: Tensors) -> list[keras.KerasTensor]:
     """Calls a model's layers again, on other symbolic inputs; returns its outputs."""
     whole = functional(model)
     inputs = keras.tree.flatten(matched_inputs(model, x))
-    values = {id(own): given for own, given in zip(keras.tree.flatten(whole.input), inputs)}
+    values = {id(own): new for own, new in zip(keras.tree.flatten(whole.input), inputs)}
     _repeat_calls([call for call in calls(model) if call.inputs], values)
     return [values[id(output)] for output in keras.tree.flatten(whole.output)]
 
 
 def _repeat_calls(graph: Sequence[Call], values: dict[int, keras.KerasTensor]) -> None:
-    """Repeats calls on other symbolic tensors: `values`, by the `id` of theirs; adds the outputs there."""
+    """Repeats calls on new symbolic tensors; `values`, old `id` -> new tensor, is extended."""
     for call in graph:
         args, kwargs = call.arguments(values)
         if is_graph_model(call.operation):
@@ -108,9 +108,9 @@ def _repeat_calls(graph: Sequence[Call], values: dict[int, keras.KerasTensor]) -
 
 
 def run_partly_training(model: keras.Model, x: Tensors, training: Collection[str]) -> list[tf.Tensor]:
-    """The outputs for inputs: the layers named in `training` run in training mode, all others in inference.
+    """Runs a model with the layers named in `training` in training mode, all others in inference mode.
 
-    The model has no nested ones. (One call of it would run all of its layers in the same mode.)
+    The model must have no nested models. (A call of the model would run all layers in the same mode.)
     """
     whole = functional(model)
     values = dict(zip(map(id, keras.tree.flatten(whole.input)), standardized_inputs(model, x)))

@@ -13,7 +13,7 @@ from types import ModuleType
 import keras
 
 from ...optim.common.messages import did_you_mean
-from .preprocessing import Preprocess, identity, preprocessed
+from .preprocessing import Preprocess, is_identity, preprocess_pixels
 
 MODES = ("tf", "torch", "caffe")
 
@@ -57,20 +57,20 @@ def backbone(
 
     Reference: https://keras.io/api/applications.
     """
-    network, module = _found(name)
+    network, module = _constructor(name)
     shape = _checked_shape(input_shape)
     path = _checked_path(weights)
     known = inspect.signature(network).parameters
-    # Some networks have their preprocessing as layers inside, which not all of them can leave out.
+    # Some networks contain their preprocessing as layers, which not all of them can leave out.
     options = {"include_preprocessing": preprocessing == "own"} if "include_preprocessing" in known else {}
     preprocess = _preprocess(preprocessing, module)
-    if preprocessing != "own" and not options and identity(module.preprocess_input):
+    if preprocessing != "own" and not options and is_identity(module.preprocess_input):
         raise ValueError(
             f"`preprocessing` {preprocessing!r}: {network.__name__} has its own as layers that cannot be "
             "left out; use 'own'."
         )
     pixels = keras.Input(shape, name="pixels")
-    images = pixels if preprocess is None else preprocessed(pixels, preprocess)
+    images = pixels if preprocess is None else preprocess_pixels(pixels, preprocess)
     try:
         model = network(
             include_top=include_top,
@@ -97,7 +97,7 @@ def backbone(
         )
     if path is not None:
         _load(model, path, network.__name__)
-    # Keras made the one input a list, and would warn about every call without a list.
+    # The network's input is a list of one, and Keras would warn about every call without a list.
     return keras.Model(pixels, model.output, name=model.name)
 
 
@@ -121,9 +121,9 @@ def _networks() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
     }
 
 
-def _found(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
+def _constructor(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
     known = _networks()
-    by_lower = {one.lower(): one for one in known}
+    by_lower = {network.lower(): network for network in known}
     if isinstance(name, str) and name.lower() in by_lower:
         return known[by_lower[name.lower()]]
     raise ValueError(
@@ -177,13 +177,14 @@ def _load(model: keras.Model, path: str, name: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         try:
             model.load_weights(path)
-        except Exception as error:  # Keras raises many types, by what differs first
-            said = " ".join(str(error).split())
-            # Keras tells the two kinds of files by their names.
+        except Exception as error:  # Keras raises many types of errors
+            reason = " ".join(str(error).split())
+            # Keras distinguishes the two kinds of files by their names.
             renamed = "" if path.endswith(".weights.h5") else " (what `save_weights` wrote is a .weights.h5)"
             raise ValueError(
-                f"`weights` {path!r} are not those of {name} with this top{renamed}; Keras says: {said[:300]}"
+                f"`weights` {path!r} are not those of {name} with this top{renamed}; Keras says: "
+                f"{reason[:300]}"
             ) from error
-    # For weights that do not fit, Keras warns about every layer besides. Other warnings are passed on.
+    # For weights that do not fit, Keras also warns about every layer: these warnings are dropped.
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

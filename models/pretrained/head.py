@@ -1,4 +1,4 @@
-"""A new head on a network."""
+"""`classifier`: adds a new head to a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preprocessing of a network of keras.applications, as layers of the model."""
+"""Converts the preprocessing of a network of keras.applications to layers of the model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...optim.common.types import Array
 Preprocess = Callable[[Array], Array]
 
 
-def preprocessed(pixels: keras.KerasTensor, preprocess: Preprocess) -> keras.KerasTensor:
+def preprocess_pixels(pixels: keras.KerasTensor, preprocess: Preprocess) -> keras.KerasTensor:
     """Applies a `preprocess_input` function of keras.applications as layers that are saved with the model.
 
-    Every such function scales and shifts each channel, and some reverse the channels first. Calling one shows
-    its numbers, so none of Keras' tables is repeated here. `pixels` are symbolic RGB images, (batch, height,
-    width, 3), 0 to 255; they are returned as they are if there is nothing to do.
+    Every such function scales and shifts each channel, and some reverse the channels first. Its numbers are
+    found by calling it, so no table of Keras is repeated here. `pixels` are symbolic RGB images, (batch,
+    height, width, 3), 0 to 255; they are returned as they are if there is nothing to do.
     """
     order, scale, offset = affine(preprocess)
     if order == [2, 1, 0]:
         pixels = keras.ops.flip(pixels, axis=-1)
-    if identity(preprocess):
+    if is_identity(preprocess):
         return pixels
     if np.ptp(scale) == 0 and np.ptp(offset) == 0:
         return keras.layers.Rescaling(float(scale[0]), float(offset[0]), name="preprocessing")(pixels)
@@ -33,8 +33,8 @@ def preprocessed(pixels: keras.KerasTensor, preprocess: Preprocess) -> keras.Ker
     return normalization(pixels)
 
 
-def identity(preprocess: Preprocess) -> bool:
-    """Whether a `preprocess_input` function returns what it is given."""
+def is_identity(preprocess: Preprocess) -> bool:
+    """Whether a `preprocess_input` function returns its input unchanged."""
     order, scale, offset = affine(preprocess)
     return order == [0, 1, 2] and np.allclose(scale, 1.0) and np.allclose(offset, 0.0)
 

@@ -1,4 +1,4 @@
-"""Which part of a pretrained network to train, by how much data there is and how similar it is."""
+"""Recommends which part of a pretrained network to train, by amount and similarity of the data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...optim.filters.base import as_filter
 from ...optim.groups.depths import depths_of, merged
 from ...optim.naming.model_tree import ModelTree
 
-# In transfer learning, data sets of fewer than a few thousand images usually count as small.
-FEW = 5_000
-# The learning rate of pretrained layers, as a multiple of that of the head, which starts from nothing.
-_PRETRAINED = 0.1
+# In transfer learning, data sets of less than a few thousand images are usually called small.
+FEW_EXAMPLES = 5_000
+# The learning rate of pretrained layers, as a multiple of that of the new head.
+_PRETRAINED_SCALE = 0.1
 
 _WORDS = {
     "head": "train the head alone",
@@ -94,7 +94,7 @@ class Strategy(Mapping[str, Group]):
 def recommend(
     examples: int, similar: bool, *, head: FilterLike = "head", top: FilterLike | None = None
 ) -> Strategy:
-    """Recommends what to train of a pretrained network with a new head.
+    """Recommends which part of a pretrained network to train, with a new head.
 
                                      similar to what it was trained on    not similar
         fewer than 5,000 examples    head alone                           head and top of the backbone
@@ -103,7 +103,7 @@ def recommend(
     Where the top trains, it has a tenth of the head's rate. Where the whole network trains, it has one rate.
 
     Args:
-        examples: how many there are to train on.
+        examples: number of training examples.
         similar: whether they are like the data that the network was trained on (photographs of things, for
             ImageNet).
         head: the filter that finds the new layers; those of `classifier` have names with `head`.
@@ -111,7 +111,7 @@ def recommend(
             have variables, so that no residual unit or attention is cut in two (`optim.depths`).
 
     Returns:
-        A mapping for `optim.partition`, in which what does not train is a frozen group.
+        A mapping for `optim.partition`, with a frozen group for the part that does not train.
 
     Raises:
         ValueError: no examples.
@@ -130,7 +130,7 @@ def recommend(
     Reference: CS231n, "Transfer Learning", https://cs231n.github.io/transfer-learning.
     """
     examples = whole_number("examples", examples, at_least=1)
-    few = examples < FEW
+    few = examples < FEW_EXAMPLES
     name, reason = _ADVICE[few, true_or_false("similar", similar)]
     amount = f"{examples:,} examples are {'few' if few else 'many'}"
     return Strategy(name, f"{amount}, {reason}", _groups(name, as_filter(head), top))
@@ -144,15 +144,15 @@ def _groups(name: str, head: Filter, top: FilterLike | None) -> dict[str, Group]
     upper = (_LastThird(head) if top is None else as_filter(top)) & ~head
     return {
         "bottom": Group(~(head | upper), frozen=True),
-        "top": Group(upper, lr_scale=_PRETRAINED),
+        "top": Group(upper, lr_scale=_PRETRAINED_SCALE),
         "head": Group(head),
     }
 
 
 class _LastThird(Filter):
-    """The last depths that make up a third of the layers which train, those of the head aside, or about that.
+    """About the last third of the layers that train, without the head.
 
-    Depths, as `optim.depths` counts them: no residual unit or attention is cut in two.
+    It consists of whole depths as `optim.depths` counts them, so no residual unit or attention is cut in two.
     """
 
     def __init__(self, head: Filter) -> None:

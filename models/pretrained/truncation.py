@@ -1,4 +1,4 @@
-"""Cutting off the end of a model."""
+"""`truncate`: removes the end of a model."""
 
 from __future__ import annotations
 
@@ -37,37 +37,37 @@ def truncate(model: keras.Model, layer: str | int | keras.layers.Layer) -> keras
     """
     graph = calls(model)
     if isinstance(layer, int) and not isinstance(layer, bool):
-        end = _end_without(model, graph, layer)
+        end = _output_without(model, graph, layer)
     elif isinstance(layer, (str, keras.layers.Layer)):
-        end = list(_called(model, graph, layer).outputs)
+        end = list(_only_call(model, graph, layer).outputs)
     else:
         raise TypeError(f"`layer` must be a layer, its name or a negative number, not {layer!r}.")
-    # With the same name, as an automatic one is recognised as such only while it keeps its number.
+    # The same name, as an automatic name is recognised only while it keeps its number.
     return keras.Model(functional(model).input, end[0] if len(end) == 1 else end, name=model.name)
 
 
-def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Layer) -> Call:
-    """The one call of a layer."""
+def _only_call(model: keras.Model, graph: list[Call], layer: str | keras.layers.Layer) -> Call:
+    """The only call of a layer; ValueError if there is none, or several."""
     stable = dict(zip(map(id, model.layers), stable_layer_names(model.layers)))
-    found = [
+    matches = [
         call
         for call in graph
         if layer is call.operation or layer in (call.operation.name, stable.get(id(call.operation)))
     ]
-    if len(found) == 1:
-        return found[0]
+    if len(matches) == 1:
+        return matches[0]
     name = layer if isinstance(layer, str) else layer.name
-    if len({id(call.operation) for call in found}) > 1:
+    if len({id(call.operation) for call in matches}) > 1:
         raise ValueError(
             f"`layer` {name!r} is the stable name of one layer of model {model.name!r} and the one that "
             "Keras shows of another: pass the layer itself."
         )
-    if found:
+    if matches:
         raise ValueError(
-            f"`layer` {name!r} is called {len(found)} times in model {model.name!r}, so it has no one "
+            f"`layer` {name!r} is called {len(matches)} times in model {model.name!r}, so it has no one "
             "output: choose a layer before or after it."
         )
-    names = [one.name for one in model.layers]
+    names = [candidate.name for candidate in model.layers]
     nested = [outer for outer in model.layers if isinstance(outer, keras.Model)]
     within = [outer.name for outer in nested if name in [inner.name for inner in outer.layers]]
     if within:
@@ -81,7 +81,7 @@ def _called(model: keras.Model, graph: list[Call], layer: str | keras.layers.Lay
     )
 
 
-def _end_without(model: keras.Model, graph: list[Call], count: int) -> list[keras.KerasTensor]:
+def _output_without(model: keras.Model, graph: list[Call], count: int) -> list[keras.KerasTensor]:
     """The output of the model without its last layers."""
     removable = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if count >= 0 or -count >= len(removable):

@@ -1,4 +1,4 @@
-"""Weights by name in a file: of a whole model, of its head, or of whatever filters find."""
+"""Saves and loads weights by name: of a whole model, of its head, or of what filters choose."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from .from_checkpoint import is_checkpoint, read_checkpoint
 def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: FilterLike) -> list[str]:
     """Writes weights to an `.npz` file under their stable names.
 
-    Keras' `.weights.h5` files hold a whole model and fit only a model of the same layers. These hold what you
-    choose, such as a head, and fit every model that has weights of those names.
+    Keras' `.weights.h5` files hold a whole model and fit only a model of the same layers. These hold the
+    weights that you choose, such as a head, and fit every model that has weights of those names.
 
     Args:
         model: a built model.
-        path: of the file, which ends in `.npz`. One that exists is replaced once the new one is complete.
-        filters: what to write, as `optim.select` takes them, moving statistics and frozen weights included;
-            none for all.
+        path: of the file, which ends in `.npz`. The write is atomic: an existing file is replaced when the
+            new one is complete.
+        filters: which weights to write, as `optim.select` takes them, moving statistics and frozen weights
+            included; none for all.
 
     Returns:
         The names written, in the model's order.
@@ -38,7 +39,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
     Raises:
         ValueError: another ending.
         FileNotFoundError: no such folder.
-        SelectionError: filters that match nothing, or text that does.
+        SelectionError: filters that together match nothing, or a text that matches nothing.
         NotBuiltError: the model's variables do not exist yet.
 
     Example:
@@ -50,25 +51,25 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str], *filters: Fil
         >>> models.save_weights(model, file, "head")
         ['head/kernel', 'head/bias']
     """
-    file = _checked(path)
+    file = _npz_file(path)
     if not file.parent.is_dir():
         raise FileNotFoundError(f"`path`: there is no folder {str(file.parent)!r}, make it first.")
     tree = tree_of(model)
     masks = (
         union_masks([as_filter(spec) for spec in filters], tree) if filters else [[True] * len(tree.infos)]
     )
-    found = [info for info, *wanted in zip(tree.infos, *masks) if any(wanted)]
-    arrays = {info.name: _storable(info.variable.numpy()) for info in found}
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    chosen = [info for info, *matches in zip(tree.infos, *masks) if any(matches)]
+    arrays = {info.name: _storable(info.variable.numpy()) for info in chosen}
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        # Not by `np.savez`, whose keyword arguments are the names: `file` could not be one.
-        with zipfile.ZipFile(unfinished, "w") as archive:
+        # Not `np.savez`, which takes names as keyword arguments: a weight could not be named `file`.
+        with zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
-        os.replace(unfinished, file)
+        os.replace(temporary, file)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return list(arrays)
 
 
@@ -76,8 +77,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     """Loads the weights that `save_weights` wrote, or those of a checkpoint.
 
     Args:
-        model: a built model that has weights of the file's names and shapes. What is not in the file stays as
-            it is; a checkpoint must have all of the model's weights.
+        model: a built model that has weights of the file's names and shapes. Other weights stay as they
+            are; a checkpoint must have all of the model's weights.
         path: of the file; or the folder of one checkpoint that `loops.Checkpoint` wrote, such as its `best`
             or `newest`. Of a dict that was saved, the object that has this model's weights is read.
 
@@ -108,12 +109,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
             f"`path` must be that of a file or of a checkpoint, not {path!r}. (`best` and `newest` of a "
             "`loops.Checkpoint` are None where there is none.)"
         )
-    place, variables = os.fspath(path), named_variables(model)
-    if is_checkpoint(place):
-        arrays = read_checkpoint(place, variables)
+    location, variables = os.fspath(path), named_variables(model)
+    if is_checkpoint(location):
+        arrays = read_checkpoint(location, variables)
     else:
-        arrays = _read(_checked(path, ", or be the folder of one checkpoint, such as `Checkpoint.newest`"))
-    said = f"`path` {place!r} has weights"
+        arrays = _read(_npz_file(path, ", or be the folder of one checkpoint, such as `Checkpoint.newest`"))
+    start = f"`path` {location!r} has weights"
     end = " Nothing was loaded."
     dtypes = [*(array.dtype.name for array in arrays.values()), *(v.dtype for v in variables.values())]
     if "int8" in dtypes or any(name.endswith("_scale") and name not in variables for name in arrays):
@@ -124,17 +125,17 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     unknown = [name for name in arrays if name not in variables]
     if unknown:
         raise ValueError(
-            f"{said} that model {model.name!r} has not: {first_few(unknown)}."
+            f"{start} that model {model.name!r} has not: {first_few(unknown)}."
             f"{did_you_mean(unknown[0], variables, most=5)}{end}"
         )
-    other = [
+    mismatched = [
         f"{name} {array.shape} for {tuple(variables[name].shape)}"
         for name, array in arrays.items()
         if array.shape != tuple(variables[name].shape)
     ]
-    if other:
-        raise ValueError(f"{said} of other shapes than model {model.name!r}: {first_few(other)}.{end}")
-    lost = [why for name, array in arrays.items() if (why := _loss_of_numbers(name, array, variables[name]))]
+    if mismatched:
+        raise ValueError(f"{start} of other shapes than model {model.name!r}: {first_few(mismatched)}.{end}")
+    lost = [why for name, array in arrays.items() if (why := _precision_loss(name, array, variables[name]))]
     lost += [
         f"{name} without {name}_scale"
         for name, array in arrays.items()
@@ -142,8 +143,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     ]
     if lost:
         raise ValueError(
-            f"{said} that model {model.name!r} cannot hold: {first_few(lost)}.{end} A model of a wider dtype "
-            "holds numbers that are too large or too small for this one."
+            f"{start} that model {model.name!r} cannot hold: {first_few(lost)}.{end} A model of a wider "
+            "dtype holds numbers that are too large or too small for this one."
         )
     for name, array in arrays.items():
         variables[name].assign(array)
@@ -151,18 +152,18 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> list[str]:
     return list(arrays)
 
 
-def _loss_of_numbers(name: str, array: Array, variable: keras.Variable) -> str:
-    """Why a variable would not hold an array's numbers, up to rounding; '' if it would."""
+def _precision_loss(name: str, array: Array, variable: keras.Variable) -> str:
+    """Why a variable cannot hold the numbers of an array, up to rounding; '' if it can."""
     kinds = f"{name}, {array.dtype} for {variable.dtype}"
-    held = variable.dtype
-    if not keras.backend.is_float_dtype(held):
-        with np.errstate(invalid="ignore"):  # of NaN, and of what is out of range
-            same = array.dtype.kind != "f" and np.array_equal(array.astype(held), array)
+    dtype = variable.dtype
+    if not keras.backend.is_float_dtype(dtype):
+        with np.errstate(invalid="ignore"):  # for NaN and numbers out of range
+            same = array.dtype.kind != "f" and np.array_equal(array.astype(dtype), array)
         return "" if same else kinds
-    if array.dtype in (np.int8, np.uint8):  # of a quantized layer, which has their scale beside them
+    if array.dtype in (np.int8, np.uint8):  # quantized numbers, which need their scale
         return kinds
     largest = np.max(np.abs(array[np.isfinite(array)]), initial=0.0).astype("float64")
-    rounded = keras.ops.cast(keras.ops.cast(largest, held), "float64").numpy()
+    rounded = keras.ops.cast(keras.ops.cast(largest, dtype), "float64").numpy()
     return "" if np.isfinite(rounded) and (rounded > 0) == (largest > 0) else f"{kinds} (up to {largest:.3g})"
 
 
@@ -186,7 +187,7 @@ def _storable(array: Array) -> Array:
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
-def _checked(path: str | os.PathLike[str], otherwise: str = "") -> Path:
+def _npz_file(path: str | os.PathLike[str], otherwise: str = "") -> Path:
     file = Path(path)
     if file.suffix != ".npz":
         raise ValueError(f"`path` {str(file)!r} must end in '.npz'{otherwise}.")

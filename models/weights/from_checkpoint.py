@@ -1,4 +1,4 @@
-"""The weights alone in a checkpoint that `loops.Checkpoint` wrote."""
+"""Reads the weights of a model from a checkpoint of `loops.Checkpoint`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...optim.common.messages import did_you_mean, first_few
 from ...optim.common.readable import readable
 from ...optim.common.types import Array
 
-_FORMAT = 2  # the newest that is known here
+_FORMAT = 2  # the newest format that this version reads
 _NOTE = "gradloop/note"
 
 
@@ -23,18 +23,18 @@ def is_checkpoint(path: str) -> bool:
     return bool(tf.io.gfile.exists(f"{path}/state.index"))
 
 
-def read_checkpoint(path: str, wanted: Collection[str]) -> dict[str, Array]:
+def read_checkpoint(path: str, required: Collection[str]) -> dict[str, Array]:
     """Reads a model's weights.
 
     Args:
         path: the folder of a checkpoint.
-        wanted: the stable names of all weights of the model.
+        required: the stable names of all weights of the model.
 
     Returns:
         A value for each of these names.
 
     Raises:
-        ValueError: it is damaged, was not finished, is of a newer version, or of another model.
+        ValueError: the checkpoint is damaged, incomplete, of a newer version, or of another model.
     """
     try:
         with readable(f"{path}/state") as place:
@@ -51,19 +51,19 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> dict[str, Array]:
                 raise ValueError(
                     f"`path` {path!r} is a checkpoint that was not finished: name one before it."
                 )
-            prefix = _prefix(path, note, names, wanted)
-            lacks = [name for name in wanted if prefix + name not in names]
-            strange = [n.removeprefix(prefix) for n in _trained(note) if n.startswith(prefix)]
-            strange = [name for name in strange if name not in wanted]
-            if lacks or strange:
+            prefix = _prefix(path, note, names, required)
+            lacks = [name for name in required if prefix + name not in names]
+            unknown = [n.removeprefix(prefix) for n in _trained(note) if n.startswith(prefix)]
+            unknown = [name for name in unknown if name not in required]
+            if lacks or unknown:
                 faults = [f"it has no {first_few(lacks)}"] * bool(lacks)
-                faults += [f"it trained {first_few(strange)}, which the model has not"] * bool(strange)
-                near = did_you_mean(strange[0], wanted) if strange else ""
+                faults += [f"it trained {first_few(unknown)}, which the model has not"] * bool(unknown)
+                near = did_you_mean(unknown[0], required) if unknown else ""
                 raise ValueError(
                     f"`path` {path!r} is a checkpoint of another model: {'; '.join(faults)}.{near} Nothing "
                     "was loaded."
                 )
-            return {name: np.asarray(reader.get_tensor(prefix + name)) for name in wanted}
+            return {name: np.asarray(reader.get_tensor(prefix + name)) for name in required}
     except (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = getattr(error, "message", None) or error
         folder = os.path.dirname(path.rstrip("/")) or "."
@@ -73,14 +73,14 @@ def read_checkpoint(path: str, wanted: Collection[str]) -> dict[str, Array]:
         ) from error
 
 
-def _prefix(path: str, note: Mapping[str, Any], names: Collection[str], wanted: Collection[str]) -> str:
-    """What the names of the model's weights begin with: of a dict that was saved, the model's key."""
+def _prefix(path: str, note: Mapping[str, Any], names: Collection[str], required: Collection[str]) -> str:
+    """The prefix of the names of the model's weights: '', or the key of the model in a saved dict."""
     if "objects" not in note:
         return ""
-    found = {f"{key}/": sum(f"{key}/{name}" in names for name in wanted) for key in note["objects"]}
-    best = [prefix for prefix, count in found.items() if count and count == max(found.values())]
+    counts = {f"{key}/": sum(f"{key}/{name}" in names for name in required) for key in note["objects"]}
+    best = [prefix for prefix, count in counts.items() if count and count == max(counts.values())]
     if len(best) != 1:
-        keys = ", ".join(prefix[:-1] for prefix in best or found)
+        keys = ", ".join(prefix[:-1] for prefix in best or counts)
         raise ValueError(
             f"`path` {path!r} is a checkpoint of {keys}: {'several are' if best else 'none is'} a model with "
             "these weights. `Checkpoint.restore` reads them all. Nothing was loaded."

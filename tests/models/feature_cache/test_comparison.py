@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradloop.models.feature_cache.comparison import same_features, tolerance
+from gradloop.models.feature_cache.comparison import rounding_tolerance, same_features
 
 L = keras.layers
 X = np.ones((5, 4), "float32")
@@ -85,5 +85,5 @@ def test_tolerance_goes_by_the_coarsest_layer():
     for policy in ("float64", "float32", "mixed_float16", "mixed_bfloat16"):
         x = keras.Input((4,))
         mixed = keras.Model(x, L.Dense(2, dtype="float32")(L.Dense(3, dtype=policy)(x)) * 2.0)
-        found.append(tolerance(mixed))
+        found.append(rounding_tolerance(mixed))
     assert found == [1e-3, 1e-3, 2**-6, 2**-3]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradloop.models.feature_cache.extraction import features, features_of_few
+from gradloop.models.feature_cache.extraction import features, sample_features
 
 pytestmark = pytest.mark.numbers
 
@@ -64,14 +64,14 @@ def test_what_comes_before_an_augmentation_runs_in_inference_mode():
 
 def test_few_examples_are_not_augmented():
     model = front(Shift(name="shift"))
-    (found,) = features_of_few(model, tensors())
+    (found,) = sample_features(model, tensors())
     np.testing.assert_allclose(found, model(X).numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.numbers("float32")
 def test_bfloat16_becomes_float32():
     model = front(dtype="bfloat16")
-    for found in (next(features(model, [], tensors()))[0], features_of_few(model, tensors())[0][:3]):
+    for found in (next(features(model, [], tensors()))[0], sample_features(model, tensors())[0][:3]):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, keras.ops.cast(model(X[:3]), "float32"), rtol=2e-2, atol=2e-2)
 
@@ -83,4 +83,4 @@ def test_several_outputs_and_inputs():
     parts = list(features(model, [], batches))
     for place, expected in enumerate((3 * X, 2 * X * X)):
         np.testing.assert_allclose(np.concatenate([part[place] for part in parts]), expected, rtol=1e-6)
-        np.testing.assert_allclose(features_of_few(model, batches)[place], expected, rtol=1e-6)
+        np.testing.assert_allclose(sample_features(model, batches)[place], expected, rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import models, optim
-from gradloop.models.feature_cache.frozen_part import augmentations, split_frozen, trained_variables
+from gradloop.models.feature_cache.frozen_part import augmentation_layers, split_frozen, trained_variables
 
 L = keras.layers
 
@@ -69,8 +69,8 @@ def test_kinds_of_choices():
 
 
 def test_augmentation_is_told_from_dropout():
-    assert augmentations(named(chain(), "head").front) == ["flip"]
-    assert augmentations(models.lenet5_sequential(dropout=0.5)) == []
+    assert augmentation_layers(named(chain(), "head").front) == ["flip"]
+    assert augmentation_layers(models.lenet5_sequential(dropout=0.5)) == []
 
 
 class Dropped(keras.layers.Layer):
@@ -125,7 +125,7 @@ def test_what_is_off_in_inference_is_computed_once(kind):
     model, x = sequence(*RANDOM_AND_FROZEN[kind]()), np.random.default_rng(0).random((4, 5, 3), "float32")
     parts = named(model, "head")
     assert rest_of(parts) == ["head"]
-    assert augmentations(parts.front) == []
+    assert augmentation_layers(parts.front) == []
     cached = models.cache_frozen(model, "head", x)
     np.testing.assert_allclose(cached.model(cached.x), model(x, training=False), atol=1e-6)
 
@@ -145,7 +145,7 @@ def test_what_is_off_in_inference_is_computed_once(kind):
 )
 def test_what_changes_examples_augments(layers):
     model = sequence(*layers(), L.Dense(4))
-    assert augmentations(named(model, "head").front) == ["augments"]
+    assert augmentation_layers(named(model, "head").front) == ["augments"]
 
 
 def test_what_draws_before_the_head_trains_with_it():

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradloop.models.pretrained.preprocessing import affine, identity, preprocessed
+from gradloop.models.pretrained.preprocessing import affine, is_identity, preprocess_pixels
 
 PREPROCESS = keras.applications.imagenet_utils.preprocess_input
 
@@ -32,8 +32,8 @@ def test_the_published_numbers(mode, order, scale, offset):
 
 
 def test_nothing_to_do():
-    assert identity(keras.applications.efficientnet.preprocess_input)
-    assert not identity(keras.applications.vgg16.preprocess_input)
-    assert not identity(lambda x: x[..., ::-1])
+    assert is_identity(keras.applications.efficientnet.preprocess_input)
+    assert not is_identity(keras.applications.vgg16.preprocess_input)
+    assert not is_identity(lambda x: x[..., ::-1])
     pixels = keras.Input((4, 4, 3))
-    assert preprocessed(pixels, lambda x: x) is pixels
+    assert preprocess_pixels(pixels, lambda x: x) is pixels
