@@ -19,7 +19,7 @@ from shared.augmentation import PHOTOS
 from shared.digit_images import DataError
 from shared.recipe import Recipe, add_network_options, backbone, evaluate, fine_tune
 from shared.tensorboard_options import add_tensorboard_options, board
-from shared.what_trains import settle_unfreeze, stages, what_trains
+from shared.trained_variables import check_unfreeze, stages, trained_variables
 
 DIGITS = "digits"
 EXAMPLES = """examples:
@@ -121,7 +121,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.from_layer and args.strategy != "auto":
         cli.refuse("--from and --strategy both say what trains: leave one of both out")
     if args.unfreeze:
-        settle_unfreeze(args, args.epochs or usual.epochs)
+        check_unfreeze(args, args.epochs or usual.epochs)
     return args
 
 
@@ -158,7 +158,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     with strategy.scope(), cli.refusing(*problems):
         network = backbone(args)
         # Names are the same with any head, and reading the images may take minutes.
-        what_trains(args, models.classifier(network, 2, hidden=args.hidden), images=None)
+        trained_variables(args, models.classifier(network, 2, hidden=args.hidden), images=None)
     with cli.refusing(DataError):
         data = photos.load(args.data, args.size)
     count = len(data.train[1])
@@ -172,7 +172,7 @@ def on_photos(args: argparse.Namespace, log_dir: Path) -> None:
     keras.utils.set_random_seed(args.seed)  # whatever was drawn on the way
     with strategy.scope(), cli.refusing(*problems):
         model = models.classifier(network, len(data.class_names), hidden=args.hidden, dropout=args.dropout)
-        trained, why = what_trains(args, model, count)
+        trained, why = trained_variables(args, model, count)
         print(f"Strategy  {why}")
         log_dir.mkdir(parents=True, exist_ok=True)
         history = fine_tune(

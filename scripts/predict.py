@@ -130,7 +130,7 @@ def image_list(given: Sequence[Path]) -> tuple[list[Path], int]:
     failed = 0
     for path in given:
         try:
-            found = image_files.listed(path) if path.is_dir() else [path] * path.exists()
+            found = image_files.image_paths(path) if path.is_dir() else [path] * path.exists()
             if not found:
                 suffixes = ", ".join(image_files.SUFFIXES)
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Labelled images as NumPy arrays: `.npz` files read without running anything in them, checked, and split.
+"""Labelled images as NumPy arrays: reads `.npz` files safely, checks and splits them.
 
 Whatever is wrong is a `DataError` that names the file, what was found and the way out.
 """
@@ -48,7 +48,7 @@ def read(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> d
                 f"{path}: holds pickled Python objects, which are never loaded since they can run "
                 'any code; save plain numeric arrays: array.astype("uint8")'
             ) from error
-        # Of other files NumPy says how to load them unsafely, which is no advice to pass on.
+        # For other files NumPy explains how to load them unsafely, which is left out.
         reason = "" if "allow_pickle" in str(error) else f" ({one_line(error)})"
         raise DataError(
             f"{path}: is not a whole .npz file, perhaps truncated or of another kind"
@@ -71,7 +71,7 @@ def _check_keys(path: Path, archive: Array | np.lib.npyio.NpzFile, required: Seq
 
 
 def check_images(where: str, x: Array, fits: bool, wanted: str) -> None:
-    """Refuses what cannot be pixels; ``fits`` tells whether the shape is one of the ``wanted``."""
+    """Refuses arrays that cannot be pixels; ``fits`` tells whether the shape is one of the ``wanted``."""
     if x.dtype.kind not in "uif":
         raise DataError(f'{where} has dtype {x.dtype}; pixels are numbers: x.astype("uint8")')
     if x.size == 0:
@@ -89,7 +89,7 @@ def check_images(where: str, x: Array, fits: bool, wanted: str) -> None:
 
 
 def check_near_shapes(where: str, x: Array) -> None:
-    """Refuses the shapes that are a slip away from grey or RGB images, with what mends them."""
+    """Refuses shapes that are almost those of grey or RGB images, with a hint how to fix them."""
     if x.ndim == 3 and x.shape[-1] in (1, 3, 4):
         hint = "one image, it seems: give it a first axis, x[None]"
     elif x.ndim == 4 and x.shape[-1] == 4:
@@ -102,7 +102,7 @@ def check_near_shapes(where: str, x: Array) -> None:
 
 
 def check_labels(where: str, y: Array, examples: int) -> None:
-    """Refuses what is not one integer from 0 on for each of so many examples."""
+    """Refuses labels that are not one integer from 0 on for each of the examples."""
     if y.ndim == 2 and y.shape[1] > 1:
         raise DataError(
             f"{where} has shape {y.shape}, which looks one-hot; give one integer an image: "

@@ -1,4 +1,4 @@
-"""The small trainings and other checks that check_devices.py asks of one kind of device."""
+"""The small trainings and other checks that check_devices.py runs on one kind of device."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def train(network: str, how: str, strategy: Strategy) -> Row:
 
 
 def resume(strategy: Strategy) -> Row:
-    """How many values of a resumed step differ from the one that was saved or, if none, the next step's."""
+    """Error of a resume: number of state values that differ or, if none, the distance after one more step."""
     first, second = make_step("conv", strategy), make_step("conv", strategy)
     data, start = loops.Batches(*examples("conv", 4), BATCH), flat(first.model.weights)
     first.run(iterator := iter(data), 3)
@@ -166,7 +166,7 @@ def resume(strategy: Strategy) -> Row:
 
 
 def overflow(strategy: Strategy) -> Row:
-    """How much is not so of: too large a loss scale changes no weight, is halved, and training goes on."""
+    """Error of loss scaling: how many fail of: weights unchanged, scale halved, training goes on."""
     step = make_step("batchnorm", strategy, "mixed_float16", scale=2**26)
     iterator, before = iter(loops.Batches(*examples("batchnorm", STEPS), BATCH)), flat(step.model.weights)
     step.run(iterator, 1)
@@ -179,7 +179,7 @@ def overflow(strategy: Strategy) -> Row:
 
 
 def nan(strategy: Strategy) -> Row:
-    """Whether a NaN in the third batch is missed, or changes the weights."""
+    """Error 1 if a NaN in the third batch is not found, or changes the weights."""
     x, y = examples("conv", 3)
     x[2 * BATCH] = np.nan
     step, iterator = make_step("conv", strategy), iter(loops.Batches(x, y, BATCH, shuffle=False))
@@ -221,12 +221,12 @@ def fused(name: str, strategy: Strategy) -> Row:
 
 
 FUSED = ("SGD", "momentum", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta")
-ALONE = {("checkpoint", "resumed"): resume, ("overflow", "skipped"): overflow, ("nan", "found"): nan}
-ALONE |= {("fused", name): functools.partial(fused, name) for name in FUSED}
+OTHER_CHECKS = {("checkpoint", "resumed"): resume, ("overflow", "skipped"): overflow, ("nan", "found"): nan}
+OTHER_CHECKS |= {("fused", name): functools.partial(fused, name) for name in FUSED}
 
 
 def work(kind: str, only: Sequence[str]) -> Iterator[Row]:
-    """Does all that is asked of a kind of device; what weights are right is for the caller to judge."""
+    """Runs all checks in `only` on a kind of device; the caller compares the weights."""
     strategy, trainings = set_devices(kind), []
     for network, settings in NETWORKS.items():
         truths = dict.fromkeys(SETTINGS[how].truth for how in settings if kind == "cpu")
@@ -234,7 +234,7 @@ def work(kind: str, only: Sequence[str]) -> Iterator[Row]:
             settings = ("float32",)
         hows = [how for how in (*truths, *settings) if not (how == "tf32" and "cpu" in kind)]
         trainings += [(network, how) for how in hows]
-    checks = {names: functools.partial(train, *names) for names in trainings} | ALONE
+    checks = {names: functools.partial(train, *names) for names in trainings} | OTHER_CHECKS
     for (what, how), check in checks.items():
         if what in only:
             begun = time.time()

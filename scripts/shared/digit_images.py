@@ -88,7 +88,7 @@ def _from_arrays(name: str, arrays: dict[str, Array]) -> Images:
         array_files.check_labels(f"{name}: {y_key}", labels, len(images))
     names = tuple(str(label) for label in range(array_files.count_classes(name, y)))
     white = np.float32(array_files.value_of_white(name, x))
-    x_train, x_test = (_form(images) / white for images in x.values())
+    x_train, x_test = (_as_images(images) / white for images in x.values())
     y_train, y_test = (labels.astype(np.int64) for labels in y.values())
     return Images(name, x_train, y_train, x_test, y_test, names)
 
@@ -104,9 +104,9 @@ def _folder(path: Path) -> Images:
 def _hold_out(name: str, x: Array, y: Array, names: list[str]) -> Images:
     """Sets a fifth of every class apart for testing, always the same one."""
     in_test = array_files.hold_out(name, y, names, ["test"]) == 1
-    x, y = _form(x), y.astype(np.int64)
+    x, y = _as_images(x), y.astype(np.int64)
     return Images(name, x[~in_test], y[~in_test], x[in_test], y[in_test], tuple(names))
 
 
-def _form(x: Array) -> NDArray[np.float32]:
+def _as_images(x: Array) -> NDArray[np.float32]:
     return x.reshape(-1, SIDE, SIDE, 1).astype(np.float32)

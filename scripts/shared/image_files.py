@@ -83,7 +83,7 @@ def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, in order, without what is hidden."""
+    """The files and folders in a folder, sorted, without hidden ones."""
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:
@@ -92,8 +92,8 @@ def entries(folder: Path) -> list[Path]:
         ) from error
 
 
-def listed(folder: Path) -> list[Path]:
-    """The image files in a folder, by suffix, in order; hidden ones are left out."""
+def image_paths(folder: Path) -> list[Path]:
+    """The image files in a folder, by suffix, sorted, without hidden ones."""
     return [p for p in entries(folder) if p.suffix.lower() in SUFFIXES and not p.is_dir()]
 
 
@@ -105,7 +105,7 @@ def class_folders(path: Path) -> list[tuple[str, list[Path]]]:
         raise DataError(f"{path}: wanted one sub-folder of images per class, two or more; found {found}")
     seen: dict[str, str] = {}
     for folder in folders:
-        # What file systems and people take for the same name.
+        # Names that file systems and people do not distinguish.
         plain = unicodedata.normalize("NFKC", folder.name).strip().casefold()
         if plain in seen:
             raise DataError(
@@ -113,7 +113,7 @@ def class_folders(path: Path) -> list[tuple[str, list[Path]]]:
                 "or the coding of letters; merge or rename these folders"
             )
         seen[plain] = folder.name
-    classes = [(folder.name, listed(folder)) for folder in folders]
+    classes = [(folder.name, image_paths(folder)) for folder in folders]
     for folder, (_, files) in zip(folders, classes, strict=True):
         if not files:
             raise DataError(f"{folder}: has no images; wanted files of {', '.join(SUFFIXES)}")
@@ -121,12 +121,12 @@ def class_folders(path: Path) -> list[tuple[str, list[Path]]]:
 
 
 def _check_kind(path: Path, image: Image, head: bytes) -> None:
-    """Refuses a file that Pillow opens, but as something other than what it shows."""
+    """Refuses a file whose pixels Pillow would not read faithfully."""
     # A JPEG of several pictures is a photograph with previews, the first being the whole.
     if image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", "several")
         raise DataError(f"{path}: is an animation of {frames} frames; save the one you mean as PNG")
-    # Pillow opens a PNG of 16-bit colours as one of 8 bits, so the file's own header is asked.
+    # Pillow opens a PNG of 16-bit colours as one of 8 bits, so the header of the file is read.
     if image.mode[0] in "IF" or (image.format == "PNG" and head[24] == 16):
         raise DataError(
             f"{path}: has more than 8 bits a pixel and channel (Pillow's mode {image.mode}); scale it "

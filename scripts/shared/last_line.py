@@ -1,10 +1,10 @@
-"""What a program said last, which is as a rule why it ended."""
+"""The last line of a program's output, which usually says why it ended."""
 
 from __future__ import annotations
 
 
 def last_line(text: str) -> str:
-    """The last line that is not blank, or nothing; a progress bar's states count as lines.
+    """The last line that is not blank, or ''; each state of a progress bar counts as a line.
 
     Example:
         >>> last_line("Epoch 1\\rEpoch 2\\n")

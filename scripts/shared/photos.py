@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from . import array_files, image_files
 from .array_files import Array, DataError, one_line
 
-# What sub-folders and splits may be called, by the part they are.
+# Names that sub-folders and splits may have, by part.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-KEYS = {"train": "train", "validation": "val", "test": "test"}  # x_val is how files call it
+KEYS = {"train": "train", "validation": "val", "test": "test"}  # files name it x_val
 SHAPES = "(n, height, width), (n, height, width, 1) or (n, height, width, 3)"
 
 Part: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -90,7 +90,7 @@ def _folder(path: Path, side: int) -> Photos:
 
 
 def _part_folders(path: Path) -> dict[str, Path]:
-    """The folders of the parts where ``path`` is split into such, else ``path`` as training part."""
+    """The folder of each part if ``path`` is split into parts, else ``path`` as the training part."""
     inside = [p for p in image_files.entries(path) if p.is_dir()]
     part_of = {name: part for part, names in PARTS.items() for name in names}
     # A class may be called `test`; a part's folder holds folders.
@@ -233,7 +233,7 @@ def _three_parts(
 
 
 def _stacked(images: Iterable[NDArray[np.uint8]], labels: NDArray[np.int64], side: int) -> Part:
-    """Images one by one into one array, so that no second copy of all stands beside it."""
+    """Copies images one by one into one array, so that memory holds no second copy of all."""
     x = np.empty((len(labels), side, side, 3), np.uint8)
     for row, image in zip(x, images, strict=True):
         row[...] = image

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .command_line import number, one_of
-from .what_trains import staged
+from .trained_variables import unfreeze_stages
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .augmentation import Transform
     from .photos import Part
-    from .what_trains import Stages
+    from .trained_variables import Stages
 
 LOSS = "sparse_categorical_crossentropy"
 _HEAD_RATE = 1e-3  # a head alone is a small convex problem, which Adam's usual rate suits
@@ -117,7 +117,7 @@ def plan_of(model: keras.Model, trained: Sequence[keras.Variable], recipe: Recip
 
 
 def evaluate(model: keras.Model, images: Part) -> dict[str, float]:
-    """Loss and accuracy on images that chose nothing."""
+    """Loss and accuracy on images that were not used for training or selection."""
     from gradloop import loops
 
     step = loops.EvalStep(model, LOSS, ["accuracy"])
@@ -172,7 +172,7 @@ def fine_tune(
 
     if best is not None:
         best.unlink(missing_ok=True)  # of a run that was killed
-    trained, stages = staged(model, trained, recipe.unfreeze)  # refused before the head is trained
+    trained, stages = unfreeze_stages(model, trained, recipe.unfreeze)  # raises before the head is trained
     images = loops.Batches(*train, recipe.batch_size, seed=recipe.seed)
     held_out = loops.Batches(*validation, _EVALUATION_BATCH, shuffle=False)
     if recipe.head_epochs:

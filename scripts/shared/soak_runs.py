@@ -1,4 +1,4 @@
-"""The runs that `soak.py` kills: each resumes what its folder holds, and writes what it comes to."""
+"""The runs that `soak.py` kills: each resumes from the checkpoint in its folder, and writes its result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ State: TypeAlias = Mapping[str, keras.Variable | tf.Variable]
 
 
 class Run(NamedTuple):
-    """What `loops.train` takes."""
+    """The arguments of `loops.train`."""
 
     step: loops.TrainStep
     data: loops.Batches | tf.data.Dataset
@@ -51,7 +51,7 @@ def plan_that_unfreezes() -> Run:
 
 
 def dataset_in_float16() -> Run:
-    """A shuffled `tf.data.Dataset` whose epochs are no passes, in mixed_float16 with a loss scale."""
+    """A shuffled `tf.data.Dataset` whose epochs are not whole passes, in mixed_float16 with a loss scale."""
     model = _model(dropout=0.3, dtype="mixed_float16")
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.Adam(0.01), initial_scale=2.0**10, dynamic_growth_steps=7
@@ -63,7 +63,7 @@ def dataset_in_float16() -> Run:
 
 
 def dropout_and_batch_norm() -> Run:
-    """What replicas and workers have to agree on."""
+    """State on which replicas and workers must agree."""
     step = loops.TrainStep(_model(dropout=0.3), _loss(), keras.optimizers.Adam(0.01), metrics=["accuracy"])
     return Run(step, loops.Batches(X, Y, 12))
 
@@ -85,7 +85,7 @@ def goes_back() -> Run:
 
 
 def float64() -> Run:
-    """For resuming on another number of devices: equal up to rounding, which float64 keeps small."""
+    """For resuming on another number of devices, where results differ by rounding, small in float64."""
     model = _model(dtype="float64")
     step = loops.TrainStep(model, _loss(), keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
     return Run(step, loops.Batches(X.astype("float64"), Y, 12))
@@ -156,7 +156,7 @@ def _loss() -> keras.losses.Loss:
 
 
 def run(make: str, folder: Path, spec: str, cluster: str | None = None) -> None:
-    """The whole of a process: trains in `folder` to the end, from where its checkpoint stands.
+    """The main function of a process: trains in `folder` to the end, from its checkpoint if there is one.
 
     Args:
         make: name of a function above.

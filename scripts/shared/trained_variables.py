@@ -1,4 +1,4 @@
-"""What of a network trains, and from when on: the options `--strategy`, `--from` and `--unfreeze`."""
+"""Which variables of a network train: the options `--strategy`, `--from` and `--unfreeze`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gradloop import optim
 
-# From epoch to what trains from then on, as `loops.Unfreeze` takes it.
+# Maps an epoch to the variables that also train from then on, as for `loops.Unfreeze`.
 Stages: TypeAlias = "Mapping[int, optim.FilterLike]"
 
 
@@ -21,19 +21,19 @@ def stages(text: str) -> Stages | str:
     """An argparse type: `top-down`, or TIME:FILTER pairs with commas between."""
     if text == "top-down":
         return text
-    found: dict[int, optim.FilterLike] = {}
+    by_epoch: dict[int, optim.FilterLike] = {}
     for part in text.split(","):
         when, colon, what = part.partition(":")
         if not colon or not what.strip() or not when.strip().isdecimal():
             raise argparse.ArgumentTypeError(f"wanted EPOCH:FILTER, such as 0:head,2:all, got {part or text}")
-        if int(when) in found:
+        if int(when) in by_epoch:
             raise argparse.ArgumentTypeError(f"epoch {int(when)} comes twice in {text}")
-        found[int(when)] = "*" if what.strip() == "all" else what.strip()
-    return found
+        by_epoch[int(when)] = "*" if what.strip() == "all" else what.strip()
+    return by_epoch
 
 
-def settle_unfreeze(args: argparse.Namespace, epochs: int) -> None:
-    """Refuses an `--unfreeze` that contradicts other options; alone, it is of the whole network."""
+def check_unfreeze(args: argparse.Namespace, epochs: int) -> None:
+    """Refuses an `--unfreeze` that contradicts other options; without them, it sets `--strategy all`."""
     if args.unfreeze == "top-down":
         if args.strategy == "head":
             refuse("--unfreeze goes from the head down, and --strategy head trains the head alone: choose "
@@ -50,14 +50,14 @@ def settle_unfreeze(args: argparse.Namespace, epochs: int) -> None:
                f"{epochs - 1}: train for longer, or unfreeze earlier")
 
 
-def what_trains(
+def trained_variables(
     args: argparse.Namespace, model: keras.Model, images: int | None
 ) -> tuple[Sequence[keras.Variable], str]:
-    """The variables that the options say to train, the head among them, and why these.
+    """The variables that the options choose, always with the head, and the reason.
 
-    `images` is how many there are to train on, which `--strategy auto` goes by; None if that is not known
-    yet, where it stands for any number: what is refused is refused for all of them. ValueError or
-    SelectionError for options that name nothing, or contradict each other on this network.
+    `images` is the number of training images, on which `--strategy auto` depends; None if it is not known
+    yet: errors do not depend on it. Raises ValueError or SelectionError for options that match nothing, or
+    contradict each other on this network.
     """
     import keras
 
@@ -74,7 +74,7 @@ def what_trains(
             else models.Strategy.named(args.strategy)
         )
         trained, why = optim.partition(model, advice).trained, str(advice)
-    trained, _ = staged(model, trained, args.unfreeze)
+    trained, _ = unfreeze_stages(model, trained, args.unfreeze)
     norm = keras.layers.BatchNormalization  # which never trains
     first = next(layer for layer in model.layers if layer.trainable_weights and not isinstance(layer, norm))
     if args.cache and {id(variable) for variable in first.weights} & {id(variable) for variable in trained}:
@@ -85,13 +85,13 @@ def what_trains(
     return trained, why
 
 
-def staged(
+def unfreeze_stages(
     model: keras.Model, trained: Sequence[keras.Variable], unfreeze: Stages | str | None
 ) -> tuple[Sequence[keras.Variable], Stages | None]:
-    """What trains by the end of `unfreeze` (as in `Recipe`), and stages for `loops.Unfreeze`.
+    """The variables that train at the end of `unfreeze` (as in `Recipe`), and stages for `loops.Unfreeze`.
 
-    BatchNorm is in none of them, and the head in the first: features under a random head learn nothing.
-    ValueError for `"top-down"` where the head alone trains, SelectionError for a stage without variables.
+    BatchNorm is in no stage, and the head in the first: features under a random head learn nothing. Raises
+    ValueError for `"top-down"` if the head alone trains, SelectionError for a stage without variables.
     """
     import keras
 
@@ -102,7 +102,7 @@ def staged(
         head = optim.name("head")
         stages = {0: head} | {when: ~norms & what for when, what in unfreeze.items()}
         stages[0] |= head
-        for stage in stages.values():  # each alone: beside others, one without variables is no error
+        for stage in stages.values():  # one by one: in a list, one that matches nothing is no error
             optim.select(model, stage)
         return optim.select(model, *stages.values()), stages
     if unfreeze is not None:

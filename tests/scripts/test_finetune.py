@@ -15,7 +15,7 @@ from gradloop import models, optim
 import finetune
 from shared import digits_transfer, model_card, photos
 from shared import recipe as fine_tuning
-from shared import what_trains
+from shared import trained_variables
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_unfreezing_is_of_the_whole_network_unless_a_strategy_says_less(
 @pytest.mark.parametrize("text", ["2:conv[3-5],4:all", "0:conv5", "0:head,1:conv1"])
 def test_the_head_trains_from_the_start_whatever_stages_come(text: str, small_net: None) -> None:
     model = models.classifier(models.backbone("SmallNet", (32, 32, 3)), 2, hidden=(4,))
-    trained, stages = what_trains.staged(model, [], what_trains.stages(text))
+    trained, stages = trained_variables.unfreeze_stages(model, [], trained_variables.stages(text))
     head = {v.path for v in optim.select(model, "head")}
     assert stages is not None and len(head) == 4 and head <= {v.path for v in optim.select(model, stages[0])}
     assert head <= {v.path for v in trained} and not [v.path for v in trained if "_bn/" in v.path]
