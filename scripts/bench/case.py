@@ -1,4 +1,4 @@
-"""What is measured: a network at a batch size, and what every contender must be able to do."""
+"""The cases (a network at a batch size), and the interface of contenders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 NETWORKS = {"softmax": "784-10 softmax", "lenet5": "LeNet-5"}
 PARAMETERS = {"softmax": 7_850, "lenet5": 61_706}
-# Shapes of the kernels, in TensorFlow's layout, of those that write the networks by hand.
+# Shapes of the kernels, in TensorFlow's layout, for contenders that define the networks by hand.
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "softmax": [(784, 10)],
     "lenet5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
@@ -52,7 +52,7 @@ def steps_in_block(network: str, wanted: int | None, examples: int, batch_size: 
 class Contender(abc.ABC):
     """One way to train the network, built and ready to run blocks of steps.
 
-    Building it must not run a step: the first step is timed with what the framework puts off until then.
+    Building it must not run a step: the first step is timed, with everything that the framework defers to it.
     """
 
     note: str = ""
@@ -70,5 +70,5 @@ class Contender(abc.ABC):
     def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Mean cross-entropy of the present weights on the given examples."""
 
-    def settle(self) -> None:  # noqa: B027  # most have no choices
+    def tune(self) -> None:  # noqa: B027  # optional
         """Makes choices that need a trial run; called after the first step, before warm-up."""

@@ -1,4 +1,4 @@
-"""A process of the benchmark's own, which prints what it found as JSON in its last line, and its memory."""
+"""Starts a child process of the benchmark, and reads its result: JSON in the last line of its output."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 STATUS = Path("/proc/self/status")
 
 
-def how_it_ended(process: subprocess.Popen[Any], errors: str) -> str:
-    """The status of a process that has ended, and the last line of its standard error."""
+def exit_reason(process: subprocess.Popen[Any], errors: str) -> str:
+    """The exit status of a process, and the last line of its standard error."""
     code, last = process.returncode, last_line(errors)
     how = f"killed by signal {-code}" if code and code < 0 else f"exit status {code}"
     return f"{how}: {last}" if last else how
 
 
 def start(python: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Starts Python where it finds this package, with more environment variables."""
+    """Starts Python in the folder of the scripts, with more environment variables."""
     if os.sep in python:
         python = os.path.abspath(python)  # it may be relative to this process's folder
     return subprocess.Popen(
@@ -39,25 +39,25 @@ def start(python: str, *arguments: str, **environment: str) -> subprocess.Popen[
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    """Waits for a process and reads its JSON, which the caller knows the form of.
+    """Waits for a process and returns its JSON.
 
     Raises:
-        RuntimeError: if it fails; the message is `how_it_ended`.
+        RuntimeError: if it fails; the message is `exit_reason`.
     """
     try:
         out, errors = process.communicate(timeout=3600)
     finally:
-        process.kill()  # where the wait was cut short
+        process.kill()  # if the wait was interrupted
     if process.returncode:
-        raise RuntimeError(how_it_ended(process, errors))
+        raise RuntimeError(exit_reason(process, errors))
     return json.loads(last_line(out))
 
 
 def peak_memory() -> int:
-    """Bytes that this process held in memory at its peak, so far.
+    """The peak memory of this process so far, in bytes.
 
-    On Linux this is VmHWM of proc(5). `getrusage` would tell no less than what the process that started this
-    one held: its count outlives `exec`.
+    On Linux this is VmHWM of proc(5). `getrusage` would include the peak of the parent process: its count
+    survives `exec`.
     """
     if STATUS.exists():
         for line in STATUS.read_text().splitlines():

@@ -65,14 +65,14 @@ class Worker:
             except OSError as error:
                 raise LeftOut(f"cannot start {python}: {error.strerror}") from error
 
-    def ask(self, **order: str | float) -> Json:
-        """Sends an order, such as `do="build"`, and waits for the answer; raises as `answer` does."""
+    def ask(self, **request: str | float) -> Json:
+        """Sends a request, such as `do="build"`, and waits for the answer; raises as `answer` does."""
         pipe: IO[bytes] = self.process.stdin  # type: ignore[assignment]  # not None: `PIPE` was asked for
         try:
-            pipe.write(json.dumps(order).encode() + b"\n")
+            pipe.write(json.dumps(request).encode() + b"\n")
             pipe.flush()
         except BrokenPipeError:
-            raise WorkerDied(self.how_it_ended()) from None
+            raise WorkerDied(self.exit_reason()) from None
         return self.answer()
 
     def answer(self) -> Json:
@@ -82,17 +82,17 @@ class Worker:
             raise WorkerDied(f"no answer for {self.timeout:.0f} seconds")
         line = pipe.readline()
         if not line:
-            raise WorkerDied(self.how_it_ended())
-        found: Json = json.loads(line)
-        if "left_out" in found:
-            raise LeftOut(found["left_out"])
-        return found
+            raise WorkerDied(self.exit_reason())
+        answer: Json = json.loads(line)
+        if "left_out" in answer:
+            raise LeftOut(answer["left_out"])
+        return answer
 
-    def how_it_ended(self) -> str:
+    def exit_reason(self) -> str:
         """How the process ended and the last line that it wrote to its standard error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        return child.how_it_ended(self.process, self.errors.read_text(errors="replace"))
+        return child.exit_reason(self.process, self.errors.read_text(errors="replace"))
 
     def processor_seconds(self) -> float:
         """Processor time used so far, or 0.0 where the system does not tell."""
@@ -138,11 +138,11 @@ def run(
             workers.pop(name).stop()
         log(f"  {name} left out: {error}")
 
-    def answers(**order: str | float) -> Iterator[tuple[str, Json]]:
-        """What each worker answers to an order, or to none, in turn; those that fail are dropped."""
+    def answers(**request: str | float) -> Iterator[tuple[str, Json]]:
+        """The answer of each worker in turn to a request, or without one; workers that fail are dropped."""
         for name, worker in list(workers.items()):
             try:
-                yield name, worker.ask(**order) if order else worker.answer()
+                yield name, worker.ask(**request) if request else worker.answer()
             except (LeftOut, WorkerDied) as error:
                 drop(name, error)
 

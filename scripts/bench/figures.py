@@ -1,4 +1,4 @@
-"""What is made of the measured blocks: medians, ratios by round, the figures wanted, and tables of them."""
+"""Medians, ratios by round and wanted figures of the measured blocks, and tables of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TARGETS: tuple[tuple[str, int, str, float, float], ...] = (
     ("softmax", 32, "per-step", 6.0, 9.0),
     ("softmax", 32, "orbit", 1.8, 2.7),
 )
-# gradloop may take at most so many times as long as these, whatever the network and the batch.
+# The largest ratio of gradloop's time to theirs, for all networks and batch sizes.
 LIMITS: Mapping[str, float] = {"bare": 1.05, "gradloop-plain": 1.05}
 BUSY_SHARE = 0.05
 LEARNED_AFTER_STEPS = 300
@@ -37,17 +37,17 @@ LEARNED_AFTER_STEPS = 300
 
 @dataclasses.dataclass
 class Result:
-    """What one contender showed on one case."""
+    """The measurements of one contender on one case."""
 
     name: str
-    us_per_step: list[float] = dataclasses.field(default_factory=list)  # one value a round
+    us_per_step: list[float] = dataclasses.field(default_factory=list)  # one value for each round
     first_step_s: float = 0.0  # from the start of building network and data to its end; imports not counted
-    peak_mb: float = 0.0  # most memory that its process ever held, in MB (10^6 bytes)
+    peak_mb: float = 0.0  # peak memory of its process, in MB (10^6 bytes)
     steps: int = 0  # of a block
     loss: float = 0.0  # mean cross-entropy at the end, on 1,000 training examples
-    note: str = ""  # what it decided
+    note: str = ""  # what it chose, such as options
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of Python and packages
-    turn_s: float = 0.0  # seconds that all its turns took
+    turn_s: float = 0.0  # seconds of all its turns
     idle_cpu_s: float = 0.0  # processor seconds that the waiting workers used during these
 
     @property
@@ -56,37 +56,37 @@ class Result:
         return statistics.median(self.us_per_step)
 
 
-def verdict(value: float, wanted: float, hoped: float | None = None, *, most: bool = False) -> str:
-    """What became of a wanted figure: `"missed"`, `"met"`, or `"reached"` (what was hoped for).
+def verdict(value: float, wanted: float, hoped: float | None = None, *, at_most: bool = False) -> str:
+    """Compares a figure with the wanted one: `"missed"`, `"met"`, or `"reached"` (the better one in `hoped`).
 
-    `value` is as it is shown, so rounded where that is; with `most`, no more than `wanted` is wanted.
+    `value` is rounded as it is shown. With `at_most`, smaller is better, else larger.
     """
-    if most:
+    if at_most:
         value, wanted, hoped = -value, -wanted, None if hoped is None else -hoped
     if value < wanted:
         return "missed"
     return "reached" if hoped is not None and value >= hoped else "met"
 
 
-def wanted_text(wanted: float, most: bool = False) -> str:
+def wanted_text(wanted: float, at_most: bool = False) -> str:
     """What `verdict` compares with, for the tables."""
-    return f"{'<=' if most else '>='} {wanted:g}"
+    return f"{'<=' if at_most else '>='} {wanted:g}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A ratio of times that was wanted, and what became of it."""
+    """A ratio of times, and the wanted one."""
 
     against: str  # the peer
     ratio: float  # the peer's time over gradloop's; for a limit, gradloop's over the peer's
-    at_least: float  # that is wanted; for a limit, the most
-    reach_for: float | None  # what is hoped for; None for a limit
+    at_least: float  # the wanted ratio; for a limit, the largest one
+    reach_for: float | None  # the better ratio that is hoped for; None for a limit
     limit: bool = False
 
     @property
     def word(self) -> str:
-        """As `verdict` says it."""
-        return verdict(self.ratio, self.at_least, self.reach_for, most=self.limit)
+        """The result of `verdict`."""
+        return verdict(self.ratio, self.at_least, self.reach_for, at_most=self.limit)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
@@ -154,7 +154,7 @@ def results_table(case: Case, results: Sequence[Result]) -> str:
 
 
 def warnings(result: Result) -> list[str]:
-    """What makes a result doubtful: others at work during its turns, or a loss of mere guessing."""
+    """Reasons to doubt a result: waiting workers used the CPU in its turns, or it did not learn."""
     found = []
     if result.idle_cpu_s > BUSY_SHARE * result.turn_s:
         share = result.idle_cpu_s / result.turn_s
@@ -173,6 +173,6 @@ def verdict_table(verdicts: Sequence[tuple[Case, Verdict]]) -> str:
     for case, one in verdicts:
         what = f"gradloop / {one.against}" if one.limit else f"{one.against} / gradloop"
         hoped = "" if one.reach_for is None else f"{one.reach_for:g}"
-        wanted = wanted_text(one.at_least, most=one.limit)
+        wanted = wanted_text(one.at_least, at_most=one.limit)
         rows.append([case.title, what, f"{one.ratio:.2f}", wanted, hoped, one.word])
     return table(["network", "ratio of times", "measured", "wanted", "reach for", "result"], rows)

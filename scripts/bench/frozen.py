@@ -1,6 +1,6 @@
-"""Training the end of a frozen network: from `models.cache_frozen`, without a cache, and by `fit`.
+"""Times training the end of a frozen network: with `models.cache_frozen`, without a cache, and by `fit`.
 
-What is measured, and what it should be; `frozen_contenders` is the process that measures.
+The cases and the wanted figures; `frozen_contenders` is the process that measures.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CASES = ("head only", "top block", "write", "peak memory")
 
 
 class Wanted(NamedTuple):
-    """A ratio of two contenders of a case, and what it should be; None where it is only shown."""
+    """The wanted ratio of two contenders of a case; None if the ratio is only shown."""
 
     case: str
     over: str
     under: str
     value: float | None
-    most: bool = False
+    at_most: bool = False
 
 
 WANTED = (
@@ -34,15 +34,15 @@ WANTED = (
     Wanted("head only", "fit", "no cache", 1.0),
     Wanted("top block", "fit", "cached", 3.0),
     Wanted("top block", "fit", "no cache", 1.0),
-    # What a user waits for: `cache_frozen` traces in every call, and so does the first `predict` of a model.
-    Wanted("write", "in memory", "predict", 1.1, most=True),
-    Wanted("write", "in files", "predict", 1.1, most=True),
-    # Beside a `predict` that was traced before, the trace shows.
+    # Compared as a user waits for them: `cache_frozen` traces in every call, as does the first `predict`.
+    Wanted("write", "in memory", "predict", 1.1, at_most=True),
+    Wanted("write", "in files", "predict", 1.1, at_most=True),
+    # Compared with a `predict` that was traced before: the difference is the trace.
     Wanted("write", "in memory", "predict again", None),
     Wanted("write", "in files", "predict again", None),
-    Wanted("peak memory", "step with SGD", "inference", 1.1, most=True),
-    Wanted("peak memory", "step with Adam for the head", "inference", 1.1, most=True),
-    # Two values for each frozen weight, to be there when more is chosen: a choice of the user's.
+    Wanted("peak memory", "step with SGD", "inference", 1.1, at_most=True),
+    Wanted("peak memory", "step with Adam for the head", "inference", 1.1, at_most=True),
+    # Two slots for each frozen weight, so that it may train later: the user's choice.
     Wanted("peak memory", "step with Adam", "inference", None),
 )
 
@@ -52,7 +52,7 @@ USUAL = Settings()
 
 @dataclasses.dataclass
 class Case:
-    """What one case showed."""
+    """The measurements of one case."""
 
     name: str  # of `CASES`
     # By contender, one value a round: seconds of an epoch or of a pass over the data, or MB (10^6 bytes) that
@@ -80,14 +80,16 @@ def report(cases: Sequence[Case], settings: Settings = USUAL) -> str:
     """The table of the cases, and the wanted figures."""
     by_name = {case.name: case.values for case in cases}
     rows = []
-    for case, over, under, value, most in WANTED:
+    for case, over, under, value, at_most in WANTED:
         if case not in by_name:
             continue
         values = by_name[case]
         times = round(ratio(values[over], values[under]), 2)
-        shown = None if value is None else [wanted_text(value, most), verdict(times, value, most=most)]
+        result = ["", ""]
+        if value is not None:
+            result = [wanted_text(value, at_most), verdict(times, value, at_most=at_most)]
         medians = [f"{statistics.median(values[name]):.4g}" for name in (over, under)]
-        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *(shown or ["", ""])])
+        rows.append([case, f"{over} / {under}", *medians, f"{times:.2f}", *result])
     rounds = min(len(values) for case in cases for values in case.values.values())
     title = (
         f"frozen networks, {settings.side}x{settings.side}, batch {settings.batch_size} ({rounds} rounds): "

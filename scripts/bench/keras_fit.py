@@ -48,7 +48,7 @@ class TunedFit(Contender):
         self.fit = self.candidates["XLA off"]
         self.trial = min(case.steps, STEPS_PER_CALL)
 
-    def settle(self) -> None:
+    def tune(self) -> None:
         seconds = {}
         for name, fit in self.candidates.items():
             fit.block(self.trial)

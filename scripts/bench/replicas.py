@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NETWORKS = ("softmax", "lenet5")
 REPLICAS = (1, 2, 4, 8)
 WORKERS = 2
-MOST = 1.05
+MAX_RATIO = 1.05
 BATCH = 128
 _STEPS = {"softmax": 400, "lenet5": 50}
 
@@ -85,10 +85,10 @@ def report(cases: list[Case]) -> str:
         times = round(ratio(case.ours, case.bare), 2)
         ours, bare = statistics.median(case.ours), statistics.median(case.bare)
         counted = "" if case.reductions is None else str(case.reductions)
-        word = verdict(times, MOST, most=True)
+        word = verdict(times, MAX_RATIO, at_most=True)
         figures = [f"{ours:.0f}", f"{bare:.0f}", f"{times:.2f}", word]
         rows.append([case.network, case.where, *figures, counted, str(case.traces)])
-    wanted = wanted_text(MOST, most=True)
+    wanted = wanted_text(MAX_RATIO, at_most=True)
     head = ["network", "on", "gradloop us", "bare us", "ratio", wanted, "all-reduces", "traces"]
     return f"steps on replicas, {BATCH} examples a batch ({len(cases[0].ours)} rounds)\n{table(head, rows)}"
 

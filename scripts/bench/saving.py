@@ -1,4 +1,4 @@
-"""What it costs to save a run beside training, and to resume it.
+"""The cost of saving a run during training, and of resuming it.
 
 `python -m bench.saving CASE ROUNDS STEPS` measures one case and prints it as JSON. Beside the time stands
 that of the processor, which other programs on the machine disturb less.
@@ -53,11 +53,11 @@ Make: TypeAlias = Callable[[], Any]  # a step, and its data
 
 @dataclasses.dataclass
 class Case:
-    """What one case showed, by contender, one value a round."""
+    """The measurements of one case, by contender, one value for each round."""
 
     name: str  # of `STEPS`
     times: dict[str, list[float]]  # microseconds a step, or seconds
-    cpu: dict[str, list[float]]  # the processor's, of all threads
+    cpu: dict[str, list[float]]  # CPU time of all threads
 
     def add(self, contender: str, taken: Clocks) -> None:
         for found, seconds in zip((self.times, self.cpu), taken):
@@ -79,16 +79,16 @@ def report(cases: Sequence[Case]) -> str:
     """The table of the cases, and the wanted figures."""
     rows = []
     for case in cases:
-        for over, under, most in WANTED[case.name]:
+        for over, under, limit in WANTED[case.name]:
             medians = [f"{statistics.median(case.times[name]):.3g}" for name in (over, under)]
             times, cpu = (round(ratio(each[over], each[under]), 3) for each in (case.times, case.cpu))
-            wanted = [wanted_text(most, True), verdict(times, most, most=True)]
+            wanted = [wanted_text(limit, True), verdict(times, limit, at_most=True)]
             rows.append([case.name, f"{over} / {under}", *medians, f"{times:.3f}x", *wanted, f"{cpu:.3f}x"])
     return table(["case", "of", "", "and", "ratio", "wanted", "result", "CPU time"], rows)
 
 
 class _Ended(Exception):
-    """What ends a run after its first step."""
+    """Raised to end a run after its first step."""
 
 
 def _clock(ends: bool = False) -> Any:
@@ -183,7 +183,7 @@ def _turn(step: Any, data: Any, checkpoint: Any, steps: int) -> dict[str, Clocks
 
 
 def _copy(source: str, target: str) -> None:
-    """Copies the files of a folder, which are on the disk then."""
+    """Copies the files of a folder, and syncs them to the disk."""
     os.mkdir(target)
     for name in os.listdir(source):
         with open(f"{source}/{name}", "rb", 0) as reads, open(f"{target}/{name}", "wb", 0) as writes:

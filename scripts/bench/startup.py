@@ -49,7 +49,7 @@ class Startup:
 
     def lines(self) -> list[str]:
         """The findings, one a line, with met or missed."""
-        word = verdict(self.optim_s, IMPORT_LIMIT_S, most=True)
+        word = verdict(self.optim_s, IMPORT_LIMIT_S, at_most=True)
         found = [
             f"import gradloop.optim adds {self.optim_s:.3f} s to TensorFlow's "
             f"{self.tensorflow_s:.2f} s (wanted: less than {IMPORT_LIMIT_S} s): {word}"

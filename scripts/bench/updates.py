@@ -1,4 +1,4 @@
-"""The update alone: `optimizer.apply` on the variables of a large network, ours beside Keras'.
+"""Times the update alone: `optimizer.apply` on the variables of a large network, ours and Keras'.
 
 `python -m bench.updates NETWORK OPTIMIZER ROUNDS` measures one case and prints it as JSON. All contenders
 live in one process, update the same weights by the same gradients, and take turns.
@@ -38,14 +38,14 @@ TARGETS = {
     ("ResNet50", "momentum", "keras"): (1.6, 1.8),
     ("MobileNetV2", "adam", "keras"): (1.5, 1.75),
 }
-MOST_TRACE = (0.4, 0.25)
-MOST_GROUPS = 1.03
-MOST_PLAN_S = 0.5
+MAX_TRACE = (0.4, 0.25)
+MAX_GROUPS = 1.03
+MAX_PLAN_S = 0.5
 
 
 @dataclasses.dataclass
 class Contender:
-    """What one optimizer showed."""
+    """The measurements of one optimizer."""
 
     name: str
     trace_s: float  # seconds to trace the update in a function of one's own, median of 3
@@ -89,26 +89,26 @@ def report(network: str, optimizer: str, found: Sequence[Contender]) -> str:
             lines.append(_line(f"{peer} / gradloop", times, least, hoped))
     keras = by_name["keras"].trace_s
     if optimizer == "adam":
-        lines.append(_line("trace, gradloop / keras", base.trace_s / keras, *MOST_TRACE, most=True))
+        lines.append(_line("trace, gradloop / keras", base.trace_s / keras, *MAX_TRACE, at_most=True))
     in_step = base.step_trace_s / keras
-    lines.append(_line("trace in a TrainStep, gradloop / keras", in_step, *MOST_TRACE, most=True))
+    lines.append(_line("trace in a TrainStep, gradloop / keras", in_step, *MAX_TRACE, at_most=True))
     if network == "ResNet50":
         groups = ratio(by_name["gradloop, 100 groups"].ms, by_name["gradloop, 1 group"].ms)
-        lines.append(_line("100 groups / 1 group", groups, MOST_GROUPS, None, most=True))
+        lines.append(_line("100 groups / 1 group", groups, MAX_GROUPS, None, at_most=True))
     state = max(one.state_mb for one in found if "gradloop" in one.name) / by_name["keras"].state_mb
-    lines.append(_line("state, gradloop / keras", state, 1.0, None, most=True))
+    lines.append(_line("state, gradloop / keras", state, 1.0, None, at_most=True))
     return "\n".join(lines)
 
 
 def plan_line(seconds: float) -> str:
     """The figure of `plan_seconds`."""
-    return _line("seconds to plan 1,000 layers", seconds, MOST_PLAN_S, None, most=True)
+    return _line("seconds to plan 1,000 layers", seconds, MAX_PLAN_S, None, at_most=True)
 
 
-def _line(what: str, value: float, wanted: float, hoped: float | None, most: bool = False) -> str:
+def _line(what: str, value: float, wanted: float, hoped: float | None, at_most: bool = False) -> str:
     value = round(value, 3)
-    word = verdict(value, wanted, hoped, most=most)
-    return f"  {what}: {value:.3f} (wanted {wanted_text(wanted, most)}): {word}"
+    word = verdict(value, wanted, hoped, at_most=at_most)
+    return f"  {what}: {value:.3f} (wanted {wanted_text(wanted, at_most)}): {word}"
 
 
 def _contenders(network: str, optimizer: str) -> tuple[dict[str, Optimizer], list[keras.Variable]]:
@@ -127,7 +127,7 @@ def _contenders(network: str, optimizer: str) -> tuple[dict[str, Optimizer], lis
         groups = {}
         for index in range(count):
             names = set(order[index * len(order) // count : (index + 1) * len(order) // count])
-            groups[str(index)] = optim.Group(_among(names), lr_scale=1.0 / (index + 1))
+            groups[str(index)] = optim.Group(_has_name(names), lr_scale=1.0 / (index + 1))
         return optim.GroupedOptimizer(made(1e-3), optim.partition(model, groups))
 
     def patterns(index: int) -> str:
@@ -146,7 +146,7 @@ def _contenders(network: str, optimizer: str) -> tuple[dict[str, Optimizer], lis
     return contenders, variables
 
 
-def _among(names: set[str]) -> Callable[[optim.VariableInfo], bool]:
+def _has_name(names: set[str]) -> Callable[[optim.VariableInfo], bool]:
     return lambda info: info.name in names
 
 

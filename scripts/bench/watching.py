@@ -1,4 +1,4 @@
-"""What it costs to watch a run: steps of `train` with a `TensorBoard` and without.
+"""The cost of watching a run: steps of `train` with and without a `TensorBoard`.
 
 `python -m bench.watching NETWORK ROUNDS STEPS` measures one network and prints it as JSON. All contenders
 live in one process, each with a model of its own, and take turns. Beside the time stands that of the
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BASE = "off"
 
 
-# A contender's time over the first one's should be so much at most.
+# The largest wanted ratio of a contender's time to that of `BASE`.
 WANTED = {
     "unwatched steps": 1.01,  # watches that are never due
     "defaults": 1.05,
@@ -41,16 +41,16 @@ WANTED = {
 EVENTS = "events"
 # Batches in a turn, at least several hundred, so that there are histograms in each; of events, points.
 STEPS = {"lenet5": 1000, "resnet50-sized": 300, EVENTS: 1_000_000}
-_TAGS, _BLOCK = 10, 500  # points are written in blocks of so many steps
+_TAGS, _BLOCK = 10, 500  # tags, and steps in a block that is written at once
 
 
 @dataclasses.dataclass
 class Case:
-    """What one network showed, by contender, one value a round."""
+    """The measurements of one network, by contender, one value for each round."""
 
     network: str  # of `STEPS`
     us: dict[str, list[float]]  # microseconds a step, or a point
-    cpu_us: dict[str, list[float]]  # the processor's, of all threads
+    cpu_us: dict[str, list[float]]  # CPU time of all threads
     bytes: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # of a point
 
 
@@ -74,9 +74,9 @@ def report(cases: Sequence[Case]) -> str:
             cells = [case.network, name, f"{statistics.median(case.us[name]):.3g}"]
             if name != base:
                 times, cpu = (round(ratio(each[name], each[base]), 3) for each in (case.us, case.cpu_us))
-                most = WANTED[name]
-                word = verdict(times, most, most=True)
-                cells += [f"{times:.3f}x", wanted_text(most, True), word, f"{cpu:.3f}x"]
+                limit = WANTED[name]
+                word = verdict(times, limit, at_most=True)
+                cells += [f"{times:.3f}x", wanted_text(limit, True), word, f"{cpu:.3f}x"]
             size = case.bytes.get(name)
             rows.append([*cells, *[""] * (7 - len(cells)), f"{statistics.median(size):.1f}" if size else ""])
     return table(["network", "log", "us", "time", "wanted", "", "CPU time", "bytes"], rows)
@@ -163,10 +163,10 @@ def _run_events(rounds: int, points: int) -> Case:
     values = {f"tag_{number}": rng.random(_BLOCK) for number in range(_TAGS)}
     sizes = {"a quarter": points // 4, "all points": points}
 
-    def none_yet() -> dict[str, list[float]]:
+    def empty() -> dict[str, list[float]]:
         return {name: [] for name in sizes}
 
-    found = Case(EVENTS, none_yet(), none_yet(), none_yet())
+    found = Case(EVENTS, empty(), empty(), empty())
     for number in range(rounds + 1):
         for name, size in sizes.items():
             with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
 """One contender in a process of its own: `python -m bench.worker NAME CASE_AS_JSON`.
 
-It speaks one JSON object a line: it reads orders on standard input and answers on what was standard
-output when it started. Between orders it is blocked in a read, so that it takes no processor time
-from the contender whose turn it is. The end of its input ends it.
+It reads requests from standard input and writes answers to the original standard output, one JSON object a
+line. Between requests it blocks in a read, so it takes no CPU time from the contender whose turn it is. It
+exits at the end of its input.
 
-Orders: `{"do": "build"}`, then any number of `{"do": "measure", "seconds": s}`, then `{"do": "finish"}`.
+Requests: `{"do": "build"}`, then any number of `{"do": "measure", "seconds": s}`, then `{"do": "finish"}`.
 Before the first one it imports what it needs and reports that, or `{"left_out": reason}`.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 from .child import Json, peak_memory
 from .peers import INSTALL, PEERS
 
-if TYPE_CHECKING:  # an interpreter may lack NumPy, which is then what it answers
+if TYPE_CHECKING:  # an interpreter may lack NumPy, which it then reports
     from .case import Contender
 
 LOSS_EXAMPLES = 1_000
@@ -40,11 +40,11 @@ def main() -> int:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            # A module that is there but broken says so itself; one that is missing gets a remedy.
+            # With a hint how to install a module that is missing.
             reason = f"{error} (in {sys.executable}; try: {INSTALL[peer.group]})"
-            _say(answers, {"left_out": reason})
+            _send(answers, {"left_out": reason})
             return 0
-    _say(answers, {"versions": _versions(peer.needs)})
+    _send(answers, {"versions": _versions(peer.needs)})
     return _serve(name, json.loads(case_json), answers)
 
 
@@ -52,8 +52,8 @@ def _serve(name: str, case_values: Json, answers: TextIO) -> int:
     from . import data
     from .case import Case
 
-    orders = map(json.loads, sys.stdin)
-    if next(orders, None) is None:
+    requests = map(json.loads, sys.stdin)
+    if next(requests, None) is None:
         return 0
     case = Case(**case_values)
     module = importlib.import_module(PEERS[name].module)
@@ -67,24 +67,24 @@ def _serve(name: str, case_values: Json, answers: TextIO) -> int:
     steps = warm_up(contender, case.steps)
     gc.collect()
     built = {"first_step_s": first, "steps": steps, "parameters": contender.parameters}
-    _say(answers, {**built, "note": contender.note})
-    for order in orders:
-        if order["do"] == "finish":
+    _send(answers, {**built, "note": contender.note})
+    for request in requests:
+        if request["do"] == "finish":
             peak = peak_memory()  # read first: computing the loss takes memory too
-            _say(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*loss_examples)})
+            _send(answers, {"peak_mb": peak / 1e6, "loss": contender.loss(*loss_examples)})
             break
-        us_per_step, taken = measure(contender, steps, order["seconds"])
-        _say(answers, {"us_per_step": us_per_step, "seconds": taken})
+        us_per_step, taken = measure(contender, steps, request["seconds"])
+        _send(answers, {"us_per_step": us_per_step, "seconds": taken})
     return 0
 
 
 def warm_up(contender: Contender, steps: int) -> int:
-    """Lets a built contender settle, runs one whole block, and gives the length of its blocks in steps.
+    """Tunes a built contender, runs one whole block, and returns the length of its blocks in steps.
 
-    That is as wanted, or less where a block would take longer than `LONGEST_BLOCK_SECONDS`, but never less
-    than the pilot's.
+    That is `steps`, or less if a block would take longer than `LONGEST_BLOCK_SECONDS`, but never less than a
+    pilot block.
     """
-    contender.settle()
+    contender.tune()
     pilot = min(steps, PILOT_STEPS)
     contender.block(pilot)
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def warm_up(contender: Contender, steps: int) -> int:
 
 
 def measure(contender: Contender, steps: int, seconds: float) -> tuple[float, float]:
-    """Runs whole blocks, at least one, for so many seconds; gives microseconds a step and seconds taken."""
+    """Runs whole blocks, at least one, for `seconds`; returns microseconds a step and seconds taken."""
     blocks = 0
     start = time.perf_counter()
     while True:
@@ -118,7 +118,7 @@ def _claim_output() -> TextIO:
     return answers
 
 
-def _say(answers: TextIO, what: Json) -> None:
+def _send(answers: TextIO, what: Json) -> None:
     answers.write(json.dumps(what) + "\n")
     answers.flush()
 
