@@ -1,15 +1,17 @@
-"""How many seeds the shuffles of a dataset have drawn: read and set, for which TensorFlow has no public way.
+"""What the next passes of a dataset draw their seeds and random numbers from: read and set.
 
 Each pass of a `shuffle` takes the next seeds of a generator that belongs to the dataset. With an iterator,
 TensorFlow saves how many were drawn by those shuffles alone that it is reading: not by one that has output
-its last example to a `batch` after it, or that is yet to be begun.
+its last example to a `batch` after it, or that is yet to be begun. It has no public way to ask for the rest.
+
+A `map` may draw from a variable: that of a `tf.random.Generator`, or of a random layer of Keras.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,7 +20,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto, VariantTensorDataP
 from tensorflow.core.framework.types_pb2 import DT_VARIANT
 
 from .dataset_copy import graph_of
-from .dataset_order import may_draw_seeds, tensors_of
+from .dataset_order import may_draw_seeds, tensors_of, variables_in
 
 # Where the generator is among the inputs of a dataset, and whether each pass draws anew.
 _GENERATORS = {
@@ -43,28 +45,38 @@ class DrawnSeeds:
     """How many seeds each shuffle of a dataset has drawn, in an order that is the same in each process.
 
     For each generator it keeps an iterator, over nothing, that has drawn from it. What TensorFlow saves of
-    that says how many were drawn in all, and restoring it with another number sets that.
+    that says how many were drawn in all, and restoring it with another number sets that. After these numbers
+    come the values of the variables, a list for each.
     """
 
-    def __init__(self, generators: Sequence[Generator]) -> None:
+    def __init__(self, generators: Sequence[Generator], variables: Sequence[tf.Variable]) -> None:
+        self._variables = variables
         self._cached = [generator.cached for generator in generators]
         self._gauges = [_gauge(generator.handle) for generator in generators]
-        self.set([_saved(gauge).drawn - _PER_PASS for gauge in self._gauges])
+        counts = [_saved(gauge).drawn - _PER_PASS for gauge in self._gauges]
+        self.set([*counts, *self._values()])
 
-    def get(self) -> list[int]:
-        """The counts by which another process gives the next passes as this one will.
+    def get(self) -> list[Any]:
+        """The counts and values by which another process gives the next passes as this one will.
 
         That of a shuffle before a `cache` is what it was at first: without what is in the cache, the other
         process has to make it once more.
         """
         counts = [_saved(gauge).drawn for gauge in self._gauges]
-        return [first if kept else count for first, kept, count in zip(self._at_first, self._cached, counts)]
+        kept = zip(self._at_first, self._cached, counts)
+        return [*(first if cached else count for first, cached, count in kept), *self._values()]
 
-    def set(self, counts: Sequence[int]) -> None:
+    def set(self, drawn: Sequence[Any]) -> None:
         """Sets what `get` returned of a dataset that is made in the same way."""
-        for gauge, count in zip(self._gauges, counts, strict=True):
+        places = len(self._gauges)
+        for gauge, count in zip(self._gauges, drawn[:places], strict=True):
             _saved(gauge).restore(gauge, count)
-        self._at_first = list(counts)
+        for variable, values in zip(self._variables, drawn[places:], strict=True):
+            variable.assign(np.reshape(values, variable.shape))
+        self._at_first = drawn[:places]
+
+    def _values(self) -> list[list[int]]:
+        return [variable.numpy().ravel().tolist() for variable in self._variables]
 
 
 _found: WeakKeyDictionary[tf.data.Dataset, DrawnSeeds | None] = WeakKeyDictionary()
@@ -85,15 +97,21 @@ def drawn_seeds(dataset: tf.data.Dataset) -> DrawnSeeds | None:
 
 
 def _new_drawn_seeds(dataset: tf.data.Dataset) -> DrawnSeeds | None:
+    variables = [variable for variable in variables_in(dataset) if _may_be_drawn_from(variable)]
     if not may_draw_seeds(dataset):
-        return DrawnSeeds([])
+        return DrawnSeeds([], variables)
     size = sum(tensor.dtype.size * int(np.prod(tensor.shape)) for tensor in tensors_of(dataset))
     if size > _MAX_BYTES or not _form_is_known():
         return None
     try:
-        return DrawnSeeds(_generators(dataset))
+        return DrawnSeeds(_generators(dataset), variables)
     except (tf.errors.OpError, ValueError):
         return None
+
+
+def _may_be_drawn_from(variable: tf.Variable) -> bool:
+    """Whether it is as that of a `tf.random.Generator`, or of a layer of Keras."""
+    return tf.as_dtype(variable.dtype) in (tf.int64, tf.uint32) and tuple(variable.shape) in ((2,), (3,))
 
 
 @functools.cache

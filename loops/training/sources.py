@@ -37,7 +37,7 @@ class DatasetSource:
         self._passes = self._ran = 0  # how many were begun, and how many batches of this one have run
         self._read_ahead = False
         self._keep = keep
-        self._seeds_before: list[int] | None = None  # as this pass began; None if they are not known
+        self._seeds_before: list[Any] | None = None  # as this pass began; None if they are not known
 
     @property
     def at_start(self) -> bool:

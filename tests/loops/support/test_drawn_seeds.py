@@ -62,6 +62,20 @@ def test_they_are_counted_and_set_and_stay(make, after):
     assert passes(data, 1) == expected[:1]
 
 
+def test_variables_that_a_map_draws_from_are_beside_them():
+    def make():
+        generator, scale = tf.random.Generator.from_seed(1), tf.Variable(3, dtype=tf.int64)
+        return shuffled().map(lambda x: (x * scale, generator.uniform([])))
+
+    expected, data = passes(make(), 2), make()
+    passes(data, 1)
+    count, state = drawn_seeds(data).get()
+    assert (count, len(state)) == (2, 3)
+    again = make()
+    drawn_seeds(again).set([count, state])
+    assert passes(again, 1) == expected[1:]
+
+
 def test_before_a_cache_they_are_those_by_which_it_was_filled():
     data = shuffled().cache().shuffle(8, seed=2)
     seeds = drawn_seeds(data)

@@ -41,6 +41,18 @@ def noisy(x):
     return 100 * x + tf.random.uniform([], 0, 99, tf.int64, seed=4)
 
 
+def augmented():
+    """By a layer and a generator, of which each has a variable that goes on from pass to pass."""
+    layer = keras.layers.RandomBrightness(0.5, value_range=(0.0, 12.0), seed=3)
+    generator = tf.random.Generator.from_seed(1)
+
+    def map_to(x):
+        image = tf.cast(x, tf.float32) + tf.zeros([2, 2, 3])
+        return layer(image, training=True)[0, 0, 0] + generator.uniform([])
+
+    return shuffled().map(map_to).batch(3).prefetch(2)
+
+
 def generated():
     return D.from_generator(lambda: iter(range(12)), output_signature=tf.TensorSpec([], tf.int64))
 
@@ -62,6 +74,7 @@ MAKE = {
     "a cache before": lambda: D.range(12).cache().shuffle(12, seed=1).batch(3),
     "a cache between": lambda: shuffled().cache().shuffle(12, seed=2).batch(3),
     "random numbers": lambda: shuffled().map(noisy).batch(3),
+    "augmented": augmented,
     "generated": lambda: generated().shuffle(12, seed=1).batch(3),
     "drawn": lambda: drawn(False).batch(3),
     "drawn anew": lambda: drawn(True).batch(3),
@@ -69,7 +82,7 @@ MAKE = {
     "a part": lambda: shuffled().skip(1).take(9).batch(3),
 }  # fmt: skip
 ALWAYS = [("plain", None), ("files", 7), ("repeated", 5), ("two in a row", None), ("a cache between", None),
-          ("generated", 3), ("in a function", None), ("drawn anew", None)]  # fmt: skip
+          ("augmented", 3), ("in a function", None), ("drawn anew", None)]  # fmt: skip
 OTHERS = [(kind, steps) for kind in MAKE for steps in (None, 3, 7) if steps or "endless" not in kind]
 BATCHES = 13  # of three passes and one batch, for most
 PLACES = 2, 3, 4, 7, 12  # of which the third and the last are the ends of passes
