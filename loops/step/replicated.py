@@ -1,4 +1,4 @@
-"""A step of one's own on all replicas."""
+"""`replicated`: runs a step of one's own on all replicas."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
     """Decorator: runs a step of your own as one TensorFlow function, on all replicas of a strategy.
 
     The strategy is the one in whose scope the step is decorated or, if there is none, called. Without a
-    strategy, the step runs once. It is traced for the shapes that come first, and once more for others: the
-    dimensions that differ are open then, unless the step asks for a size. When a layer in it is frozen or
-    unfrozen, by `trainable`, it is traced again. A `NonFiniteError` of an `Update` in it arrives as one.
+    strategy, the step runs once. It is traced for the first shapes, and once more for others: from then on
+    the dimensions that differed may have any size, unless the step needs a fixed one. It is retraced when a
+    layer in it is frozen or unfrozen, by `trainable`. An `Update` in it raises its `NonFiniteError` as such.
 
-    What layers and Keras metrics write before an `Update` that does not take its step is put back; moving
-    statistics are averaged over replicas, each of which draws random numbers of its own (`docs/own_loops.md`
-    compares what a `TrainStep`, this and a plain `tf.function` do).
+    When an `Update` skips its step, the state that layers and Keras metrics wrote before it is restored.
+    Moving statistics are averaged over replicas, and each replica draws its own random numbers.
+    (`docs/own_loops.md` compares a `TrainStep`, this decorator and a plain `tf.function`.)
 
     Args:
         step: function of tensors, made of TensorFlow operations; returns a nest of tensors.
@@ -42,19 +42,19 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         A function like `step`. On several replicas:
 
         - arguments are the batch of all replicas: arrays and tensors are split by their first dimension, as
-          `TrainStep` splits them; scalars and what is no array go to each replica. Or they are all
+          `TrainStep` splits them; scalars and other objects go to each replica. Or all arguments are
           `tf.distribute.DistributedValues`, as a distributed dataset gives them: each replica gets its own;
         - results that are scalars are summed over replicas, so return a replica's part of a mean, as
           `mean_loss` gives it (a scalar bool is that of the first replica); other tensors are joined along
           their first dimension, in the order of the batch (the part of this process, with several workers).
 
-        What `loops.record` is given in the step is added to the dict that it returns.
+        Values given to `loops.record` in the step are added to the dict that it returns.
 
     Raises:
         TypeError: `step` is no function.
         ValueError: from the function: arguments that are partly distributed and partly not, arrays of
-            different lengths, arrays where each of several workers would have its own, a stateful RNN on
-            several replicas, or a step that records and returns no dict.
+            different lengths, plain arrays on several workers, a stateful RNN on several replicas, or a step
+            that records and returns no dict.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -73,8 +73,8 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
     if not callable(step):
         raise TypeError(f"`step` must be a function of tensors, not {step!r}.")
     decorated_in = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
-    ran: dict[int, keras.layers.Layer] = {}
-    on_one = replica_step(step, ran)
+    layers: dict[int, keras.layers.Layer] = {}
+    on_one = replica_step(step, layers)
     functions: dict[int, Callable[P, Result]] = {}
     traced_with: dict[int, list[bool]] = {}  # `trainable` of the layers that ran
 
@@ -85,13 +85,13 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
             strategy = tf.distribute.get_strategy()
         if strategy is not None:
             _check_arguments(strategy, (args, kwargs))
-        now = [layer.trainable for layer in ran.values()]
+        now = [layer.trainable for layer in layers.values()]
         if id(strategy) not in functions or traced_with.get(id(strategy), now) != now:
             run = on_one if strategy is None else functools.partial(_run, strategy, on_one)
             functions[id(strategy)] = traced_for_few_shapes(run)
         with scope_of(strategy), raises_nonfinite(), explained_summaries():
             result = functions[id(strategy)](*args, **kwargs)
-        traced_with[id(strategy)] = [layer.trainable for layer in ran.values()]
+        traced_with[id(strategy)] = [layer.trainable for layer in layers.values()]
         return result
 
     return call
@@ -101,10 +101,10 @@ def _run(
     strategy: tf.distribute.Strategy, step: Callable[..., Tensors], *args: Tensors, **kwargs: Tensors
 ) -> Tensors:
     flat = tf.nest.flatten((args, kwargs))
-    whole = [value for value in flat if _splits(value)]
+    arrays = [value for value in flat if _splits(value)]
     shard = None
-    if whole and strategy.num_replicas_in_sync > 1:
-        split_values, shard = split(strategy, whole)
+    if arrays and strategy.num_replicas_in_sync > 1:
+        split_values, shard = split(strategy, arrays)
         parts = iter(split_values)
         mapped = [next(parts) if _splits(value) else value for value in flat]
         args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
@@ -112,7 +112,7 @@ def _run(
     seeds = global_seeds()
 
     def run(shard: tf.Tensor | None, *args: Tensors, **kwargs: Tensors) -> Tensors:
-        set_global_seeds(seeds)  # a replica is a thread of its own
+        set_global_seeds(seeds)  # each replica runs in a thread of its own
         token = EXAMPLE_WEIGHT.set(None if shard is None else shard[1])
         try:
             return step(*args, **kwargs)
@@ -150,8 +150,8 @@ def _check_arguments(strategy: tf.distribute.Strategy, arguments: Tensors) -> No
             "them: use `TrainStep` and `train`, or `ClusterCoordinator.schedule`."
         )
     flat = tf.nest.flatten(arguments)
-    whole = [value for value in flat if not _is_distributed(value) and len(getattr(value, "shape", ()))]
-    if not whole:
+    plain = [value for value in flat if not _is_distributed(value) and len(getattr(value, "shape", ()))]
+    if not plain:
         return
     if any(map(_is_distributed, flat)):
         raise ValueError(
@@ -164,7 +164,7 @@ def _check_arguments(strategy: tf.distribute.Strategy, arguments: Tensors) -> No
             "pass what `strategy.experimental_distribute_dataset(dataset)` gives, or use `TrainStep.run` "
             "with a `Batches`."
         )
-    lengths = sorted({int(value.shape[0]) for value in whole if value.shape[0] is not None})
+    lengths = sorted({int(value.shape[0]) for value in plain if value.shape[0] is not None})
     if len(lengths) > 1:
         raise ValueError(
             f"The step was called with arrays of lengths {lengths}: the first dimension, which is split over "

@@ -1,4 +1,4 @@
-"""One training step, and many of them in a call."""
+"""`TrainStep`: one training step, or many in one call on the device."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class TrainStep(TrainingCalls):
 
     Gradients are computed for the chosen variables alone, so the backward pass stops where they end. A
     BatchNorm whose variables are not chosen runs in inference mode. A step that finds a NaN, an infinity or
-    a label that does not fit leaves the weights, and what the forward pass writes, as they were before it.
+    a label that does not fit leaves the weights, and the state that the forward pass writes, unchanged.
 
     The constructor builds and changes nothing. The optimizer is built on first use, over all trainable
     variables of the model, so its state exists if you choose other variables later. If you have built it over
-    fewer (`optimizer.build(optim.select(model, "head"))`), it needs no memory for the others, and never
-    trains them. The first step compiles a model that is not compiled, so `model.save` writes the optimizer as
+    fewer (`optimizer.build(optim.select(model, "head"))`), it needs no memory for the others, and cannot
+    train them. The first step compiles a model that is not compiled, so `model.save` writes the optimizer as
     after `fit`, and `TrainStep(loaded, loss, loaded.optimizer)` continues from there. A model that you have
     compiled stays as it is, with a warning if it was compiled with another optimizer.
 
@@ -55,49 +55,49 @@ class TrainStep(TrainingCalls):
             `(loss, predictions)`; `batch` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`. What `model.losses`
             holds (L1, L2, `add_loss`) is added here: a function that also adds it, itself or by passing the
             model to `mean_loss`, counts it twice. A model with its own `train_step` or `compute_loss` needs
-            such a function instead. On replicas, and with `accumulate`, each part of the batch has the weight
-            of what its loss was divided by: examples, unmasked values or sample weights. For a function, this
-            is the number of examples, or what its one `mean_loss` or Keras loss was divided by. (A mean that
-            you compute yourself over some examples, as with `tf.boolean_mask`, counts by examples too, so it
-            becomes a mean of means; `mean_loss(losses, mask=mask)` does not.) A loss that needs all examples
-            of a batch together is refused there.
+            such a function instead. On replicas, and with `accumulate`, the weight of each part of the batch
+            is the divisor of its mean loss: number of examples or unmasked values, or sum of sample weights.
+            For a function, it is the number of examples, or the divisor of its only `mean_loss` or Keras
+            loss. (A mean that you compute yourself over some examples, as with `tf.boolean_mask`, counts by
+            examples too, so it becomes a mean of means; `mean_loss(losses, mask=mask)` does not.) A loss that
+            needs all examples of a batch together is refused there.
         optimizer: a Keras optimizer or the name of one. For a mixed_float16 model it is wrapped in a
             `keras.optimizers.LossScaleOptimizer`, as `compile` does.
-        variables: what trains: variables, or filters as `optim.select` takes them; None for all. Those that
-            a `GroupedOptimizer`'s plan or a layer's `trainable = False` freezes do not train. Freezing and
-            unfreezing, of either kind, acts from the next step on, and traces once for a new choice. (Build
-            the optimizer over all that you will unfreeze.)
+        variables: the variables to train, or filters as `optim.select` takes them; None for all. Variables
+            frozen by a `GroupedOptimizer`'s plan or a layer's `trainable = False` do not train. Freezing and
+            unfreezing, of either kind, acts from the next step on, with one trace for a new choice. (Build
+            the optimizer over all variables that you will unfreeze.)
         metrics: a list of names, functions of `(y, predictions)` and `keras.metrics.Metric` objects. Sample
             weights apply to them as to the loss (as to `weighted_metrics` in `compile`); outputs that Keras
             masked do not count in a mean. Metrics that layers hold are logged too.
-        clip_norm: largest global norm of the gradients of what trains; None for no clipping.
-        accumulate: how many batches make one update, the same as for one large batch: gradients are weighted
-            by what each batch's loss was divided by, so a short batch has less weight. Batches left when the
-            data ends make an update too, unless `carry`; the first time, a line says so. `train` and `run`
-            notice the end of the data (that of a dataset's iterator once `run` has found it); in a loop over
-            `step(x, y)` call `flush`.
+        clip_norm: largest global norm of the gradients of the trained variables; None for no clipping.
+        accumulate: how many batches make one update, equal to that of one large batch: gradients are weighted
+            by the divisor of each batch's mean loss, so a short batch has less weight. Batches left when the
+            data ends make an update, too, unless `carry`; the first time, a message is printed. `train` and
+            `run` notice the end of the data (that of a dataset's iterator once `run` has found it); in a loop
+            over `step(x, y)` call `flush`.
         carry: whether gradients that are left when the data ends wait for the batches of the next epoch.
         jit_compile: whether XLA compiles the forward and backward pass; "auto" for on a GPU alone, as XLA's
             convolutions are several times slower than TensorFlow's on a CPU.
-        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without looking; "restore" has
-            `train` go back to its last checkpoint, with lower rates (see `Restore`), and raises elsewhere.
-            A possible overflow of mixed_float16 is skipped first (see `Update`). For a model with
-            max-pooling, which hides NaN on a CPU, inputs are checked too: if the model replaces NaN in them
-            itself, use "ignore", or replace them in `Batches(..., transform=)`.
-        on_spike: "skip" leaves out a step whose loss exceeds the mean loss of the last 128 steps by more than
-            6 standard deviations; `Spike` for other numbers. What the step did is undone. As with
+        on_nonfinite: "raise" a `NonFiniteError`, "skip" the step, or "ignore" without a check; with
+            "restore", `train` goes back to its last checkpoint with lower rates (see `Restore`), and other
+            calls raise. A possible overflow of mixed_float16 is skipped first (see `Update`). For a model
+            with max-pooling, which hides NaN on a CPU, inputs are checked too: if the model replaces NaN in
+            them itself, use "ignore", or replace them in `Batches(..., transform=)`.
+        on_spike: "skip" skips a step whose loss exceeds the mean loss of the last 128 steps by more than
+            6 standard deviations; `Spike` for other numbers. The step is undone. As with
             `on_nonfinite="skip"`, it is in no mean, and counts under `skipped` in the logs of an epoch of
-            `train`. With `accumulate`, each batch is judged alone. None takes every step.
+            `train`. With `accumulate`, each batch is checked alone. None skips no step.
 
     Attributes:
         model, optimizer, loss, metrics: as given; `optimizer` after wrapping.
         accumulate, carry, clip_norm, on_nonfinite, on_spike, jit_compile: as given.
-        rate_cuts: how often `on_nonfinite="restore"` has cut the rates; None without it.
+        rate_cuts: how often `on_nonfinite="restore"` has lowered the rates; None without it.
         last_losses: the losses with which `on_spike` compares; None without it.
         inner_optimizer: the optimizer without the loss scale around it, if there is one.
         batches_done: int64 variable: the number of batches trained on, those of skipped steps included. A
-            loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` there
-            that is given no step writes at 1, 2, 3, ...
+            loss, a layer or a learning rate that reads it in a step gets 0, 1, 2, ...; a `tf.summary` without
+            a step writes at 1, 2, 3, ...
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -140,7 +140,7 @@ class TrainStep(TrainingCalls):
         super().__init__(model, loss, metrics)
         with scope_of(self.strategy):
             self.rate_cuts = RateCuts.of(on_nonfinite, self.strategy)
-        # Within a step it raises, and `train` does the rest.
+        # The step raises, and `train` restores.
         checked = on_nonfinite if self.rate_cuts is None else "raise"
         check_update_options(clip_norm, accumulate, checked)
         if accumulate > 1:
@@ -163,7 +163,7 @@ class TrainStep(TrainingCalls):
         self.accumulate = int(accumulate)
         self.clip_norm, self.on_nonfinite = None if clip_norm is None else float(clip_norm), on_nonfinite
         self.carry, self.jit_compile, self.on_spike = carry, jit_compile, on_spike
-        with scope_of(self.strategy):  # one for all choices of what trains
+        with scope_of(self.strategy):  # one for all choices of variables
             self.last_losses = LastLosses.of(on_spike, self.strategy)
         self._end = EndOfData(self.accumulate)
 
@@ -194,19 +194,19 @@ class TrainStep(TrainingCalls):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What trains now, in the model's order: `chosen`, less what an optimizer's plan freezes."""
+        """The variables that train now, in the model's order: `chosen` less those that a plan freezes."""
         return self._choice.variables
 
     @property
     def chosen(self) -> list[keras.Variable]:
-        """What is to train, in the model's order: what was chosen, and is trainable now."""
+        """The chosen variables that are trainable now, in order, whether a plan freezes them or not."""
         return self._choice.chosen
 
     def train_only(self, *filters: FilterLike | keras.Variable) -> None:
-        """Changes what trains, from the next step on; the optimizer keeps all its state.
+        """Changes the variables that train, from the next step on; the optimizer keeps all its state.
 
-        The step is traced once for a choice that it has not seen. Gradients that were accumulated but not
-        applied yet are dropped: they belong to the previous choice.
+        The step is traced once for a new choice. Gradients that were accumulated but not applied yet are
+        dropped, as they belong to the previous choice.
 
         Args:
             filters: as `optim.select` takes them, or variables; `"*"` for all.

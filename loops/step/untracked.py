@@ -15,53 +15,53 @@ from ...optim.private.keras_private import is_book_keeping
 
 Variable: TypeAlias = keras.Variable | tf.Variable
 
-# These have variables of their own, which are listed elsewhere or belong to no step.
-_OF_STEPS = (keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
-_OTHERS = (keras.layers.Layer, *_OF_STEPS)
-# Objects of these packages hold what Keras tracks, or no variables.
+# Objects whose variables are listed elsewhere or belong to no step.
+_STEP_OBJECTS = (keras.metrics.Metric, keras.optimizers.Optimizer, keras.losses.Loss)
+_LISTED_ELSEWHERE = (keras.layers.Layer, *_STEP_OBJECTS)
+# Objects of these packages hold variables that Keras tracks, or none.
 _PACKAGES = ("keras", "tensorflow", "builtins", "numpy", "functools", "types", "threading")
 _NUMBERS = frozenset({bool, int, float})
-_PLAIN = _NUMBERS | {str, type(None)}  # most attributes are of these
-# What `train`, Keras' callbacks and `compile` set on a model.
-_OF_RUNS = _NUMBERS | {type(None), keras.callbacks.History}
+_PLAIN_VALUES = _NUMBERS | {str, type(None)}  # the types of most attributes
+# Values that `train`, Keras' callbacks and `compile` set on a model.
+_SET_BY_RUNS = _NUMBERS | {type(None), keras.callbacks.History}
 _COMPILED = ("_compile_config", "_compiled_trainable_state")
 
 
 def untracked_variables(
-    model: keras.Model, tree: ModelTree | None = None, looked_at: list[Collection[object]] | None = None
+    model: keras.Model, tree: ModelTree | None = None, containers: list[Collection[object]] | None = None
 ) -> list[tuple[str, Variable]]:
-    """The states of stateful RNNs, and what layers of one's own keep as a `tf.Variable` or in objects.
+    """The states of stateful RNNs, and variables that custom layers keep as a `tf.Variable` or in objects.
 
     Args:
         model: built.
-        tree: `tree_of(model)`, where that is known.
-        looked_at: the containers that are looked into are added to it.
+        tree: `tree_of(model)`, if the caller has it.
+        containers: a list to which all containers are added in which variables were searched.
 
     Returns:
-        Names, the attributes that lead there, and variables.
+        Pairs of a name, made of the attributes that lead to the variable, and the variable.
     """
     known = {id(value) for variable in model.variables for value in (variable, variable.value)}
     seen: set[int] = set()
-    looked_at = [] if looked_at is None else looked_at
+    containers = [] if containers is None else containers
     nodes = [("", model), *((f"{node.path}/", node.layer) for node in (tree or tree_of(model)).nodes)]
-    looked_at += [vars(layer) for _, layer in nodes]
+    containers += [vars(layer) for _, layer in nodes]
     return [
         (name, variable)
         for path, layer in nodes
         for attribute, value in vars(layer).items()
-        if type(value) not in _PLAIN and not is_book_keeping(attribute)
-        for name, variable in _held(path + attribute.lstrip("_"), value, seen, looked_at)
+        if type(value) not in _PLAIN_VALUES and not is_book_keeping(attribute)
+        for name, variable in _variables_in(path + attribute.lstrip("_"), value, seen, containers)
         if id(variable) not in known
     ]
 
 
 def contents(holder: Collection[object]) -> list[object]:
-    """What a container holds: of a dict, the keys, which name its values, as text, and the values."""
+    """The items of a container; of a dict, its keys as text, which become names, and its values."""
     return [*map(str, holder), *holder.values()] if isinstance(holder, Mapping) else [*holder]
 
 
 def are_same(now: list[object], before: list[object]) -> bool:
-    """Whether contents are the same objects in the same order. Numbers may differ: they name nothing."""
+    """Whether contents are the same objects in the same order; numbers may differ, as they name nothing."""
     if len(now) != len(before):
         return False
     return all(map(is_, now, before)) or all(
@@ -73,26 +73,30 @@ def are_same(now: list[object], before: list[object]) -> bool:
 
 
 def holds_the_same(holder: Collection[object], before: list[object]) -> bool:
-    """Whether what a container holds leads to variables by the same names as its contents did before."""
+    """Whether a container still leads to the same variables by the same names as with contents `before`."""
     now = contents(holder)
-    return are_same(now, before) or isinstance(holder, Mapping) and are_same(_leading(now), _leading(before))
+    return (
+        are_same(now, before)
+        or isinstance(holder, Mapping)
+        and are_same(_naming_items(now), _naming_items(before))
+    )
 
 
-def _leading(parts: list[object]) -> list[object]:
-    """The keys and values of a dict's contents without those that a run gives a model: they lead nowhere."""
+def _naming_items(parts: list[object]) -> list[object]:
+    """The contents of a dict without items that a run sets on a model, which lead to no variable."""
     half = len(parts) // 2
     return [
         part
         for key, value in zip(parts[:half], parts[half:])
-        if not (type(value) in _OF_RUNS or isinstance(value, _OF_STEPS) or key in _COMPILED)
+        if not (type(value) in _SET_BY_RUNS or isinstance(value, _STEP_OBJECTS) or key in _COMPILED)
         for part in (key, value)
     ]
 
 
-def _held(
-    path: str, value: object, seen: set[int], looked_at: list[Collection[object]]
+def _variables_in(
+    path: str, value: object, seen: set[int], containers: list[Collection[object]]
 ) -> Iterator[tuple[str, Variable]]:
-    if isinstance(value, _OTHERS) or id(value) in seen:
+    if isinstance(value, _LISTED_ELSEWHERE) or id(value) in seen:
         return
     if isinstance(value, (keras.Variable, tf.Variable)):
         seen.add(id(value))
@@ -109,11 +113,11 @@ def _held(
         items = list(enumerate(value))
     elif hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in _PACKAGES:
         items = list(vars(value).items())
-    elif not isinstance(value, (set, frozenset)):  # which hold layers, in no order
+    elif not isinstance(value, (set, frozenset)):  # sets hold layers, in no order
         return
     seen.add(id(value))
-    if not isinstance(value, tuple):  # which stays as it is
-        looked_at.append(value if isinstance(value, Collection) else vars(value))
+    if not isinstance(value, tuple):  # tuples cannot change
+        containers.append(value if isinstance(value, Collection) else vars(value))
     for key, item in items:
-        if type(item) not in _PLAIN:
-            yield from _held(f"{path}/{key}", item, seen, looked_at)
+        if type(item) not in _PLAIN_VALUES:
+            yield from _variables_in(f"{path}/{key}", item, seen, containers)
