@@ -117,15 +117,16 @@ class Run:
             for _ in self._reader.epoch(epoch, self._step, StepsPerCall(1), done=done):
                 done += 1
                 if self._folder is not None:
-                    saved.append(self._saved(epoch, done, len(saved)))
+                    saved.append(self.saved(epoch, done, str(len(saved))))
                 if len(self.seen) == batches:
                     return self.seen, saved
         raise AssertionError("it never ends")
 
-    def _saved(self, epoch, done, number):
+    def saved(self, epoch, done, name):
+        """What a checkpoint would hold of a place in an epoch."""
         epoch, done = (epoch + 1, 0) if done == self._reader.steps else (epoch, done)
         position, iterator = self._reader.source.position(done), self._reader.source.iterator_to_save(done)
-        file = str(self._folder / str(number))
+        file = str(self._folder / name)
         if iterator is None or write_iterator(file, iterator, position):
             file = None
         return json.dumps([position, epoch, done, file])
@@ -149,10 +150,15 @@ def test_places_resume_with_the_batches_that_were_left(tmp_path, kind, steps, pl
 
 
 def test_data_that_were_read_before_go_on_too(tmp_path):
-    data = MAKE["files"]()
-    _, saved = Run(lambda: data, 7, tmp_path).read(BATCHES)
+    """As those of a run that goes back to a checkpoint, or to its beginning."""
+    data, expected = MAKE["files"](), in_tensorflow(MAKE["files"])
+    run = Run(lambda: data, 7, tmp_path)
+    beginning = run.saved(0, 0, "beginning")
+    _, saved = run.read(BATCHES)
     resumed, _ = Run(lambda: data, 7).resume(saved[5]).read(BATCHES - 6)
-    assert resumed == in_tensorflow(MAKE["files"])[6:]
+    assert resumed == expected[6:]
+    resumed, _ = Run(lambda: data, 7).resume(beginning).read(BATCHES)
+    assert resumed == expected
 
 
 def test_a_checkpoint_of_an_older_version_resumes_as_it_did(tmp_path):
