@@ -243,9 +243,5 @@ class BaseStep(GuardedCalls):
         """
         with scope_of(self.strategy):
             build_metrics(self.loss_and_metrics)
-        return unique(
-            [
-                *self.named.state(self.loss_and_metrics.stateful_metrics),
-                ("batches_done", self.batches_done),
-            ]
-        )
+        named = self.named.state(self.loss_and_metrics.stateful_metrics)
+        return unique([*named, ("batches_done", self.batches_done)])
