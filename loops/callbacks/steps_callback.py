@@ -47,7 +47,7 @@ class StepsCallback(keras.callbacks.Callback):
     def set_data(self, data: Data, validation: Data | None) -> None:
         """Called by `train` before training begins, with the training and the validation data.
 
-        Reading either of them advances its shuffle: `loops/data/unmoved.py` reads without this effect.
+        Reading either of them advances its shuffle; `loops/data/without_side_effects.py` reads without that.
         """
 
     def set_train_step(self, step: TrainStep) -> None:

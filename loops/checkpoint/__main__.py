@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .directory import CheckpointFolder
-from .manifest import is_sealed
+from .manifest import has_manifest
 from .paths import state_in
 from .reports import differences, table
 from .tensor_file import is_written
@@ -64,7 +64,7 @@ def _print(lines: Sequence[str]) -> None:
 def _found(parser: argparse.ArgumentParser, folder: str, name: str) -> str:
     """The path of a checkpoint by its number, its name in the folder, or its path."""
     for path in (os.path.join(folder, f"checkpoint-{name}"), os.path.join(folder, name), name):
-        if is_written(state_in(path)) or is_sealed(path):  # the latter damaged, as is told then
+        if is_written(state_in(path)) or has_manifest(path):  # the latter damaged, as is told then
             return path
     parser.error(f"--diff: there is no checkpoint {name!r}, neither in {folder!r} nor by that path")
 

@@ -13,7 +13,7 @@ import keras
 
 from ...optim.common.types import Array, Json
 from ..distribute.cluster import is_chief
-from .notes import CallbackState
+from .metadata import CallbackState
 from .tensor_file import OWN, TensorFile, as_json
 
 # Keras' own callbacks have no method that returns their state. These attributes are public, and are all that
@@ -73,14 +73,14 @@ class CallbackStates:
     def before_train_begin(self, file: TensorFile) -> None:
         """Restores callbacks with a `set_state`."""
         for name, callback in self._callbacks.items():
-            state = file.note["run"]["callbacks"].get(name, {})
+            state = file.metadata["run"]["callbacks"].get(name, {})
             if "own" in state and has_state(callback):
                 self._call(callback, "set_state", state["own"])
 
     def after_train_begin(self, file: TensorFile) -> None:
         """Restores Keras' own, which `on_train_begin` resets, but for one that monitors something else."""
         for name, callback in self._callbacks.items():
-            state = file.note["run"]["callbacks"].get(name, {})
+            state = file.metadata["run"]["callbacks"].get(name, {})
             stock, now = state.get("stock", {}), getattr(callback, "monitor", None)
             if state.get("monitor", now) != now:  # an earlier version did not say
                 if is_chief():

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from .errors import reason_of
-from .manifest import begin, check_sizes, is_begun, is_sealed, unseal, written_at
+from .manifest import check_sizes, has_manifest, is_unfinished, mark_unfinished, remove_manifest, written_at
 from .paths import state_in
 from .retention import Entry, Policy
 from .summaries import summary_of
-from .tensor_file import is_written, note_of
+from .tensor_file import is_written, read_metadata
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)/?")  # cloud storage lists folders with a slash
 _OWN = re.compile(r"(state|iterator)(\..*|_temp/?)|manifest\.json(\.part)?")  # files that are written here
@@ -43,11 +43,11 @@ class CheckpointFolder:
         return [number for number in self.numbers() if _is_complete(self.checkpoint(number))]
 
     def mark(self, number: int, damaged: bool) -> None:
-        """Has `remove_all_but` know, from now on, whether a complete one was found to be damaged."""
+        """Remembers, for `remove_all_but`, whether a complete one was found to be damaged."""
         (_damaged.add if damaged else _damaged.discard)(self.checkpoint(number))
 
     def clear_unfinished(self) -> None:
-        """Removes what others had not finished; only for whoever is the one to write here."""
+        """Removes unfinished ones, of processes that died; call it only with the folder locked."""
         with contextlib.suppress(tf.errors.OpError):  # the next one tries again
             for number in set(self.numbers()) - set(self.complete()):
                 self._clear(number)
@@ -60,7 +60,7 @@ class CheckpointFolder:
             tf.io.gfile.mkdir(path)  # alone: a folder that was removed meanwhile is not made again in silence
             _damaged.discard(path)  # which another one of this number was, until somebody deleted it
             with self.removed_on_error(path):
-                begin(path)
+                mark_unfinished(path)
         except tf.errors.OpError as error:
             raise OSError(f"No checkpoint can be written in {self.path!r}: {reason_of(error)}.") from error
         return path
@@ -85,9 +85,9 @@ class CheckpointFolder:
             return Entry(number, None, {}, {})
 
     def remove_all_but(self, policies: Sequence[Policy]) -> None:
-        """Removes what no policy keeps, but the newest, and incomplete ones that are older than that.
+        """Removes what no policy keeps, except the newest; and unfinished ones that are older than that.
 
-        Those that are known to be damaged are in the place of none that is whole.
+        One that is known to be damaged never takes the place of a whole one.
         """
         with contextlib.suppress(tf.errors.OpError):  # as in `_remove`
             found = self.entries()
@@ -116,17 +116,16 @@ class CheckpointFolder:
         return os.path.join(self.path, f"checkpoint-{number}")
 
     def _clear(self, number: int) -> None:
-        """Removes an unfinished one, if it is nothing of somebody else's that has such a name."""
+        """Removes an unfinished one, unless it holds files that are not of a checkpoint."""
         path = self.checkpoint(number)
         if tf.io.gfile.isdir(path) and all(map(_OWN.fullmatch, tf.io.gfile.listdir(path))):
             self._remove(number)
 
     def _remove(self, number: int) -> None:
         path = self.checkpoint(number)
-        # The next call tries again to remove what cannot be removed now; training need not end for it, and
-        # others can go.
+        # The next call tries again. Training need not end for it, and others can be removed.
         with contextlib.suppress(tf.errors.OpError):
-            unseal(path)
+            remove_manifest(path)
             index = f"{state_in(path)}.index"
             if tf.io.gfile.exists(index):
                 tf.io.gfile.remove(index)
@@ -147,8 +146,12 @@ def _entry_of(checkpoint: str, number: int, written: int) -> Entry:
 
 
 def _is_complete(checkpoint: str) -> bool:
-    if is_sealed(checkpoint):
+    if has_manifest(checkpoint):
         return True
     state = state_in(checkpoint)
     # One that cannot be read is of format 1 and damaged: those of format 2 are marked until they are sealed.
-    return is_written(state) and not is_begun(checkpoint) and (note_of(state) or {}).get("format", 1) == 1
+    return (
+        is_written(state)
+        and not is_unfinished(checkpoint)
+        and (read_metadata(state) or {}).get("format", 1) == 1
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .notes import FORMAT
+from .metadata import FORMAT
 
 
 class DamagedError(ValueError):

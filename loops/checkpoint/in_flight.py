@@ -1,4 +1,4 @@
-"""Checkpoints that a thread writes while training goes on: at most one in a folder."""
+"""Checkpoints that a background thread writes while training continues: at most one in a folder."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from concurrent.futures import Future
 import tensorflow as tf
 from tqdm import tqdm
 
-from ..support.beside import beside
+from ..support.background import in_background
 from .directory import CheckpointFolder
 from .errors import not_written
-from .folder_in_use import hold
-from .notes import Note
+from .folder_locks import lock_folder
+from .metadata import Metadata
 from .retention import Policy
 from .whole import write_checkpoint
 
-# By process, as one that this one forks inherits this, and not the thread; and by path.
+# By process, since a forked process inherits this and not the thread; and by path.
 _in_flight: dict[tuple[int, str], Future[None]] = {}
-# Held from `finish` to `start`, so that of several threads that save one begins at a time.
+# Held from `wait_for` to `start`, so that of several threads that save one begins at a time.
 turn = threading.RLock()
 
 
-class _Holder:
-    """Holds a folder as long as it lives."""
+class _LockOwner:
+    """Keeps a folder locked as long as it exists."""
 
 
 def start(
     folder: CheckpointFolder,
     path: str,
     values: dict[str, tf.Tensor],
-    note: Note,
+    metadata: Metadata,
     policies: Sequence[Policy],
     *,
-    tells: bool,
+    print_errors: bool,
 ) -> None:
-    """Has a thread write a checkpoint and remove old ones; `finish` has waited for the one before.
+    """Starts a thread that writes a checkpoint and then removes old ones; call `wait_for` before.
 
-    Meanwhile the folder is held, whatever becomes of who asked for it.
+    The folder stays locked until the thread is done, also if the caller unlocks it.
 
     Args:
         folder: where it is.
-        path, values, note: as `write_checkpoint` takes them; the caller holds the values no more, or memory
-            stays taken that the thread is done with.
+        path, values, metadata: as for `write_checkpoint`. The caller keeps no reference to the values, so
+            that their memory is freed as they are written.
         policies: which to keep.
-        tells: whether an error is printed at once, since the call that raises it may be far.
+        print_errors: whether an error is printed at once, since the call that raises it may come much later.
     """
-    holder: _Holder | None = _Holder()
-    hold(folder.path, holder)
+    owner: _LockOwner | None = _LockOwner()
+    lock_folder(folder.path, owner)
 
     def write() -> None:
-        nonlocal holder
+        nonlocal owner
         try:
             before = folder.newest()
             try:
                 with folder.removed_on_error(path):
-                    write_checkpoint(path, values, note)
-            except Exception as error:  # of whatever kind, as the call that raises it may never come
+                    write_checkpoint(path, values, metadata)
+            except Exception as error:  # of any kind, since the call that raises it may never come
                 told = not_written(error, None if before is None else folder.checkpoint(before))
-                if tells:
+                if print_errors:
                     tqdm.write(f"{told}", file=sys.stderr)
                 raise told from error
             folder.remove_all_but(policies)
         finally:
-            # Before whoever waits goes on, and may lock the folder anew.
-            holder = None
+            # Before the caller of `wait_for` continues, which may lock the folder again.
+            owner = None
 
-    _in_flight[_key(folder)] = beside(write)
+    _in_flight[_key(folder)] = in_background(write)
 
 
-def finish(folder: CheckpointFolder) -> None:
-    """Waits until what `start` began in a folder is done; raises what it raised, once."""
+def wait_for(folder: CheckpointFolder) -> None:
+    """Waits until the save in a folder is complete; raises its error, once."""
     key = _key(folder)
     found = _in_flight.get(key)
     if found is not None:
@@ -84,8 +84,8 @@ def finish(folder: CheckpointFolder) -> None:
                 _in_flight.pop(key, None)
 
 
-def settle(folder: CheckpointFolder) -> None:
-    """Waits as `finish` does, and leaves the error to that."""
+def wait_quietly(folder: CheckpointFolder) -> None:
+    """Waits like `wait_for`, which still raises the error."""
     found = _in_flight.get(_key(folder))
     if found is not None:
         found.exception()

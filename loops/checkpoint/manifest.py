@@ -1,6 +1,6 @@
-"""`manifest.json`: what a checkpoint holds and when it was made. It is written last: one with it is complete.
+"""`manifest.json`: what a checkpoint holds. It is written last, and so marks a complete one.
 
-It says for each file its size and SHA-256, and so for itself: whatever changed since shows.
+It has the size and SHA-256 of each file, and its own SHA-256, so that any later change shows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import tensorflow as tf
 
-from ..support.durable_files import Content, content_of, is_local, sync, unfinished, write_last
+from ..support.durable_files import Content, content_of, is_local, sync, temporary_name, write_atomically
 from ..support.versions import versions
 from .errors import DamagedError, newer_format
-from .notes import FORMAT, Note
+from .metadata import FORMAT, Metadata
 
 _NAME = "manifest.json"
 
 
 class Manifest(TypedDict):
-    """What it says."""
+    """The fields of the file."""
 
     format: int
     versions: dict[str, str]  # of gradloop, TensorFlow, Keras, Python
@@ -37,51 +37,51 @@ class Manifest(TypedDict):
     sha256: str  # of all this
 
 
-def begin(checkpoint: str) -> None:
+def mark_unfinished(checkpoint: str) -> None:
     """Marks a folder as one that is being written; raises OSError or tf.errors.OpError."""
-    with tf.io.gfile.GFile(unfinished(_path(checkpoint)), "w") as file:
+    with tf.io.gfile.GFile(temporary_name(_path(checkpoint)), "w") as file:
         file.write("")  # which makes the file: opening it does not
 
 
-def told_of(values: Mapping[str, tf.Tensor], note: Note) -> dict[str, Any]:
-    """What the manifest says of values and a note that are about to be written."""
+def manifest_fields(values: Mapping[str, tf.Tensor], metadata: Metadata) -> dict[str, Any]:
+    """The fields of the manifest, without the files, for values and metadata that are about to be written."""
     return {
         "format": FORMAT,
         "versions": versions(),
         "step": steps_in(values),
-        "epoch": (note.get("run") or note.get("data") or {}).get("epoch"),
+        "epoch": (metadata.get("run") or metadata.get("data") or {}).get("epoch"),
         "date": time_text(datetime.datetime.now(datetime.timezone.utc)),
         "metrics": {
             name: float(value)
-            for name, value in note.get("metrics", {}).items()
+            for name, value in metadata.get("metrics", {}).items()
             if isinstance(value, (int, float))  # a callback may log text, or lists
         },
-        "modes": note.get("modes", {}),
+        "modes": metadata.get("modes", {}),
     }
 
 
 def files_in(checkpoint: str) -> list[str]:
     """The names of the files that a manifest is to list."""
     names = tf.io.gfile.listdir(checkpoint)
-    own = os.path.basename(unfinished(_path(checkpoint)))
+    own = os.path.basename(temporary_name(_path(checkpoint)))
     return sorted(name for name in names if name != own and not name.rstrip("/").endswith("_temp"))
 
 
-def seal(checkpoint: str, told: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
-    """Writes the manifest of a checkpoint whose files are written.
+def write_manifest(checkpoint: str, fields: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
+    """Writes the manifest of a checkpoint whose other files are written.
 
-    On a local file system these are on the disk before it, so that a power cut leaves it complete or not.
+    On a local file system these are synced before, so that a power cut leaves a complete checkpoint or none.
 
     Args:
         checkpoint: its folder.
-        told: by `told_of`.
-        contents: by the name of each file.
+        fields: of `manifest_fields`.
+        contents: of each file, by its name.
 
     Raises:
         OSError, tf.errors.OpError: it cannot be written.
     """
-    write_last(
-        _path(checkpoint), _text({**told, "files": {name: contents[name] for name in sorted(contents)}})
+    write_atomically(
+        _path(checkpoint), _text({**fields, "files": {name: contents[name] for name in sorted(contents)}})
     )
     sync(os.path.dirname(checkpoint))
 
@@ -101,13 +101,13 @@ def time_text(moment: datetime.datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def _text(told: Mapping[str, Any]) -> str:
-    """The text of a manifest, with the digest of what it says."""
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    return json.dumps({**told, "sha256": digest}, indent=1)
+def _text(fields: Mapping[str, Any]) -> str:
+    """The text of a manifest, with its own SHA-256."""
+    digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+    return json.dumps({**fields, "sha256": digest}, indent=1)
 
 
-def manifest_of(checkpoint: str) -> Manifest | None:
+def read_manifest(checkpoint: str) -> Manifest | None:
     """Reads it; None if there is none.
 
     Raises:
@@ -122,39 +122,39 @@ def manifest_of(checkpoint: str) -> Manifest | None:
     except tf.errors.OpError as error:
         raise DamagedError(checkpoint, f"{_NAME} cannot be read ({error.message})") from error
     try:
-        told = json.loads(content)
-        if told["format"] > FORMAT:
-            raise newer_format(checkpoint, told["format"])
-        same = content == _text({name: value for name, value in told.items() if name != "sha256"}).encode()
+        fields = json.loads(content)
+        if fields["format"] > FORMAT:
+            raise newer_format(checkpoint, fields["format"])
+        same = content == _text({name: value for name, value in fields.items() if name != "sha256"}).encode()
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
         raise DamagedError(checkpoint, f"{_NAME} is not what was written")
-    return cast(Manifest, told)
+    return cast(Manifest, fields)
 
 
-def is_sealed(checkpoint: str) -> bool:
+def has_manifest(checkpoint: str) -> bool:
     """Whether a checkpoint has a manifest."""
     return bool(tf.io.gfile.exists(_path(checkpoint)))
 
 
 def written_at(checkpoint: str) -> int:
     """When the manifest of a checkpoint was written, in nanoseconds; 0 if there is none."""
-    if not is_sealed(checkpoint):
+    if not has_manifest(checkpoint):
         return 0
     if is_local(checkpoint):  # of which TensorFlow tells whole seconds
         return os.stat(_path(checkpoint)).st_mtime_ns
     return int(tf.io.gfile.stat(_path(checkpoint)).mtime_nsec)
 
 
-def is_begun(checkpoint: str) -> bool:
-    """Whether somebody has begun to write a checkpoint and has not sealed it."""
-    return bool(tf.io.gfile.exists(unfinished(_path(checkpoint))))
+def is_unfinished(checkpoint: str) -> bool:
+    """Whether a checkpoint was begun and has no manifest yet."""
+    return bool(tf.io.gfile.exists(temporary_name(_path(checkpoint))))
 
 
-def unseal(checkpoint: str) -> None:
-    """Removes the manifest, the first thing to go of a checkpoint that is removed."""
-    if is_sealed(checkpoint):
+def remove_manifest(checkpoint: str) -> None:
+    """Removes the manifest: the first step of removing a checkpoint, which is incomplete from then on."""
+    if has_manifest(checkpoint):
         tf.io.gfile.remove(_path(checkpoint))
 
 

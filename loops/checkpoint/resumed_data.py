@@ -1,4 +1,4 @@
-"""The data from where a checkpoint was made."""
+"""An iterator of the data that continues where a checkpoint was made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resumed_iterator(
     Raises:
         ValueError: the checkpoint has no position in the data, or is of other data.
     """
-    position = None if file is None else file.note["data"]
+    position = None if file is None else file.metadata["data"]
     if file is not None:
         if position is None:
             raise ValueError(
@@ -34,14 +34,14 @@ def resumed_iterator(
         seeds_in(data)  # TensorFlow is asked now, as it reads nothing in the background yet
         return iter(data) if file is None else _resumed(data, file)
     epoch, batch = (data.epoch, 0) if position is None else (position["epoch"], position["position"])
-    if file is not None and "run" in file.note and batch == len(data):
+    if file is not None and "run" in file.metadata and batch == len(data):
         epoch, batch = epoch + 1, 0
     return data.iterator(epoch, batch)
 
 
 def _resumed(data: tf.data.Dataset, file: TensorFile) -> tf.data.Iterator:
     """An iterator of the data where the checkpoint says."""
-    position, run = file.note["data"] or {}, file.note.get("run")
+    position, run = file.metadata["data"] or {}, file.metadata.get("run")
     place = iterator_in(os.path.dirname(file.path))
     # `save` always writes one.
     saved = place if run is None or is_written(place) else None

@@ -158,14 +158,14 @@ class Best(Policy):
 
     def keeps(self, found: Sequence[Entry]) -> Collection[int]:
         known = [entry for entry in found if not math.isnan(entry.metrics.get(self.metric, math.nan))]
-        way = self.way(known)
-        if way is None:  # in doubt, all
+        mode = self.resolved_mode(known)
+        if mode is None:  # in doubt, all
             return [entry.number for entry in known]
-        sign = 1 if way == "min" else -1
+        sign = 1 if mode == "min" else -1
         ranked = sorted(known, key=lambda entry: (sign * entry.metrics[self.metric], entry.number))
         return [entry.number for entry in ranked[: self.count]]
 
-    def way(self, found: Sequence[Entry]) -> str | None:
+    def resolved_mode(self, found: Sequence[Entry]) -> str | None:
         """Which is better, "min" or "max", by the newest entry that knows it; None if none does."""
         if self.mode != "auto":
             return self.mode
@@ -221,7 +221,7 @@ def check_policies(policies: Iterable[Policy], found: Sequence[Entry], *, may_co
                 f"{', '.join(logged) or 'no metrics'}.{did_you_mean(policy.metric, logged)} (In a loop of "
                 "your own, `save(..., metrics={...})` logs.)"
             )
-        elif policy.way(found) is None:
+        elif policy.resolved_mode(found) is None:
             raise ValueError(
                 f"`keep` has {policy}, and whether less or more of {policy.metric!r} is better is not known: "
                 'say mode="min" or mode="max".'

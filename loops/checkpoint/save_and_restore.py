@@ -12,7 +12,7 @@ from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import position_of
 from ..step.train_step import TrainStep
 from ..support.keras_private import better_way
-from .notes import Note
+from .metadata import Metadata
 from .resumed_data import resumed_iterator
 from .retention import Keep
 from .saved_objects import saved_of
@@ -33,7 +33,7 @@ class SaveAndRestore:
         iterator: BatchIterator | tf.data.Iterator | None = None,
         *,
         metrics: Mapping[str, float] | None = None,
-        beside: bool = False,
+        background: bool = False,
     ) -> str | None:
         """Writes a checkpoint, and removes what `keep` does not keep.
 
@@ -45,10 +45,10 @@ class SaveAndRestore:
                 a dataset with all that it has shuffled or read ahead. None to save no position.
             metrics: what is known of the model by now, such as `{"val_loss": 0.3}`: for `loops.Best`, and to
                 be told with the checkpoint. None for nothing.
-            beside: False to return when the checkpoint is complete. True to return when its values are taken,
-                and have a thread write them while the loop goes on, as `train` does. The next `save` or
-                `restore` waits for it, and raises its error; so end the loop with a `save` that is not
-                `beside`. `newest` and `best` wait, and a program that ends.
+            background: False to return when the checkpoint is complete. True to return when the values are
+                copied: a thread writes them while the loop continues, as in `train`. The next `save` or
+                `restore` waits for the thread, and raises its error; so end the loop with a `save` without
+                `background`. `newest`, `best` and the end of the program wait, too.
 
         Returns:
             The folder of the checkpoint; None for a worker that leaves writing to another.
@@ -80,8 +80,10 @@ class SaveAndRestore:
         if iterator is not None:
             check_iterator(iterator)
         position = None if iterator is None else position_of(iterator)
-        note: Note = {"data": position, **_note_of_metrics(metrics)}
-        return self._store.save(saved, note, iterator=iterator, needs_iterator=True, beside=beside)
+        metadata: Metadata = {"data": position, **_note_of_metrics(metrics)}
+        return self._store.save(
+            saved, metadata, iterator=iterator, needs_iterator=True, background=background
+        )
 
     @overload
     def restore(self, step: TrainStep | dict[str, Any], data: Batches) -> BatchIterator: ...
@@ -136,7 +138,7 @@ class SaveAndRestore:
         file = self._store.load(saved)
         iterator = None if data is None else resumed_iterator(data, file)
         if file is not None:
-            saved.tell_differences(file)
+            saved.warn_of_differences(file)
             assign(saved, file)
         if isinstance(data, Batches) and isinstance(iterator, BatchIterator):
             data.epoch = iterator.epoch + 1  # as `iter(data)` leaves it
@@ -163,16 +165,16 @@ class SaveAndRestore:
     @property
     def _store(self) -> CheckpointStore:
         # No attribute: a `Checkpoint` may come from a pickle, and `keep` may be set.
-        return store_of(self, holder=self)
+        return store_of(self, owner=self)
 
 
-def store_of(checkpoint: SaveAndRestore, holder: SaveAndRestore | None = None) -> CheckpointStore:
-    """The store of the checkpoints that a `Checkpoint` describes; see there for the `holder`."""
-    return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, holder)
+def store_of(checkpoint: SaveAndRestore, owner: SaveAndRestore | None = None) -> CheckpointStore:
+    """The store of the checkpoints that a `Checkpoint` describes; see there for the `owner`."""
+    return CheckpointStore(checkpoint.folder, checkpoint.keep, checkpoint.on_damaged, owner)
 
 
-def _note_of_metrics(metrics: Mapping[str, float] | None) -> Note:
-    """What the note says of metrics that a loop of one's own gives; TypeError for what are none."""
+def _note_of_metrics(metrics: Mapping[str, float] | None) -> Metadata:
+    """What the metadata says of metrics that a loop of one's own gives; TypeError for what are none."""
     if metrics is None:
         return {}
     try:
@@ -183,5 +185,5 @@ def _note_of_metrics(metrics: Mapping[str, float] | None) -> Note:
         raise TypeError(
             f'`metrics` must map names to numbers, as in {{"val_loss": 0.3}}, not {short_repr(metrics)}.'
         ) from None
-    ways = {name: better_way(name.removeprefix("val_")) for name in found}
-    return {"metrics": found, "modes": {name: way for name, way in ways.items() if way}}
+    modes = {name: better_way(name.removeprefix("val_")) for name in found}
+    return {"metrics": found, "modes": {name: mode for name, mode in modes.items() if mode}}

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from ...optim.common.messages import first_few, short_repr
@@ -20,36 +19,15 @@ from ..distribute.sharding import mean_over_workers_of
 from ..step.named_model import Variable
 from ..step.named_state import unique
 from ..step.train_step import TrainStep
-from ..update.update import Update
-from .callback_state import has_method, has_state
-from .notes import Note, ObjectNote
-from .saved_optimizers import OptimizerPart, UpdatePart
-from .saved_parts import (
-    GeneratorPart,
-    LayerPart,
-    MetricPart,
-    Part,
-    SeedsPart,
-    StepPart,
-    VariablePart,
-    are_variables,
-    check_keys,
-)
+from .choose_part import part_for
+from .metadata import Metadata, ObjectMetadata
+from .saved_optimizers import OptimizerPart
+from .saved_parts import StepPart, check_keys
 from .saved_step import SavedStep, values_of
-from .saved_values import OwnPart, ValuePart
+from .saved_values import ValuePart
 from .settings import warn_of
 from .tensor_file import OWN, TensorFile, in_memory
 
-_PARTS: dict[Any, type[Part]] = {
-    TrainStep: StepPart,
-    Update: UpdatePart,
-    keras.layers.Layer: LayerPart,
-    keras.metrics.Metric: MetricPart,
-    keras.optimizers.Optimizer: OptimizerPart,
-    (keras.Variable, tf.Variable): VariablePart,
-    keras.random.SeedGenerator: SeedsPart,
-    tf.random.Generator: GeneratorPart,
-}
 _WAY_OUT = "make it as it was, or name another folder"
 
 
@@ -70,29 +48,29 @@ class SavedObjects:
     def __init__(self, objects: dict[str, Any]) -> None:
         check_keys(objects)
         self._objects = objects
-        self._parts = {key: _part_of(key, objects[key]) for key in sorted(objects)}
+        self._parts = {key: part_for(key, objects[key]) for key in sorted(objects)}
         for part in self._parts.values():
             if isinstance(part, OptimizerPart):
                 part.settings()  # which stay what they are now
 
-    def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
+    def capture(self) -> tuple[Metadata, dict[str, tf.Tensor]]:
         named = self._named()
         arrays = {f"{_ARRAYS}{key}": part.array for key, part in self._plain().items()}
         with scope_of(self._strategy):
             values = values_of(named.state)
         values |= in_memory({name: array for name, array in arrays.items() if array is not None})
-        note: Note = {
+        metadata: Metadata = {
             "objects": {
                 key: {
                     "kind": part.kind,
                     "made": part.made(named.by_id),
                     "settings": part.settings(),
-                    "note": part.note(named.by_id),
+                    "note": part.metadata(named.by_id),
                 }
                 for key, part in self._parts.items()
             }
         }
-        return note, values
+        return metadata, values
 
     def check(self, file: TensorFile) -> None:
         there = self._objects_in(file)
@@ -112,7 +90,7 @@ class SavedObjects:
             self._build(waiting, there)
             self._check(file, there)
 
-    def tell_differences(self, file: TensorFile) -> None:
+    def warn_of_differences(self, file: TensorFile) -> None:
         there, named = self._objects_in(file), self._named()
         told = []
         for key, part in self._parts.items():
@@ -121,15 +99,15 @@ class SavedObjects:
             told += [f"{key}/{text}" for text in found]
         warn_of(told, file)
 
-    def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
+    def restore(self, metadata: Metadata, values: Mapping[str, tf.Tensor]) -> None:
         for key, part in self._parts.items():
-            part.take(note["objects"][key]["note"])
+            part.restore(metadata["objects"][key]["note"])
         with scope_of(self._strategy):
             assign_values((variable, values[name]) for name, variable in self._named().state.items())
             for part in self._parts.values():
-                part.after_values()
+                part.after_restore()
         for key, part in self._plain().items():
-            self._objects[key] = part.restored(note["objects"][key]["note"], values.get(_ARRAYS + key))
+            self._objects[key] = part.restored(metadata["objects"][key]["note"], values.get(_ARRAYS + key))
 
     @functools.cached_property
     def mean_over_workers(self) -> Mean:
@@ -167,9 +145,9 @@ class SavedObjects:
         own = {n.removeprefix(f"{key}/"): v for n, v in values.items() if n.startswith(f"{key}/")}
         return own | {name: values[full] for name, full in named.local[key].items() if full in values}
 
-    def _objects_in(self, file: TensorFile) -> dict[str, ObjectNote]:
-        """The notes of a file by key; ValueError unless they are of the same keys."""
-        there = file.note.get("objects")
+    def _objects_in(self, file: TensorFile) -> dict[str, ObjectMetadata]:
+        """The metadata of a file by key; ValueError unless they are of the same keys."""
+        there = file.metadata.get("objects")
         if there is None:
             raise ValueError(
                 f"`step` is a dict of {first_few(list(self._parts))}, and the checkpoint {file.path!r} is of "
@@ -186,7 +164,9 @@ class SavedObjects:
             )
         return there
 
-    def _check(self, file: TensorFile, there: Mapping[str, ObjectNote], but: Collection[str] = ()) -> None:
+    def _check(
+        self, file: TensorFile, there: Mapping[str, ObjectMetadata], but: Collection[str] = ()
+    ) -> None:
         named = self._named(but)
         steps = [key for key, part in self._parts.items() if isinstance(part, StepPart)]
         for key, part in self._parts.items():
@@ -205,7 +185,7 @@ class SavedObjects:
         state = {name: variable for name, variable in named.state.items() if not name.startswith(own)}
         file.check(state, but=[*own, *(f"{key}/" for key in but)])
 
-    def _build(self, waiting: Mapping[str, OptimizerPart], there: Mapping[str, ObjectNote]) -> None:
+    def _build(self, waiting: Mapping[str, OptimizerPart], there: Mapping[str, ObjectMetadata]) -> None:
         """Builds optimizers over the variables that those of a checkpoint were built over."""
         named = self._named(waiting)
         for key, part in waiting.items():
@@ -234,16 +214,6 @@ def saved_of(step: TrainStep | dict[str, Any]) -> SavedStep | SavedObjects:
 
 
 _ARRAYS = f"{OWN}objects/"
-
-
-def _part_of(key: str, value: Any) -> Part:
-    """The part for an object; TypeError for what no checkpoint can hold."""
-    for types, kind in _PARTS.items():
-        if isinstance(value, types):
-            return kind(key, value)
-    if isinstance(value, type) or not has_method(value, "state"):
-        return ValuePart(key, value)
-    return OwnPart(key, value) if has_state(value) and not are_variables(value.state()) else Part(key, value)
 
 
 def _a(kind: str) -> str:

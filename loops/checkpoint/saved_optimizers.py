@@ -20,7 +20,7 @@ from ..step.named_model import Pairs
 from ..step.named_state import optimizer_state
 from ..support.keras_private import built_variables
 from ..update.spikes import LAST_LOSSES, LastLosses
-from .notes import GroupSettings
+from .metadata import GroupSettings
 from .saved_parts import Names, Part
 from .settings import compared, made_with, of_groups, optimizer_settings, restored_settings
 from .tensor_file import TensorFile
@@ -68,7 +68,7 @@ class OptimizerPart(Part):
             self.optimizer, dict(zip(recounted([path_of(v) for v in weights]), weights))
         )
 
-    def note(self, names: Names) -> Json:
+    def metadata(self, names: Names) -> Json:
         known = self.names(names)
         over = [known[id(variable)] for variable in built_variables(inner_optimizer(self.optimizer))]
         return {"groups": self._groups(), "over": over}
@@ -77,14 +77,16 @@ class OptimizerPart(Part):
         inner = inner_optimizer(self.optimizer)
         return groups_of(inner.plan) if isinstance(inner, GroupedOptimizer) else None
 
-    def check(self, note: Any, file: TensorFile) -> None:
-        check_groups(f"{self.where}an optimizer that", self._groups(), note["groups"], file.path)
+    def check(self, metadata: Any, file: TensorFile) -> None:
+        check_groups(f"{self.where}an optimizer that", self._groups(), metadata["groups"], file.path)
 
-    def take(self, note: Any) -> None:
-        set_groups(inner_optimizer(self.optimizer), note["groups"] or {})
+    def restore(self, metadata: Any) -> None:
+        set_groups(inner_optimizer(self.optimizer), metadata["groups"] or {})
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
-        now, groups = self._settings(), of_groups(note["groups"])
+    def differences(
+        self, metadata: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]
+    ) -> list[str]:
+        now, groups = self._settings(), of_groups(metadata["groups"])
         return compared(self.value, before, now, restored_settings(groups, values, before, now))
 
 

@@ -16,7 +16,7 @@ from ..step.named_model import NamedModel, Pairs, Variable
 from ..support.keras_private import makes_variables_later
 from ..update.spikes import LastLosses
 from .saved_step import SavedStep
-from .settings import differences_of, model_settings, settings_of, told
+from .settings import describe_differences, differences_of, model_settings, settings_of
 from .tensor_file import OWN, TensorFile
 
 # The names of variables in the checkpoint, by `id`.
@@ -43,7 +43,7 @@ class Part:
     """One object of the dict: this class for what has variables and no more, the others for the rest.
 
     Attributes:
-        kind: how notes and messages call it.
+        kind: how metadata and messages call it.
         rank: those of a lower one name their variables first.
         value: the object.
         where: how a message about it begins.
@@ -76,29 +76,31 @@ class Part:
         return [variable for _, variable in self.pairs({})]
 
     def made(self, names: Names) -> dict[str, Json]:
-        """What must be the same where the checkpoint is restored."""
+        """What must be the same in the object that is restored."""
         return {}
 
     def settings(self) -> dict[str, Json]:
-        """What may be another there, and is told then."""
+        """What may differ there, with a warning."""
         return {}
 
-    def note(self, names: Names) -> Json:
-        """What is restored beside variables."""
+    def metadata(self, names: Names) -> Json:
+        """What is restored besides variables."""
         return None
 
-    def check(self, note: Any, file: TensorFile) -> None:
-        """Raises ValueError unless it can take a note and the values of a file, by the names of `pairs`."""
+    def check(self, metadata: Any, file: TensorFile) -> None:
+        """Raises ValueError unless it can take metadata and the values of a file, by the names of `pairs`."""
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
+    def differences(
+        self, metadata: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]
+    ) -> list[str]:
         """Says which settings differ from those of a checkpoint."""
-        return told(before, self.settings(), {})
+        return describe_differences(before, self.settings(), {})
 
-    def take(self, note: Any) -> None:
-        """Becomes what the note says, before the variables get their values."""
+    def restore(self, metadata: Any) -> None:
+        """Restores the metadata, before the variables get their values."""
 
-    def after_values(self) -> None:
-        """Is called when they have them."""
+    def after_restore(self) -> None:
+        """Is called when the variables have their values."""
 
 
 def are_variables(state: object) -> bool:
@@ -128,19 +130,21 @@ class StepPart(Part):
         kinds: dict[str, Json] = {} if spikes is None else {"on_spike": spikes}
         return kinds if self.value.rate_cuts is None else {**kinds, "on_nonfinite": "restore"}
 
-    def note(self, names: Names) -> Json:
-        return dict(self._saved.note())
+    def metadata(self, names: Names) -> Json:
+        return dict(self._saved.metadata())
 
-    def check(self, note: Any, file: TensorFile) -> None:
-        self._saved.check(file.part(note, file.values))
+    def check(self, metadata: Any, file: TensorFile) -> None:
+        self._saved.check(file.part(metadata, file.values))
 
-    def differences(self, note: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]) -> list[str]:
-        return differences_of(self.value, settings_of(self.value), note, values)
+    def differences(
+        self, metadata: Any, before: dict[str, Json], values: Mapping[str, tf.Tensor]
+    ) -> list[str]:
+        return differences_of(self.value, settings_of(self.value), metadata, values)
 
-    def take(self, note: Any) -> None:
-        self._saved.take_note(note)
+    def restore(self, metadata: Any) -> None:
+        self._saved.restore_metadata(metadata)
 
-    def after_values(self) -> None:
+    def after_restore(self) -> None:
         weights_were_set(node.layer for node in self.value.named.tree.nodes)
 
 
@@ -165,7 +169,7 @@ class LayerPart(Part):
     def settings(self) -> dict[str, Json]:
         return model_settings(self._named.tree)
 
-    def after_values(self) -> None:
+    def after_restore(self) -> None:
         weights_were_set([self.value, *(node.layer for node in self._named.tree.nodes)])
 
 

@@ -19,7 +19,7 @@ from ..step.named_model import Variable
 from ..step.train_step import TrainStep
 from ..support.global_seeds import restore_global_seeds
 from ..support.keras_private import global_seeds
-from .notes import Note
+from .metadata import Metadata
 from .settings import differences_of, made_with, settings_of, warn_of
 from .tensor_file import OWN, TensorFile, in_memory
 from .trained_variables import check_trained_variables, train_as_saved, trained_variables_of
@@ -29,26 +29,26 @@ _KERAS_RANDOM = f"{OWN}keras_random"
 
 
 class Saved(Protocol):
-    """Something with a state: values by name, and a note beside them."""
+    """Anything that a checkpoint can hold: values by name, and metadata."""
 
     @property
     def mean_over_workers(self) -> Mean:
         """As that of a step: a mean over the workers that save together, None for one process."""
 
-    def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
-        """The values now, as `in_memory` gives them, and what else to save.
+    def capture(self) -> tuple[Metadata, dict[str, tf.Tensor]]:
+        """The metadata, and the values as they are now (see `in_memory`).
 
-        Where reading one takes all workers, all must call this.
+        All workers must call this, since some values can be read by all of them together only.
         """
 
     def check(self, file: TensorFile) -> None:
-        """Raises ValueError unless `take` can take what a file holds; changes nothing."""
+        """Raises ValueError unless `restore` can take the content of a file; changes nothing."""
 
-    def tell_differences(self, file: TensorFile) -> None:
-        """Warns of settings that differ from those of a file that is about to be taken."""
+    def warn_of_differences(self, file: TensorFile) -> None:
+        """Warns of settings that differ from those in a file that is about to be restored."""
 
-    def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
-        """Becomes what `now` gave, here or in another process."""
+    def restore(self, metadata: Metadata, values: Mapping[str, tf.Tensor]) -> None:
+        """Restores what `capture` returned, here or in another process."""
 
 
 class SavedStep:
@@ -60,14 +60,14 @@ class SavedStep:
         self._settings: dict[str, Json] | None = None
         self._made_with()  # which stays what it is now, whatever a run changes
 
-    def now(self) -> tuple[Note, dict[str, tf.Tensor]]:
+    def capture(self) -> tuple[Metadata, dict[str, tf.Tensor]]:
         with scope_of(self._step.strategy):
             state, seeds = self._step.state(), global_seeds()
-            note = self.note({id(variable): name for name, variable in state.items()})
-            return note, values_of(state if seeds is None else {**state, _KERAS_RANDOM: seeds.state})
+            metadata = self.metadata({id(variable): name for name, variable in state.items()})
+            return metadata, values_of(state if seeds is None else {**state, _KERAS_RANDOM: seeds.state})
 
-    def note(self, names: Mapping[int, str] | None = None) -> Note:
-        """That of `now`; see `trained_variables_of` for `names`."""
+    def metadata(self, names: Mapping[int, str] | None = None) -> Metadata:
+        """That of `capture`; see `trained_variables_of` for `names`."""
         choice, watched = trained_variables_of(self._step, names), self._step.watcher.state()
         return {"choice": choice, "settings": self._made_with(), "watched": watched}
 
@@ -75,13 +75,13 @@ class SavedStep:
         return made_with(self._step, lambda: settings_of(self._step))
 
     def check(self, file: TensorFile) -> None:
-        if "choice" not in file.note:
+        if "choice" not in file.metadata:
             raise ValueError(
                 f"`step` is a `TrainStep`, and the checkpoint {file.path!r} was made with a dict of "
-                f"{first_few(list(file.note['objects']))}: restore it with such a dict, or name another "
+                f"{first_few(list(file.metadata['objects']))}: restore it with such a dict, or name another "
                 "folder."
             )
-        there = (file.note.get("settings") or {}).get("optimizer")  # earlier versions saved none
+        there = (file.metadata.get("settings") or {}).get("optimizer")  # earlier versions saved none
         if there is not None and there != (here := self._made_with()["optimizer"]):
             raise ValueError(
                 f"`optimizer` is {here}, and the checkpoint {file.path!r} was made with {there}: make it as "
@@ -89,27 +89,38 @@ class SavedStep:
             )
         check_trained_variables(self._step, file)
 
-    def look(self) -> None:
-        """Finds out, ahead of `tell_differences`, which settings the step has."""
+    def read_settings(self) -> None:
+        """Reads the settings of the step, ahead of `warn_of_differences`."""
         self._settings = settings_of(self._step)
 
-    def tell_differences(self, file: TensorFile) -> None:
+    def warn_of_differences(self, file: TensorFile) -> None:
         now, self._settings = self._settings or settings_of(self._step), None
-        warn_of(differences_of(self._step, now, file.note, file.values), file)
+        warn_of(differences_of(self._step, now, file.metadata, file.values), file)
 
-    def take(self, note: Note, values: Mapping[str, tf.Tensor]) -> None:
+    def restore(self, metadata: Metadata, values: Mapping[str, tf.Tensor]) -> None:
         tree = self._step.named.tree
-        self.take_note(note, tree)  # first: what trains decides which names there are
+        self.restore_metadata(metadata, tree)  # first: what trains decides which names there are
         with scope_of(self._step.strategy):
             assign_values((variable, values[name]) for name, variable in self._step.state().items())
             weights_were_set(node.layer for node in tree.nodes)
             if _KERAS_RANDOM in values:
                 restore_global_seeds(values[_KERAS_RANDOM])
 
-    def take_note(self, note: Note, tree: ModelTree | None = None) -> None:
-        """Takes what `note` gave; `tree` is the model's, if it is known."""
-        train_as_saved(self._step, note["choice"], tree)
-        self._step.watcher.set_state(note.get("watched", {}))  # earlier checkpoints lack it
+    def restore_metadata(self, metadata: Metadata, tree: ModelTree | None = None) -> None:
+        """Restores what `metadata` returned; `tree` is the model's, if it is known."""
+        train_as_saved(self._step, metadata["choice"], tree)
+        self._step.watcher.set_state(metadata.get("watched", {}))  # earlier checkpoints lack it
+
+
+class Snapshot:
+    """What `Saved.restore` changes, as it is now, to put it back."""
+
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
+        self._metadata, self._values = saved.capture()
+
+    def put_back(self) -> None:
+        self._saved.restore(self._metadata, self._values)
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, tf.Tensor]:

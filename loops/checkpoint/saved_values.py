@@ -56,19 +56,19 @@ class ValuePart(Part):
         """The array or NumPy number that it is; None for what JSON holds."""
         return np.asarray(self.value) if isinstance(self.value, (np.ndarray, np.generic)) else None
 
-    def note(self, names: Names) -> Json:
+    def metadata(self, names: Names) -> Json:
         if self.array is not None:
             return {"array": isinstance(self.value, np.ndarray)}
         return {
             "json": json.loads(as_json(self.value))
         }  # a copy, as the value may change until it is written
 
-    def restored(self, note: Mapping[str, Any], array: tf.Tensor | None) -> Any:
-        """The value of which `note` and `array` tell."""
+    def restored(self, metadata: Mapping[str, Any], array: tf.Tensor | None) -> Any:
+        """The value of which `metadata` and `array` tell."""
         if array is None:
-            return note["json"]
+            return metadata["json"]
         value = array.numpy()  # of bfloat16 a number where it has no axes, as TensorFlow gives it
-        return np.array(value) if note["array"] else value
+        return np.array(value) if metadata["array"] else value
 
     def _check(self, value: object, where: str, within: str = "") -> None:
         """Raises TypeError for what would not come back as it was."""
@@ -112,11 +112,11 @@ class OwnPart(Part):
     def pairs(self, names: Names) -> Pairs:
         return []
 
-    def note(self, names: Names) -> Json:
+    def metadata(self, names: Names) -> Json:
         return self._state
 
-    def take(self, note: Any) -> None:
-        self.value.set_state(note)
+    def restore(self, metadata: Any) -> None:
+        self.value.set_state(metadata)
 
 
 def _is_number(dtype: np.dtype[Any]) -> bool:

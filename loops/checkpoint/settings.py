@@ -28,7 +28,7 @@ from ..support.keras_private import arguments_of
 from ..update.restore import RATE_CUTS, setting_of
 from ..update.spikes import LastLosses
 from .layer_settings import is_json, layer_settings
-from .notes import GroupSettings, Note, TrainedVariables
+from .metadata import GroupSettings, Metadata, TrainedVariables
 from .tensor_file import TensorFile
 from .trained_variables import trained_variables_of
 
@@ -125,10 +125,12 @@ def compared(
 ) -> list[str]:
     """`told`, for an object that goes on from a checkpoint: it was made with what is its own from now on."""
     _made_with[owner] = {**now, **{name: before[name] for name in restored if name in before}}
-    return told(before, now, restored)
+    return describe_differences(before, now, restored)
 
 
-def told(before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[str, Json]) -> list[str]:
+def describe_differences(
+    before: Mapping[str, Json], now: Mapping[str, Json], restored: Mapping[str, Json]
+) -> list[str]:
     """Says which settings of an object differ from those of the one whose checkpoint is about to be restored.
 
     Args:
@@ -151,7 +153,7 @@ def restored_settings(
     before: Mapping[str, Json],
     now: Mapping[str, Json],
 ) -> dict[str, Json]:
-    """Those settings that a checkpoint restores: in `state`, what its note says, and of its values."""
+    """Those settings that a checkpoint restores: in `state`, what its metadata says, and of its values."""
     restored = {
         name: value
         for name, value in state.items()
@@ -168,10 +170,10 @@ def restored_settings(
 
 
 def differences_of(
-    step: TrainStep, now: dict[str, Json], note: Note, values: Mapping[str, tf.Tensor]
+    step: TrainStep, now: dict[str, Json], metadata: Metadata, values: Mapping[str, tf.Tensor]
 ) -> list[str]:
     """`compared`, for a step with these settings now and the one of which a checkpoint tells."""
-    before = note.get("settings")
+    before = metadata.get("settings")
     if before is None:  # an earlier version wrote it
         return []
     if not any(name.startswith(_LAYERS) for name in before):  # an earlier version too
@@ -179,7 +181,7 @@ def differences_of(
     cut = values.get(RATE_CUTS, 0) if step.rate_cuts is None else 0
     lost = [f"learning rates are not cut any more, and were there {cut} times"] if cut else []
     return lost + compared(
-        step, before, now, restored_settings(_of_state(note["choice"]), values, before, now)
+        step, before, now, restored_settings(_of_state(metadata["choice"]), values, before, now)
     )
 
 

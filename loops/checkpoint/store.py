@@ -23,9 +23,9 @@ from ..support.folders import check_log_dir
 from . import in_flight
 from .directory import CheckpointFolder
 from .errors import DamagedError
-from .folder_in_use import hold, let_go
+from .folder_locks import lock_folder, unlock_folder
 from .manifest import steps_in
-from .notes import Note
+from .metadata import Metadata
 from .paths import iterator_in
 from .retention import Entry, Keep, best_of, check_policies, policies_of
 from .saved_step import Saved
@@ -34,9 +34,9 @@ from .whole import read_whole
 
 
 class CheckpointStore:
-    """The checkpoints in a folder.
+    """Writes and reads the checkpoints in a folder.
 
-        store.save(saved, note)      # the chief writes, the other workers wait for it
+        store.save(saved, metadata)  # the chief writes, the other workers wait for it
         file = store.load(saved)     # the newest, read as a whole and checked; changes nothing
         assign(saved, file)
 
@@ -46,31 +46,31 @@ class CheckpointStore:
         folder: path.
         keep: which to keep, see `policies_of`.
         on_damaged: "previous" to pass over damaged checkpoints, "raise" to raise their error.
-        holder: what holds the folder from the first `save` on, see `folder_in_use`; None if `held` does.
+        owner: locks the folder from the first `save` on, see `folder_locks`; None where `locked` does.
     """
 
-    def __init__(self, folder: str, keep: Keep, on_damaged: str, holder: object | None = None) -> None:
+    def __init__(self, folder: str, keep: Keep, on_damaged: str, owner: object | None = None) -> None:
         self._folder = CheckpointFolder(folder)
         self._policies = policies_of(keep)
         self._on_damaged = on_damaged
-        self._holder = holder
+        self._lock_owner = owner
 
     @contextlib.contextmanager
-    def held(self, mean: Mean) -> Iterator[None]:
-        """Makes the folder, and holds it against all others in the body; `mean` is that over the workers.
+    def locked(self, mean: Mean) -> Iterator[None]:
+        """Makes the folder and locks it during the body; `mean` is that over the workers.
 
-        At the body's end what a thread still writes is waited for.
+        At the end of the body it waits for a save in the background.
 
         Raises:
             ValueError: it cannot be written, or another run or process writes to it.
-            OSError: what a thread was writing cannot be written; a note of the body's error, if there is one.
+            OSError: the save in the background failed. If the body raised, this is a note of its error.
         """
         error = None
         if is_chief():
             try:
                 check_log_dir(self._folder.path, "folder")
-                self._finish()
-                self._hold(self, run=True)
+                self._wait_for_save()
+                self._lock(self, run=True)
             except (OSError, ValueError) as caught:
                 error = caught
         raise_on_all(error, mean, self._for_others)
@@ -78,26 +78,26 @@ class CheckpointStore:
             try:
                 yield
             except BaseException as caught:
-                call_each([self._finish], caught)
+                call_each([self._wait_for_save], caught)
                 raise
-            self._finish()
+            self._wait_for_save()
         finally:
-            let_go(self)
+            unlock_folder(self)
 
-    def _finish(self) -> None:
-        in_flight.finish(self._folder)
+    def _wait_for_save(self) -> None:
+        in_flight.wait_for(self._folder)
 
     def wait(self, mean: Mean) -> None:
-        """Waits for what a thread writes; OSError if that cannot be written. All workers must call this."""
+        """Waits for a save in the background; OSError if it failed. All workers must call this."""
         error = None
         try:
-            self._finish()
+            self._wait_for_save()
         except OSError as caught:
             error = caught
         raise_on_all(error, mean, self._for_others)
 
-    def _hold(self, holder: object, *, run: bool = False) -> None:
-        if hold(self._folder.path, holder, run=run):
+    def _lock(self, owner: object, *, run: bool = False) -> None:
+        if lock_folder(self._folder.path, owner, run=run):
             self._folder.clear_unfinished()
 
     @property
@@ -107,7 +107,7 @@ class CheckpointStore:
     @property
     def newest(self) -> str | None:
         """The folder of the newest checkpoint that looks whole; None if there is none."""
-        in_flight.settle(self._folder)
+        in_flight.wait_quietly(self._folder)
         whole = filter(self._folder.looks_whole, reversed(self._folder.complete()))
         number = next(whole, None)
         return None if number is None else self._folder.checkpoint(number)
@@ -167,84 +167,84 @@ class CheckpointStore:
     def save(
         self,
         saved: Saved,
-        note: Note,
+        metadata: Metadata,
         arrays: Mapping[str, Array] | None = None,
         iterator: BatchIterator | tf.data.Iterator | None = None,
         *,
         needs_iterator: bool = False,
-        beside: bool = False,
+        background: bool = False,
     ) -> str | None:
         """Writes a checkpoint and removes old ones; returns its folder, or None for a worker that only waits.
 
-        A thread writes the values. What is done before it begins is all that the next step could change: the
-        values are taken, the note is made, and the iterator is saved, which has to be where it stands.
+        A thread writes the values. Before it starts, all that the next step could change is captured: the
+        values, the metadata, and the state of the iterator.
 
         Args:
-            saved: whose values and note to save.
-            note: what to add to its note.
+            saved: whose values and metadata to save.
+            metadata: more, beside its own.
             arrays: more to save, by names that begin with `tensor_file.OWN`.
             iterator: a dataset's is saved with all that it has shuffled and read ahead.
             needs_iterator: whether one that TensorFlow cannot save is a ValueError; else it is left out.
-            beside: return while the thread writes. The next `save`, `load` or `wait` in the folder waits for
-                it, and raises its error.
+            background: return while the thread writes. The next `save`, `load` or `wait` in the folder waits
+                for it, and raises its error.
 
         Raises:
             OSError: it cannot be written, or the one before could not; those from before are as they were.
-            TypeError: JSON cannot hold the note.
+            TypeError: JSON cannot hold the metadata.
         """
-        own, values = saved.now()
+        own, values = saved.capture()
         values |= in_memory(arrays) if arrays else {}
         path, error = None, None
         if is_chief():
             try:
-                with in_flight.turn:
-                    self._finish()
-                    if self._holder is not None:
-                        self._hold(self._holder)
-                    # A copy, as the run goes on.
-                    note = cast(Note, json.loads(as_json({**own, **note})))
-                    if "run" not in note:  # `train` has checked its own
-                        about = Entry(0, steps_in(values), note.get("metrics", {}), note.get("modes", {}))
-                        entries = [*self._folder.entries(), about]
-                        check_policies(self._policies, entries, may_come="metrics" not in note)
-                    path = self._folder.make_next()
-                    with self._folder.removed_on_error(path):
-                        if isinstance(iterator, tf.data.Iterator):
-                            reason = write_iterator(iterator_in(path), iterator, note["data"] or {})
-                            if reason and needs_iterator:
-                                raise ValueError(
-                                    f"`iterator` is of a dataset in which TensorFlow knows no place: {reason}"
-                                    " Save without it, or read the data by a `loops.Batches`."
-                                )
-                        in_flight.start(self._folder, path, values, note, self._policies, tells=beside)
-                    if not beside:
-                        self._finish()
+                with in_flight.turn:  # a copy of the metadata, as the run goes on
+                    metadata = cast(Metadata, json.loads(as_json({**own, **metadata})))
+                    path = self._start_save(values, metadata, iterator, needs_iterator, background)
+                    if not background:
+                        self._wait_for_save()
             except (OSError, TypeError, ValueError) as caught:
                 error = caught
-        # The others wait here, so that they never look for what is not there yet, and fail with the chief.
+        # The other workers wait here: the checkpoint is there when they look for it, or they fail as well.
         raise_on_all(error, saved.mean_over_workers, self._for_others)
+        return path
+
+    def _start_save(
+        self,
+        values: dict[str, tf.Tensor],
+        metadata: Metadata,
+        iterator: BatchIterator | tf.data.Iterator | None,
+        needs_iterator: bool,
+        print_errors: bool,
+    ) -> str:
+        """Starts the thread that writes a checkpoint, and returns its folder."""
+        self._wait_for_save()
+        if self._lock_owner is not None:
+            self._lock(self._lock_owner)
+        if "run" not in metadata:  # `train` has checked its own
+            about = Entry(0, steps_in(values), metadata.get("metrics", {}), metadata.get("modes", {}))
+            entries = [*self._folder.entries(), about]
+            check_policies(self._policies, entries, may_come="metrics" not in metadata)
+        path = self._folder.make_next()
+        with self._folder.removed_on_error(path):
+            if isinstance(iterator, tf.data.Iterator):
+                reason = write_iterator(iterator_in(path), iterator, metadata["data"] or {})
+                if reason and needs_iterator:
+                    raise ValueError(
+                        f"`iterator` is of a dataset in which TensorFlow knows no place: {reason} "
+                        "Save without it, or read the data by a `loops.Batches`."
+                    )
+            in_flight.start(self._folder, path, values, metadata, self._policies, print_errors=print_errors)
         return path
 
     @property
     def best(self) -> str | None:
         """The folder of the best checkpoint by the first `Best`; None if there is none."""
-        in_flight.settle(self._folder)
+        in_flight.wait_quietly(self._folder)
         whole = [entry for entry in self._folder.entries() if self._folder.looks_whole(entry.number)]
         number = best_of(self._policies, whole)
         return None if number is None else self._folder.checkpoint(number)
 
 
 def assign(saved: Saved, file: TensorFile) -> None:
-    """Takes what a loaded checkpoint holds."""
-    saved.take(file.note, file.values)
-
-
-class Snapshot:
-    """What `assign` changes, as it is now, to put it back."""
-
-    def __init__(self, saved: Saved) -> None:
-        self._saved = saved
-        self._note, self._values = saved.now()
-
-    def put_back(self) -> None:
-        self._saved.take(self._note, self._values)
+    """Restores what a loaded checkpoint holds."""
+    saved.restore(file.metadata, file.values)

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from ...optim.common.readable import readable
 from .errors import DamagedError
-from .manifest import Manifest, manifest_of, time_text
+from .manifest import Manifest, read_manifest, time_text
 from .paths import state_in
-from .tensor_file import note_of
+from .tensor_file import read_metadata
 
 
 def summary_of(checkpoint: str) -> Manifest:
@@ -21,15 +21,15 @@ def summary_of(checkpoint: str) -> Manifest:
         DamagedError: it cannot be read.
         ValueError: a newer version of gradloop wrote it.
     """
-    return manifest_of(checkpoint) or _of_format_1(checkpoint)
+    return read_manifest(checkpoint) or _of_format_1(checkpoint)
 
 
 def _of_format_1(checkpoint: str) -> Manifest:
     path = state_in(checkpoint)
-    note = note_of(path)
-    if note is None:
+    metadata = read_metadata(path)
+    if metadata is None:
         raise DamagedError(checkpoint, f"{os.path.basename(path)} cannot be read")
-    run = note.get("run")
+    run = metadata.get("run")
     written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
     with readable(path) as place:
         step = int(tf.compat.v1.train.NewCheckpointReader(place).get_tensor("batches_done"))
@@ -37,7 +37,7 @@ def _of_format_1(checkpoint: str) -> Manifest:
         "format": 1,
         "versions": {},
         "step": step,
-        "epoch": (run or note.get("data") or {}).get("epoch"),
+        "epoch": (run or metadata.get("data") or {}).get("epoch"),
         "date": time_text(datetime.datetime.fromtimestamp(written, datetime.timezone.utc)),
         "metrics": run["logs"] if run is not None and not run["batch"] else {},
         "modes": {},

@@ -1,4 +1,4 @@
-"""A file of named values with a note beside them: what a checkpoint is made of.
+"""A file of named values with metadata: what a checkpoint is made of.
 
 TensorFlow writes it, so it may lie on any file system that TensorFlow knows, each value has a checksum, and
 `tf.train.list_variables` and `tf.train.load_variable` read it. Nothing in it is ever run.
@@ -22,14 +22,14 @@ import tensorflow as tf
 from ...optim.common.messages import first_few
 from ...optim.common.readable import readable
 from ...optim.common.types import Array, Json
-from ..support.beside import beside
+from ..support.background import in_background
 from ..support.durable_files import is_local
 from .errors import DamagedError, newer_format, reason_of
-from .notes import FORMAT, Note
+from .metadata import FORMAT, Metadata
 
 # Names that begin so are not those of variables.
 OWN = "gradloop/"
-_NOTE = OWN + "note"
+_METADATA = OWN + "note"
 # Bytes after which a file goes on in another part, or a sixteenth of all if that is more: the part before
 # reaches the disk meanwhile, and what is left to do after the last one is little.
 PART = 24 << 20
@@ -41,7 +41,7 @@ _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError, json
 def write_state(
     path: str,
     values: dict[str, tf.Tensor],
-    note: Note,
+    metadata: Metadata,
     on_part: Callable[[str, str], None] = lambda part, name: None,
 ) -> None:
     """Writes the file; if the process ends meanwhile, there is either a whole file under `path` or none.
@@ -50,14 +50,14 @@ def write_state(
         path: of the file, in a folder that exists; TensorFlow adds endings to it.
         values: as `in_memory` gives them. They are taken out as they are written, so that memory which nobody
             else holds is free again.
-        note: what JSON can hold, else TypeError; numbers may be NumPy's.
+        metadata: what JSON can hold, else TypeError; numbers may be NumPy's.
         on_part: is called when a part of a large file is written, with its path, and the one that it gets in
             the end.
 
     Raises:
         tf.errors.OpError: it cannot be written.
     """
-    values[_NOTE] = tf.constant(as_json({"format": FORMAT, **note}))
+    values[_METADATA] = tf.constant(as_json({"format": FORMAT, **metadata}))
     parts = _parts(path, values)
     with tf.device("CPU"):
         if len(parts) == 1:
@@ -103,7 +103,7 @@ def _write(path: str, names: Sequence[str], values: dict[str, tf.Tensor]) -> Non
 
 
 def as_json(value: object) -> str:
-    """JSON of a note or a part of one; TypeError for what would not come back as it was."""
+    """JSON of metadata or a part of one; TypeError for what would not come back as it was."""
     _check_keys(value)
     return json.dumps(value, default=_number)
 
@@ -121,12 +121,12 @@ def _check_keys(value: object) -> None:
             _check_keys(part)
 
 
-def note_of(path: str) -> Note | None:
-    """The note alone of a file that `write_state` wrote; None if it cannot be read."""
+def read_metadata(path: str) -> Metadata | None:
+    """The metadata alone of a file that `write_state` wrote; None if it cannot be read."""
     try:
         with readable(path) as place:
             reader = tf.compat.v1.train.NewCheckpointReader(place)
-            return cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
+            return cast(Metadata, json.loads(reader.get_tensor(_METADATA).decode()))
     except _DAMAGE:
         return None
 
@@ -144,7 +144,7 @@ class TensorFile:
         meanwhile: called while threads read the values.
 
     Attributes:
-        path, note, values: as given to `write_state`.
+        path, metadata, values: as given to `write_state`.
 
     Raises:
         DamagedError: it cannot be read.
@@ -158,27 +158,27 @@ class TensorFile:
             with _damage_told(path):
                 reader = tf.compat.v1.train.NewCheckpointReader(place)
                 dtypes = reader.get_variable_to_dtype_map()
-                if dtypes.pop(_NOTE, None) is None:
+                if dtypes.pop(_METADATA, None) is None:
                     raise ValueError(f"The checkpoint {path!r} was not written by gradloop.")
-                self.note = cast(Note, json.loads(reader.get_tensor(_NOTE).decode()))
-                if self.note.get("format", 0) > FORMAT:
-                    raise newer_format(os.path.dirname(path), self.note["format"])
+                self.metadata = cast(Metadata, json.loads(reader.get_tensor(_METADATA).decode()))
+                if self.metadata.get("format", 0) > FORMAT:
+                    raise newer_format(os.path.dirname(path), self.metadata["format"])
                 shapes = reader.get_variable_to_shape_map()
             sizes = {name: math.prod(shapes[name]) * dtype.size for name, dtype in dtypes.items()}
             names, count = sorted(sizes, key=sizes.__getitem__), min(
                 _READERS, 1 + sum(sizes.values()) // PART
             )
             parts = [{name: dtypes[name] for name in names[number::count]} for number in range(count)]
-            threads = [beside(_read, place, part) for part in parts]
+            threads = [in_background(_read, place, part) for part in parts]
             meanwhile()
             with _damage_told(path):
                 found = collections.ChainMap(*(thread.result() for thread in threads))
             self.values = {name: found[name] for name in sorted(found)}
 
-    def part(self, note: Note, values: dict[str, tf.Tensor]) -> TensorFile:
-        """A file of a part of this one's values, with a note of its own."""
+    def part(self, metadata: Metadata, values: dict[str, tf.Tensor]) -> TensorFile:
+        """A file of a part of this one's values, with metadata of its own."""
         part = copy.copy(self)
-        part.note, part.values = note, values
+        part.metadata, part.values = metadata, values
         return part
 
     def check(self, variables: Mapping[str, keras.Variable | tf.Variable], but: Sequence[str] = ()) -> None:
@@ -241,7 +241,7 @@ def _number(value: object) -> Json:
     array = np.asarray(value)
     if array.dtype.kind in "Oc":
         raise TypeError(
-            f"{value!r} of {type(value).__name__} has no place in a checkpoint's note, which holds what is "
-            "logged and remembered: numbers, text, and lists and dicts of such."
+            f"{value!r} of {type(value).__name__} has no place in a checkpoint's metadata, which holds what "
+            "is logged and remembered: numbers, text, and lists and dicts of such."
         )
     return array.tolist()

@@ -14,7 +14,7 @@ from ..step.train_step import TrainStep
 from ..step.trainable import names_of, plan_of
 from ..update.restore import RATE_CUTS
 from ..update.spikes import LAST_LOSSES
-from .notes import GroupSettings, TrainedVariables
+from .metadata import GroupSettings, TrainedVariables
 from .tensor_file import TensorFile
 
 
@@ -30,7 +30,7 @@ def trained_variables_of(step: TrainStep, names: Mapping[int, str] | None = None
 
 def check_trained_variables(step: TrainStep, file: TensorFile) -> None:
     """Raises ValueError unless a step can train what a loaded checkpoint says, and take its values."""
-    choice, plan = file.note["choice"], plan_of(step)
+    choice, plan = file.metadata["choice"], plan_of(step)
     known = set(names_of(step, step.model.trainable_variables))
     strange = [name for name in choice["variables"] if name not in known]
     if strange:

@@ -1,4 +1,4 @@
-"""A whole checkpoint: its values, written and then sealed; and read with all that shows damage."""
+"""A whole checkpoint: writing its values and then its manifest, and reading it with a check for damage."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from concurrent.futures import Future
 
 import tensorflow as tf
 
-from ..support.beside import beside
-from ..support.durable_files import Content, settle, settled
+from ..support.background import in_background
+from ..support.durable_files import Content, start_sync_and_hash, sync_and_hash
 from .errors import reason_of
-from .manifest import check_digests, check_sizes, files_in, manifest_of, seal, told_of
-from .notes import Note
+from .manifest import check_digests, check_sizes, files_in, manifest_fields, read_manifest, write_manifest
+from .metadata import Metadata
 from .paths import state_in
 from .tensor_file import TensorFile, write_state
 
 
-def write_checkpoint(checkpoint: str, values: dict[str, tf.Tensor], note: Note) -> None:
-    """Writes values and a note to a checkpoint's folder, which others then find complete.
+def write_checkpoint(checkpoint: str, values: dict[str, tf.Tensor], metadata: Metadata) -> None:
+    """Writes values and metadata to the folder of a checkpoint, which is complete then.
 
-    What is written goes to the disk, and its digests are computed, while the rest is being written.
+    Parts that are written are synced and hashed while the rest is being written.
 
     Args:
         checkpoint: as `CheckpointFolder.make_next` returns it, with what else belongs to it.
-        values, note: see `write_state`, which takes the values out.
+        values, metadata: see `write_state`, which takes the values out.
 
     Raises:
         OSError: it cannot be written.
-        TypeError: JSON cannot hold the note.
+        TypeError: JSON cannot hold the metadata.
     """
-    told = told_of(values, note)
+    fields = manifest_fields(values, metadata)
     parts: dict[str, Future[Content]] = {}
 
     def on_part(path: str, name: str) -> None:
-        parts[os.path.basename(name)] = settle(path)
+        parts[os.path.basename(name)] = start_sync_and_hash(path)
 
     try:
-        write_state(state_in(checkpoint), values, note, on_part)
+        write_state(state_in(checkpoint), values, metadata, on_part)
         rest = [name for name in files_in(checkpoint) if name not in parts]
-        contents = {name: settled(os.path.join(checkpoint, name)) for name in rest}
-        seal(checkpoint, told, contents | {name: part.result() for name, part in parts.items()})
+        contents = {name: sync_and_hash(os.path.join(checkpoint, name)) for name in rest}
+        write_manifest(checkpoint, fields, contents | {name: part.result() for name, part in parts.items()})
     except (OSError, tf.errors.OpError) as error:
         raise OSError(f"The checkpoint {checkpoint!r} cannot be written: {reason_of(error)}.") from error
 
@@ -48,7 +48,7 @@ def write_checkpoint(checkpoint: str, values: dict[str, tf.Tensor], note: Note) 
 def read_whole(
     checkpoint: str, *, digests: bool = False, meanwhile: Callable[[], object] = lambda: None
 ) -> TensorFile:
-    """Reads the values and the note of a complete checkpoint, and recognises damage of any byte.
+    """Reads the values and the metadata of a complete checkpoint, and recognises damage of any byte.
 
     Args:
         checkpoint: its folder.
@@ -60,13 +60,13 @@ def read_whole(
         DamagedError: a file is not what was written.
         ValueError: a newer version of gradloop wrote it, or something else.
     """
-    manifest = manifest_of(checkpoint)
+    manifest = read_manifest(checkpoint)
     if manifest is None:  # of format 1
         return TensorFile(state_in(checkpoint), meanwhile)
     check_sizes(checkpoint, manifest)
     values = f"{os.path.basename(state_in(checkpoint))}.data-"
     names = [name for name in manifest["files"] if digests or not name.startswith(values)]
-    checked = beside(check_digests, checkpoint, manifest, names)
+    checked = in_background(check_digests, checkpoint, manifest, names)
     try:
         return TensorFile(state_in(checkpoint), meanwhile)
     finally:

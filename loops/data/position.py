@@ -13,7 +13,7 @@ from ..support.dataset_order import never_ends_if_restored
 from ..support.drawn_seeds import drawn_seeds
 from ..support.tensorflow_private import dataset_of, iterator_not_saved, restore_iterator
 from .batches import Batches, BatchIterator, Data, DataIterator
-from .likeness import likeness_of
+from .fingerprint import fingerprint_of
 
 
 def position_of(iterator: DataIterator) -> dict[str, Any]:
@@ -24,10 +24,10 @@ def position_of(iterator: DataIterator) -> dict[str, Any]:
     """
     if not isinstance(iterator, BatchIterator):
         data = dataset_of(iterator)
-        return {"kind": "dataset", "likeness": {} if data is None else likeness_of(data)}
+        return {"kind": "dataset", "likeness": {} if data is None else fingerprint_of(data)}
     position = {"epoch": iterator.epoch, "position": iterator.position}
     data = iterator.batches
-    return {"kind": "batches", **position, "order": _order(data), "likeness": likeness_of(data)}
+    return {"kind": "batches", **position, "order": _order(data), "likeness": fingerprint_of(data)}
 
 
 def check_same_data(position: dict[str, Any], data: Data, path: str, *, later_passes: bool = False) -> None:
@@ -43,7 +43,7 @@ def check_same_data(position: dict[str, Any], data: Data, path: str, *, later_pa
             f"`data` is {names[kind]}, and the checkpoint {path!r} was made with {names[position['kind']]}: "
             f"pass the same data. {_WAY_OUT}"
         )
-    before, here = position.get("likeness", {}), likeness_of(data)  # an older version saved none
+    before, here = position.get("likeness", {}), fingerprint_of(data)  # an older version saved none
     wanted = {name: before.get(name) for name in _MUST_BE_THE_SAME} | position.get("order", {})
     if isinstance(data, Batches):
         here = here | _order(data)

@@ -1,4 +1,4 @@
-"""Files that are on the disk, whole, when a function returns: a power cut after it does not harm them."""
+"""Files that are complete on the disk when a function returns, so that a power cut does not damage them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO, TypedDict
 
 import tensorflow as tf
 
-from .beside import beside
+from .background import in_background
 
 _BLOCK = 1 << 18
 
@@ -33,20 +33,20 @@ def content_of(path: str) -> Content:
         return _content(file)
 
 
-def settled(path: str) -> Content:
-    """Has a file that was written reach the disk, if it is a local one, and reads it.
+def sync_and_hash(path: str) -> Content:
+    """Syncs a file to the disk, if it is local, and reads its size and SHA-256.
 
     Raises OSError or tf.errors.OpError if it cannot be read or synced.
     """
-    return _settled(_opened(path), is_local(path))
+    return _synced_and_hashed(_opened(path), is_local(path))
 
 
-def settle(path: str) -> Future[Content]:
-    """`settled`, in a thread. The file may get another name meanwhile."""
-    return beside(_settled, _opened(path), is_local(path))
+def start_sync_and_hash(path: str) -> Future[Content]:
+    """Runs `sync_and_hash` in a background thread. The file may be renamed meanwhile."""
+    return in_background(_synced_and_hashed, _opened(path), is_local(path))
 
 
-def _settled(file: BinaryIO, local: bool) -> Content:
+def _synced_and_hashed(file: BinaryIO, local: bool) -> Content:
     with file:
         if local:
             _sync(file.fileno())
@@ -68,35 +68,35 @@ def _content(file: BinaryIO) -> Content:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def write_last(path: str, text: str) -> None:
-    """Writes a text file that is there as a whole or not at all, after all that its folder holds already.
+def write_atomically(path: str, text: str) -> None:
+    """Writes a text file that is there as a whole or not at all, and after all other files of its folder.
 
-    It has another name, which `unfinished` tells, until it is on the disk.
+    Until it is on the disk, it is called `temporary_name(path)`.
 
     Raises:
         OSError, tf.errors.OpError: it cannot be written.
     """
     if not is_local(path):
-        with tf.io.gfile.GFile(unfinished(path), "w") as remote:
+        with tf.io.gfile.GFile(temporary_name(path), "w") as remote:
             remote.write(text)
-        tf.io.gfile.rename(unfinished(path), path, overwrite=True)
+        tf.io.gfile.rename(temporary_name(path), path, overwrite=True)
         return
     folder = os.path.dirname(path)
-    with open(unfinished(path), "w") as file:
+    with open(temporary_name(path), "w") as file:
         file.write(text)
-    sync(unfinished(path))
+    sync(temporary_name(path))
     sync(folder)
-    os.replace(unfinished(path), path)
+    os.replace(temporary_name(path), path)
     sync(folder)
 
 
-def unfinished(path: str) -> str:
-    """The name that a file of `write_last` has before it is whole."""
+def temporary_name(path: str) -> str:
+    """The name of a file of `write_atomically` before it is complete."""
     return f"{path}.part"
 
 
 def sync(path: str) -> None:
-    """Has what was written to a local file, or the names in a folder, reach the disk."""
+    """Syncs a local file, or the names in a local folder, to the disk."""
     if not is_local(path) or os.name == "nt":  # which opens no folders
         return
     descriptor = os.open(path, os.O_RDONLY)

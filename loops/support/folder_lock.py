@@ -46,7 +46,7 @@ class FolderLock:
                 owner = _owner(file.read())
                 file.close()
                 if not _is_dead(owner):
-                    raise _held(folder, name, kind, owner) from None
+                    raise _locked_error(folder, name, kind, owner) from None
                 # A process that it started holds it still.
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(self._path)
@@ -64,7 +64,7 @@ class FolderLock:
             json.dump({"host": socket.gethostname(), "process": self._process, "since": since}, self._file)
             self._file.flush()
             # When this object is deleted, and when the process ends.
-            weakref.finalize(self, _let_go, self._file, self._path, self._process)
+            weakref.finalize(self, _unlock, self._file, self._path, self._process)
 
     @property
     def is_held(self) -> bool:
@@ -75,10 +75,10 @@ class FolderLock:
         """Lets go of the folder; the second time it does nothing."""
         file, self._file = self._file, None
         if file is not None:
-            _let_go(file, self._path, self._process)
+            _unlock(file, self._path, self._process)
 
 
-def _let_go(file: IO[str], path: str, process: int) -> None:
+def _unlock(file: IO[str], path: str, process: int) -> None:
     if not file.closed:
         if process == os.getpid():  # not a copy of it
             with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def _is_at(file: IO[str], path: str) -> bool:
         return False
 
 
-def _held(folder: str, name: str, kind: str, owner: dict[str, str | int]) -> ValueError:
+def _locked_error(folder: str, name: str, kind: str, owner: dict[str, str | int]) -> ValueError:
     who, way_out = "another process", "wait until it ends"
     if owner:
         who = f"process {owner['process']} on {owner['host']} since {owner['since']}"

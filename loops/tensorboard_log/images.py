@@ -7,7 +7,7 @@ import keras
 from ...optim.common.types import Array
 from ...optim.naming.stable_names import tree_of
 from ..data.batches import Batches
-from ..data.unmoved import unmoved
+from ..data.without_side_effects import without_side_effects
 from ..distribute.scope import scope_of
 from .content import Board, Content
 from .evaluation import Evaluation, evaluate_examples, examples_picture, matrix_picture
@@ -35,7 +35,7 @@ class Images(Content):
         name, data = ("data", board.data) if board.validation is None else ("validation", board.validation)
         self._run = "train" if name == "data" else "validation"
         board.train_step.loss_and_metrics.check_evaluates()
-        self._batches = unmoved(data, name)
+        self._batches = without_side_effects(data, name)
         check_images(next(iter(self._batches)) if isinstance(data, Batches) else data.element_spec, name)
         self._predictor = Predictor(board.train_step.loss_and_metrics, name)
         self._scale: Scale | None = None

@@ -1,4 +1,4 @@
-"""When a run ends before its time: by a signal, or since its time is up."""
+"""Ending a run early: by a signal, or at its time limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIME = 0  # no signal has this number
 
 
 class RunEnding:
-    """Whether a run is to end before its time, which is asked where all that belongs to its steps is done.
+    """Decides whether a run ends early. Call `check` where all that belongs to its steps is done.
 
     Workers that save a run ask each other, since only some may have been sent a signal, and none may go on
     alone. For that each waits for the others, about as often as a call of the device that runs many steps
@@ -54,14 +54,14 @@ class RunEnding:
         self._calls, self._every = 0, 1  # since the workers asked each other, and until they do
 
     def check(self) -> None:
-        """Raises what ends the run, if it is to end; calls handlers of the program's own."""
+        """Calls the program's own signal handlers, and ends the run if that was requested."""
         self.signals.call_own()
         self._calls += 1
         if self._mean is None or self._calls >= self._every:
-            self.end(self.asked())
+            self.end(self.requested())
 
-    def asked(self) -> int | None:
-        """What asks the run to end, the same for all workers; None for nothing."""
+    def requested(self) -> int | None:
+        """The reason to end the run, the same for all workers; None if there is none."""
         own = self.signals.ending()
         if own is None and self._until is not None and self._clock() >= self._until:
             own = _TIME
@@ -79,7 +79,7 @@ class RunEnding:
         return next(reasons, int(signal.SIGTERM))
 
     def end(self, reason: int | None) -> None:
-        """Raises what ends the run for a reason that `asked` gave."""
+        """Raises the exception that ends the run for a reason of `requested`."""
         if reason is None:
             return
         self.agreed = True
@@ -97,8 +97,8 @@ class RunEnding:
 
 
 @contextlib.contextmanager
-def told(progress: RunProgress, newest: Callable[[], str | None]) -> Iterator[None]:
-    """Has a `Preempted` that comes out of the body say where the run is saved, and tells that."""
+def report_preemption(progress: RunProgress, newest: Callable[[], str | None]) -> Iterator[None]:
+    """Adds to a `Preempted` of the body where the run is saved, and prints it."""
     try:
         yield
     except Preempted as end:

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from ..callbacks.keras_bridge import metric_modes, swap_averages_in
 from ..checkpoint.callback_state import CallbackStates
 from ..checkpoint.checkpoint import Checkpoint
-from ..checkpoint.notes import Note, RunNote
+from ..checkpoint.metadata import Metadata, RunMetadata
 from ..checkpoint.paths import iterator_in
 from ..checkpoint.retention import Entry, check_policies, policies_of
 from ..checkpoint.save_and_restore import store_of
-from ..checkpoint.saved_step import SavedStep
-from ..checkpoint.store import Snapshot, assign
+from ..checkpoint.saved_step import SavedStep, Snapshot
+from ..checkpoint.store import assign
 from ..checkpoint.tensor_file import TensorFile, is_written
 from ..distribute.cluster import is_chief
 from ..step.train_step import TrainStep
@@ -69,7 +69,7 @@ class RunCheckpointer:
         self._before: Snapshot | None = None  # what the step was before it resumed
         self._lengths: dict[str, int] = {}  # of the history at the end of the epoch before
         self._logged: dict[str, float] = {}  # in the last epoch
-        self.resumed: RunNote | None = None
+        self.resumed: RunMetadata | None = None
 
     # -- resuming ------------------------------------------------------------------------------------------
 
@@ -87,11 +87,11 @@ class RunCheckpointer:
             file.values[RATE_CUTS] = np.asarray(self.cuts, np.int64)
         run = run_of(file, self._reader.steps, self._metrics())
         if self.cuts is None:  # else this run made it, and what it changed since is no other setting
-            self._saved.tell_differences(file)
+            self._saved.warn_of_differences(file)
         folder = os.path.dirname(file.path)
         iterator_path = iterator_in(folder)
         saved = iterator_path if is_written(iterator_path) else None
-        self._reader.resume(file.note["data"] or {}, run["batch"], file.path, saved)
+        self._reader.resume(file.metadata["data"] or {}, run["batch"], file.path, saved)
         self._states.before_train_begin(file)
         # The state may be assigned twice. Now, since `on_train_begin` may look at it, as that of `Unfreeze`
         # does; and after the hooks that had run before the checkpoint, so that one that, say, halves the
@@ -110,7 +110,7 @@ class RunCheckpointer:
     def _look(self) -> None:
         """Takes from the step what a resume needs of it, while the file is read."""
         assert self._saved is not None
-        self._saved.look()
+        self._saved.read_settings()
         self._before = Snapshot(self._saved)
 
     def put_back(self) -> None:
@@ -184,7 +184,7 @@ class RunCheckpointer:
             check_policies(policies_of(settings.keep), [about])
             self._logged = self._new_logs()
         if settings is not None and (last or (progress.epoch + 1) % settings.every_epochs == 0):
-            self._write(progress, progress.epoch + 1, 0, ended, beside=not last)
+            self._write(progress, progress.epoch + 1, 0, ended, background=not last)
 
     def after_interrupt(self, progress: RunProgress, agreed: bool) -> None:
         """Writes a checkpoint of a run that was interrupted, if that was between the hooks of an epoch.
@@ -200,7 +200,7 @@ class RunCheckpointer:
             return
         new = progress.batch and (progress.epoch, progress.batch) != self._last
         if new and progress.in_epoch and progress.is_whole:
-            self._write(progress, progress.epoch, progress.batch, beside=False)
+            self._write(progress, progress.epoch, progress.batch, background=False)
         self._store.wait(self._step.mean_over_workers)
 
     @property
@@ -209,12 +209,12 @@ class RunCheckpointer:
         return None if self._store is None else self._store.newest
 
     def _write(
-        self, progress: RunProgress, epoch: int, batch: int, ended: bool = False, *, beside: bool = True
+        self, progress: RunProgress, epoch: int, batch: int, ended: bool = False, *, background: bool = True
     ) -> None:
         assert self._store is not None and self._saved is not None
         states, arrays = self._states.gather()
         history = self._step.model.history
-        run: RunNote = {
+        run: RunMetadata = {
             "epoch": epoch,
             "batch": batch,
             "means": progress.means.state() if batch else None,
@@ -226,11 +226,11 @@ class RunCheckpointer:
             "callbacks": states,
             "ended": ended,
         }
-        note: Note = {"run": run, "data": self._reader.position(batch)}
+        metadata: Metadata = {"run": run, "data": self._reader.position(batch)}
         if not batch:  # means of a part of an epoch are not to be compared with those
-            note |= {"metrics": self._logged, "modes": self._modes(self._logged)}
+            metadata |= {"metrics": self._logged, "modes": self._modes(self._logged)}
         iterator = self._reader.source.iterator_to_save(batch)
-        self._store.save(self._saved, note, arrays, iterator, beside=beside)
+        self._store.save(self._saved, metadata, arrays, iterator, background=background)
         self._last, self._last_time = (epoch, batch), time.monotonic()
 
     def _new_logs(self) -> dict[str, float]:
@@ -244,7 +244,7 @@ class RunCheckpointer:
         step = self._step
         ways = {"loss": "min"} | metric_modes(zip(step.metrics, step.loss_and_metrics.metrics))
         known = {name: ways.get(name.removeprefix("val_")) for name in logs}
-        return {name: way for name, way in known.items() if way}
+        return {name: mode for name, mode in known.items() if mode}
 
     def _metrics(self) -> list[str]:
         return [metric.name for metric in self._step.loss_and_metrics.metrics]

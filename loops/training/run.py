@@ -15,7 +15,7 @@ from ..support.errors import call_each
 from ..support.keras_private import take_initial_epoch
 from ..update.nonfinite import NonFiniteError
 from ..update.restore import RATE_CUTS
-from .ending import RunEnding, told
+from .ending import RunEnding, report_preemption
 from .epoch_reader import EpochReader
 from .evaluate import Validation
 from .progress import RunProgress
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 def run_whole(run: Run, epochs: int, resume: bool) -> None:
     """A run from its beginning, or where it resumes, to its end; what fails closes what has begun."""
     step, reader, _, hooks, progress, checkpointer, ending = run
-    with told(progress, lambda: checkpointer.newest):
+    with report_preemption(progress, lambda: checkpointer.newest):
         _begin(run, epochs, resume)
         ended: BaseException | None = None
         try:
@@ -112,12 +112,12 @@ def _run_epochs(run: Run, epochs: int) -> None:
         progress.end_epoch(logs)
         hooks.on_epoch_end(epoch, logs)
         ended = bool(step.model.stop_training)
-        asked = ending.asked()
-        last = ended or epoch + 1 == epochs or asked is not None
+        requested = ending.requested()
+        last = ended or epoch + 1 == epochs or requested is not None
         checkpointer.after_epoch(progress, ended, last)  # with the hooks' state
         if ended:
             return
-        ending.end(asked)  # not one that came since, as the epoch may not be saved
+        ending.end(requested)  # not one that came since, as the epoch may not be saved
 
 
 def _epochs_left(run: Run, epochs: int) -> range:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..checkpoint.notes import RunNote
+from ..checkpoint.metadata import RunMetadata
 from ..checkpoint.tensor_file import TensorFile
 
 
-def run_of(file: TensorFile, steps: int | None, metrics: list[str]) -> RunNote:
+def run_of(file: TensorFile, steps: int | None, metrics: list[str]) -> RunMetadata:
     """What a checkpoint says of the run that wrote it.
 
     Args:
@@ -17,7 +17,7 @@ def run_of(file: TensorFile, steps: int | None, metrics: list[str]) -> RunNote:
     Raises:
         ValueError: `Checkpoint.save` wrote it; or it is of a run with other epochs or metrics.
     """
-    run = file.note.get("run")
+    run = file.metadata.get("run")
     if run is None:
         raise ValueError(
             f"The checkpoint {file.path!r} was written by `Checkpoint.save`, which knows of no run of "

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from ..data.batches import Batches
-from ..data.likeness import likeness_of
+from ..data.fingerprint import fingerprint_of
 from ..data.position import check_same_data, iterator_at, position_of, seeds_in
 
 
@@ -74,7 +74,7 @@ class DatasetSource:
         """Where the next batch is after `done` of an epoch, as JSON can hold it."""
         place = {"first": 0, "passes": self._passes, "read": self._ran, "in_pass": self._in_a_pass(done)}
         seeds = {"seeds_before": self._seeds_before, **seeds_in(self._data)}
-        return {"kind": "dataset", "likeness": likeness_of(self._data), **place, **seeds}
+        return {"kind": "dataset", "likeness": fingerprint_of(self._data), **place, **seeds}
 
     def iterator_to_save(self, done: int) -> tf.data.Iterator | None:
         """The iterator, if a checkpoint after `done` batches of an epoch needs it beside `position`."""

@@ -131,7 +131,7 @@ def train(
     validate = None if validation is None else Validation(step, validation)
     with bound_optimizer(step.model, step.optimizer), contextlib.ExitStack() as after:
         if found is not None:
-            after.enter_context(store_of(found).held(step.mean_over_workers))
+            after.enter_context(store_of(found).locked(step.mean_over_workers))
         after.callback(step.unwatch)
         ending = RunEnding(found, step.mean_over_workers)
         after.enter_context(ending.signals.deferred())

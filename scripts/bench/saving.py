@@ -6,8 +6,8 @@ that of the processor, which other programs on the machine disturb less.
 - `lenet5`: microseconds a step of `train`, with a checkpoint every 100 steps and without, of one `TrainStep`:
   two of the same network differ by up to 3 % (seen of five, processor time).
 - `resnet50`: seconds, with Adam, 307 MB. "write": `save`, which waits, with no older one to remove; "copy":
-  as many bytes to the same disk, synced; "remove": those. "held up": `save(beside=True)`, while no step runs;
-  "beside": until that is complete.
+  as many bytes to the same disk, synced; "remove": those. "held up": `save(background=True)`, while no step
+  runs; "beside": until that is complete.
 - `resume`: seconds from the call of `train` to the end of its first step, of the same network, traced before.
   "above": what a resume takes more than a start without one; "read": TensorFlow's reading of all values.
 """
@@ -169,7 +169,7 @@ def _turn(step: Any, data: Any, checkpoint: Any, steps: int) -> dict[str, Clocks
     taken["remove"] = _timed(lambda: shutil.rmtree(copy))
     step.run(iterator, steps)
     start = _clocks()
-    taken["held up"] = _timed(lambda: checkpoint.save(step, iterator, beside=True))
+    taken["held up"] = _timed(lambda: checkpoint.save(step, iterator, background=True))
     waits = threading.Thread(
         target=lambda: taken.update(beside=_since(start, (checkpoint.newest, _clocks())[1]))
     )

@@ -22,7 +22,7 @@ PLACES = {
     "iterator": (tf.train.Checkpoint, "write", FULL_IN_TENSORFLOW),
     "values": (tf.raw_ops, "SaveV2", FULL_IN_TENSORFLOW),
     "sync": (os, "fsync", FULL),
-    "manifest": (manifest, "write_last", FULL),
+    "manifest": (manifest, "write_atomically", FULL),
     "name": (os, "replace", FULL),
     "read-only": (tf.io.gfile, "mkdir", tf.errors.PermissionDeniedError(None, None, "Permission denied")),
     "gone bad": (os, "fsync", OSError(errno.EIO, os.strerror(errno.EIO))),

@@ -62,7 +62,7 @@ def test_threads_that_save_at_once_wait_for_each_other(tmp_path):
 
     def save():
         for number in range(2):
-            checkpoint.save({"number": number}, beside=bool(number))
+            checkpoint.save({"number": number}, background=bool(number))
 
     threads = [threading.Thread(target=save) for _ in range(3)]
     for thread in threads:
@@ -103,7 +103,7 @@ def test_it_writes_what_was_there_at_the_call(writer, tmp_path):
     named = {f"model/{name}": variable for name, variable in zip(("e", "k", "b"), model.weights)}
     named |= {"plain": plain, "compiled": compiled, "seeds": seeds.state}
     before, held = numbers(named), array.copy()
-    place = loops.Checkpoint(tmp_path).save(objects, beside=True)
+    place = loops.Checkpoint(tmp_path).save(objects, background=True)
     for _ in range(3):
         go_on()
     assert not any(np.array_equal(before[name], value) for name, value in numbers(named).items())
@@ -117,7 +117,7 @@ def test_it_writes_what_was_there_at_the_call(writer, tmp_path):
         np.testing.assert_array_equal(file.values[name], before[name])
     np.testing.assert_array_equal(file.values["gradloop/objects/array"], held)
     assert int(file.values["update/optimizer/iteration"]) == 1
-    assert file.note["objects"]["counts"]["note"] == {"json": {"seen": [2]}}
+    assert file.metadata["objects"]["counts"]["note"] == {"json": {"seen": [2]}}
     # What is restored is a variable's own, too, as far as anyone can see.
     loops.Checkpoint(tmp_path).restore(objects)
     kept = numbers({name: tf.Variable(value) for name, value in file.values.items()})
@@ -130,9 +130,9 @@ def test_it_writes_what_was_there_at_the_call(writer, tmp_path):
 def test_at_most_one_is_in_flight(tiny, writer, tmp_path):
     """In a folder, of all `Checkpoint`s of a process."""
     step = tiny.step()
-    places = [loops.Checkpoint(tmp_path, keep=9).save(step, beside=True)]
+    places = [loops.Checkpoint(tmp_path, keep=9).save(step, background=True)]
     later = threading.Thread(
-        target=lambda: places.append(loops.Checkpoint(f"{tmp_path}/", keep=9).save(step, beside=True))
+        target=lambda: places.append(loops.Checkpoint(f"{tmp_path}/", keep=9).save(step, background=True))
     )
     later.start()
     time.sleep(0.05)
@@ -146,7 +146,7 @@ def test_at_most_one_is_in_flight(tiny, writer, tmp_path):
 
 
 def test_the_folder_is_held_until_it_is_written(tiny, writer, tmp_path):
-    place = loops.Checkpoint(tmp_path).save(tiny.step(), beside=True)
+    place = loops.Checkpoint(tmp_path).save(tiny.step(), background=True)
     lock = tmp_path / ".gradloop-checkpoint-lock"
     assert lock.exists(), "the `Checkpoint` is gone"
     writer.go.set()
@@ -164,8 +164,8 @@ def test_a_second_ctrl_c_lets_no_folder_go_that_a_thread_writes_to(tiny, writer,
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        with store_of(loops.Checkpoint(tmp_path)).held(None):
-            place = store_of(loops.Checkpoint(tmp_path)).save(SavedStep(step), {}, beside=True)
+        with store_of(loops.Checkpoint(tmp_path)).locked(None):
+            place = store_of(loops.Checkpoint(tmp_path)).save(SavedStep(step), {}, background=True)
             monkeypatch.setattr(in_flight, "finish", interrupted)
     assert lock.exists() and writer.begun.wait(60)
     writer.go.set()
@@ -176,10 +176,10 @@ def test_a_second_ctrl_c_lets_no_folder_go_that_a_thread_writes_to(tiny, writer,
 def test_an_error_is_told_at_once_and_raised_by_the_next_call(tiny, writer, call, tmp_path, capsys):
     step, checkpoint = tiny.step(), loops.Checkpoint(tmp_path)
     writer.go.set()
-    whole = checkpoint.save(step, beside=True)
+    whole = checkpoint.save(step, background=True)
     assert checkpoint.newest == whole
     writer.error = FULL
-    half = checkpoint.save(step, beside=True)
+    half = checkpoint.save(step, background=True)
     assert checkpoint.newest == whole and not os.path.exists(half)
     told = f"{os.strerror(errno.ENOSPC)} {whole!r} before it is whole."
     assert capsys.readouterr().err == f"{told}\n".replace("No space", "[Errno 28] No space")
@@ -200,7 +200,7 @@ def test_an_error_of_any_kind_is_told_and_an_oserror(tiny, writer, error, tmp_pa
     writer.error = error
     writer.go.set()
     checkpoint = loops.Checkpoint(tmp_path)
-    checkpoint.save(tiny.step(), beside=True)
+    checkpoint.save(tiny.step(), background=True)
     assert checkpoint.newest is None
     told = f"No checkpoint can be written: {error!r}. There is none before it."
     assert capsys.readouterr().err == f"{told}\n"
@@ -218,7 +218,7 @@ def test_a_thread_that_may_start_none_writes(tiny, monkeypatch, tmp_path):
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_of_main)
-    place = loops.Checkpoint(tmp_path).save(tiny.step(), beside=True)
+    place = loops.Checkpoint(tmp_path).save(tiny.step(), background=True)
     assert loops.Checkpoint(tmp_path).newest == place and read_whole(place, digests=True)
 
 
@@ -275,7 +275,7 @@ def test_an_error_of_the_thread_is_told_with_that_of_the_run(tiny, writer, tmp_p
 
 
 def test_a_program_that_ends_waits(tmp_path):
-    Program(Path(__file__).parent / "programs" / "saves_beside.py", tmp_path, folder=tmp_path).finish()
+    Program(Path(__file__).parent / "programs" / "saves_in_background.py", tmp_path, folder=tmp_path).finish()
     file = read_whole(str(tmp_path / "checkpoint-1"), digests=True)
     assert sorted(os.listdir(tmp_path / "checkpoint-1"))[1:3] == [
         "state.data-00000-of-00004",

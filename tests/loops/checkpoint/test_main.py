@@ -26,7 +26,7 @@ def shown(capsys, *arguments):
 def test_the_table_of_a_run(kept, capsys):
     lines, status = shown(capsys, kept)
     assert status == 0 and lines[0].split() == "checkpoint step epoch date (UTC) size state metrics".split()
-    loss = TensorFile(str(kept / "checkpoint-2" / "state")).note["run"]["history"]["loss"]
+    loss = TensorFile(str(kept / "checkpoint-2" / "state")).metadata["run"]["history"]["loss"]
     for line, number, value in zip(lines[1:], (1, 2), loss, strict=True):
         size = sum(path.stat().st_size for path in (kept / f"checkpoint-{number}").glob("state*"))
         wanted = rf"checkpoint-{number} +{3 * number} +{number} +20\S+ \d\d:\d\d:\d\d +{size / 1000:.3g} kB +"

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gradloop import loops
 from gradloop.loops.checkpoint.errors import DamagedError
-from gradloop.loops.checkpoint.manifest import manifest_of
+from gradloop.loops.checkpoint.manifest import read_manifest
 from gradloop.loops.checkpoint.whole import read_whole
 
 
@@ -63,7 +63,7 @@ def test_files_have_their_sizes_and_digests(tiny, source, tmp_path):
     assert ("iterator.index" in contents) == (source == "dataset")
     assert (told["step"], told["metrics"]) == (0, {})
     assert told["epoch"] == (0 if source == "data" else None)
-    assert manifest_of(place) == told
+    assert read_manifest(place) == told
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_damage_of_each_file_shows(written, tmp_path):
                 read_whole(str(place))
                 raise AssertionError(f"{name} {how}")
         (place / name).write_bytes(content)
-        assert read_whole(str(place)).note == whole.note
+        assert read_whole(str(place)).metadata == whole.metadata
 
 
 def test_one_without_its_manifest_is_not_complete(kept):
@@ -129,4 +129,4 @@ def test_a_checkpoint_in_memory(tiny):
     place = checkpoint.save(step, iter(tiny.data()))
     assert place == checkpoint.newest == f"{folder}/checkpoint-1"
     assert checkpoint.restore(step, tiny.data()).position == 0
-    assert sorted(manifest_of(place)["files"]) == ["state.data-00000-of-00001", "state.index"]
+    assert sorted(read_manifest(place)["files"]) == ["state.data-00000-of-00001", "state.index"]

@@ -52,7 +52,7 @@ class OwnLoop:
 
     def values(self):
         plain = {"losses": np.array(self.state["losses"]), "best": self.state["best"]}
-        return SavedObjects(self.state).now()[1] | plain
+        return SavedObjects(self.state).capture()[1] | plain
 
 
 @pytest.mark.parametrize("kind", ["data", "dataset"])
@@ -188,7 +188,7 @@ def test_an_optimizer_is_built_over_what_it_was_built_over(tiny, tmp_path):
     objects["optimizer"].variables[2].assign(np.full((4, 2), 0.5, "float32"))
     checkpoint = kept_in(tmp_path, **objects)
     checkpoint.restore(again)
-    assert_same(SavedObjects(again).now()[1], SavedObjects(objects).now()[1])
+    assert_same(SavedObjects(again).capture()[1], SavedObjects(objects).capture()[1])
     checkpoint = kept_in(tmp_path, optimizer=objects["optimizer"])
     with pytest.raises(ValueError, match="knows no variables yet: call `optimizer.build"):
         checkpoint.restore({"optimizer": K.SGD(0.1, momentum=0.9)})
@@ -202,7 +202,7 @@ def test_an_optimizer_over_variables_of_tensorflow(tmp_path):
     def moved(objects):
         weights = [objects["one"], objects["other"]]
         objects["optimizer"].apply([tf.constant([0.5, -1.0]), tf.constant([2.0, 0.25])], weights)
-        return SavedObjects(objects).now()[1]
+        return SavedObjects(objects).capture()[1]
 
     objects, again = made(1.0), made(7.0)
     moved(objects)

@@ -168,10 +168,10 @@ OTHERS = [
 def test_other_objects_are_refused_and_stay_as_they_were(there, here, message, tmp_path):
     checkpoint, objects = kept_in(tmp_path, **there()), here()
     plain = dict(objects)
-    before = SavedObjects(objects).now()[1]
+    before = SavedObjects(objects).capture()[1]
     with pytest.raises(ValueError, match=message):
         checkpoint.restore(objects)
-    assert_same(SavedObjects(objects).now()[1], before)
+    assert_same(SavedObjects(objects).capture()[1], before)
     assert objects == plain
 
 

@@ -198,10 +198,10 @@ def test_many_differences_are_counted_and_those_of_layers_are_not_told_of_an_old
     older = {name: value for name, value in settings_of(step).items() if not name.startswith("layers/")}
     for written, told in ((settings, "; and [0-9]+ more. .To change"), (older, None)):
         file = TensorFile(f"{loops.Checkpoint(tmp_path / 'many').newest}/state")
-        file.note["settings"] = written
+        file.metadata["settings"] = written
         with warnings.catch_warnings() if told is None else pytest.warns(UserWarning, match=told):
             warnings.simplefilter("error" if told is None else "always")
-            SavedStep(step).tell_differences(file)
+            SavedStep(step).warn_of_differences(file)
 
 
 @pytest.mark.skipif(not hasattr(K, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")

@@ -1,4 +1,4 @@
-"""Files of values and a note: what comes back, and what is refused."""
+"""Files of values and metadata: what comes back, and what is refused."""
 
 import math
 import os
@@ -46,7 +46,7 @@ def test_values_and_note_come_back(path):
         variable.assign(file.values[name])
     for name, value in VALUES.items():
         np.testing.assert_array_equal(found[name].numpy(), value)
-    assert file.note == {"format": 2, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
+    assert file.metadata == {"format": 2, "epoch": 3, "loss": 0.5, "best": math.inf, "a": [None]}
     assert is_written(path) and not is_written(path + "x")
 
 
@@ -131,7 +131,7 @@ def test_a_large_file_is_written_in_parts(tmp_path, monkeypatch):
     assert [(name, (tmp_path / name).read_bytes()) for name in names] == [each[:2] for each in seen]
     assert [left for *_, left in seen] == sorted((left for *_, left in seen), reverse=True) and not values
     file = TensorFile(path, meanwhile=lambda: seen.append("read"))
-    assert file.note["a"] == 1 and seen.pop() == "read"
+    assert file.metadata["a"] == 1 and seen.pop() == "read"
     for name, value in VALUES.items():
         np.testing.assert_array_equal(file.values[name], value)
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         write_state(str(tmp_path / "file" / "state"), in_memory(VALUES), {})
     for value in ({1, 2}, 1j):
         with pytest.raises(
-            TypeError, match="has no place in a checkpoint's note, which holds what is logged"
+            TypeError, match="has no place in a checkpoint's metadata, which holds what is logged"
         ):
             write_state(str(tmp_path / "state"), in_memory(VALUES), {"callback": value})
     assert not is_written(str(tmp_path / "state"))

@@ -38,7 +38,7 @@ def test_an_interrupted_run_goes_on_at_the_very_step(make, tmp_path):
         checkpoint = loops.Checkpoint(tmp_path, verbose=0)
         history = case.train(step, noted, stop, checkpoint=checkpoint)
         if number is not None:
-            note = TensorFile(f"{checkpoint.newest}/state").note["run"]
+            note = TensorFile(f"{checkpoint.newest}/state").metadata["run"]
             assert note["batch"] + note["epoch"] * (case.steps_per_epoch or 5) == number
     assert_same_run(result(step, history, noted), straight(make))
 

@@ -26,7 +26,7 @@ def test_the_time_limit_counts_from_its_making():
     ending = RunEnding(checkpoint("90s"), None, clock)
     clock.now += 89.9
     ending.check()
-    assert ending.asked() is None and not ending.agreed
+    assert ending.requested() is None and not ending.agreed
     clock.now += 0.1
     with pytest.raises(loops.Preempted) as caught:
         ending.check()

@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.checkpoint.saved_step import SavedStep
-from gradloop.loops.checkpoint.store import Snapshot
+from gradloop.loops.checkpoint.saved_step import SavedStep, Snapshot
 from gradloop.loops.checkpoint.tensor_file import TensorFile
 from tests.loops.training.ten_examples import X, Y, batches, generated, shuffled
 

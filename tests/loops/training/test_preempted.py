@@ -9,8 +9,7 @@ import keras
 import pytest
 
 from gradloop import loops
-from gradloop.loops.checkpoint.saved_step import SavedStep
-from gradloop.loops.checkpoint.store import Snapshot
+from gradloop.loops.checkpoint.saved_step import SavedStep, Snapshot
 from tests.loops.training.preempted_runs import PHASES, Sender, Sent
 from tests.loops.training.resumed_runs import Noted, assert_same_run, result
 from tests.loops.training.ten_examples import batches

@@ -59,7 +59,7 @@ def test_without_resume_a_new_run_takes_the_places_of_the_old_one(tiny, kept):
 
 def places_in(folder):
     """The epoch and batch that each checkpoint is of."""
-    notes = [TensorFile(str(folder / name / "state")).note["run"] for name in os.listdir(folder)]
+    notes = [TensorFile(str(folder / name / "state")).metadata["run"] for name in os.listdir(folder)]
     return sorted((note["epoch"], note["batch"]) for note in notes)
 
 

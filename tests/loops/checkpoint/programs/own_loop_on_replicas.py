@@ -67,7 +67,7 @@ again, step = made(1)
 iterator = checkpoint.restore(again, data)
 assert int(again["whole"].number.numpy()) == 9, again["whole"].number
 run(again, step, iterator, 2)
-assert_same(SavedObjects(again).now()[1], SavedObjects(state).now()[1])
+assert_same(SavedObjects(again).capture()[1], SavedObjects(state).capture()[1])
 assert again["steps"] == 5
 
 on_read = {"synchronization": tf.VariableSynchronization.ON_READ}

@@ -7,8 +7,7 @@ python preempted.py FOLDER...
 import signal
 import sys
 
-from gradloop.loops.checkpoint.saved_step import SavedStep
-from gradloop.loops.checkpoint.store import Snapshot
+from gradloop.loops.checkpoint.saved_step import SavedStep, Snapshot
 from tests.loops.training.preempted_runs import PHASES, Sender, Sent
 from tests.loops.training.resumed_runs import Noted, assert_same_run, result
 

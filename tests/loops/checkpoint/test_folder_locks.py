@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from gradloop import loops
-from gradloop.loops.checkpoint.folder_in_use import hold, let_go
+from gradloop.loops.checkpoint.folder_locks import lock_folder, unlock_folder
 from tests.loops.folder_holder import holder
 
 
@@ -80,16 +80,16 @@ def test_what_was_not_finished_is_cleared_away_and_nothing_else(tiny, kept):
 def test_who_takes_a_folder_first_is_told(tmp_path):
     one, other = Owner(), Owner()
     folder = str(tmp_path / "a")
-    assert hold(folder, one)
-    assert not hold(folder, other) and not hold(folder + "/../a", one, run=True)
+    assert lock_folder(folder, one)
+    assert not lock_folder(folder, other) and not lock_folder(folder + "/../a", one, run=True)
     with pytest.raises(ValueError, match="another `Checkpoint` of this process"):
-        hold(folder, other, run=True)
-    let_go(one)
-    let_go(one)
-    assert not hold(folder, other, run=True)
-    let_go(other)
-    assert os.listdir(folder) == [] and hold(folder, one)
-    assert not hold("ram://nobody-locks", other), "where there are no locks"
+        lock_folder(folder, other, run=True)
+    unlock_folder(one)
+    unlock_folder(one)
+    assert not lock_folder(folder, other, run=True)
+    unlock_folder(other)
+    assert os.listdir(folder) == [] and lock_folder(folder, one)
+    assert not lock_folder("ram://nobody-locks", other), "where there are no locks"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path, tiny):

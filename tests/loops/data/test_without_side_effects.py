@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.data.unmoved import unmoved
+from gradloop.loops.data.without_side_effects import without_side_effects
 
 
 def _range():
@@ -41,7 +41,7 @@ def _read(data):
 def test_a_dataset_stays_as_it_was(kind):
     alone, read = KINDS[kind](), KINDS[kind]()
     expected = [_read(alone) for _ in range(3)]
-    beside, orders, seen = unmoved(read, "data"), [], []
+    beside, orders, seen = without_side_effects(read, "data"), [], []
     for _ in range(3):
         seen.append(_read(tf.data.Dataset.take(beside, 2)))
         orders.append(_read(read))
@@ -58,7 +58,7 @@ def test_a_cache_in_a_file_is_not_written(tmp_path):
     data = _range().cache(str(tmp_path / "cache")).shuffle(8, seed=1)
     iterator = iter(data)
     next(iterator)  # which holds the file's lock
-    assert len(_read(unmoved(data, "data"))) == 8
+    assert len(_read(without_side_effects(data, "data"))) == 8
     assert len(list(iterator)) == 7
 
 
@@ -66,7 +66,7 @@ def test_batches_stay_where_they_are():
     data = loops.Batches(np.arange(7), None, 3)
     data.epoch = 4
     first = [x.numpy().tolist() for x in data.iterator(0)]
-    assert [x.numpy().tolist() for x in unmoved(data, "data")] == first
+    assert [x.numpy().tolist() for x in without_side_effects(data, "data")] == first
     assert data.epoch == 4
 
 
@@ -79,4 +79,4 @@ def test_a_dataset_that_cannot_be_copied(monkeypatch):
     with pytest.raises(
         ValueError, match="`validation` is a shuffled or cached .* too large.* Pass a `loops.B"
     ):
-        unmoved(data, "validation")
+        without_side_effects(data, "validation")

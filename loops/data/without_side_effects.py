@@ -10,7 +10,7 @@ from ..support.dataset_order import changes_when_read
 from .batches import Batches, Data
 
 
-def unmoved(data: Data, name: str) -> Iterable[Batch]:
+def without_side_effects(data: Data, name: str) -> Iterable[Batch]:
     """The batches of some data, in the same order each time: of a `Batches`, that of its first epoch.
 
     Args:

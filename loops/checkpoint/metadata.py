@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its values: JSON of these keys, which are the format on disk."""
+"""The metadata of a checkpoint: JSON with these keys, which are the format on disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CallbackState(TypedDict, total=False):
     monitor: str  # what that looks at
 
 
-class RunNote(TypedDict):
+class RunMetadata(TypedDict):
     """Where a run of `train` stood."""
 
     epoch: int  # the next one or, if `batch` is not 0, the one that was running
@@ -49,7 +49,7 @@ class RunNote(TypedDict):
     ended: bool  # whether a callback ended training
 
 
-class ObjectNote(TypedDict):
+class ObjectMetadata(TypedDict):
     """One object of a dict that was saved."""
 
     kind: str
@@ -58,15 +58,15 @@ class ObjectNote(TypedDict):
     note: Any  # what is restored beside variables
 
 
-class Note(TypedDict, total=False):
+class Metadata(TypedDict, total=False):
     """All of it."""
 
     format: int
     choice: TrainedVariables  # this and the next two: of a step
     settings: dict[str, Json]  # what it was made with
     watched: dict[str, list[int]]  # where its watches stand
-    objects: dict[str, ObjectNote]  # of a dict
+    objects: dict[str, ObjectMetadata]  # of a dict
     data: dict[str, Any] | None  # `position_of` the iterator, to which `train` adds; None without one
-    run: RunNote  # if `train` wrote the checkpoint
+    run: RunMetadata  # if `train` wrote the checkpoint
     metrics: dict[str, float]  # logs of the epoch that ended here; what `save` was given
     modes: dict[str, str]  # "min" or "max" for metrics of which it is known

@@ -14,4 +14,4 @@ class Weights:
 
 
 tensor_file.PART = 1000
-loops.Checkpoint(sys.argv[1]).save({"weights": Weights()}, beside=True)
+loops.Checkpoint(sys.argv[1]).save({"weights": Weights()}, background=True)

@@ -1,4 +1,4 @@
-"""The folders that this process writes checkpoints to; meanwhile no other process does."""
+"""The folders that this process has locked, so that no other process writes checkpoints to them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import tensorflow as tf
 from ..support.folder_lock import FolderLock
 from .errors import reason_of
 
-# By process, as one that this one forks inherits all this, and by path.
+# By process, since a forked process inherits all this; and by path.
 _locks: WeakValueDictionary[tuple[int, str], FolderLock] = WeakValueDictionary()
-_holders: WeakKeyDictionary[object, FolderLock] = WeakKeyDictionary()
+_owners: WeakKeyDictionary[object, FolderLock] = WeakKeyDictionary()
 _of_runs: WeakSet[FolderLock] = WeakSet()
 
 
-def hold(folder: str, holder: object, *, run: bool = False) -> bool:
-    """Makes a folder and holds it until `let_go(holder)`, or as long as that object lives.
+def lock_folder(folder: str, owner: object, *, run: bool = False) -> bool:
+    """Makes a folder and locks it until `unlock_folder(owner)`, or until the owner is deleted.
 
     Args:
         folder: path.
-        holder: several of one process may hold a folder together.
-        run: whether it is a run of `train`, of which there is one at a time also in a process.
+        owner: any object; several of one process may share a lock.
+        run: whether the owner is a run of `train`, of which there is one at a time, also within a process.
 
     Returns:
-        Whether nobody held it before, and there is a lock against other processes.
+        Whether this call locked it: False if this process had, or if the file system has no locks.
 
     Raises:
-        ValueError: a process that lives holds it, or a run of this one.
+        ValueError: a living process has locked it, or another run of this one.
         OSError: it cannot be written.
     """
     key = os.getpid(), os.path.realpath(folder)
@@ -43,16 +43,16 @@ def hold(folder: str, holder: object, *, run: bool = False) -> bool:
         _locks[key] = lock
     if run:
         _of_runs.add(lock)
-    _holders[holder] = lock
+    _owners[owner] = lock
     return new and lock.is_held
 
 
-def let_go(holder: object) -> None:
-    """Ends what `hold` began for this holder."""
-    lock = _holders.pop(holder, None)
+def unlock_folder(owner: object) -> None:
+    """Unlocks the folder that an owner locked, if no other owner has it."""
+    lock = _owners.pop(owner, None)
     if lock is not None:
         _of_runs.discard(lock)
-        if all(other is not lock for other in _holders.values()):
+        if all(other is not lock for other in _owners.values()):
             # At once: the traceback of an error may hold the object.
             lock.release()
             for key in [key for key, other in _locks.items() if other is lock]:

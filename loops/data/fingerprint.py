@@ -26,7 +26,7 @@ _EXAMPLES, _BYTES = 1000, 4_000_000
 _found: WeakKeyDictionary[Data, dict[str, Any]] = WeakKeyDictionary()
 
 
-def likeness_of(data: Data) -> dict[str, Any]:
+def fingerprint_of(data: Data) -> dict[str, Any]:
     """What data tell of themselves beside the order of a `Batches`, as JSON; None for what they do not tell.
 
     Two with the same likeness may still differ: what the functions of a dataset do is not compared, nor what
