@@ -213,7 +213,7 @@ def check_policies(policies: Iterable[Policy], found: Sequence[Entry], *, may_co
             warnings.warn(
                 f"`keep` has {policy}, and {policy.metric!r} is not known yet: until `save(..., "
                 "metrics={...})` gives it, the rest of `keep` decides alone.",
-                stacklevel=4,
+                stacklevel=5,
             )
         elif policy.metric not in logged:
             raise ValueError(

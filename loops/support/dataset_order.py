@@ -63,7 +63,11 @@ def may_draw_seeds(dataset: tf.data.Dataset) -> bool:
     for part in _parts(dataset):
         captured = [tensor for one in part._functions() for tensor in one.function.captured_inputs]
         unseen = type(part).__name__ == "_VariantDataset" or any(one.dtype == tf.variant for one in captured)
-        if hasattr(part, "_seed2") or unseen:
+        if (
+            unseen
+            or hasattr(part, "_seed2")
+            and getattr(part, "_reshuffle_each_iteration", True) is not False
+        ):
             return True
     return False
 

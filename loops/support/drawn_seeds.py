@@ -10,6 +10,7 @@ A `map` may draw from a variable: that of a `tf.random.Generator`, or of a rando
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -85,8 +86,8 @@ _found: WeakKeyDictionary[tf.data.Dataset, DrawnSeeds | None] = WeakKeyDictionar
 def drawn_seeds(dataset: tf.data.Dataset) -> DrawnSeeds | None:
     """The seeds that the shuffles of a dataset have drawn; the same object each time.
 
-    None if that cannot be known: TensorFlow cannot describe the dataset, whose arrays in memory are too
-    large, say, or saves iterators in a form that is not known here.
+    None, with a warning, if that cannot be known: TensorFlow cannot describe the dataset, whose arrays in
+    memory are too large, say, or saves iterators in a form that is not known here.
     """
     # An iterator may have put options around the dataset that it is of.
     while type(dataset).__name__ == "_OptionsDataset":
@@ -101,12 +102,21 @@ def _new_drawn_seeds(dataset: tf.data.Dataset) -> DrawnSeeds | None:
     if not may_draw_seeds(dataset):
         return DrawnSeeds([], variables)
     size = sum(tensor.dtype.size * int(np.prod(tensor.shape)) for tensor in tensors_of(dataset))
-    if size > _MAX_BYTES or not _form_is_known():
-        return None
-    try:
-        return DrawnSeeds(_generators(dataset), variables)
-    except (tf.errors.OpError, ValueError):
-        return None
+    if size > _MAX_BYTES:
+        reason = f"its arrays in memory have more than {_MAX_BYTES // 10**6} MB"
+    elif not _form_is_known():
+        reason = f"TensorFlow {tf.__version__} saves iterators in a form that is not known"
+    else:
+        try:
+            return DrawnSeeds(_generators(dataset), variables)
+        except (tf.errors.OpError, ValueError) as error:
+            reason = f"TensorFlow cannot describe it ({getattr(error, 'message', error)})"
+    warnings.warn(
+        f"A dataset is shuffled, and how far its shuffles are cannot be saved, as {reason}: after a resume, "
+        "later passes may be shuffled in another order. Read the data by a `loops.Batches` instead.",
+        stacklevel=2,
+    )
+    return None
 
 
 def _may_be_drawn_from(variable: tf.Variable) -> bool:

@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_lets_no_folder_go_that_a_thread_writes_to(tiny, writer,
     with pytest.raises(KeyboardInterrupt):
         with store_of(loops.Checkpoint(tmp_path)).locked(None):
             place = store_of(loops.Checkpoint(tmp_path)).save(SavedStep(step), {}, background=True)
-            monkeypatch.setattr(in_flight, "finish", interrupted)
+            monkeypatch.setattr(in_flight, "wait_for", interrupted)
     assert lock.exists() and writer.begun.wait(60)
     writer.go.set()
     assert loops.Checkpoint(tmp_path).newest == place and not lock.exists()

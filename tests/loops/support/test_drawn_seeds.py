@@ -97,14 +97,19 @@ def test_a_dataset_of_unknown_origin_is_looked_into():
 def test_large_arrays_are_not_described(monkeypatch):
     monkeypatch.setattr(module, "_MAX_BYTES", 7)
     data = D.from_tensor_slices(np.zeros(2, np.float32))
-    assert drawn_seeds(data.shuffle(2)) is None
+    with pytest.warns(
+        UserWarning, match="cannot be saved, as its arrays in memory have more than 0 MB: after"
+    ):
+        assert drawn_seeds(data.shuffle(2)) is None
     assert drawn_seeds(data).get() == []
+    assert drawn_seeds(data.shuffle(2, reshuffle_each_iteration=False)).get() == []
 
 
 def test_a_form_that_is_not_known(monkeypatch):
     monkeypatch.setattr(module, "_COUNT", "another")
     module._form_is_known.cache_clear()
-    assert drawn_seeds(shuffled()) is None
+    with pytest.warns(UserWarning, match="cannot be saved, as TensorFlow .* a form that is not known"):
+        assert drawn_seeds(shuffled()) is None
     module._form_is_known.cache_clear()
 
 
@@ -113,4 +118,7 @@ def test_a_dataset_that_tensorflow_cannot_describe(monkeypatch):
         raise tf.errors.InvalidArgumentError(None, None, "cannot")
 
     monkeypatch.setattr(module, "graph_of", fail)
-    assert drawn_seeds(shuffled()) is None
+    with pytest.warns(
+        UserWarning, match=r"cannot be saved, as TensorFlow cannot describe it \(cannot\): after"
+    ):
+        assert drawn_seeds(shuffled()) is None
