@@ -1,6 +1,6 @@
 """The cost of saving a run during training, and of resuming it.
 
-`python -m bench.saving CASE ROUNDS STEPS` measures one case and prints it as JSON, with the processor's time.
+`python -m bench.saving CASE ROUNDS STEPS` measures one case and prints it as JSON, with processor time.
 
 - `lenet5`: microseconds a step of `train`, with a checkpoint every 100 steps and without, of one `TrainStep`:
   two of the same network differ by up to 3 % (seen of five, processor time).
