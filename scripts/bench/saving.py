@@ -4,7 +4,7 @@
 
 - `lenet5`: microseconds a step of `train`, with a checkpoint every 100 steps and without, of one `TrainStep`:
   two of the same network differ by up to 3 % (seen of five, processor time).
-- `resnet50`: seconds, with Adam, 307 MB. "write": `save`, which removes no older one; "copy": as many bytes to
+- `resnet50`: seconds, with Adam, 307 MB. "write": `save`, that removes no older one; "copy": as many bytes to
   the same disk, synced; "remove": those; "held up": `save(background=True)`; "beside": until it is complete.
 - `resume`: seconds from the call of `train` to the end of its first step, of the same network, traced before.
   "above": what a resume takes more than a start without one; "read": TensorFlow's reading of all values.
