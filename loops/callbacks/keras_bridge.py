@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from ..loss.metrics import Metric, StepMetric
-from ..support.keras_private import better_way, compiled_with
+from ..support.keras_private import better_direction, compile_config
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
@@ -146,7 +146,7 @@ def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     model, set the rate of an optimizer that is not used.
     """
     missing = object()
-    before, compiled = getattr(model, "optimizer", missing), compiled_with(model)
+    before, compiled = getattr(model, "optimizer", missing), compile_config(model)
     model.optimizer = optimizer
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...optim.common.arguments import real_number, whole_number
 from ..callbacks.steps_callback import StepsCallback
-from ..support.folders import fixed
+from ..support.folders import absolute_path
 from .retention import Keep, policies_of
 from .save_and_restore import SaveAndRestore
 from .time_limit import seconds_of
@@ -106,7 +106,7 @@ class Checkpoint(SaveAndRestore, StepsCallback):
         super().__init__()
         if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
             raise TypeError(f"`folder` must be the path of a folder, not {folder!r}.")
-        self.folder = fixed(folder)
+        self.folder = absolute_path(folder)
         self.every_epochs = whole_number("every_epochs", every_epochs, at_least=1)
         self.every_steps, self.every_minutes = every_steps, every_minutes
         if every_steps is not None:

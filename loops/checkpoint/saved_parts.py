@@ -13,7 +13,7 @@ from ...optim.common.types import Json
 from ...optim.naming.stable_names import NotBuiltError
 from ...optim.private.keras_private import weights_were_set
 from ..step.named_model import NamedModel, Pairs, Variable
-from ..support.keras_private import makes_variables_later
+from ..support.keras_private import has_late_variables
 from ..update.spikes import LastLosses
 from .saved_step import SavedStep
 from .settings import describe_differences, differences_of, model_settings, settings_of
@@ -179,7 +179,7 @@ class MetricPart(Part):
     kind = "Keras metric"
 
     def pairs(self, names: Names) -> Pairs:
-        if makes_variables_later(self.value):
+        if has_late_variables(self.value):
             raise NotBuiltError(
                 f"{self.where}the metric {self.value.name!r}, which makes its variables at its first update: "
                 "call `update_state` once and `reset_state` before, as with `tf.zeros((1, classes))`."

@@ -24,7 +24,7 @@ from ..loss.keras_loss import resolve_loss
 from ..loss.loss_and_metrics import Loss
 from ..step.named_model import Variable
 from ..step.train_step import TrainStep
-from ..support.keras_private import arguments_of
+from ..support.keras_private import loss_arguments
 from ..update.restore import RATE_CUTS, setting_of
 from ..update.spikes import LastLosses
 from .layer_settings import is_json, layer_settings
@@ -114,7 +114,7 @@ def _loss_of(loss: Loss) -> Json:
     """A Keras loss by its class and settings, whether it was given as such or by its name; else a name."""
     if isinstance(loss, (str, keras.losses.Loss)):
         loss = resolve_loss(loss)
-        config = {**_config_of(loss), **arguments_of(loss)}
+        config = {**_config_of(loss), **loss_arguments(loss)}
         config = {name: value for name, value in config.items() if name != "name" and is_json(value)}
         return {"class_name": type(loss).__name__, "config": config}
     return getattr(loss, "__name__", None) or str(loss)

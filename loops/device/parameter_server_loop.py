@@ -14,7 +14,7 @@ from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors
 from ..data.batch_reader import BatchReader
 from ..data.batches import Batches, BatchIterator, DataIterator
-from ..support.global_seeds import global_seeds_made
+from ..support.global_seed_generator import tracing_with_global_seed_generator
 from ..support.scalars import Columns
 from .open_or_fixed import OpenOrFixed
 from .step_count import StepCount
@@ -77,7 +77,7 @@ class ParameterServerLoop(OpenOrFixed):
                 return self._one_of_size.get_concrete_function(batch)
             return self._one.get_concrete_function(map_tensors(open_spec, batch))
 
-        with global_seeds_made():
+        with tracing_with_global_seed_generator():
             function = self.open_or_fixed(trace)
         self.columns = self._traced.setdefault(function, self._columns())
         row = coordinator.schedule(function, args=(batch,))
@@ -112,7 +112,7 @@ class ParameterServerLoop(OpenOrFixed):
         while place.position < end:
             left = end - place.position
             reader, part = place.of_one_size(left) if fixed else (data.reader, left)
-            with contextlib.nullcontext() if reader in self._traced else global_seeds_made():
+            with contextlib.nullcontext() if reader in self._traced else tracing_with_global_seed_generator():
                 results += self._tasks(place, reader, part)
             self.columns = self._traced.setdefault(reader, self._columns())
             place.position += part

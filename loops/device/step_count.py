@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from ..support.tensorflow_private import reads
+from ..support.tensorflow_private import reads_variable
 
 
 class StepNumber:
@@ -47,7 +47,7 @@ class StepCount:
 
     def after_step(self, row: tf.Tensor) -> None:
         """Is called while a loop is traced, behind the step that makes `row`."""
-        self._is_read = bool(self._is_read) or reads(self._variable)
+        self._is_read = bool(self._is_read) or reads_variable(self._variable)
         if self._is_read:
             with tf.control_dependencies([row]):
                 self._variable.assign_add(1, read_value=False)

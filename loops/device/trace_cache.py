@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors, tensors_in
-from ..support.global_seeds import global_seeds_made
-from ..support.keras_private import global_seeds
-from ..support.scalars import nothing_recorded
+from ..support.global_seed_generator import tracing_with_global_seed_generator
+from ..support.keras_private import global_seed_generator
+from ..support.scalars import recording_disabled
 from ..support.tensorflow_private import calls_summary, default_summary_writer
 from .executor import executor, nests_calls
 from .open_or_fixed import OpenBatchError, OpenOrFixed
@@ -91,7 +91,7 @@ class TraceCache(OpenOrFixed):
             batch: makes a batch from the data, if it is none itself.
         """
         if tf.config.functions_run_eagerly():
-            return global_seeds_made()(function)
+            return tracing_with_global_seed_generator()(function)
         key = self._key(call, specs)
         known = self._functions.get(key, [])
         for taken, traced in known:
@@ -135,7 +135,7 @@ class TraceCache(OpenOrFixed):
         writer = default_summary_writer() if self._calls_summary else None
         if self._last is None or self._last[0] is not specs:  # to find out takes a while
             self._last = specs, _kind(specs)
-        return call, self._last[1], writer, global_seeds() if self._draws else None
+        return call, self._last[1], writer, global_seed_generator() if self._draws else None
 
     def _trace(self, function: Callable[..., tf.Tensor | None], *specs: Specs) -> Traced:
         # AutoGraph would wrap our own errors.
@@ -153,13 +153,13 @@ class TraceCache(OpenOrFixed):
 
 def _check(forward: Callable[[Tensors], Tensors], specs: Specs) -> None:
     """Traces a function that is not to run."""
-    with nothing_recorded():
+    with recording_disabled():
         _traced(forward, specs)
 
 
 def _traced(function: Callable[..., Tensors], *specs: Specs) -> tuple[Traced, bool]:
     """The function, traced, and whether it draws from the generator of `keras.random` without a seed."""
-    with global_seeds_made() as drawn:
+    with tracing_with_global_seed_generator() as drawn:
         return tf.function(function, autograph=False).get_concrete_function(*specs), bool(drawn)
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from ..data.batches import DataIterator
-from ..support.dataset_order import order_of
+from ..support.dataset_order import nondeterminism_and_seeds
 from ..support.tensorflow_private import dataset_of
 
 # `TrainStep.mean_over_workers`: each worker gets the mean of the numbers that all call it with, so all must
@@ -31,7 +31,7 @@ def check_same_order(data: tf.data.Dataset, name: str, mean: Mean) -> None:
     """
     if mean is None:
         return
-    loose, seeds = order_of(data)
+    loose, seeds = nondeterminism_and_seeds(data)
     if data.options().deterministic is False:
         loose.append("the option `deterministic = False`")
     # Also where it is bad already, as the others wait for this.

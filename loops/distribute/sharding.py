@@ -12,7 +12,7 @@ import tensorflow as tf
 from ...optim.common.types import Array, Batch, Scalar, Tensors
 from ..data.arrays import map_tensors, tensors_in
 from ..data.batches import BatchIterator, DataIterator
-from ..support.keras_private import global_seeds, set_global_seeds, undivided_losses
+from ..support.keras_private import global_seed_generator, set_global_seed_generator, undivided_losses
 from .scope import has_other_workers, replicas_of
 
 Result = TypeVar("Result")
@@ -116,10 +116,10 @@ def on_replicas(
     if strategy is None:
         return function(batch, None)
 
-    seeds = global_seeds()
+    seeds = global_seed_generator()
 
     def run(part: Any, shard: tf.Tensor | None) -> Result:
-        set_global_seeds(seeds)  # a replica is a thread of its own
+        set_global_seed_generator(seeds)  # a replica is a thread of its own
         # Each replica reads its own examples.
         part = batch.take(part) if isinstance(batch, LazyBatch) else part
         return function(part, None if shard is None else Shard(*tf.unstack(shard)))

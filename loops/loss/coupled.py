@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...optim.common.types import Array, Tensors
-from ..support.scalars import nothing_recorded
+from ..support.scalars import recording_disabled
 
 
 class CoupledError(ValueError):
@@ -143,7 +143,7 @@ def _tried(question: Callable[[], bool]) -> bool:
     """The answer to a question that runs a user's code on made-up numbers; no if it does not take them."""
 
     def quietly() -> bool:
-        with nothing_recorded():
+        with recording_disabled():
             return question()
 
     try:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..support.keras_private import keras_mask
-from ..support.scalars import nothing_recorded
+from ..support.scalars import recording_disabled
 from .coupled import check_splits, is_known
 from .reduction import LossValue, mean_of, number_of, reduced
 from .weights import as_columns, by_position
@@ -86,7 +86,7 @@ def loss_value(
     masks = [keras_mask(predictions), keras_mask(losses)]
     function = getattr(loss, "fn", None) if is_known(type(loss).call) else None
     if (apart := by_position(function, y, predictions, losses, [*masks, weight])) is not None:
-        with nothing_recorded():  # it was before
+        with recording_disabled():  # it was before
             losses = _losses(loss, *apart)
     return reduced(loss.reduction, tf.cast(losses, loss.dtype), weight, masks, examples)
 
@@ -99,7 +99,7 @@ def _losses(loss: keras.losses.Loss, y: Tensors, predictions: Tensors) -> tf.Ten
     losses = loss.call(y, predictions)
     columns = as_columns(y, predictions)
     if losses.shape.rank == 0 and columns[0] is not y:
-        with nothing_recorded():  # it was before
+        with recording_disabled():  # it was before
             losses = loss.call(*columns)
     return losses
 

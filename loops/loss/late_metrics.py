@@ -13,8 +13,8 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Tensors
 from ..data.arrays import map_tensors
 from ..data.batches import BatchIterator, DataIterator
-from ..support.keras_private import makes_variables_later
-from ..support.tensorflow_private import never_run
+from ..support.keras_private import has_late_variables
+from ..support.tensorflow_private import scratch_graph
 from .loss_and_metrics import LossAndMetrics
 
 
@@ -25,10 +25,10 @@ def build_metrics(loss_and_metrics: LossAndMetrics, source: DataIterator | Batch
         source: a batch, or an iterator of batches; None where none is known, for targets of the shape of the
             model's output.
     """
-    late = [metric for metric in loss_and_metrics.stateful_metrics if makes_variables_later(metric)]
+    late = [metric for metric in loss_and_metrics.stateful_metrics if has_late_variables(metric)]
     if not late:
         return
-    with never_run():
+    with scratch_graph():
         if source is not None:
             loss_and_metrics(_batch_of(source), training=False)
             return

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
-from ..support.scalars import Columns, nothing_recorded, recorded_scalars
+from ..support.scalars import Columns, recording_disabled, collect_scalars
 from .held_metrics import noticed, resolve_held
 from .keras_loss import example_losses, loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
@@ -124,7 +124,7 @@ class LossAndMetrics:
             ValueError: a batch that does not fit the loss or a metric.
             CoupledError: a part of a batch, for a loss or metric that takes its examples together.
         """
-        with recorded_scalars(self._names, self.reductions) as recorded:
+        with collect_scalars(self._names, self.reductions) as recorded:
             loss, record = self._computed(batch, training, shard, accumulated)
         self.columns = recorded.columns
         if shard is None or not self.columns:
@@ -205,7 +205,7 @@ class LossAndMetrics:
         record, recorded = list(record[: self.width]), record[self.width :]
         for column, metric in enumerate(self.metrics):
             if metric.stateful is not None:
-                with nothing_recorded():  # it was on the replicas
+                with recording_disabled():  # it was on the replicas
                     record[2 + 2 * column : 4 + 2 * column] = metric.result()
         return [*record, *whole_of(self.columns, recorded)]
 

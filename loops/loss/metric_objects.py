@@ -8,7 +8,7 @@ import tensorflow as tf
 from ...optim.common.types import Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, with_keras_mask, wrapped_function
-from ..support.scalars import nothing_recorded
+from ..support.scalars import recording_disabled
 from .coupled import check_function_splits, check_state_adds_up, is_known
 from .weights import as_columns, by_position, expand_to_rank, fitted, squeeze_to_rank
 
@@ -70,7 +70,7 @@ def _of_wrapped(
     if weight is None and mask is None and not parts:
         return y, predictions, None
     function = wrapped_function(metric)
-    with nothing_recorded():  # it runs once more in the update
+    with recording_disabled():  # it runs once more in the update
         values = function(y, predictions)
     if parts:
         check_function_splits(metric.name, function, (y, predictions), values)

@@ -20,7 +20,7 @@ from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, with_keras_mask
-from ..support.scalars import nothing_recorded
+from ..support.scalars import recording_disabled
 from .coupled import check_function_splits
 from .metric_objects import update
 from .outputs import check_one_output
@@ -97,7 +97,7 @@ class StepMetric:
         masks = [keras_mask(predictions), keras_mask(values)]
         by_keras = getattr(self._function, "__wrapped__", self._function)
         if (apart := by_position(by_keras, y, predictions, values, [*masks, weight])) is not None:
-            with nothing_recorded():  # it was before
+            with recording_disabled():  # it was before
                 values = self._function(*apart)
         values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from ...optim.common.types import Scalar
 from ...optim.gradients.replicas import replica_count
-from ..support.scalars import Columns, Recorded
+from ..support.scalars import Columns, RecordedScalars
 
 
-def parts_of(recorded: Recorded, part: Scalar, weight: Scalar) -> list[Scalar]:
+def parts_of(recorded: RecordedScalars, part: Scalar, weight: Scalar) -> list[Scalar]:
     """What a replica gives to the sum over all of them: one scalar for a mean or a sum, for a maximum its own
     among zeros for the others.
 

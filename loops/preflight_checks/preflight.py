@@ -12,8 +12,8 @@ from ..data.batches import Data
 from ..device.batch_size import batch_size_of
 from ..distribute.scope import has_other_workers, is_asynchronous, replicas_of, scope_of
 from ..step.train_step import TrainStep
-from ..support.random_state import same_random_state
-from ..support.scalars import nothing_recorded
+from ..support.random_state import preserve_random_state
+from ..support.scalars import recording_disabled
 from . import data_checks, output_checks, training_checks, weight_checks
 from .evidence import Evidence
 from .probe import Probe, last_operation
@@ -147,8 +147,8 @@ def gather_evidence(step: TrainStep, data: Data) -> Evidence:
     fixed_size = batch_size_of(step.model) is not None
     with (
         warnings.catch_warnings(),
-        nothing_recorded(),
-        same_random_state(),
+        recording_disabled(),
+        preserve_random_state(),
         sample_from(data, None if fixed_size else max(_OVERFIT_EXAMPLES, replicas)) as sample,
     ):
         warnings.simplefilter("ignore")  # a check reports the same, or training warns again

@@ -18,7 +18,7 @@ from ..step.batch_norm import frozen_norms, inference_mode
 from ..step.train_step import TrainStep
 from ..support.keras_private import undivided_losses
 from ..support.method_hooks import Hooks, Method
-from ..support.tensorflow_private import eager_replicas, never_run
+from ..support.tensorflow_private import eager_replicas, scratch_graph
 from .sample import elements_per_example, examples_of, first_examples
 
 # Limits of a pass, which keep it to about a second.
@@ -146,7 +146,7 @@ def last_operation(step: TrainStep, batch: Batch) -> str:
     with contextlib.suppress(
         Exception
     ):  # a custom model may raise anything; the checks then judge by the values alone
-        with scope_of(step.strategy), never_run():
+        with scope_of(step.strategy), scratch_graph():
             operation = step.model(x, training=False).op
             while operation.type in _PASS_THROUGH:
                 operation = operation.inputs[0].op

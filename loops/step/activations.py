@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.naming.stable_names import tree_of
-from ..support.layer_outputs import Outputs, outputs_of
+from ..support.layer_outputs import Outputs, record_layer_outputs
 
 QUANTITIES = ("activation_mean", "activation_std", "dead_units")
 

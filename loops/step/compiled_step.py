@@ -16,8 +16,8 @@ from ..device.make_loop import make_loop
 from ..distribute.sharding import Shard, on_replicas
 from ..loss.loss_and_metrics import LossAndMetrics, Record
 from ..support.layer_outputs import Outputs
-from ..support.recording import recording
-from ..support.writes import Writes
+from ..support.record_writes import record_writes
+from ..support.variable_writes import VariableWrites
 from ..update.nonfinite import has_nan, hides_nan, nan_of
 from ..update.update import Update
 from .batch_norm import check_synchronised, frozen_norms, inference_mode
@@ -114,7 +114,7 @@ class CompiledStep:
                 record, gradients, finite, sums = forward_backward(batch, shard)
             except Exception:  # the user's model or loss may raise anything
                 if tf.executing_eagerly():  # while tracing, nothing has run yet
-                    writes.undo(False)
+                    writes.undo_unless(False)
                 raise
         self.state.backup(writes, batch)
         bad = [tf.cast(has_nan(batch), tf.float32)] if self.update.uses_not_overflow else []
@@ -141,7 +141,7 @@ class CompiledStep:
         gradients: list[Gradient],
         bad: list[tf.Tensor],
         sums: list[tf.Tensor],
-        writes: Writes,
+        writes: VariableWrites,
     ) -> tuple[Record, list[Gradient], list[tf.Tensor], list[tf.Tensor]]:
         """Sums over replicas in one all-reduce; averages moving statistics."""
         if replica_count() == 1:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ...optim.naming.model_tree import ModelTree
 from ...optim.naming.stable_names import tree_of
-from ..support.keras_private import held_metrics
+from ..support.keras_private import layer_metrics
 from .untracked import are_same, contents, holds_the_same, untracked_variables
 
 Variable: TypeAlias = keras.Variable | tf.Variable
@@ -45,7 +45,7 @@ class NamedModel:
         attributes.
         """
         self._find()
-        every = [*metrics, *held_metrics(self._model, self._tree)]
+        every = [*metrics, *layer_metrics(self._model, self._tree)]
         return self._pairs + [
             (f"metrics/{metric.name}/{v.name}", v) for metric in every for v in metric.variables
         ]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ...optim.gradients.replicas import in_replica
 from ..distribute.scope import replicas_of
-from ..support.keras_private import changed_seeds
+from ..support.keras_private import transform_seeds
 
 # Added, times the replica's number, to the second number of a seed, in which Keras counts draws.
 _REPLICA_STRIDE = 1 << 32

@@ -13,8 +13,8 @@ from ...optim.common.types import Scalar, Tensors
 from ...optim.gradients.replicas import replica_count, sum_over_replicas
 from ..distribute.sharding import examples_in, share_of, total_over_replicas
 from ..loss.recorded import parts_of, whole_of
-from ..support.recording import recording, writes_now
-from ..support.scalars import Recorded, is_recording, recorded_scalars
+from ..support.record_writes import record_writes, active_writes
+from ..support.scalars import RecordedScalars, is_recording, collect_scalars
 from ..support.tensorflow_private import with_autograph
 from .stateful import check_layers
 
@@ -44,7 +44,7 @@ def replica_step(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
             result = each(*args, **kwargs)
         ran.update(writes.layers)
         check_layers(writes.layers.values(), replica_count())
-        writes.put_back_untrained()
+        writes.restore_untrained_weights()
         if replica_count() > 1:
             statistics = writes.statistics()
             for variable, total in zip(

@@ -13,7 +13,7 @@ from ...optim.common.types import Tensors
 from ..device.few_traces import traced_for_few_shapes
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import EXAMPLE_WEIGHT, split
-from ..support.keras_private import global_seeds, set_global_seeds
+from ..support.keras_private import global_seed_generator, set_global_seed_generator
 from ..update.nonfinite import raises_nonfinite
 from .replica_seeds import replica_seeds
 from .replica_step import replica_step
@@ -109,7 +109,7 @@ def _run(
         mapped = [next(parts) if _splits(value) else value for value in flat]
         args, kwargs = tf.nest.pack_sequence_as((args, kwargs), mapped)
 
-    seeds = global_seeds()
+    seeds = global_seed_generator()
 
     def run(shard: tf.Tensor | None, *args: Tensors, **kwargs: Tensors) -> Tensors:
         set_global_seeds(seeds)  # each replica runs in a thread of its own

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Batch
 from ..support.tensorflow_private import run_before
-from ..support.writes import Writes, key_of
+from ..support.variable_writes import VariableWrites, variable_key
 
 
 class ForwardState:
@@ -37,7 +37,7 @@ class ForwardState:
             variable.assign(copy)
 
     def _copy_of(self, variable: tf.Variable) -> tf.Variable:
-        key = key_of(variable)
+        key = variable_key(variable)
         if key not in self._copies:
             # In another thread, to be outside of the function being traced and of any strategy's scope.
             with ThreadPoolExecutor(1) as thread:

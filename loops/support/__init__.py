@@ -1,1 +1,1 @@
-"""Keras' private names, and folders."""
+"""Private names of Keras and TensorFlow, and helpers for the other rooms."""

@@ -17,7 +17,7 @@ from ...optim.private.tensorflow_private import node_lists
 _FILTERS = ("FilterDataset", "TakeWhile")
 
 
-def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]]:
+def nondeterminism_and_seeds(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]]:
     """Returns what in a dataset has no fixed order, in words, and the seeds that fix that of the rest."""
     loose: list[str] = []
     seeds: list[tuple[int, ...]] = []
@@ -55,7 +55,7 @@ def order_of(dataset: tf.data.Dataset) -> tuple[list[str], list[tuple[int, ...]]
 def changes_when_read(dataset: tf.data.Dataset) -> bool:
     """Whether reading a dataset changes what its next reader gets: it shuffles by seeds or keeps a cache."""
     cached = any("Cache" in type(part).__name__ for part in _parts(dataset))
-    return cached or bool(order_of(dataset)[1])
+    return cached or bool(nondeterminism_and_seeds(dataset)[1])
 
 
 def may_draw_seeds(dataset: tf.data.Dataset) -> bool:
@@ -110,15 +110,15 @@ def own_seeds(dataset: tf.data.Dataset) -> list[int] | None:
 
     With a seed of the whole process TensorFlow gives those a seed, by what has run before.
     """
-    pairs = [pair for pair in order_of(dataset)[1] if pair != (0, 0)]
-    if order_of(dataset)[0] or any(pair[0] != DEFAULT_GRAPH_SEED for pair in pairs):
+    pairs = [pair for pair in nondeterminism_and_seeds(dataset)[1] if pair != (0, 0)]
+    if nondeterminism_and_seeds(dataset)[0] or any(pair[0] != DEFAULT_GRAPH_SEED for pair in pairs):
         return None
     return [number for pair in pairs for number in pair[1:]]
 
 
 def process_seeds(dataset: tf.data.Dataset) -> list[int]:
     """The seeds of the process, as `tf.random.set_seed` sets them, that its shuffles use beside their own."""
-    return sorted({pair[0] for pair in order_of(dataset)[1] if len(pair) == 2 and pair != (0, 0)})
+    return sorted({pair[0] for pair in nondeterminism_and_seeds(dataset)[1] if len(pair) == 2 and pair != (0, 0)})
 
 
 def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:

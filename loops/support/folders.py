@@ -10,13 +10,13 @@ import tensorflow as tf
 from .durable_files import is_local
 
 
-def fixed(path: str | os.PathLike[str]) -> str:
+def absolute_path(path: str | os.PathLike[str]) -> str:
     """A path that still means the same when the program has changed its working directory.
 
     Example:
         >>> import os
-        >>> from gradloop.loops.support.folders import fixed
-        >>> fixed("runs") == os.path.join(os.getcwd(), "runs"), fixed("gs://bucket/runs")
+        >>> from gradloop.loops.support.folders import absolute_path
+        >>> absolute_path("runs") == os.path.join(os.getcwd(), "runs"), absolute_path("gs://bucket/runs")
         (True, 'gs://bucket/runs')
     """
     text = os.fsdecode(path)

@@ -60,7 +60,7 @@ def keras_mask(predictions: Tensors) -> tf.Tensor | None:
     return getattr(predictions, "_keras_mask", None)
 
 
-def arguments_of(loss: keras.losses.Loss) -> dict[str, object]:
+def loss_arguments(loss: keras.losses.Loss) -> dict[str, object]:
     """What a loss passes to the function that it wraps, which some (`Huber`) leave out of their config."""
     return dict(getattr(loss, "_fn_kwargs", {}))
 
@@ -77,7 +77,7 @@ def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     return value
 
 
-def better_way(metric: object) -> str | None:
+def better_direction(metric: object) -> str | None:
     """Which is better of a metric of Keras, or of the name of one: "min" or "max"; None if unknown."""
     if isinstance(metric, str):
         try:
@@ -87,13 +87,13 @@ def better_way(metric: object) -> str | None:
     return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""))
 
 
-def makes_variables_later(metric: keras.metrics.Metric) -> bool:
+def has_late_variables(metric: keras.metrics.Metric) -> bool:
     """Whether a metric makes variables at its first update, which has not been."""
     late = not metric.variables or not getattr(metric, "_built", True)
-    return late or any(map(makes_variables_later, metric._metrics))
+    return late or any(map(has_late_variables, metric._metrics))
 
 
-def held_metrics(model: keras.Model, tree: ModelTree | None = None) -> list[keras.metrics.Metric]:
+def layer_metrics(model: keras.Model, tree: ModelTree | None = None) -> list[keras.metrics.Metric]:
     """The metrics that a model and its layers hold, without those that `compile` made of any of them.
 
     Its `tree` is found again if it is not given.
@@ -102,7 +102,7 @@ def held_metrics(model: keras.Model, tree: ModelTree | None = None) -> list[kera
     return list({id(metric): metric for layer in layers for metric in layer._metrics}.values())
 
 
-def compiled_with(model: keras.Model) -> object:
+def compile_config(model: keras.Model) -> object:
     """What Keras keeps of the last call of `model.compile`, another object each time; None before any."""
     return getattr(model, "_compile_config", None)
 
@@ -144,7 +144,7 @@ def undivided_losses() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+def transform_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
     """Runs the body with `change` applied to each seed, (2,), that any `SeedGenerator` gives.
 
     Wherever a layer keeps its generators: in lists, in objects of its own, or in the whole process.
@@ -160,7 +160,7 @@ def changed_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
 _GLOBAL_SEEDS = "global_seed_generator"
 
 
-def global_seeds() -> keras.random.SeedGenerator | None:
+def global_seed_generator() -> keras.random.SeedGenerator | None:
     """What `keras.random` without a seed draws from, of this thread; None before it has drawn."""
     return get_global_attribute(_GLOBAL_SEEDS)
 
@@ -170,15 +170,15 @@ def default_seed() -> int:
     return int(make_default_seed())
 
 
-def set_global_seeds(generator: keras.random.SeedGenerator | None) -> None:
+def set_global_seed_generator(generator: keras.random.SeedGenerator | None) -> None:
     """Has `keras.random` without a seed draw from this generator, on this thread."""
     set_global_attribute(_GLOBAL_SEEDS, generator)
 
 
 @contextlib.contextmanager
-def same_global_seeds() -> Iterator[None]:
+def preserve_global_seed_generator() -> Iterator[None]:
     """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
-    generator = global_seeds()
+    generator = global_seed_generator()
     state = None if generator is None else generator.state.numpy()
     try:
         yield
@@ -186,4 +186,4 @@ def same_global_seeds() -> Iterator[None]:
         if generator is not None:
             generator.state.assign(state)
         else:
-            set_global_seeds(None)
+            set_global_seed_generator(None)

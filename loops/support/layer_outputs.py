@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from .method_hooks import Hooks, Method
-from .tensorflow_private import graph_now
+from .tensorflow_private import current_graph
 
 # A layer's `id` -> the first floating tensor of each of its calls, in order.
 Outputs: TypeAlias = dict[int, list[tf.Tensor]]
@@ -20,13 +20,13 @@ _by_thread: dict[int, Outputs] = {}
 
 
 @contextlib.contextmanager
-def outputs_of(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
+def record_layer_outputs(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
     """Records the outputs of layers in the body, on this thread: a replica has its own.
 
     A layer that runs within a loop or a condition of another one (an RNN's cell) is left out: outside of that
     its tensors mean nothing.
     """
-    thread, graph = threading.get_ident(), graph_now()
+    thread, graph = threading.get_ident(), current_graph()
     found: Outputs = {id(layer): [] for layer in layers}
     with _HOOKS.installed():
         _by_thread[thread] = found

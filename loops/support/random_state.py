@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .keras_private import same_global_seeds
-from .tensorflow_private import global_generator, other_eager_seeds
+from .keras_private import preserve_global_seed_generator
+from .tensorflow_private import global_generator, temporary_eager_seeds
 
 
 @contextlib.contextmanager
-def same_random_state() -> Iterator[None]:
+def preserve_random_state() -> Iterator[None]:
     """Leaves as it was what the whole process draws from: of Python, NumPy, TensorFlow and Keras."""
     python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()
     state = None if generator is None else generator.state.numpy()
-    with same_global_seeds(), other_eager_seeds():
+    with preserve_global_seed_generator(), temporary_eager_seeds():
         try:
             yield
         finally:

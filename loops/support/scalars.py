@@ -1,4 +1,4 @@
-"""Scalars that a user's code records while a step runs or is traced."""
+"""`record`: scalars that a user's code records while a step runs or is traced, and their collection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from ...optim.common.types import Array, Scalar
 from .keras_private import is_inference, is_symbolic
-from .tensorflow_private import graph_now, is_vectorized, without_autograph
+from .tensorflow_private import current_graph, is_vectorized, without_autograph
 
 REDUCTIONS = ("mean", "sum", "max")
-_COUNTED = ("skipped", "rate_cuts")  # in the logs of an epoch, by `train`
+_COUNTS = ("skipped", "rate_cuts")  # `train` writes these to the logs of an epoch
 
 
 class Column(NamedTuple):
@@ -32,10 +32,10 @@ Columns: TypeAlias = tuple[Column, ...]
 
 @without_autograph
 def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
-    """Records a scalar of the step that runs: in its loss, a metric, a layer's `call`, or a step of your own.
+    """Records a scalar of the current step. Call it in a loss, a metric, a layer's `call`, or your own step.
 
-    Each step's value is next to its loss and metrics: in what `step(...)` and `step.run(...)` return, in what
-    callbacks get from `train`, in the progress bar, and in TensorBoard as `step/NAME`. An epoch's logs have
+    Each step's value appears beside its loss and metrics: in what `step(...)` and `step.run(...)` return, in
+    the logs of callbacks, in the progress bar, and in TensorBoard as `step/NAME`. An epoch's logs have
     the mean over the steps that recorded it, or with `reduce="max"` the largest value; skipped steps and NaN
     do not count. For an `EvalStep` it is the mean over the batches, which `train` logs as `val_NAME`. In a
     function under `@replicated` it is added to the dict that the function returns.
@@ -49,17 +49,17 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     exported without `training=True`; nothing is recorded then.
 
     Args:
-        name: in logs. Not the name of the loss or of a metric, not `skipped` or `rate_cuts`, and none that
-            begins with `val_`.
-        value: a number or a scalar tensor, which float32 must hold; bool counts as 0 or 1.
+        name: its key in the logs. Not the name of the loss or of a metric, not `skipped` or `rate_cuts`, and
+            none that begins with `val_`.
+        value: a number or a scalar tensor, recorded as float32; bool counts as 0 or 1.
         reduce: how values of several replicas are combined: "mean" (weighted by the examples of each), "sum"
             or "max".
 
     Raises:
         TypeError: a name that is no string, a value that is no number.
-        ValueError: a name that is empty or taken, a value that is no scalar, an unknown `reduce` or another
-            than before for this name; a call outside of a step, or in a TensorFlow function, condition or
-            loop within it.
+        ValueError: a name that is empty or in use, a value that is no scalar, an unknown `reduce` or not
+            the one used before for this name; a call outside of a step, or in a TensorFlow function,
+            condition or loop within it.
 
     Example:
         >>> import keras, numpy as np
@@ -76,17 +76,17 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     if not isinstance(name, str):
         raise TypeError(f"`name` must be a string, not {name!r}.")
     if not name:
-        raise ValueError("`name` is '': give what is recorded a name, by which logs have it.")
+        raise ValueError("`name` is '': pass the key that the scalar is to have in the logs.")
     if reduce not in REDUCTIONS:
         raise ValueError(f"`reduce` must be 'mean', 'sum' or 'max', not {reduce!r}.")
-    recorded = _of_thread.recorded
-    if _of_thread.drops or is_symbolic() or name in _of_thread.recomputed:
+    recorded = _thread_state.recorded
+    if _thread_state.disabled or is_symbolic() or name in _thread_state.recomputed:
         return
-    if recorded is None and _of_thread.in_gradient:
+    if recorded is None and _thread_state.in_gradient:
         raise ValueError(
-            f"`record` was called with the name {name!r} in the gradient of a function, which a `TrainStep` "
-            "computes when what its loss records is known: record it in the forward pass, or in a step of "
-            "your own under `@loops.replicated`."
+            f"`record` was called with the name {name!r} while a gradient was computed, and a "
+            "`TrainStep` collects scalars only in the forward pass: record it there, or in a step of your "
+            "own under `@loops.replicated`."
         )
     if recorded is None and is_inference():
         return
@@ -99,115 +99,117 @@ def record(name: str, value: Scalar | float, reduce: str = "mean") -> None:
     recorded.add(name, value, reduce)
 
 
-class Recorded:
-    """What is recorded while code runs once, or is traced once.
+class RecordedScalars:
+    """The scalars that one run, or one trace, of a step records.
 
     Args:
-        taken: names that mean something else in the logs.
-        reduces: by name, what was said for it in earlier runs; added to.
+        reserved: names that mean something else in the logs.
+        reductions: name -> `reduce` in earlier runs; new names are added to it.
     """
 
-    def __init__(self, taken: Collection[str], reduces: dict[str, str]) -> None:
-        self._taken = taken
-        self._reduces = reduces
-        self._graph = graph_now()
+    def __init__(self, reserved: Collection[str], reductions: dict[str, str]) -> None:
+        self._reserved = reserved
+        self._reductions = reductions
+        self._graph = current_graph()
         self._values: dict[str, list[Scalar]] = {}
 
     @property
     def columns(self) -> Columns:
-        """What was recorded, in the order in which it came first."""
-        return tuple(Column(name, self._reduces[name]) for name in self._values)
+        """A column for each name, in the order of their first values."""
+        return tuple(Column(name, self._reductions[name]) for name in self._values)
 
     @property
     def values(self) -> list[Scalar]:
         """A float32 scalar for each column."""
-        return [_one_of(self._values[name], reduce) for name, reduce in self.columns]
+        return [_reduce(self._values[name], reduce) for name, reduce in self.columns]
 
     def add(self, name: str, value: Scalar | float, reduce: str) -> None:
-        """Adds a value that `record` was given; raises what it says."""
-        if name in (*self._taken, *_COUNTED) or name.startswith("val_"):
-            what = "that of the loss or of a metric" if name in self._taken else "one of the validation"
-            what = "a count that `train` writes" if name in _COUNTED else what
+        """Adds a value that was passed to `record`, and raises its errors."""
+        if name in (*self._reserved, *_COUNTS) or name.startswith("val_"):
+            what = "that of the loss or of a metric" if name in self._reserved else "one of the validation"
+            what = "a count that `train` writes" if name in _COUNTS else what
             raise ValueError(f"`name` {name!r} is {what} in the logs: choose another.")
-        if (before := self._reduces.get(name, reduce)) != reduce:
+        if (before := self._reductions.get(name, reduce)) != reduce:
             raise ValueError(
                 f"`reduce` is {reduce!r} for {name!r}, and was {before!r} for the same name: use one of "
                 "them, or two names."
             )
-        value = _checked(name, value)
-        if graph_now() is not self._graph or is_vectorized() or not self._sees(value):
+        value = _as_scalar(name, value)
+        if current_graph() is not self._graph or is_vectorized() or not self._is_of_this_step(value):
             raise ValueError(
                 f"`record` was called with the name {name!r} in a TensorFlow function, condition or loop "
                 "within the step, which may run several times or not at all: have that return the value, and "
                 "record it after."
             )
-        self._reduces[name] = reduce
+        self._reductions[name] = reduce
         self._values.setdefault(name, []).append(tf.cast(value, tf.float32))
 
-    def _sees(self, value: tf.Tensor | Array | float) -> bool:
-        """Whether a value is none of a TensorFlow function that the code calls."""
+    def _is_of_this_step(self, value: tf.Tensor | Array | float) -> bool:
+        """Whether a value comes from the step's graph or one around it, not from a function that it calls."""
         graph, seen = getattr(value, "graph", None), self._graph
         while graph is not None and seen is not None and seen is not graph:
             seen = getattr(seen, "outer_graph", None)
         return graph is seen or graph is None
 
 
-class _OfThread(threading.local):
+class _ThreadState(threading.local):
     """A replica runs on a thread of its own."""
 
-    recorded: Recorded | None = None
-    drops = False
+    recorded: RecordedScalars | None = None
+    disabled = False
     in_gradient = False
     recomputed: Collection[str] = ()  # in a gradient, the names that the forward pass recorded
-    last: Collection[str] = ()  # what was recorded last
+    last: Collection[str] = ()  # the names that the last collection recorded
 
 
-_of_thread = _OfThread()
+_thread_state = _ThreadState()
 
 
 @contextlib.contextmanager
-def recorded_scalars(taken: Collection[str], reduces: dict[str, str]) -> Iterator[Recorded]:
-    """Collects what the body records, on this thread; the arguments are those of `Recorded`."""
-    recorded = Recorded(taken, reduces)
-    with _set(recorded=recorded, drops=False):
+def collect_scalars(reserved: Collection[str], reductions: dict[str, str]) -> Iterator[RecordedScalars]:
+    """Collects the scalars that the body records, on this thread; for arguments see `RecordedScalars`."""
+    recorded = RecordedScalars(reserved, reductions)
+    with _set(recorded=recorded, disabled=False):
         yield recorded
-    _of_thread.last = [column.name for column in recorded.columns]
+    _thread_state.last = [column.name for column in recorded.columns]
 
 
 @contextlib.contextmanager
-def nothing_recorded() -> Iterator[None]:
-    """Runs a user's code on trial, or once more: what the body records is dropped, and `tf.summary` rests."""
-    with _set(drops=True), tf.summary.record_if(False):
+def recording_disabled() -> Iterator[None]:
+    """Runs a user's code on trial, or once more: `record` and `tf.summary` do nothing in the body."""
+    with _set(disabled=True), tf.summary.record_if(False):
         yield
 
 
 @contextlib.contextmanager
-def gradient_computed() -> Iterator[None]:
-    """Computes a gradient: `tf.recompute_grad` runs parts of the forward pass again, which record again."""
-    recorded = _of_thread.recorded
-    known = _of_thread.last if recorded is None else [column.name for column in recorded.columns]
+def computing_gradient() -> Iterator[None]:
+    """Marks that the body computes a gradient: `tf.recompute_grad` calls parts of the forward pass again, and
+    what these record a second time is dropped.
+    """
+    recorded = _thread_state.recorded
+    known = _thread_state.last if recorded is None else [column.name for column in recorded.columns]
     with _set(in_gradient=True, recomputed=known):
         yield
 
 
 def is_recording() -> bool:
-    """Whether this code is a part of a step that collects what is recorded."""
-    return _of_thread.recorded is not None
+    """Whether a step that collects scalars is running on this thread."""
+    return _thread_state.recorded is not None
 
 
 @contextlib.contextmanager
 def _set(**values: Any) -> Iterator[None]:
-    """Sets attributes of `_of_thread` in the body."""
-    before = {name: getattr(_of_thread, name) for name in values}
-    vars(_of_thread).update(values)
+    """Sets attributes of `_thread_state` in the body."""
+    before = {name: getattr(_thread_state, name) for name in values}
+    vars(_thread_state).update(values)
     try:
         yield
     finally:
-        vars(_of_thread).update(before)
+        vars(_thread_state).update(before)
 
 
-def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
-    """A value as a tensor, an array or a number; raises if it is no real scalar."""
+def _as_scalar(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
+    """Returns a value as a tensor, an array or a number; raises if it is no real scalar."""
     if isinstance(value, (keras.Variable, tf.Variable)):
         value = tf.convert_to_tensor(value)
     if not isinstance(value, (tf.Tensor, np.ndarray, np.generic, numbers.Real)):
@@ -231,7 +233,7 @@ def _checked(name: str, value: Scalar | float) -> tf.Tensor | Array | float:
     return value
 
 
-def _one_of(values: list[Scalar], reduce: str) -> Scalar:
+def _reduce(values: list[Scalar], reduce: str) -> Scalar:
     if len(values) == 1:
         return values[0]
     return {"mean": tf.reduce_mean, "sum": tf.reduce_sum, "max": tf.reduce_max}[reduce](tf.stack(values))

@@ -114,7 +114,7 @@ def restore_iterator(path: str, iterator: tf.data.Iterator) -> None:
 
 def reads(variable: tf.Variable) -> bool:
     """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
-    graph = graph_now()
+    graph = current_graph()
     if graph is None:
         return True
     copies = tf.distribute.get_strategy().experimental_local_results(variable)
@@ -134,7 +134,7 @@ def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
     return getattr(iterator, "_dataset", None)
 
 
-def graph_now() -> tf.Graph | None:
+def current_graph() -> tf.Graph | None:
     """The graph that is being traced; None for eager execution."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
@@ -148,9 +148,9 @@ def spec_of(value: object) -> tf.TypeSpec | None:
 
 
 @contextlib.contextmanager
-def never_run() -> Iterator[None]:
+def scratch_graph() -> Iterator[None]:
     """A graph for the body's operations, none of which ever run. Variables made in it exist at once."""
-    with tf.__internal__.FuncGraph("never_run").as_default(), tf.summary.record_if(False):
+    with tf.__internal__.FuncGraph("scratch_graph").as_default(), tf.summary.record_if(False):
         yield
 
 
@@ -181,7 +181,7 @@ def with_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
 
 
 @contextlib.contextmanager
-def other_eager_seeds() -> Iterator[None]:
+def temporary_eager_seeds() -> Iterator[None]:
     """Has operations that run by themselves draw by other seeds in the body than after it.
 
     TensorFlow keeps the kernel of each seed, and how far that has counted.

@@ -15,7 +15,7 @@ from ...optim.common.arguments import whole_number
 from ...optim.common.messages import short_repr
 from ...optim.common.types import Array, Scalar
 from ...optim.filters.base import as_filter
-from ..support.folders import fixed
+from ..support.folders import absolute_path
 
 # What the HParams tab can show.
 HParam: TypeAlias = bool | int | float | str

@@ -13,8 +13,8 @@ import tensorflow as tf
 from ...optim.common.types import Array, Batch, Tensors
 from ..data.arrays import tensors_in
 from ..loss.loss_and_metrics import LossAndMetrics
-from ..support.recording import recording
-from ..support.scalars import nothing_recorded
+from ..support.record_writes import record_writes
+from ..support.scalars import recording_disabled
 
 
 class Examples(NamedTuple):

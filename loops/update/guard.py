@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ...optim.common.types import Gradient, Scalar
 from ...optim.gradients.replicas import on_all_replicas, once, when
-from ..support.recording import writes_now
+from ..support.record_writes import active_writes
 from .loss_scale import LossScale
 from .nonfinite import all_finite, check_finite, check_finite_unless
 from .spikes import LastLosses

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop.loops.step.rollback import ForwardState
-from gradloop.loops.support.recording import recording
+from gradloop.loops.support.record_writes import record_writes
 
 X = np.full((2, 3), 4.0)
 
@@ -18,7 +18,7 @@ def test_copies_are_of_what_was_before_and_follow_each_step(traced):
     state = ForwardState()
 
     def step(batch):
-        with recording(everything=True) as writes:
+        with record_writes(everything=True) as writes:
             metric.update_state(norm(batch, training=True))
         state.backup(writes, batch)
 
@@ -38,7 +38,7 @@ def test_nothing_is_copied_of_a_pass_that_writes_nothing():
 
     @tf.function(autograph=False)
     def step(batch):
-        with recording(everything=True) as writes:
+        with record_writes(everything=True) as writes:
             outputs = dense(batch, training=True)
         state.backup(writes, batch)
         return outputs

@@ -116,39 +116,39 @@ def no_global_seed():
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_what_is_in_order(name):
-    assert order_of(ORDERED[name]())[0] == []
+    assert nondeterminism_and_seeds(ORDERED[name]())[0] == []
 
 
 @pytest.mark.parametrize("name", LOOSE)
 def test_what_is_not(name):
     make, words = LOOSE[name]
-    assert any(words in each for each in order_of(make())[0])
+    assert any(words in each for each in nondeterminism_and_seeds(make())[0])
 
 
 def test_seeds_are_told():
-    seeds = {seed: order_of(TEN.shuffle(5, seed=seed))[1] for seed in (1, 2)}
+    seeds = {seed: nondeterminism_and_seeds(TEN.shuffle(5, seed=seed))[1] for seed in (1, 2)}
     assert seeds[1] != seeds[2] and len(seeds[1]) == 1
-    assert seeds[1] == order_of(TEN.shuffle(5, seed=1))[1]
+    assert seeds[1] == nondeterminism_and_seeds(TEN.shuffle(5, seed=1))[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = [
             keras.utils.timeseries_dataset_from_array(np.arange(9.0), None, 3, shuffle=True) for _ in range(2)
         ]
-    loose, seeds = zip(*map(order_of, made))
+    loose, seeds = zip(*map(nondeterminism_and_seeds, made))
     assert loose == ([], []), "Keras draws a seed"
 
 
 def test_a_global_seed_counts():
     tf.random.set_seed(7)
-    loose, seeds = order_of(TEN.shuffle(5))
+    loose, seeds = nondeterminism_and_seeds(TEN.shuffle(5))
     assert loose == [] and seeds[0][0] == 7
-    loose, seeds = order_of(TEN.flat_map(inner_shuffle))
+    loose, seeds = nondeterminism_and_seeds(TEN.flat_map(inner_shuffle))
     assert loose == [] and 7 in seeds[0]
 
 
 def test_the_dataset_of_an_iterator():
     data = TEN.shuffle(3)
-    assert order_of(dataset_of(iter(data)))[0]
+    assert nondeterminism_and_seeds(dataset_of(iter(data)))[0]
     assert dataset_of(iter([1])) is None
 
 

@@ -6,17 +6,17 @@ import pytest
 import tensorflow as tf
 
 from gradloop.loops.support.keras_private import (
-    arguments_of,
+    loss_arguments,
     built_variables,
-    changed_seeds,
-    compiled_with,
+    transform_seeds,
+    compile_config,
     excludes_variables,
-    held_metrics,
+    layer_metrics,
     is_inference,
     is_symbolic,
     keras_mask,
     knows_variable,
-    makes_variables_later,
+    has_late_variables,
     random_seed,
     take_initial_epoch,
     weight_copies,
@@ -78,7 +78,7 @@ def test_seeds_are_changed_for_a_while():
         seen.append(seed.numpy().tolist())
         return seed + 1
 
-    with changed_seeds(change):
+    with transform_seeds(change):
         changed = keras.random.uniform([2], seed=generator)
         layer(tf.ones([2]), training=True)
     assert seen == [[1, 0], [1, 0]] and generator.next().numpy().tolist() == [1, 1]
@@ -96,7 +96,7 @@ def test_masks_are_where_keras_keeps_them():
 
 
 def test_the_arguments_of_a_loss():
-    assert arguments_of(keras.losses.Huber(2.0)) == {"delta": 2.0}
+    assert loss_arguments(keras.losses.Huber(2.0)) == {"delta": 2.0}
     assert "delta" not in keras.losses.Huber(2.0).get_config()  # or this is not needed any more
 
 
@@ -118,13 +118,13 @@ def test_the_function_of_a_metric():
     ],
 )
 def test_metrics_that_make_variables_later(metric, late):
-    assert makes_variables_later(metric()) is late
+    assert has_late_variables(metric()) is late
 
 
 def test_they_have_made_them_at_the_first_update():
     metric = keras.metrics.F1Score()
     metric.update_state(np.ones((2, 3)), np.ones((2, 3)))
-    assert not makes_variables_later(metric)
+    assert not has_late_variables(metric)
 
 
 def test_layers_tell_which_metrics_they_hold():
@@ -136,7 +136,7 @@ def test_layers_tell_which_metrics_they_hold():
     for compiled in (inner, model):
         compiled.compile("sgd", "mse", metrics=["mae"])
         compiled.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
-    assert held_metrics(model) == [layer.own, layer.many["a"][0]]
+    assert layer_metrics(model) == [layer.own, layer.many["a"][0]]
 
 
 def test_excluded_variables():
@@ -169,10 +169,10 @@ def test_weight_copies(name):
 
 def test_each_compile_is_told_from_the_one_before():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    seen = [compiled_with(model)]
+    seen = [compile_config(model)]
     for _ in range(2):
         model.compile("sgd")
-        seen += [compiled_with(model)] * 2
+        seen += [compile_config(model)] * 2
     assert seen[0] is None and seen[1] is seen[2] is not None and seen[3] is not seen[1]
 
 

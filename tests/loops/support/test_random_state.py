@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.support.random_state import same_random_state
+from gradloop.loops.support.random_state import preserve_random_state
 
 pytestmark = pytest.mark.versions
 
@@ -28,7 +28,7 @@ def test_numbers_are_those_without_the_body(begun, fails):
             draw()
         if look:
             try:
-                with same_random_state():
+                with preserve_random_state():
                     draw()
                     tf.random.get_global_generator().normal([])
                     if fails:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.support.scalars import is_recording, nothing_recorded, recorded_scalars
+from gradloop.loops.support.scalars import is_recording, recording_disabled, collect_scalars
 
 
 def recorded(function, graph=False, taken=("loss", "accuracy"), reduces=None):
@@ -18,7 +18,7 @@ def recorded(function, graph=False, taken=("loss", "accuracy"), reduces=None):
 
     def run():
         nonlocal columns
-        with recorded_scalars(taken, {} if reduces is None else reduces) as found:
+        with collect_scalars(taken, {} if reduces is None else reduces) as found:
             function()
         columns = found.columns
         return found.values
@@ -150,7 +150,7 @@ def test_what_a_function_returns_is_taken_and_so_are_tensors_from_around():
 
         @tf.function
         def inner():
-            with recorded_scalars((), {}) as found:
+            with collect_scalars((), {}) as found:
                 loops.record("outer", outer)
                 loops.record("after", tf.cond(outer > 0, lambda: 7, lambda: 8))
             return found.values
@@ -196,15 +196,15 @@ def test_a_layer_that_is_built_in_a_step_records_when_it_runs():
 
 def test_trials_record_nothing(tmp_path):
     def step():
-        with nothing_recorded(), tf.summary.create_file_writer(str(tmp_path)).as_default():
+        with recording_disabled(), tf.summary.create_file_writer(str(tmp_path)).as_default():
             assert not tf.summary.scalar("a", 1.0, step=1)
-        with nothing_recorded():
+        with recording_disabled():
             loops.record("a", 1.0)
             assert recorded(lambda: loops.record("b", 1.0)) == {"b": 1.0}
         loops.record("c", 2.0)
 
     assert not is_recording()
-    with nothing_recorded():
+    with recording_disabled():
         loops.record("a", 1.0)
         assert not is_recording()
     assert recorded(step) == {"c": 2.0}

@@ -72,12 +72,12 @@ def test_whether_a_function_reads_a_variable():
 
     def body(step):
         inner()
-        told.append([tensorflow_private.reads(variable) for variable in (one, other)])
+        told.append([tensorflow_private.reads_variable(variable) for variable in (one, other)])
         return step + 1
 
     tf.function(lambda: tf.while_loop(lambda step: step < 2, body, [0]))()
     assert told == [[True, False]]
-    assert tensorflow_private.reads(other)  # nobody knows outside of a function
+    assert tensorflow_private.reads_variable(other)  # nobody knows outside of a function
 
 
 def test_the_length_of_an_iterators_dataset():
@@ -151,7 +151,7 @@ def test_what_is_traced_for_what():
 
 def test_variables_of_a_graph_that_never_runs_are_there():
     before = tf.Variable(1.0)
-    with tensorflow_private.never_run():
+    with tensorflow_private.scratch_graph():
         made = tf.Variable(lambda: tf.constant(2.0))
         before.assign(5.0)
         made.assign(6.0)

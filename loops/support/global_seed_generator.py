@@ -16,11 +16,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .keras_private import default_seed, global_seeds, set_global_seeds
+from .keras_private import default_seed, global_seed_generator, set_global_seed_generator
 
 
 @contextlib.contextmanager
-def global_seeds_made() -> Iterator[list[keras.random.SeedGenerator]]:
+def tracing_with_global_seed_generator() -> Iterator[list[keras.random.SeedGenerator]]:
     """Traces the body with the generator that one draw before it would have made.
 
     If the body does not draw from it, there is none afterwards, if there was none, and Python's random
@@ -30,10 +30,10 @@ def global_seeds_made() -> Iterator[list[keras.random.SeedGenerator]]:
     Yields:
         A list, which gets the generator once the body has drawn from it.
     """
-    before, state = global_seeds(), random.getstate()
+    before, state = global_seed_generator(), random.getstate()
     generator = _for_this_strategy(before)
     drawn: list[keras.random.SeedGenerator] = []
-    set_global_seeds(generator)
+    set_global_seed_generator(generator)
     random.setstate(state)
     around = vars(generator).get("next")  # of a body that this one is in
 
@@ -50,8 +50,8 @@ def global_seeds_made() -> Iterator[list[keras.random.SeedGenerator]]:
         del vars(generator)["next"]
         if around is not None:
             vars(generator)["next"] = around
-        if not drawn and global_seeds() is generator:
-            set_global_seeds(before)
+        if not drawn and global_seed_generator() is generator:
+            set_global_seed_generator(before)
 
 
 def restore_global_seeds(state: tf.Tensor) -> None:

@@ -6,15 +6,15 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from gradloop import loops
-from gradloop.loops.support.recording import recording, writes_now
-from gradloop.loops.support.scalars import record, recorded_scalars
-from gradloop.loops.support.writes import key_of
+from gradloop.loops.support.record_writes import record_writes, active_writes
+from gradloop.loops.support.scalars import record, collect_scalars
+from gradloop.loops.support.variable_writes import variable_key
 
 pytestmark = pytest.mark.versions
 
 
 class Writer(keras.layers.Layer):
-    """Writes by each way in turn, and draws a random number."""
+    """VariableWrites by each way in turn, and draws a random number."""
 
     def __init__(self):
         super().__init__()
@@ -41,15 +41,15 @@ def test_all_writes_of_layers_are_found_and_put_back(run, inner):
     before = [variable.numpy().tolist() for variable in written]
 
     def step():
-        with recording() as writes:
-            assert writes_now() is writes
+        with record_writes() as writes:
+            assert active_writes() is writes
             inner(lambda: layer(tf.constant([7.0])))
             metric.update_state(7.0)
             loose.assign(9.0)  # by the step itself: perhaps a weight of an optimizer
-        assert writes_now() is None
-        assert list(writes.first) == [key_of(variable) for variable in written]
+        assert active_writes() is None
+        assert list(writes.first) == [variable_key(variable) for variable in written]
         assert writes.layers == {id(layer): layer}
-        writes.undo(tf.constant(False))
+        writes.undo_unless(tf.constant(False))
 
     run(step)
     assert [variable.numpy().tolist() for variable in written] == before
@@ -61,9 +61,9 @@ def test_seeds_if_asked_for():
 
     @tf.function
     def step():
-        with recording(seeds=True) as writes:
+        with record_writes(seeds=True) as writes:
             drawn = layer(tf.constant([7.0]))
-        writes.undo(tf.constant(False))
+        writes.undo_unless(tf.constant(False))
         return drawn
 
     assert float(step()[0]) == float(step()[0])
@@ -75,10 +75,10 @@ def test_in_loops_and_conditions():
 
     @tf.function
     def step():
-        with recording() as writes:
+        with record_writes() as writes:
             for _ in tf.range(3):
                 layer(tf.constant([7.0]))
-        writes.undo(tf.constant(False))
+        writes.undo_unless(tf.constant(False))
 
     step()
     assert float(layer.average) == 1.0
@@ -86,9 +86,9 @@ def test_in_loops_and_conditions():
 
 def test_everything_and_a_recording_within_another():
     loose, methods = tf.Variable(1.0), [ResourceVariable.assign, keras.layers.Layer.__call__]
-    with recording(everything=True) as writes:
+    with record_writes(everything=True) as writes:
         assert ResourceVariable.assign is not methods[0]
-        with recording() as inner:
+        with record_writes() as inner:
             loose.assign(2.0)
         assert inner is writes and len(writes.first) == 1
     assert [ResourceVariable.assign, keras.layers.Layer.__call__] == methods
@@ -106,7 +106,7 @@ def test_what_a_gradient_calls_again_records_nothing(run):
 
     def step():
         x = tf.constant(3.0)
-        with recording(), recorded_scalars((), {}) as recorded:
+        with record_writes(), collect_scalars((), {}) as recorded:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 y = tf.recompute_grad(square)(x)

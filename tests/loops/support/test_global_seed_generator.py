@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from gradloop import loops
-from gradloop.loops.support.global_seeds import global_seeds_made
-from gradloop.loops.support.keras_private import global_seeds
+from gradloop.loops.support.global_seed_generator import tracing_with_global_seed_generator
+from gradloop.loops.support.keras_private import global_seed_generator
 
 pytestmark = pytest.mark.versions
 ONES = np.ones((8, 2), "float32")
@@ -65,15 +65,15 @@ def test_numbers_are_those_of_a_generator_that_was_there(kind):
 def test_what_does_not_draw_leaves_no_trace():
     begin()
     state = random.getstate()
-    with pytest.raises(KeyError), global_seeds_made() as drawn:
+    with pytest.raises(KeyError), tracing_with_global_seed_generator() as drawn:
         tf.function(lambda: tf.constant(1.0))()
         raise KeyError
-    assert drawn == [] and global_seeds() is None and random.getstate() == state
+    assert drawn == [] and global_seed_generator() is None and random.getstate() == state
     keras.random.normal(())
-    before = global_seeds()
-    with global_seeds_made() as drawn, global_seeds_made() as inside:
+    before = global_seed_generator()
+    with tracing_with_global_seed_generator() as drawn, tracing_with_global_seed_generator() as inside:
         keras.random.normal(())
-    assert drawn == inside == [before] and global_seeds() is before and "next" not in vars(before)
+    assert drawn == inside == [before] and global_seed_generator() is before and "next" not in vars(before)
 
 
 def test_new_seeds_act_on_a_step_that_was_traced():
