@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from ..loss.metrics import Metric, StepMetric
-from ..support.keras_private import better_direction, compile_config
+from ..support.keras_private import better_mode, compile_config
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
@@ -41,7 +41,7 @@ def metric_modes(metrics: Iterable[tuple[Metric, StepMetric]]) -> dict[str, str]
     Args:
         metrics: each as the user passed it, and the `StepMetric` made of it.
     """
-    modes = {own.name: better_way(metric) for metric, own in metrics}
+    modes = {own.name: better_mode(metric) for metric, own in metrics}
     return {name: mode for name, mode in modes.items() if mode}
 
 
@@ -152,7 +152,7 @@ def bound_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
         yield
     finally:
         # Otherwise the first step or a callback has compiled the model meanwhile.
-        if compiled_with(model) is compiled:
+        if compile_config(model) is compiled:
             if before is missing:
                 del model.optimizer
             else:

@@ -11,7 +11,7 @@ from ...optim.common.messages import short_repr
 from ..data.batches import Batches, BatchIterator, check_iterator
 from ..data.position import position_of
 from ..step.train_step import TrainStep
-from ..support.keras_private import better_way
+from ..support.keras_private import better_mode
 from .metadata import Metadata
 from .resumed_data import resumed_iterator
 from .retention import Keep
@@ -185,5 +185,5 @@ def _note_of_metrics(metrics: Mapping[str, float] | None) -> Metadata:
         raise TypeError(
             f'`metrics` must map names to numbers, as in {{"val_loss": 0.3}}, not {short_repr(metrics)}.'
         ) from None
-    modes = {name: better_way(name.removeprefix("val_")) for name in found}
+    modes = {name: better_mode(name.removeprefix("val_")) for name in found}
     return {"metrics": found, "modes": {name: mode for name, mode in modes.items() if mode}}

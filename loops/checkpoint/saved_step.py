@@ -17,8 +17,8 @@ from ..distribute.same_order import Mean
 from ..distribute.scope import scope_of
 from ..step.named_model import Variable
 from ..step.train_step import TrainStep
-from ..support.global_seeds import restore_global_seeds
-from ..support.keras_private import global_seeds
+from ..support.global_seed_generator import restore_global_seeds
+from ..support.keras_private import global_seed_generator
 from .metadata import Metadata
 from .settings import differences_of, made_with, settings_of, warn_of
 from .tensor_file import OWN, TensorFile, in_memory
@@ -62,7 +62,7 @@ class SavedStep:
 
     def capture(self) -> tuple[Metadata, dict[str, tf.Tensor]]:
         with scope_of(self._step.strategy):
-            state, seeds = self._step.state(), global_seeds()
+            state, seeds = self._step.state(), global_seed_generator()
             metadata = self.metadata({id(variable): name for name, variable in state.items()})
             return metadata, values_of(state if seeds is None else {**state, _KERAS_RANDOM: seeds.state})
 

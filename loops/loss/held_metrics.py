@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Scalar, Tensors
-from ..support.keras_private import held_metrics
+from ..support.keras_private import layer_metrics
 from .metrics import StepMetric
 
 
@@ -46,7 +46,7 @@ def resolve_held(model: keras.Model, others: Sequence[StepMetric]) -> list[HeldM
     taken = {id(other.stateful) for other in others}
     names = ["loss", *(other.name for other in others)]
     found = []
-    for metric in held_metrics(model):
+    for metric in layer_metrics(model):
         if id(metric) not in taken:
             number, name = 0, metric.name
             while name in names:

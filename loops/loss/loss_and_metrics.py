@@ -11,7 +11,7 @@ import tensorflow as tf
 from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
-from ..support.scalars import Columns, recording_disabled, collect_scalars
+from ..support.scalars import Columns, collect_scalars, recording_disabled
 from .held_metrics import noticed, resolve_held
 from .keras_loss import example_losses, loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices

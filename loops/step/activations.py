@@ -41,7 +41,7 @@ class Activations:
     @contextlib.contextmanager
     def record_outputs(self) -> Iterator[Outputs]:
         """Records the outputs of the layers in the body."""
-        with outputs_of(self._layers.values()) as outputs:
+        with record_layer_outputs(self._layers.values()) as outputs:
             yield outputs
 
     def sums(self, outputs: Outputs) -> list[tf.Tensor]:

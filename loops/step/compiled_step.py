@@ -105,10 +105,10 @@ class CompiledStep:
         """The step on one replica, or on the only device."""
         if self._measures is not None:
             self._measures.reset()
-        with recording(everything=True) as writes:
+        with record_writes(everything=True) as writes:
             forward_backward = self._forward_backward
             if self._jit_compile:
-                # A new function for each trace: `recording` finds its writes while it is traced.
+                # A new function for each trace: `record_writes` finds its writes while it is traced.
                 forward_backward = tf.function(self._forward_backward, jit_compile=True, autograph=False)
             try:
                 record, gradients, finite, sums = forward_backward(batch, shard)
@@ -127,10 +127,10 @@ class CompiledStep:
         with tf.name_scope("update"):  # a name for readers of the graph
             taken = self.update.apply(gradients, value, not_overflow, finite, count, self._measures)
         if self.update.may_skip:
-            writes.undo(unless=taken)
+            writes.undo_unless(taken)
             # -1 marks a skipped step, which is in no mean; 0 is a batch whose values are all masked.
             count = tf.where(taken, count, -1.0)
-        writes.put_back_untrained(self.update.variables)
+        writes.restore_untrained_weights(self.update.variables)
         # The record depends on the check: a step that fails records nothing.
         with tf.control_dependencies([taken]):
             return [tf.identity(value), count, *metrics]

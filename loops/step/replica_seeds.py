@@ -28,7 +28,7 @@ def replica_seeds(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     if replicas_of(strategy) == 1:
         yield
         return
-    with changed_seeds(_replica_seed):
+    with transform_seeds(_replica_seed):
         yield
 
 

@@ -13,8 +13,8 @@ from ...optim.common.types import Scalar, Tensors
 from ...optim.gradients.replicas import replica_count, sum_over_replicas
 from ..distribute.sharding import examples_in, share_of, total_over_replicas
 from ..loss.recorded import parts_of, whole_of
-from ..support.record_writes import record_writes, active_writes
-from ..support.scalars import RecordedScalars, is_recording, collect_scalars
+from ..support.record_writes import active_writes, record_writes
+from ..support.scalars import RecordedScalars, collect_scalars, is_recording
 from ..support.tensorflow_private import with_autograph
 from .stateful import check_layers
 
@@ -37,10 +37,10 @@ def replica_step(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         each = step if tf.executing_eagerly() else converted
-        if writes_now() is not None:  # called inside of another step
+        if active_writes() is not None:  # called inside of another step
             return each(*args, **kwargs)
         inside = is_recording()  # of another step, which gets the recorded values
-        with recording() as writes, nullcontext() if inside else recorded_scalars((), reduces) as recorded:
+        with record_writes() as writes, nullcontext() if inside else collect_scalars((), reduces) as recorded:
             result = each(*args, **kwargs)
         ran.update(writes.layers)
         check_layers(writes.layers.values(), replica_count())
@@ -56,7 +56,7 @@ def replica_step(step: Callable[P, Result], ran: dict[int, keras.layers.Layer]) 
     return run
 
 
-def add_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Result:
+def add_recorded(result: Result, recorded: RecordedScalars, arguments: Tensors) -> Result:
     """The dict that a step returned on a replica, with its recorded values: scalars that `replicated` sums.
 
     Raises:
@@ -81,7 +81,7 @@ def add_recorded(result: Result, recorded: Recorded, arguments: Tensors) -> Resu
     return {**result, **named}  # type: ignore[return-value]  # a dict, as the result is
 
 
-def _on_first_replica(recorded: Recorded, arguments: Tensors) -> list[Scalar]:
+def _on_first_replica(recorded: RecordedScalars, arguments: Tensors) -> list[Scalar]:
     """The reduced values on the first replica, 0 on the others, so that a sum gives the values."""
     arrays = [value for value in tf.nest.flatten(arguments) if len(getattr(value, "shape", ()))]
     weight = share_of(tf.constant(1.0))

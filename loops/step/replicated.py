@@ -112,7 +112,7 @@ def _run(
     seeds = global_seed_generator()
 
     def run(shard: tf.Tensor | None, *args: Tensors, **kwargs: Tensors) -> Tensors:
-        set_global_seeds(seeds)  # each replica runs in a thread of its own
+        set_global_seed_generator(seeds)  # each replica runs in a thread of its own
         token = EXAMPLE_WEIGHT.set(None if shard is None else shard[1])
         try:
             return step(*args, **kwargs)

@@ -21,7 +21,7 @@ class ForwardState:
     def __init__(self) -> None:
         self._copies: dict[int, tuple[tf.Variable, tf.Variable]] = {}
 
-    def backup(self, writes: Writes, batch: Batch) -> None:
+    def backup(self, writes: VariableWrites, batch: Batch) -> None:
         """Copies the values from before the writes; in a graph, whenever it runs, before it reads `batch`."""
         copies = [
             self._copy_of(write.variable).assign(write.before, read_value=False)

@@ -118,7 +118,9 @@ def own_seeds(dataset: tf.data.Dataset) -> list[int] | None:
 
 def process_seeds(dataset: tf.data.Dataset) -> list[int]:
     """The seeds of the process, as `tf.random.set_seed` sets them, that its shuffles use beside their own."""
-    return sorted({pair[0] for pair in nondeterminism_and_seeds(dataset)[1] if len(pair) == 2 and pair != (0, 0)})
+    return sorted(
+        {pair[0] for pair in nondeterminism_and_seeds(dataset)[1] if len(pair) == 2 and pair != (0, 0)}
+    )
 
 
 def _parts(dataset: tf.data.Dataset) -> Iterator[Any]:

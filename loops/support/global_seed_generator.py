@@ -56,10 +56,10 @@ def tracing_with_global_seed_generator() -> Iterator[list[keras.random.SeedGener
 
 def restore_global_seeds(state: tf.Tensor) -> None:
     """Has `keras.random` without a seed go on from the state of such a generator in another process."""
-    generator = global_seeds()
+    generator = global_seed_generator()
     if generator is None:
         generator = keras.random.SeedGenerator(0, name="global_seeds")
-        set_global_seeds(generator)
+        set_global_seed_generator(generator)
     generator.state.assign(state)
 
 

@@ -77,7 +77,7 @@ def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     return value
 
 
-def better_direction(metric: object) -> str | None:
+def better_mode(metric: object) -> str | None:
     """Which is better of a metric of Keras, or of the name of one: "min" or "max"; None if unknown."""
     if isinstance(metric, str):
         try:

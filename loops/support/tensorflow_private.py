@@ -112,7 +112,7 @@ def restore_iterator(path: str, iterator: tf.data.Iterator) -> None:
     tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)
 
 
-def reads(variable: tf.Variable) -> bool:
+def reads_variable(variable: tf.Variable) -> bool:
     """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
     graph = current_graph()
     if graph is None:

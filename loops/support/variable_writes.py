@@ -138,7 +138,7 @@ class VariableWrites:
         return self.first.keys() & made
 
     def _graphs(self) -> list[Graph]:
-        """The graph that is traced now and those around it, up to where recording began; [] outside of that."""
+        """The graph that is traced now and those around it, up to where recording began; [] outside."""
         graph, graphs = _current_function_graph(), []
         while graph is not self._root:
             if graph is None:

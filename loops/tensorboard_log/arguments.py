@@ -28,7 +28,7 @@ def folder(name: str, value: object) -> str:
         raise TypeError(f"`{name}` must be the path of a folder, got {short_repr(value)}")
     if not os.fspath(value):
         raise ValueError(f"`{name}` is {value!r}, which names no folder: '.' is the current directory")
-    return fixed(value)
+    return absolute_path(value)
 
 
 def filter_or_none(name: str, value: FilterLike | None, words: str = "") -> FilterLike | None:

@@ -59,9 +59,9 @@ class Predictor:
             yield examples.select(selected)
 
     def _predict(self, batch: Batch) -> tuple[Tensors, tf.Tensor | None]:
-        with recording(everything=True, seeds=True) as writes, nothing_recorded():
+        with record_writes(everything=True, seeds=True) as writes, recording_disabled():
             predictions, losses = self._loss_and_metrics.predicted(batch)
-        writes.undo(unless=False)
+        writes.undo_unless(False)
         return _as_float32(predictions), losses
 
 

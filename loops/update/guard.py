@@ -78,9 +78,9 @@ class FiniteGuard:
             others: scalars, the same on each replica.
             use: applies the gradients.
         """
-        writes = writes_now()  # of a step of one's own
+        writes = active_writes()  # of a step of one's own
         if writes is not None:
-            writes.train(self.variables)
+            writes.mark_trained(self.variables)
             if not writes.first or (self.on_nonfinite == "ignore" and not self.may_skip):
                 writes = None
         checks = self._skips_nonfinite or (writes is not None and self.on_nonfinite != "ignore")
@@ -90,7 +90,7 @@ class FiniteGuard:
         if self.losses is not None:
             no_spike, use, others = self._unless_spike(loss, use, others)
             taken = no_spike if finite is None else tf.logical_and(finite, no_spike)
-        undone = [] if writes is None else writes.undo(taken, self.variables)
+        undone = [] if writes is None else writes.undo_unless(taken, self.variables)
         if writes is not None and self.on_nonfinite == "raise":
             undone = on_all_replicas(undone)
         with tf.control_dependencies(undone):

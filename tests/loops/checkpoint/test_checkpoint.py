@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.support.keras_private import same_global_seeds, set_global_seeds
+from gradloop.loops.support.keras_private import preserve_global_seed_generator, set_global_seed_generator
 from tests.values import assert_same, numbers
 
 
@@ -110,13 +110,13 @@ def test_what_keras_draws_without_a_seed_goes_on(tiny, tmp_path):
     def drawn():
         return [float(keras.random.uniform(())) for _ in range(2)]
 
-    with same_global_seeds():
+    with preserve_global_seed_generator():
         drawn()
         checkpoint.save(step)
         wanted = drawn()
         checkpoint.restore(step)
         assert drawn() == wanted
-        set_global_seeds(None)  # as in another process
+        set_global_seed_generator(None)  # as in another process
         checkpoint.restore(step)
         assert drawn() == wanted
 

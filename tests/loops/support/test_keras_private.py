@@ -6,19 +6,19 @@ import pytest
 import tensorflow as tf
 
 from gradloop.loops.support.keras_private import (
-    loss_arguments,
     built_variables,
-    transform_seeds,
     compile_config,
     excludes_variables,
-    layer_metrics,
+    has_late_variables,
     is_inference,
     is_symbolic,
     keras_mask,
     knows_variable,
-    has_late_variables,
+    layer_metrics,
+    loss_arguments,
     random_seed,
     take_initial_epoch,
+    transform_seeds,
     weight_copies,
     with_keras_mask,
     wrapped_function,

@@ -6,15 +6,15 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from gradloop import loops
-from gradloop.loops.support.record_writes import record_writes, active_writes
-from gradloop.loops.support.scalars import record, collect_scalars
+from gradloop.loops.support.record_writes import active_writes, record_writes
+from gradloop.loops.support.scalars import collect_scalars, record
 from gradloop.loops.support.variable_writes import variable_key
 
 pytestmark = pytest.mark.versions
 
 
 class Writer(keras.layers.Layer):
-    """VariableWrites by each way in turn, and draws a random number."""
+    """Writes by each way in turn, and draws a random number."""
 
     def __init__(self):
         super().__init__()
@@ -142,6 +142,6 @@ def test_what_a_gradient_alone_records():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     step = loops.TrainStep(model, lambda model, batch: loops.mean_loss(twice(model(batch[0]))), "sgd")
     with pytest.raises(
-        ValueError, match="'upstream' in the gradient of a function, .*: record it in the forw"
+        ValueError, match="the name 'upstream' while a gradient was computed, .*: record it there"
     ):
         step(tf.ones([1, 1]))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.support.scalars import is_recording, recording_disabled, collect_scalars
+from gradloop.loops.support.scalars import collect_scalars, is_recording, recording_disabled
 
 
 def recorded(function, graph=False, taken=("loss", "accuracy"), reduces=None):
@@ -74,7 +74,7 @@ def test_a_number_that_takes_more_than_64_bits():
     ("arguments", "error", "message"),
     [
         ((3, 1.0), TypeError, "`name` must be a string, not 3"),
-        (("", 1.0), ValueError, "`name` is '': give what is recorded a name"),
+        (("", 1.0), ValueError, "`name` is '': pass the key that the scalar is to have in the logs"),
         (("a", 1.0, "min"), ValueError, "`reduce` must be 'mean', 'sum' or 'max', not 'min'"),
         (("a", [1.0]), TypeError, "`value` of 'a' must be a number or a scalar tensor, not list: reduce it"),
         (("a", None), TypeError, "`value` of 'a' must be a number or a scalar tensor, not NoneType"),

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.versions
 
 
 class Average(keras.layers.Layer):
-    """VariableWrites a weight to train and an average, each one more than before."""
+    """Writes a weight to train and an average, each one more than before."""
 
     def __init__(self):
         super().__init__()
