@@ -31,16 +31,16 @@ def check_same_order(data: tf.data.Dataset, name: str, mean: Mean) -> None:
     """
     if mean is None:
         return
-    loose, seeds = nondeterminism_and_seeds(data)
+    unordered, seeds = nondeterminism_and_seeds(data)
     if data.options().deterministic is False:
-        loose.append("the option `deterministic = False`")
+        unordered.append("the option `deterministic = False`")
     # Also where it is bad already, as the others wait for this.
-    same = same_on_all(0 if loose else 1 + zlib.crc32(repr(seeds).encode()) % 4095, mean)
-    if loose:
+    same = same_on_all(0 if unordered else 1 + zlib.crc32(repr(seeds).encode()) % 4095, mean)
+    if unordered:
         raise ValueError(
-            f"`{name}` is a dataset in no fixed order, with {loose[0]}, and each of several workers takes "
-            "its part of every batch: some examples would be read twice, others never. Seed what is random, "
-            "`shuffle(size, seed=0)`, and leave `deterministic=False` out."
+            f"`{name}` is a dataset in no fixed order, with {unordered[0]}, and each of several workers "
+            "takes its part of every batch: some examples would be read twice, others never. Seed what is "
+            "random, `shuffle(size, seed=0)`, and leave `deterministic=False` out."
         )
     if not same:
         raise ValueError(

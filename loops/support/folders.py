@@ -1,4 +1,4 @@
-"""Folders: which can be written, and paths that hold in any working directory."""
+"""Folders: whether they can be written, and paths that hold in any working directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from .durable_files import is_local
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """A path that still means the same when the program has changed its working directory.
+    """Returns a local path as an absolute one, others (`gs://...`) unchanged.
+
+    So it still names the same folder after the program has changed its working directory.
 
     Example:
         >>> import os
@@ -28,7 +30,7 @@ def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
 
     Args:
         log_dir: path of the folder, on any file system that TensorFlow writes to (`gs://...`).
-        name: what the caller calls it, for the error.
+        name: the caller's argument, for the error.
 
     Raises:
         ValueError: the folder cannot be made or written.
@@ -41,12 +43,12 @@ def check_log_dir(log_dir: str, name: str = "log_dir") -> None:
         >>> os.path.isdir(folder)
         True
     """
-    proof = os.path.join(log_dir, f".gradloop-{os.getpid()}-{time.time_ns()}")
+    probe = os.path.join(log_dir, f".gradloop-{os.getpid()}-{time.time_ns()}")
     try:
         tf.io.gfile.makedirs(log_dir)
-        with tf.io.gfile.GFile(proof, "w") as file:
+        with tf.io.gfile.GFile(probe, "w") as file:
             file.write("")
-        tf.io.gfile.remove(proof)
+        tf.io.gfile.remove(probe)
     except tf.errors.OpError as error:
         raise ValueError(
             f"`{name}` {log_dir!r} cannot be written: {error.message}. Choose another folder."

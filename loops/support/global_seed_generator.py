@@ -1,7 +1,7 @@
-"""What `keras.random` without a seed draws from, in a step that is traced.
+"""Keras' global seed generator, from which `keras.random` without a seed draws, in a step that is traced.
 
-Keras makes that generator where it first draws, and another one on each thread. In the loop of a step, or on
-a replica, which has a thread of its own, TensorFlow cannot make its variable.
+Keras makes it at the first draw, one for each thread. While a loop of steps is traced, and on a replica,
+which has a thread of its own, TensorFlow cannot make its variable. So it is made before tracing.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from .keras_private import default_seed, global_seed_generator, set_global_seed_
 
 @contextlib.contextmanager
 def tracing_with_global_seed_generator() -> Iterator[list[keras.random.SeedGenerator]]:
-    """Traces the body with the generator that one draw before it would have made.
+    """Traces the body with a global seed generator that exists, as if a number had been drawn before.
 
-    If the body does not draw from it, there is none afterwards, if there was none, and Python's random
-    numbers, one of which is its seed, are as they were. On replicas, one that was made for one device is
-    replaced by one for all of them, which goes on where that stood.
+    If there was none and the body does not draw from it, there is none afterwards, and the state of Python's
+    `random`, which gives its seed, does not change. On several replicas a generator that was made for one
+    device is replaced by one for all of them, with the same state.
 
     Yields:
-        A list, which gets the generator once the body has drawn from it.
+        A list: empty, and with the generator as its only element once the body has drawn from it.
     """
     before, state = global_seed_generator(), random.getstate()
-    generator = _for_this_strategy(before)
+    generator = _for_current_strategy(before)
     drawn: list[keras.random.SeedGenerator] = []
     set_global_seed_generator(generator)
     random.setstate(state)
-    around = vars(generator).get("next")  # of a body that this one is in
+    outer_next = vars(generator).get("next")  # if this body is within another one
 
     def draw(ordered: bool = True) -> Any:
         if not drawn and before is None:
-            default_seed()  # the number that is its seed
+            default_seed()  # draw it again, now for good: the state of `random` was restored
         drawn[:] = [generator]
-        return (around or functools.partial(type(generator).next, generator))(ordered=ordered)
+        return (outer_next or functools.partial(type(generator).next, generator))(ordered=ordered)
 
     vars(generator)["next"] = draw
     try:
         yield drawn
     finally:
         del vars(generator)["next"]
-        if around is not None:
-            vars(generator)["next"] = around
+        if outer_next is not None:
+            vars(generator)["next"] = outer_next
         if not drawn and global_seed_generator() is generator:
             set_global_seed_generator(before)
 
@@ -63,18 +63,19 @@ def restore_global_seeds(state: tf.Tensor) -> None:
     generator.state.assign(state)
 
 
-def _for_this_strategy(generator: keras.random.SeedGenerator | None) -> keras.random.SeedGenerator:
+def _for_current_strategy(generator: keras.random.SeedGenerator | None) -> keras.random.SeedGenerator:
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
-    alone = replicas == 1 or len(strategy.extended.worker_devices) == replicas
+    one_process = replicas == 1 or len(strategy.extended.worker_devices) == replicas
     if generator is None:
         make = functools.partial(keras.random.SeedGenerator, default_seed(), name="global_seeds")
-        if alone:
+        if one_process:
             return make()
-        with ThreadPoolExecutor(1) as outside:  # of the scope, in which all workers must make it together
-            return outside.submit(make).result()
+        # Another thread is outside of the scope, in which all workers would have to make it together.
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(make).result()
     made_for = getattr(generator.state.value, "distribute_strategy", None)
-    if replicas == 1 or not alone or made_for is strategy:
+    if replicas == 1 or not one_process or made_for is strategy:
         return generator
     other = keras.random.SeedGenerator(0, name=generator.name)
     other.state.assign(generator.state.numpy())

@@ -1,6 +1,6 @@
-"""The one place in `loops` that relies on Keras' private names or patches its objects.
+"""Private names of Keras, and patches of its objects: in `loops` they are here alone.
 
-Tests hold each of them on every version.
+Tests check each of them on every version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .method_hooks import Hooks, Method
 def knows_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Whether a built optimizer has state for `variable`.
 
-    Keras tells only by raising from `apply`, which would be in the middle of a step.
+    Otherwise Keras says so by an error from `apply`, in the middle of a step.
     """
     try:
         optimizer._check_variables_are_known([variable])
@@ -45,9 +45,9 @@ def excludes_variables(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def weight_copies(optimizer: keras.optimizers.Optimizer) -> list[WeightCopies]:
-    """What a built optimizer, and those in a `MultiOptimizer`, copied of the weights when they were built."""
-    several = getattr(optimizer, "optimizers", [optimizer])
-    return [WeightCopies(each, built_variables(each)) for each in several if each.built]
+    """The copies of weights that an optimizer, or those in a `MultiOptimizer`, made when they were built."""
+    optimizers = getattr(optimizer, "optimizers", [optimizer])
+    return [WeightCopies(each, built_variables(each)) for each in optimizers if each.built]
 
 
 def random_seed() -> int | None:
@@ -61,24 +61,24 @@ def keras_mask(predictions: Tensors) -> tf.Tensor | None:
 
 
 def loss_arguments(loss: keras.losses.Loss) -> dict[str, object]:
-    """What a loss passes to the function that it wraps, which some (`Huber`) leave out of their config."""
+    """The arguments of the function that a loss wraps; some (`Huber`) leave them out of their config."""
     return dict(getattr(loss, "_fn_kwargs", {}))
 
 
 def wrapped_function(metric: keras.metrics.MeanMetricWrapper) -> Callable[[Tensors, Tensors], Tensors]:
-    """The function of targets and predictions whose mean a metric is."""
+    """The function of (targets, predictions) that a metric averages."""
     return functools.update_wrapper(functools.partial(metric._fn, **metric._fn_kwargs), metric._fn)
 
 
 def with_keras_mask(value: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Gives a tensor the mask that Keras attached to another, if there is one: an operation drops it."""
+    """Attaches a Keras mask to a tensor, if there is one, since operations drop it; returns the tensor."""
     if mask is not None:
         value._keras_mask = mask
     return value
 
 
 def better_mode(metric: object) -> str | None:
-    """Which is better of a metric of Keras, or of the name of one: "min" or "max"; None if unknown."""
+    """Whether the "min" or the "max" of a Keras metric, or of the name of one, is better; None if unknown."""
     if isinstance(metric, str):
         try:
             metric = keras.metrics.get({"acc": "accuracy"}.get(metric.lower(), metric))
@@ -88,32 +88,33 @@ def better_mode(metric: object) -> str | None:
 
 
 def has_late_variables(metric: keras.metrics.Metric) -> bool:
-    """Whether a metric makes variables at its first update, which has not been."""
+    """Whether a metric still has to make variables, which it does at its first update."""
     late = not metric.variables or not getattr(metric, "_built", True)
     return late or any(map(has_late_variables, metric._metrics))
 
 
 def layer_metrics(model: keras.Model, tree: ModelTree | None = None) -> list[keras.metrics.Metric]:
-    """The metrics that a model and its layers hold, without those that `compile` made of any of them.
+    """The metrics that are attributes of a model or its layers, without those that `compile` made.
 
-    Its `tree` is found again if it is not given.
+    Args:
+        tree: the model's, if the caller has it already; None to walk the model.
     """
     layers = [model, *(node.layer for node in (tree or tree_of(model)).nodes)]
     return list({id(metric): metric for layer in layers for metric in layer._metrics}.values())
 
 
 def compile_config(model: keras.Model) -> object:
-    """What Keras keeps of the last call of `model.compile`, another object each time; None before any."""
+    """The arguments of the last `model.compile` as Keras keeps them, a new object each time; None before."""
     return getattr(model, "_compile_config", None)
 
 
 def is_symbolic() -> bool:
-    """Whether Keras calls a layer to learn the shapes of its outputs, of which nothing runs."""
+    """Whether Keras calls a layer only to learn the shapes of its outputs."""
     return get_global_attribute("symbolic_scope") is not None
 
 
 def is_inference() -> bool:
-    """Whether a layer is being called, and none around it was told that it trains."""
+    """Whether a layer is being called, without `training=True` of any call around it."""
     context = get_global_attribute("current_call_ctx")
     return context is not None and not getattr(context, "training", None)
 
@@ -130,8 +131,8 @@ def take_initial_epoch(model: keras.Model) -> int:
 def undivided_losses() -> Iterator[None]:
     """Traces the body with Keras' losses as they are on one device: not divided by the number of replicas.
 
-    Keras divides in a function, without a switch. Where it no longer has that, this fails: with the losses
-    divided, numbers would be wrong.
+    This patches the function of Keras that divides, as there is no option. In a Keras without that function
+    it raises, since the numbers would be wrong otherwise.
     """
     from keras.src.losses import loss as module
 
@@ -147,7 +148,7 @@ def undivided_losses() -> Iterator[None]:
 def transform_seeds(change: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
     """Runs the body with `change` applied to each seed, (2,), that any `SeedGenerator` gives.
 
-    Wherever a layer keeps its generators: in lists, in objects of its own, or in the whole process.
+    It patches the class, so it does not matter where a layer keeps its generators.
     """
 
     def changed(draw: Method) -> Method:
@@ -161,23 +162,23 @@ _GLOBAL_SEEDS = "global_seed_generator"
 
 
 def global_seed_generator() -> keras.random.SeedGenerator | None:
-    """What `keras.random` without a seed draws from, of this thread; None before it has drawn."""
+    """The generator of `keras.random` without a seed, on this thread; None before the first draw."""
     return get_global_attribute(_GLOBAL_SEEDS)
 
 
 def default_seed() -> int:
-    """The seed of a generator that is given none: a number that Python's `random` draws."""
+    """The seed of a generator that is made without one, drawn from Python's `random`."""
     return int(make_default_seed())
 
 
 def set_global_seed_generator(generator: keras.random.SeedGenerator | None) -> None:
-    """Has `keras.random` without a seed draw from this generator, on this thread."""
+    """Sets the generator of `keras.random` without a seed, on this thread."""
     set_global_attribute(_GLOBAL_SEEDS, generator)
 
 
 @contextlib.contextmanager
 def preserve_global_seed_generator() -> Iterator[None]:
-    """Leaves the generator of `keras.random` without a seed as it was, or not made yet."""
+    """Restores the generator of `keras.random` without a seed after the body, or that there is none."""
     generator = global_seed_generator()
     state = None if generator is None else generator.state.numpy()
     try:

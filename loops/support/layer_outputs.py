@@ -1,4 +1,4 @@
-"""The outputs of layers while some code runs or is traced."""
+"""Records the outputs of layers while some code runs or is traced."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _by_thread: dict[int, Outputs] = {}
 
 @contextlib.contextmanager
 def record_layer_outputs(layers: Iterable[keras.layers.Layer]) -> Iterator[Outputs]:
-    """Records the outputs of layers in the body, on this thread: a replica has its own.
+    """Records the outputs of layers in the body, on this thread: each replica has a thread.
 
-    A layer that runs within a loop or a condition of another one (an RNN's cell) is left out: outside of that
-    its tensors mean nothing.
+    A layer that runs within a loop or a condition of another one (an RNN's cell) has no outputs here, since
+    its tensors cannot be used outside of that.
     """
     thread, graph = threading.get_ident(), current_graph()
-    found: Outputs = {id(layer): [] for layer in layers}
+    outputs: Outputs = {id(layer): [] for layer in layers}
     with _HOOKS.installed():
-        _by_thread[thread] = found
+        _by_thread[thread] = outputs
         try:
-            yield found
+            yield outputs
         finally:
             del _by_thread[thread]
-    for layer, given in found.items():
-        if graph is not None and not all(one.graph is graph for one in given):
-            found[layer] = []  # Keras also calls a cell once before its loop
+    for layer, tensors in outputs.items():
+        if graph is not None and not all(tensor.graph is graph for tensor in tensors):
+            outputs[layer] = []  # Keras also calls a cell once before its loop
 
 
-def _telling(method: Method) -> Method:
+def _record_output(method: Method) -> Method:
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         result = method(layer, *args, **kwargs)
-        found = _by_thread.get(threading.get_ident(), {}).get(id(layer))
-        if found is not None:
+        outputs = _by_thread.get(threading.get_ident(), {}).get(id(layer))
+        if outputs is not None:
             floats = [t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and t.dtype.is_floating]
-            found += floats[:1]
+            outputs += floats[:1]
         return result
 
     return call
 
 
-_HOOKS = Hooks(lambda: [(keras.layers.Layer, "__call__", _telling)])
+_HOOKS = Hooks(lambda: [(keras.layers.Layer, "__call__", _record_output)])

@@ -1,4 +1,4 @@
-"""Methods of Keras and TensorFlow that behave otherwise for a while."""
+"""Temporary patches of methods of Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 Method: TypeAlias = Callable[..., Any]
-# A class, the name of a method, and what makes another method of it.
+# A class, the name of a method, and a function that wraps the method.
 Hook: TypeAlias = tuple[type, str, Callable[[Method], Method]]
 
 
 class Hooks:
-    """Replaced methods of classes, which any number of threads may want at the same time."""
+    """Patched methods of classes, in use as long as any thread needs them (a count of users)."""
 
     def __init__(self, hooks: Callable[[], Sequence[Hook]]) -> None:
         self._hooks = hooks
@@ -24,7 +24,7 @@ class Hooks:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Has the methods replaced in the body."""
+        """Patches the methods in the body; the last of several bodies at the same time restores them."""
         with self._lock:
             self._users += 1
             if self._users == 1:

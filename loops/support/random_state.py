@@ -1,4 +1,4 @@
-"""Random numbers as if none had been drawn."""
+"""Restoring the state of random number generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tensorflow_private import global_generator, temporary_eager_seeds
 
 @contextlib.contextmanager
 def preserve_random_state() -> Iterator[None]:
-    """Leaves as it was what the whole process draws from: of Python, NumPy, TensorFlow and Keras."""
+    """Restores, after the body, the global random state of Python, NumPy, TensorFlow and Keras."""
     python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()
     state = None if generator is None else generator.state.numpy()
     with preserve_global_seed_generator(), temporary_eager_seeds():

@@ -1,6 +1,6 @@
-"""The one place in `loops` that relies on TensorFlow's private names and the texts of its errors.
+"""Private names of TensorFlow, and the texts of its errors: in `loops` they are here alone.
 
-Tests hold each of them on every version.
+Tests check each of them on every version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def single_threaded() -> contextlib.AbstractContextManager[object]:
     """The context in which functions run their operations one after another, on the calling thread.
 
-    Where TensorFlow does not offer it, nothing changes.
+    In a TensorFlow without it, the context does nothing.
     """
     try:
         from tensorflow.python.eager import context
@@ -35,7 +35,7 @@ def single_threaded() -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def eager_replicas() -> Iterator[None]:
-    """Runs replicas outside of a TensorFlow function on purpose, without its advice to run them in one."""
+    """Silences TensorFlow's warning that replicas run eagerly, where that is on purpose."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "eagerly has significant" not in record.getMessage()
@@ -49,23 +49,23 @@ def eager_replicas() -> Iterator[None]:
 
 
 def is_missing_batch(error: Exception) -> bool:
-    """Whether an error says that a batch was taken out of an optional that holds none."""
+    """Whether an error says that a `tf.experimental.Optional` held no batch, as at the end of the data."""
     return "optional does not have a value" in str(error)
 
 
 def is_spec_of_none(spec: object) -> bool:
-    """Whether this is the spec that a dataset has for a None in its elements."""
+    """Whether this is the spec of a None in a dataset's elements."""
     return type(spec).__name__ == "NoneTensorSpec"
 
 
 def label_out_of_range(error: Exception) -> str | None:
-    """The class index that a kernel rejected, if that is what an error says."""
+    """The class index that a kernel rejected, from its error; None for another error."""
     found = re.search(r"Received a label value of (-?\d+)", str(error))
     return None if found is None else found.group(1)
 
 
 def lacks_summary_step(error: Exception) -> bool:
-    """Whether an error says that `tf.summary` was given no step, and there is no default."""
+    """Whether an error says that `tf.summary` has neither a step nor a default one."""
     return "No step set." in str(error)
 
 
@@ -75,7 +75,7 @@ def is_summary_for_xla(error: Exception) -> bool:
 
 
 def default_summary_writer() -> Hashable:
-    """The writer of `tf.summary` that is the default one now; None for none, or if it is not to write."""
+    """The current default writer of `tf.summary`; None without one, or while recording is off."""
     from tensorflow.python.ops import summary_ops_v2
 
     state = summary_ops_v2._summary_state
@@ -83,7 +83,7 @@ def default_summary_writer() -> Hashable:
 
 
 def calls_summary(function: tf.types.experimental.ConcreteFunction) -> bool:
-    """Whether a function, or one that it calls, has called `tf.summary`, if only without a writer."""
+    """Whether a function, or one that it calls, calls `tf.summary`, with or without a writer."""
     lists = node_lists(function.graph.as_graph_def())
     return any("write_summary" in node.name for nodes in lists for node in nodes)
 
@@ -93,7 +93,7 @@ def iterator_not_saved(error: tf.errors.OpError) -> str | None:
     # File systems raise errors of this type too.
     if not isinstance(error, tf.errors.FailedPreconditionError) or "SerializeIterator" not in error.message:
         return None
-    # The reason stands between the names of operations.
+    # The reason is between the names of operations.
     return re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", error.message, flags=re.DOTALL)
 
 
@@ -113,7 +113,7 @@ def restore_iterator(path: str, iterator: tf.data.Iterator) -> None:
 
 
 def reads_variable(variable: tf.Variable) -> bool:
-    """Whether the function that is being traced, or one it calls, uses a variable; True outside of any."""
+    """Whether the function that is being traced, or one it calls, uses a variable; True while none is."""
     graph = current_graph()
     if graph is None:
         return True
@@ -123,14 +123,14 @@ def reads_variable(variable: tf.Variable) -> bool:
 
 
 def length_of(iterator: tf.data.Iterator) -> int | None:
-    """How many elements the dataset of an iterator has; None if that is not known."""
+    """The number of elements of an iterator's dataset; None if it is unknown."""
     dataset = dataset_of(iterator)
     length = -1 if dataset is None else int(dataset.cardinality())
     return None if length < 0 else length
 
 
 def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset | None:
-    """The dataset that an iterator reads; None where it does not tell."""
+    """The dataset that an iterator reads; None if it is unknown."""
     return getattr(iterator, "_dataset", None)
 
 
@@ -140,7 +140,7 @@ def current_graph() -> tf.Graph | None:
 
 
 def spec_of(value: object) -> tf.TypeSpec | None:
-    """What a function is traced for, if a value is a tensor or is made of some; None for any other."""
+    """The spec of a tensor or a composite tensor, for which a function is traced; None for other values."""
     if isinstance(value, tf.Tensor):
         return tf.TensorSpec(value.shape, value.dtype)
     composite = isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable)
@@ -149,42 +149,42 @@ def spec_of(value: object) -> tf.TypeSpec | None:
 
 @contextlib.contextmanager
 def scratch_graph() -> Iterator[None]:
-    """A graph for the body's operations, none of which ever run. Variables made in it exist at once."""
+    """A graph for the body's operations, which never run. Variables that are made in it exist at once."""
     with tf.__internal__.FuncGraph("scratch_graph").as_default(), tf.summary.record_if(False):
         yield
 
 
 def is_vectorized() -> bool:
-    """Whether `tf.vectorized_map`, or a Jacobian, traces what it does for all rows at once: as for the first.
+    """Whether `tf.vectorized_map`, or a Jacobian, is tracing its function, as for the first row.
 
-    It does so in the graph around it, and tells by a name scope alone.
+    It traces into the graph around it, so only the name scope shows it.
     """
     return re.search(r"(^|/)loop_body(_\d+)?(/|$)", tf.get_current_name_scope()) is not None
 
 
 def run_before(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
-    """Has all operations that were made from `tensors` so far wait for `operations`, of the same graph."""
+    """Makes all consumers of `tensors` so far wait for `operations`, by control dependencies in one graph."""
     waiting = {operation for tensor in tensors for operation in tensor.consumers()}
     for operation in waiting.difference(operations) if operations else ():
         operation._add_control_inputs(operations)
 
 
 def without_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Has AutoGraph leave a function as it is, and what it calls: converting ours takes many seconds."""
+    """Excludes a function, and what it calls, from AutoGraph: converting gradloop's takes many seconds."""
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def with_autograph(function: Callable[P, Result]) -> Callable[P, Result]:
-    """A function whose Python conditions and loops may depend on tensors, as `tf.function` makes it."""
+    """Converts a function by AutoGraph as `tf.function` does: its conditions and loops may use tensors."""
     context = tf.__internal__.autograph.control_status_ctx()
     return tf.__internal__.autograph.tf_convert(function, context, user_requested=True)
 
 
 @contextlib.contextmanager
 def temporary_eager_seeds() -> Iterator[None]:
-    """Has operations that run by themselves draw by other seeds in the body than after it.
+    """Draws the seeds of eager random operations in the body from another generator, restored afterwards.
 
-    TensorFlow keeps the kernel of each seed, and how far that has counted.
+    The seeds must differ from those drawn later: TensorFlow keeps a kernel for each seed, and its counter.
     """
     from tensorflow.python.eager import context
 
@@ -199,16 +199,16 @@ def temporary_eager_seeds() -> Iterator[None]:
 
 
 def global_generator() -> tf.random.Generator | None:
-    """What `tf.random.get_global_generator` returns, which would make one; None if there is none yet."""
+    """TensorFlow's global generator; None if there is none yet (`get_global_generator` would make one)."""
     from tensorflow.python.ops import stateful_random_ops
 
     return stateful_random_ops.global_generator
 
 
 def call_traced(function: tf.types.experimental.ConcreteFunction, *arguments: Any) -> Any:
-    """`function(*arguments)` for arguments that it was traced for, which are not looked at once more.
+    """`function(*arguments)` without a check that the arguments fit the trace: the caller knows that they do.
 
-    Looking takes TensorFlow longer than to start the function. Where it does not offer this, it looks.
+    The check takes TensorFlow longer than starting the function. In a TensorFlow without this, it is made.
     """
     if not hasattr(function, "_call_flat"):
         return function(*arguments)

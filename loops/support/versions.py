@@ -1,4 +1,4 @@
-"""Versions of what a run rests on."""
+"""The versions of gradloop and the packages that it needs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import tensorflow as tf
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Those of gradloop, TensorFlow, Keras and Python; do not change it."""
+    """The versions of gradloop, TensorFlow, Keras and Python. The dict is shared: do not change it."""
     try:
-        own = metadata.version("gradloop")
+        installed = metadata.version("gradloop")
     except metadata.PackageNotFoundError:  # used from a checkout that is not installed
-        own = "not installed"
+        installed = "not installed"
     return {
-        "gradloop": own,
+        "gradloop": installed,
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
         "Python": platform.python_version(),

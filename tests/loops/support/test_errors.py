@@ -41,7 +41,7 @@ def test_python_prints_notes_below_the_error():
 
 
 def test_where_python_does_not_they_are_printed_at_once(monkeypatch, capsys):
-    monkeypatch.setattr(errors, "_ARE_PRINTED", False)
+    monkeypatch.setattr(errors, "_PYTHON_PRINTS_NOTES", False)
     error = ValueError("wrong")
     for _ in range(2):
         errors.add_note(error, "Here.")
