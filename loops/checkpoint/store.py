@@ -16,8 +16,8 @@ from ...optim.common.types import Array
 from ..data.batches import BatchIterator
 from ..data.position import write_iterator
 from ..distribute.cluster import is_chief
-from ..distribute.same_error import on_any, raise_on_all
-from ..distribute.same_order import Mean, same_on_all
+from ..distribute.same_error import any_worker_failed, raise_on_all
+from ..distribute.same_order import Mean, same_on_all_workers
 from ..support.errors import call_each
 from ..support.folders import check_log_dir
 from . import in_flight
@@ -128,7 +128,7 @@ class CheckpointStore:
         once = functools.cache(meanwhile)  # in which workers may wait for each other, so all call it
         self.wait(mean)
         for number in [*reversed(self._folder.complete()), None]:
-            if not same_on_all(number or 0, mean):
+            if not same_on_all_workers(number or 0, mean):
                 raise ValueError(
                     f"`folder` {self._folder.path!r} does not hold the same checkpoints for each worker: "
                     "name one on a file system that all of them share."
@@ -141,7 +141,7 @@ class CheckpointStore:
             except DamagedError as caught:
                 error = caught
             once()
-            if on_any(error, mean):
+            if any_worker_failed(error, mean):
                 file = None
                 error = error or DamagedError(path, "another worker cannot read it")
                 if self._on_damaged == "raise":

@@ -25,7 +25,7 @@ from .executor import executor
 from .read_clock import ReadClock
 from .row_buffer import RowBuffer, Rows, joined
 from .step_count import StepCount
-from .trace_cache import TraceCache, Traced, fixed_spec, open_spec
+from .trace_cache import TraceCache, Traced, dynamic_batch_spec, fixed_spec
 
 # A traced loop, what to give it (the steps and the call's number aside), and how many steps it is to run.
 Call: TypeAlias = tuple[Callable[..., object], list[Tensors], int]
@@ -97,7 +97,7 @@ class DeviceLoop:
     def traced(self) -> Traced | None:
         return self._traces.traced
 
-    def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
+    def run_one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
         """Runs one batch of tensors; returns its values: float32, (width + columns,).
 
         Args:
@@ -106,18 +106,18 @@ class DeviceLoop:
         """
 
         def trace(fixed: bool) -> Callable[..., tf.Tensor | None]:
-            own = map_tensors(fixed_spec if fixed else open_spec, batch)
+            own = map_tensors(fixed_spec if fixed else dynamic_batch_spec, batch)
             specs = own if spec is None or fixed else map_tensors(lambda known: known, spec)
             return self._traces.get("one", self._one, specs)
 
-        function = self._traces.open_or_fixed(trace)
+        function = self._traces.trace_dynamic_or_fixed(trace)
         check()
         with executor(self._traces.one_thread):
             row = function(batch)
         self.columns = self._buffer.columns_of(function)
         return row
 
-    def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
+    def run_many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
         """Runs up to `steps` batches, fewer only if the data ends; returns float32, (steps, numbers).
 
         Args:
@@ -132,7 +132,9 @@ class DeviceLoop:
             if steps == 0:
                 return self.rows
         left, make = steps, self._arrays_call if arrays else self._dataset_call
-        function, arguments, steps = self._traces.open_or_fixed(functools.partial(make, iterator, steps))
+        function, arguments, steps = self._traces.trace_dynamic_or_fixed(
+            functools.partial(make, iterator, steps)
+        )
         check()
         self._count.start_call()
         call = tf.constant([steps, self._buffer.next_call()], tf.int64)
@@ -150,7 +152,7 @@ class DeviceLoop:
         if left > steps:  # batches of another size
             before = Rows(self.rows, self.columns)
             try:
-                self.many(iterator, left - steps, check)
+                self.run_many(iterator, left - steps, check)
             finally:
                 self.rows, self.columns = joined([before, Rows(self.rows, self.columns)])
         return self.rows
@@ -182,7 +184,7 @@ class DeviceLoop:
     def _specs_of(self, data: Batches) -> Tensors:
         """The same object in each call, which `TraceCache` knows again."""
         if data not in self._specs:
-            self._specs[data] = map_tensors(open_spec, data.arrays)
+            self._specs[data] = map_tensors(dynamic_batch_spec, data.arrays)
         return self._specs[data]
 
     def _dataset_call(self, iterator: tf.data.Iterator, steps: int, fixed: bool) -> Call:

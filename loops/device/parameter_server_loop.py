@@ -16,15 +16,15 @@ from ..data.batch_reader import BatchReader
 from ..data.batches import Batches, BatchIterator, DataIterator
 from ..support.global_seed_generator import tracing_with_global_seed_generator
 from ..support.scalars import Columns
-from .open_or_fixed import OpenOrFixed
+from .dynamic_batch_size import DynamicBatchSize
 from .step_count import StepCount
-from .trace_cache import Traced, open_spec
+from .trace_cache import Traced, dynamic_batch_spec
 
 # About so many tasks a worker make a call, so that the others do not wait long for a slow worker.
 _TASKS_PER_WORKER = 4
 
 
-class ParameterServerLoop(OpenOrFixed):
+class ParameterServerLoop(DynamicBatchSize):
     """Runs `body` on the workers of a `tf.distribute.ParameterServerStrategy`; otherwise like `DeviceLoop`.
 
         cut the steps of a call into tasks, some for each worker
@@ -64,7 +64,7 @@ class ParameterServerLoop(OpenOrFixed):
         self.rows: Array = np.zeros((0, width), np.float32)
         self.columns: Columns = ()
 
-    def one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
+    def run_one(self, batch: Batch, check: Callable[[], None], spec: Tensors = None) -> tf.Tensor:
         """Runs one batch of tensors on a worker; returns its values: float32, (width + columns,).
 
         `spec` is not used: TensorFlow retraces for a new shape, and then for any.
@@ -75,17 +75,17 @@ class ParameterServerLoop(OpenOrFixed):
         def trace(fixed: bool) -> Traced:
             if fixed:
                 return self._one_of_size.get_concrete_function(batch)
-            return self._one.get_concrete_function(map_tensors(open_spec, batch))
+            return self._one.get_concrete_function(map_tensors(dynamic_batch_spec, batch))
 
         with tracing_with_global_seed_generator():
-            function = self.open_or_fixed(trace)
+            function = self.trace_dynamic_or_fixed(trace)
         self.columns = self._traced.setdefault(function, self._columns())
         row = coordinator.schedule(function, args=(batch,))
         coordinator.join()
         self._count.add(1)
         return tf.constant(row.fetch())
 
-    def many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
+    def run_many(self, iterator: DataIterator, steps: int, check: Callable[[], None]) -> Array:
         """Like `DeviceLoop.many`; raises ValueError for any iterator but a `BatchIterator`."""
         self.rows, self.columns = np.zeros((0, self._width), np.float32), ()
         if not isinstance(iterator, BatchIterator):
@@ -98,7 +98,7 @@ class ParameterServerLoop(OpenOrFixed):
             return self.rows
         check()
         self._count.start_call()
-        results = self.open_or_fixed(lambda fixed: self._scheduled(iterator, steps, fixed))
+        results = self.trace_dynamic_or_fixed(lambda fixed: self._scheduled(iterator, steps, fixed))
         self._coordinator().join()
         self.rows = np.concatenate([result.fetch() for result in results])
         self._count.end_call(steps)

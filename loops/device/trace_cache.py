@@ -13,8 +13,8 @@ from ..support.global_seed_generator import tracing_with_global_seed_generator
 from ..support.keras_private import global_seed_generator
 from ..support.scalars import recording_disabled
 from ..support.tensorflow_private import calls_summary, default_summary_writer
+from .dynamic_batch_size import DynamicBatchSize, UnknownBatchSizeError
 from .executor import executor, nests_calls
-from .open_or_fixed import OpenBatchError, OpenOrFixed
 
 # `tf.TypeSpec`s in the structure of the data.
 Specs: TypeAlias = Tensors
@@ -24,7 +24,7 @@ Traced: TypeAlias = tf.types.experimental.ConcreteFunction
 Key: TypeAlias = tuple[Hashable, str, Hashable, Hashable]
 
 
-def open_spec(tensor: tf.Tensor) -> tf.TypeSpec:
+def dynamic_batch_spec(tensor: tf.Tensor) -> tf.TypeSpec:
     """Returns a tensor's spec with the first dimension open."""
     shape = [None, *tensor.shape[1:]] if tensor.shape.rank else []
     if isinstance(tensor, tf.RaggedTensor):
@@ -39,7 +39,7 @@ def fixed_spec(tensor: tf.Tensor) -> tf.TypeSpec:
     return tf.type_spec_from_value(tensor)
 
 
-class TraceCache(OpenOrFixed):
+class TraceCache(DynamicBatchSize):
     """Traces functions, once for each kind of call and the dtypes and ranks of the data.
 
         traced for these shapes already: return that
@@ -118,7 +118,7 @@ class TraceCache(OpenOrFixed):
         return traced
 
     def check_open_batch(self, specs: Specs) -> None:
-        """Raises OpenBatchError if a model that takes no batches of `specs` takes one of a known size."""
+        """Raises UnknownBatchSizeError if a model takes batches of a known size alone, and not of `specs`."""
         if not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in tensors_in(specs)):
             return
         some = map_tensors(lambda spec: tf.TensorSpec([2, *spec.shape[1:]], spec.dtype), specs)
@@ -126,7 +126,7 @@ class TraceCache(OpenOrFixed):
             _check(self._forward, some)
         except (TypeError, ValueError):
             return
-        raise OpenBatchError(
+        raise UnknownBatchSizeError(
             "`data` is a dataset that leaves open how many examples a batch has, and the model asks for "
             "their number: `dataset.batch(..., drop_remainder=True)` says it."
         )

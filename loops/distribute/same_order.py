@@ -35,7 +35,7 @@ def check_same_order(data: tf.data.Dataset, name: str, mean: Mean) -> None:
     if data.options().deterministic is False:
         unordered.append("the option `deterministic = False`")
     # Also where it is bad already, as the others wait for this.
-    same = same_on_all(0 if unordered else 1 + zlib.crc32(repr(seeds).encode()) % 4095, mean)
+    same = same_on_all_workers(0 if unordered else 1 + zlib.crc32(repr(seeds).encode()) % 4095, mean)
     if unordered:
         raise ValueError(
             f"`{name}` is a dataset in no fixed order, with {unordered[0]}, and each of several workers "
@@ -49,7 +49,7 @@ def check_same_order(data: tf.data.Dataset, name: str, mean: Mean) -> None:
         )
 
 
-class SameOrder:
+class OrderCheck:
     """`check_same_order` for iterators, each once."""
 
     def __init__(self, mean: Mean) -> None:
@@ -63,7 +63,7 @@ class SameOrder:
             self._checked.add(iterator)
 
 
-def same_on_all(number: int, mean: Mean) -> bool:
+def same_on_all_workers(number: int, mean: Mean) -> bool:
     """Whether all workers pass the same number; each gets the same answer."""
     if mean is None:
         return True

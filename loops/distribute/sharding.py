@@ -192,7 +192,7 @@ def mean_over_workers_of(strategy: tf.distribute.Strategy | None) -> Callable[[f
     return mean
 
 
-def check_divides(strategy: tf.distribute.Strategy | None, iterator: DataIterator) -> None:
+def check_can_shard(strategy: tf.distribute.Strategy | None, iterator: DataIterator) -> None:
     """Raises ValueError if batches cannot be split over a strategy's replicas."""
     replicas = replicas_of(strategy)
     if replicas == 1:

@@ -11,7 +11,7 @@ from ...optim.common.messages import did_you_mean
 from ...optim.common.types import Scalar, Tensors
 from ..support.keras_private import keras_mask
 from ..support.scalars import recording_disabled
-from .coupled import check_splits, is_known
+from .batch_dependent import check_loss_is_per_example, is_known
 from .reduction import LossValue, mean_of, number_of, reduced
 from .weights import as_columns, by_position
 
@@ -65,7 +65,7 @@ def loss_value(
 
     Raises:
         ValueError: a loss or weights that give no scalar.
-        CoupledError: the loss takes the examples of a batch together, and this is a part of one.
+        BatchDependentError: the loss takes the examples of a batch together, and this is a part of one.
     """
     one = type(loss).__call__ is not keras.losses.Loss.__call__  # it reduces by itself
     losses = loss(y, predictions, sample_weight=weight) if one else _losses(loss, y, predictions)
@@ -75,7 +75,7 @@ def loss_value(
             "scalar: use the reduction 'sum_over_batch_size'."
         )
     if parts:
-        check_splits(loss, y, predictions, losses, parts)
+        check_loss_is_per_example(loss, y, predictions, losses, parts)
     if losses.shape.rank == 0:
         if weight is not None and not one:
             raise ValueError(

@@ -12,13 +12,13 @@ from ...optim.common.types import Batch, Scalar, Tensors
 from ...optim.gradients.replicas import replica_count
 from ..distribute.sharding import Shard, examples_in
 from ..support.scalars import Columns, collect_scalars, recording_disabled
-from .held_metrics import noticed, resolve_held
+from .custom_loss import CustomLoss, LossFunction
 from .keras_loss import example_losses, loss_value, mean_of_class_indices, resolve_loss
 from .labels import check_label_spec, check_label_values, check_target_shape, on_host, takes_class_indices
+from .layer_metrics import detect_updates, resolve_layer_metrics
 from .mean_loss import SUM, StepLoss
 from .metrics import Metric, StepMetric, resolve_metrics
 from .outputs import check_one_output
-from .own_loss import LossFunction, OwnLoss
 from .recorded import parts_of, whole_of
 from .reduction import LossValue
 
@@ -55,20 +55,20 @@ class LossAndMetrics:
                 raise TypeError(f"`loss` is the class {name}: call it, `{name}()`.")
             loss = name  # one of Keras' functions of (y, predictions)
         self.model = model
-        self._own: OwnLoss | None = None
+        self._own: CustomLoss | None = None
         self._loss: keras.losses.Loss | None = None
         self.takes_class_indices = False
         if isinstance(loss, (str, keras.losses.Loss)):
             self._loss = resolve_loss(loss)
             self.takes_class_indices = takes_class_indices(self._loss)
         elif callable(loss):
-            self._own = OwnLoss(loss)
+            self._own = CustomLoss(loss)
         else:
             raise TypeError(
                 f"`loss` must be a Keras loss, its name or a function of (model, batch), not {loss!r}."
             )
         own = resolve_metrics(metrics)
-        self._held = resolve_held(model, own)
+        self._held = resolve_layer_metrics(model, own)
         self.metrics: list[StepMetric] = [*own, *self._held]
         self.classes: int | None = None
         self.columns: Columns = ()
@@ -122,7 +122,7 @@ class LossAndMetrics:
 
         Raises:
             ValueError: a batch that does not fit the loss or a metric.
-            CoupledError: a part of a batch, for a loss or metric that takes its examples together.
+            BatchDependentError: a part of a batch, for a loss or metric that takes its examples together.
         """
         with collect_scalars(self._names, self.reductions) as recorded:
             loss, record = self._computed(batch, training, shard, accumulated)
@@ -145,13 +145,13 @@ class LossAndMetrics:
         parts = "`accumulate`" if accumulated else "" if shard is None else f"{replica_count()} replicas"
         if self._own is not None:
             step = StepLoss(examples, shard, parts, [])
-            with noticed(self._held):
+            with detect_updates(self._held):
                 value, predictions = self._own(self.model, batch, training, step)
             found = LossValue(value, step.divisor(accumulated))
         else:
             if y is None:
                 raise ValueError("The batch has no `y`, which this loss needs: pass `(x, y)`.")
-            with noticed(self._held):
+            with detect_updates(self._held):
                 predictions = self.model(x, training=training)
             found = self._keras_value(y, predictions, weight, examples, parts)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.model.losses]

@@ -21,11 +21,11 @@ from ...optim.common.types import Scalar, Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, with_keras_mask
 from ..support.scalars import recording_disabled
-from .coupled import check_function_splits
-from .metric_objects import update
+from .batch_dependent import check_metric_is_per_example
 from .outputs import check_one_output
 from .reduction import number_of
-from .weights import by_position, fitted, of_one_rank
+from .stateful_metrics import update
+from .weights import by_position, fitted, match_ranks
 
 _ACCURACIES = ("accuracy", "acc")
 
@@ -93,7 +93,7 @@ class StepMetric:
         assert self._function is not None
         values = self._function(y, predictions)
         if parts:
-            check_function_splits(self.name, self._function, (y, predictions), values)
+            check_metric_is_per_example(self.name, self._function, (y, predictions), values)
         masks = [keras_mask(predictions), keras_mask(values)]
         by_keras = getattr(self._function, "__wrapped__", self._function)
         if (apart := by_position(by_keras, y, predictions, values, [*masks, weight])) is not None:
@@ -200,7 +200,7 @@ def _per_example(function: MetricFunction) -> MetricFunction:
         if predictions.shape.rank == 1:
             predictions = predictions[:, None]
             y = y[:, None] if y.shape.rank == 1 else y
-        return function(*of_one_rank(function, y, predictions))
+        return function(*match_ranks(function, y, predictions))
 
     return call
 

@@ -47,7 +47,7 @@ def fitted(weight: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return expand_to_rank(weight, wanted)
 
 
-def of_one_rank(function: object, y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def match_ranks(function: object, y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Targets and predictions, of which one may lack a last dimension of 1 that the other has, both with it.
 
     Some of Keras' functions stretch (batch,) over (batch, 1), to (batch, batch).

@@ -18,10 +18,10 @@ from ..device.make_loop import Loop
 from ..device.row_buffer import CAPACITY, Rows, joined
 from ..device.steps_per_call import StepsPerCall
 from ..device.trace_cache import Traced
-from ..distribute.same_order import SameOrder
+from ..distribute.same_order import OrderCheck
 from ..distribute.scope import check_scope, has_other_workers, scope_of, strategy_of
-from ..distribute.sharding import check_divides, mean_over_workers_of
-from ..loss.late_metrics import build_metrics
+from ..distribute.sharding import check_can_shard, mean_over_workers_of
+from ..loss.build_metrics import build_metrics
 from ..loss.loss_and_metrics import Loss, LossAndMetrics
 from ..loss.metrics import Metric
 from ..loss.records import Records
@@ -38,7 +38,7 @@ class BaseStep(GuardedCalls):
 
         step(x, y)                  step.run(iterator, steps)
         check the arrays            check the iterator
-        loop.one(batch)             loop.many(iterator, steps), `CAPACITY` steps at a time
+        loop.run_one(batch)             loop.run_many(iterator, steps), `CAPACITY` steps at a time
         explain TensorFlow's errors about labels and non-finite numbers
         name -> scalar              name -> an array of one value for each step
 
@@ -77,7 +77,7 @@ class BaseStep(GuardedCalls):
         self.steps_per_call = StepsPerCall(mean_over_workers=self.mean_over_workers)
         self._loops: list[Loop] = []
         self.interrupted = False
-        self._same_order = SameOrder(self.mean_over_workers)
+        self._same_order = OrderCheck(self.mean_over_workers)
 
     @property
     def traces(self) -> int:
@@ -178,7 +178,7 @@ class BaseStep(GuardedCalls):
     def run_records(self, iterator: DataIterator, steps: int) -> Records:
         """Like `run`, but returns `Records`, which average exactly; they are empty at the end of the data."""
         check_iterator(iterator)
-        check_divides(self.strategy, iterator)
+        check_can_shard(self.strategy, iterator)
         steps = whole_number("steps", steps, at_least=1)
         rows: list[Rows] = []
         measured: list[tuple[int, Any]] = []

@@ -15,9 +15,9 @@ from ..data.batches import BatchIterator, DataIterator
 from ..device.batch_size import check_batch_size, state_sizes
 from ..device.make_loop import Loop
 from ..distribute.scope import scope_of
+from ..loss.build_metrics import build_metrics
 from ..loss.label_check import LabelCheck
 from ..loss.labels import label_error
-from ..loss.late_metrics import build_metrics
 from ..loss.loss_and_metrics import LossAndMetrics
 from .summaries import summary_error
 
@@ -51,11 +51,13 @@ class GuardedCalls(abc.ABC):
 
     def _run_one(self, batch: Batch, spec: Tensors = None) -> tf.Tensor:
         labels = keras.utils.unpack_x_y_sample_weight(batch)[1]
-        return self._guarded(lambda loop: loop.one(batch, lambda: self._labels.batch(labels), spec), batch)
+        return self._guarded(
+            lambda loop: loop.run_one(batch, lambda: self._labels.batch(labels), spec), batch
+        )
 
     def _run_many(self, iterator: DataIterator, steps: int) -> Array:
         return self._guarded(
-            lambda loop: loop.many(iterator, steps, lambda: self._labels.data(iterator)), iterator
+            lambda loop: loop.run_many(iterator, steps, lambda: self._labels.data(iterator)), iterator
         )
 
     def _guarded(self, run: Callable[[Loop], Result], source: DataIterator | Batch) -> Result:

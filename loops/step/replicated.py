@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from ...optim.common.types import Tensors
-from ..device.few_traces import traced_for_few_shapes
+from ..device.reduce_retracing import reduce_retracing
 from ..distribute.scope import has_other_workers, is_asynchronous, scope_of
 from ..distribute.sharding import EXAMPLE_WEIGHT, split
 from ..support.keras_private import global_seed_generator, set_global_seed_generator
@@ -88,7 +88,7 @@ def replicated(step: Callable[P, Result]) -> Callable[P, Result]:
         now = [layer.trainable for layer in layers.values()]
         if id(strategy) not in functions or traced_with.get(id(strategy), now) != now:
             run = on_one if strategy is None else functools.partial(_run, strategy, on_one)
-            functions[id(strategy)] = traced_for_few_shapes(run)
+            functions[id(strategy)] = reduce_retracing(run)
         with scope_of(strategy), raises_nonfinite(), explained_summaries():
             result = functions[id(strategy)](*args, **kwargs)
         traced_with[id(strategy)] = [layer.trainable for layer in layers.values()]

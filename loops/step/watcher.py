@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ...optim.common.messages import first_few
 from ...optim.common.types import Array
-from ..distribute.same_order import Mean, same_on_all
+from ..distribute.same_order import Mean, same_on_all_workers
 from ..update.loss_scale import LossScale
 from .meters import MeasureRequest, Meters
 from .watch import Measured, Watch
@@ -68,7 +68,7 @@ class Watcher:
         restored = self._restored
         self.stop()
         schedules = [WatchSchedule(self._model, watch) for watch in watches]
-        agreed = same_on_all(zlib.crc32(repr([each.key for each in schedules]).encode()), mean)
+        agreed = same_on_all_workers(zlib.crc32(repr([each.key for each in schedules]).encode()), mean)
         why = ""
         if not agreed:
             why = (

@@ -10,7 +10,7 @@ import tensorflow as tf
 from gradloop import loops
 from gradloop.loops.checkpoint.saved_step import SavedStep
 from gradloop.loops.checkpoint.store import CheckpointStore
-from gradloop.loops.distribute.same_order import same_on_all
+from gradloop.loops.distribute.same_order import same_on_all_workers
 from tests.values import assert_same, numbers
 
 
@@ -105,6 +105,6 @@ def test_workers_agree_on_what_they_see(seen):
         mean = sum(n % 4096 for n in seen) / len(seen)
         distances = [abs(n % 4096 - mean) for n in seen]
         means = iter([mean, sum(distances) / len(distances)])
-        return same_on_all(own, lambda number: next(means))
+        return same_on_all_workers(own, lambda number: next(means))
 
     assert {answer(own) for own in seen} == {len(set(seen)) == 1}

@@ -44,7 +44,7 @@ def test_a_dataset_of_unknown_length_ends_exactly(adder):
     for _ in range(10):
         adder.total.assign(0.0)
         adder.draws.assign(0)
-        rows = adder.loop.many(iter(data), 10, nothing)
+        rows = adder.loop.run_many(iter(data), 10, nothing)
         assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
         assert float(adder.total) == 21.0
         assert int(adder.draws) == 7, "a step that had no batch must not draw random numbers"
@@ -53,24 +53,24 @@ def test_a_dataset_of_unknown_length_ends_exactly(adder):
 
 def test_an_ended_iterator_gives_no_rows(adder):
     iterator = iter(tf.data.Dataset.range(2).batch(1))
-    assert len(adder.loop.many(iterator, 2, nothing)) == 2
-    assert adder.loop.many(iterator, 2, nothing).shape == (0, 2)
+    assert len(adder.loop.run_many(iterator, 2, nothing)) == 2
+    assert adder.loop.run_many(iterator, 2, nothing).shape == (0, 2)
 
 
 def test_the_iterator_moves_by_the_steps_that_ran(adder):
     data = loops.Batches(np.arange(10), None, 3, shuffle=False)
     iterator = iter(data)
-    assert adder.loop.many(iterator, 2, nothing)[:, 1].tolist() == [2, 5]
+    assert adder.loop.run_many(iterator, 2, nothing)[:, 1].tolist() == [2, 5]
     assert iterator.position == 2
-    assert adder.loop.many(iterator, 9, nothing)[:, 1].tolist() == [8, 9]
+    assert adder.loop.run_many(iterator, 9, nothing)[:, 1].tolist() == [8, 9]
     assert iterator.remaining == 0
-    assert adder.loop.many(iterator, 1, nothing).shape == (0, 2)
+    assert adder.loop.run_many(iterator, 1, nothing).shape == (0, 2)
 
 
 def test_rows_of_an_earlier_call_do_not_show(adder):
     data = tf.data.Dataset.range(5).batch(1)
-    assert len(adder.loop.many(iter(data), 5, nothing)) == 5
-    assert len(adder.loop.many(iter(data), 2, nothing)) == 2
+    assert len(adder.loop.run_many(iter(data), 5, nothing)) == 5
+    assert len(adder.loop.run_many(iter(data), 2, nothing)) == 2
     assert len(adder.loop.rows) == 2
 
 
@@ -83,9 +83,9 @@ def test_the_check_comes_before_anything_runs(adder):
         raise ValueError("not this")
 
     with pytest.raises(ValueError, match="not this"):
-        adder.loop.many(iter(tf.data.Dataset.range(5).batch(1)), 5, refuse)
+        adder.loop.run_many(iter(tf.data.Dataset.range(5).batch(1)), 5, refuse)
     with pytest.raises(ValueError, match="not this"):
-        adder.loop.one(tf.constant([1.0]), refuse)
+        adder.loop.run_one(tf.constant([1.0]), refuse)
     assert float(adder.total) == 0.0
 
 
@@ -108,12 +108,12 @@ def test_data_that_ends_inside_of_the_step_is_an_error(left, arrays, one_thread)
     loop, data = Draws(one_thread, left).loop, tf.data.Dataset.range(3).batch(1)
     iterator = iter(loops.Batches(np.arange(3), None, 1) if arrays else data)
     with pytest.raises(tf.errors.OutOfRangeError, match="End of sequence"):
-        loop.many(iterator, 3, nothing)
+        loop.run_many(iterator, 3, nothing)
     assert len(loop.rows) == left
     if arrays:
         assert iterator.position == left
     with pytest.raises(tf.errors.OutOfRangeError, match="End of sequence"):
-        loop.one(tf.constant([1], tf.int64), nothing)
+        loop.run_one(tf.constant([1], tf.int64), nothing)
 
 
 @pytest.mark.parametrize("fails_at", [0, 2])
@@ -123,21 +123,21 @@ def test_data_that_ends_inside_of_a_transformation_is_an_error(adder, fails_at):
     queue.close()
     data = tf.data.Dataset.range(3).filter(lambda _: queue.dequeue() == 0).batch(1)
     with pytest.raises(tf.errors.OpError, match="is closed and has insufficient elements"):
-        adder.loop.many(iter(data), 3, nothing)
+        adder.loop.run_many(iter(data), 3, nothing)
     assert len(adder.loop.rows) == fails_at
 
 
 @pytest.mark.parametrize("error", [tf.errors.InvalidArgumentError, KeyboardInterrupt])
 def test_a_call_that_fails_at_once_moves_nothing(adder, error, monkeypatch):
     iterator = iter(loops.Batches(np.arange(10), None, 2, shuffle=False))
-    adder.loop.many(iterator, 3, nothing)
+    adder.loop.run_many(iterator, 3, nothing)
 
     def fail(one_thread):
         raise error(None, None, "at once") if error is not KeyboardInterrupt else error
 
     monkeypatch.setattr("gradloop.loops.device.device_loop.executor", fail)
     with pytest.raises(error):
-        adder.loop.many(iterator, 2, nothing)
+        adder.loop.run_many(iterator, 2, nothing)
     assert iterator.position == 3 and int(adder.count) == 3
     assert adder.loop.rows.shape == (0, 2)
 
@@ -147,20 +147,20 @@ def test_calls_are_numbered_past_what_float32_counts(adder, monkeypatch):
     monkeypatch.setattr("gradloop.loops.device.row_buffer.LAST_CALL", 2)
     data = tf.data.Dataset.range(3).batch(1)
     for steps in (3, 2, 3, 2, 3):
-        assert len(adder.loop.many(iter(data), steps, nothing)) == steps
+        assert len(adder.loop.run_many(iter(data), steps, nothing)) == steps
 
 
 def test_steps_are_counted(adder):
     batches, data = loops.Batches(np.arange(10), None, 3), tf.data.Dataset.range(2).batch(1)
-    adder.loop.many(iter(batches), 3, nothing)
-    adder.loop.many(iter(data), 9, nothing)
-    adder.loop.one(tf.constant([1.0]), nothing)
+    adder.loop.run_many(iter(batches), 3, nothing)
+    adder.loop.run_many(iter(data), 9, nothing)
+    adder.loop.run_one(tf.constant([1.0]), nothing)
     assert int(adder.count) == 6
 
 
 def test_one_batch_and_open_shapes(adder):
-    assert adder.loop.one(tf.constant([1.0, 2.0]), nothing).numpy().tolist() == [3.0, 2.0]
-    assert adder.loop.one(tf.constant([4.0]), nothing).numpy().tolist() == [4.0, 4.0]
+    assert adder.loop.run_one(tf.constant([1.0, 2.0]), nothing).numpy().tolist() == [3.0, 2.0]
+    assert adder.loop.run_one(tf.constant([4.0]), nothing).numpy().tolist() == [4.0, 4.0]
     assert adder.loop.traces == 1
 
 

@@ -36,12 +36,12 @@ def test_the_loop_on_the_device(strategy):
     body = Body()
     loop = body.loop(strategy)
     assert isinstance(loop, DeviceLoop)
-    rows = loop.many(iter(loops.Batches(np.arange(5), None, 2, shuffle=False)), 9, nothing)
+    rows = loop.run_many(iter(loops.Batches(np.arange(5), None, 2, shuffle=False)), 9, nothing)
     assert rows.tolist() == [[1], [5], [4]]
     assert int(body.count) == 3
     # Under a strategy the step splits a batch before it is read, so it gets it unread.
     assert [issubclass(kind, LazyBatch) for kind in body.kinds] == [strategy is not None]
-    loop.many(iter(tf.data.Dataset.range(4).batch(2)), 2, nothing)
+    loop.run_many(iter(tf.data.Dataset.range(4).batch(2)), 2, nothing)
     assert not issubclass(body.kinds[-1], LazyBatch) and int(body.count) == 5
 
 
@@ -57,7 +57,7 @@ def test_a_transformed_batch_is_read_before_it_is_split():
         lambda batch: batch,
         body.count,
     )
-    assert loop.many(iter(data), 2, nothing).tolist() == [[10], [50]]
+    assert loop.run_many(iter(data), 2, nothing).tolist() == [[10], [50]]
     assert not any(issubclass(kind, LazyBatch) for kind in body.kinds)
 
 
@@ -70,11 +70,11 @@ def test_two_replicas_read_their_examples():
         return [tf.cast(tf.reduce_sum(part), tf.float32) for part in parts] + [*tf.unstack(batch.shard)]
 
     loop = DeviceLoop(body, 4, False, lambda batch: batch, tf.Variable(0, dtype=tf.int64), replicas=2)
-    rows = loop.many(iter(loops.Batches(np.arange(8), None, 3, shuffle=False)), 2, nothing)
+    rows = loop.run_many(iter(loops.Batches(np.arange(8), None, 3, shuffle=False)), 2, nothing)
     assert rows.tolist() == [[0, 3, 3, 1], [3, 9, 3, 1]]
     iterator = loops.Batches(np.arange(7), None, 3, shuffle=False).iterator(0, 1)
     # The rest is a single example: both replicas have it, and it counts half for each.
-    assert loop.many(iterator, 9, nothing).tolist() == [[3, 9, 3, 1], [6, 6, 1, 0.5]]
+    assert loop.run_many(iterator, 9, nothing).tolist() == [[3, 9, 3, 1], [6, 6, 1, 0.5]]
     assert len(batches) == 1 and loop.traces == 1
 
 
@@ -82,7 +82,7 @@ def test_replicas_get_a_transformed_batch_whole():
     data = loops.Batches(np.arange(4), None, 2, shuffle=False, transform=lambda x, y: (x * 10, y))
     body = Body()
     loop = DeviceLoop(body, 1, False, lambda batch: batch, body.count, replicas=2)
-    assert loop.many(iter(data), 2, nothing).tolist() == [[10], [50]]
+    assert loop.run_many(iter(data), 2, nothing).tolist() == [[10], [50]]
     assert not any(issubclass(kind, LazyBatch) for kind in body.kinds)
 
 
@@ -106,5 +106,5 @@ def test_the_loop_of_parameter_servers():
     assert isinstance(loop, ParameterServerLoop)
     assert loop.rows.shape == (0, 1) and loop.traces == 0
     with pytest.raises(ValueError, match="`iterator` is .*Iterator: on parameter servers.*`loops.Batches`"):
-        loop.many(iter(tf.data.Dataset.range(4).batch(2)), 2, nothing)
+        loop.run_many(iter(tf.data.Dataset.range(4).batch(2)), 2, nothing)
     assert body.kinds == [] and int(body.count) == 0

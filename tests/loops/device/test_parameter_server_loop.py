@@ -70,19 +70,19 @@ def noisy(x, y, seed):
 def test_rows_are_in_the_order_of_the_batches(summing, options):
     data = loops.Batches(np.arange(98), np.arange(98), 4, **options)
     loop, iterator = summing.loop, data.iterator(2)
-    assert loop.many(iterator, 5, nothing).tolist() == by_hand(data, 2, 0, 5)
+    assert loop.run_many(iterator, 5, nothing).tolist() == by_hand(data, 2, 0, 5)
     assert iterator.position == 5 and int(summing.count) == 5
-    assert loop.many(iterator, 99, nothing).tolist() == by_hand(data, 2, 5, 25)  # the last one is short
+    assert loop.run_many(iterator, 99, nothing).tolist() == by_hand(data, 2, 5, 25)  # the last one is short
     assert loop.rows.shape == (20, 2) and loop.rows.dtype == np.float32
     assert iterator.remaining == 0 and int(summing.count) == 25
 
 
 def test_a_call_is_dealt_out_in_about_four_runs_for_each_worker(summing):
     data = loops.Batches(np.arange(100), None, 4)
-    summing.loop.many(data.iterator(0, 2), 20, nothing)
+    summing.loop.run_many(data.iterator(0, 2), 20, nothing)
     assert summing.runs() == [(2, 3), (5, 3), (8, 3), (11, 3), (14, 3), (17, 3), (20, 2)]
     assert [kind for kind, _ in summing.log] == ["send"] + ["schedule"] * 7 + ["join"]
-    summing.loop.many(data.iterator(), 3, nothing)
+    summing.loop.run_many(data.iterator(), 3, nothing)
     assert summing.runs()[7:] == [(0, 1), (1, 1), (2, 1)]
     assert [kind for kind, _ in summing.log].count("send") == 1 == summing.loop.traces
 
@@ -97,7 +97,7 @@ def test_the_check_comes_before_anything_is_scheduled(summing):
             call(*arguments, refuse)
     assert summing.log == [] and iterator.position == 0 and int(summing.count) == 0
     ended = loops.Batches(np.arange(10), None, 2).iterator(0, 5)
-    assert summing.loop.many(ended, 3, refuse).shape == (0, 2), "nothing runs, so nothing is checked"
+    assert summing.loop.run_many(ended, 3, refuse).shape == (0, 2), "nothing runs, so nothing is checked"
 
 
 def test_a_call_that_fails_tells_of_no_steps(summing, monkeypatch):
@@ -105,16 +105,16 @@ def test_a_call_that_fails_tells_of_no_steps(summing, monkeypatch):
         raise tf.errors.UnavailableError(None, None, "server is gone")
 
     iterator = loops.Batches(np.arange(10), None, 2).iterator()
-    summing.loop.many(iterator, 2, nothing)
+    summing.loop.run_many(iterator, 2, nothing)
     monkeypatch.setattr(AtOnce, "join", fail)
     with pytest.raises(tf.errors.UnavailableError, match="server is gone"):
-        summing.loop.many(iterator, 2, nothing)
+        summing.loop.run_many(iterator, 2, nothing)
     assert summing.loop.rows.shape == (0, 2) and iterator.position == 2 and int(summing.count) == 2
 
 
 def test_one_batch(summing):
     for batch in ([1, 2], [4], [5, 6, 7]):
-        row = summing.loop.one(tf.constant(batch), nothing)
+        row = summing.loop.run_one(tf.constant(batch), nothing)
         assert row.dtype == tf.float32 and row.numpy().tolist() == [sum(batch), max(batch)]
     assert int(summing.count) == 3 and summing.loop.traces == 1, "batches of any size"
 
@@ -127,9 +127,9 @@ def test_a_model_that_asks_for_the_batch_size_is_traced_for_each(summing):
     data = loops.Batches(np.arange(10), None, 4, seed=1)
     for first, last in ((0, 1), (1, 3)):
         expected = [[batch.numpy().sum(), len(batch)] for batch in data.iterator(0)][first:last]
-        assert loop.many(data.iterator(0, first), last - first, nothing).tolist() == expected
+        assert loop.run_many(data.iterator(0, first), last - first, nothing).tolist() == expected
     assert loop.traces == 2 and int(summing.count) == 3
-    assert loop.one(tf.constant([5, 6]), nothing).numpy().tolist() == [11, 2]
+    assert loop.run_one(tf.constant([5, 6]), nothing).numpy().tolist() == [11, 2]
 
 
 def test_an_error_of_the_step_itself_is_told_as_it_was(summing):
@@ -138,8 +138,8 @@ def test_an_error_of_the_step_itself_is_told_as_it_was(summing):
 
     loop = ParameterServerLoop(body, 2, summing.log, summing.count)
     for run in (
-        lambda: loop.many(loops.Batches(np.arange(4), None, 2).iterator(), 1, nothing),
-        lambda: loop.one(tf.constant([1]), nothing),
+        lambda: loop.run_many(loops.Batches(np.arange(4), None, 2).iterator(), 1, nothing),
+        lambda: loop.run_one(tf.constant([1]), nothing),
     ):
         with pytest.raises(TypeError, match="of None"):
             run()

@@ -40,18 +40,18 @@ def test_it_is_the_number_of_batches_before(kind):
     try:
         loop = Reader().loop
         data = iterator(kind, np.arange(12))
-        assert loop.many(data, 4, nothing)[:, 0].tolist() == [0, 1, 2, 3]
-        assert loop.one(tf.constant([1, 2]), nothing).numpy().tolist() == [4]
-        assert loop.many(data, 9, nothing)[:, 0].tolist() == [5, 6]
-        assert loop.many(data, 9, nothing).shape == (0, 1)
-        assert loop.one(tf.constant([1, 2]), nothing).numpy().tolist() == [7]
+        assert loop.run_many(data, 4, nothing)[:, 0].tolist() == [0, 1, 2, 3]
+        assert loop.run_one(tf.constant([1, 2]), nothing).numpy().tolist() == [4]
+        assert loop.run_many(data, 9, nothing)[:, 0].tolist() == [5, 6]
+        assert loop.run_many(data, 9, nothing).shape == (0, 1)
+        assert loop.run_one(tf.constant([1, 2]), nothing).numpy().tolist() == [7]
     finally:
         tf.config.run_functions_eagerly(False)
 
 
 def test_replicas_that_read_their_own_examples():
     loop = Reader(replicas=2).loop
-    assert loop.many(iterator("batches", np.arange(8)), 9, nothing)[:, 0].tolist() == [0, 1, 2, 3]
+    assert loop.run_many(iterator("batches", np.arange(8)), 9, nothing)[:, 0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("reads", [False, True])
@@ -61,7 +61,7 @@ def test_a_step_that_does_not_read_it_has_no_operation_for_it(reads):
     get = reader.loop._traces.get
     reader.loop._traces.get = lambda *args, **options: traced.append(get(*args, **options)) or traced[-1]
     for kind in ("batches", "dataset"):
-        reader.loop.many(iterator(kind, np.arange(4)), 9, nothing)
+        reader.loop.run_many(iterator(kind, np.arange(4)), 9, nothing)
     used = [any(outer is reader.count.handle for outer, _ in f.graph.captures) for f in traced]
     assert used == [reads, reads] and int(reader.count) == 4
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.distribute.same_order import SameOrder, check_same_order
+from gradloop.loops.distribute.same_order import OrderCheck, check_same_order
 
 TEN = tf.data.Dataset.range(10)
 
@@ -51,14 +51,14 @@ def test_no_fixed_order_is_refused(data, words):
 
 def test_an_iterator_is_asked_once():
     workers = Workers()
-    order, good, bad = SameOrder(workers), iter(TEN), iter(TEN.shuffle(3))
+    order, good, bad = OrderCheck(workers), iter(TEN), iter(TEN.shuffle(3))
     for _ in range(3):
         order.check(good)
         with pytest.raises(ValueError, match="`iterator` is a dataset in no fixed order"):
             order.check(bad)
     assert workers.asked == 2 * 4
     order.check(loops.Batches([1], None, 1).iterator())
-    SameOrder(None).check(bad)
+    OrderCheck(None).check(bad)
 
 
 def test_seeds_that_differ_are_refused():

@@ -99,17 +99,17 @@ def test_one_device_has_the_whole_batch_and_no_shard(strategy):
 def test_batches_that_divide():
     two, data = InTurn(2), loops.Batches(np.arange(5), None, 2)
     for strategy in (None, two):
-        assert sharding.check_divides(strategy, data.iterator()) is None
+        assert sharding.check_can_shard(strategy, data.iterator()) is None
     # A size that nobody knows before it is read is not refused.
-    assert sharding.check_divides(two, iter(tf.data.Dataset.range(9).batch(1))) is None
+    assert sharding.check_can_shard(two, iter(tf.data.Dataset.range(9).batch(1))) is None
 
 
 def test_batches_that_do_not_divide():
     with pytest.raises(ValueError, match="batches of 2 examples are too small for 3 replicas.*make it 3 or"):
-        sharding.check_divides(InTurn(3), loops.Batches(np.arange(5), None, 2).iterator())
+        sharding.check_can_shard(InTurn(3), loops.Batches(np.arange(5), None, 2).iterator())
     ragged = tf.data.Dataset.from_tensors((tf.zeros([4]), tf.ragged.constant([[1], [2, 3], [], [4]])))
     with pytest.raises(ValueError, match="elements hold RaggedTensorSpec.*no examples to split over 2 repl"):
-        sharding.check_divides(InTurn(2), iter(ragged))
+        sharding.check_can_shard(InTurn(2), iter(ragged))
 
 
 def test_one_process_has_no_mean_over_workers():

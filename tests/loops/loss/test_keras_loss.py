@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.loss.coupled import CoupledError
+from gradloop.loops.loss.batch_dependent import BatchDependentError
 from gradloop.loops.loss.keras_loss import loss_value, resolve_loss
 from gradloop.loops.loss.loss_and_metrics import LossAndMetrics
 
@@ -118,5 +118,5 @@ def test_a_loss_that_reduces_by_itself():
 
     given = tf.constant([1.0, 2.0]), tf.constant([0.0, 0.0]), tf.constant([3.0, 1.0]), tf.constant(2.0)
     assert [float(number) for number in loss_value(Own(), *given)[:2]] == [5.0, 2.0]
-    with pytest.raises(CoupledError, match="gives one number for all examples, so .*2 replicas"):
+    with pytest.raises(BatchDependentError, match="gives one number for all examples, so .*2 replicas"):
         loss_value(Own(), *given, "2 replicas")

@@ -64,7 +64,7 @@ def test_steps_are_those_of_a_tape(strategy):
     with strategy.scope() if strategy else tf.name_scope(""):
         network, reference = model(), model()
         chosen = select(network, metrics=["mae"], strategy=strategy)
-        rows = chosen.loop.many(batches(), 3, nothing)
+        rows = chosen.loop.run_many(batches(), 3, nothing)
     losses = by_hand(reference, reference.trainable_variables, range(3))
     np.testing.assert_allclose(rows[:, 0], losses, rtol=1e-5)
     assert rows[:, 1].tolist() == [4, 4, 4] and rows.shape == (3, 4)
@@ -74,7 +74,7 @@ def test_steps_are_those_of_a_tape(strategy):
 def test_only_the_chosen_variables_train():
     network, reference = model(batch_norm=False), model(batch_norm=False)
     body = network.get_layer("body")
-    select(network, [body.kernel]).loop.many(batches(), 3, nothing)
+    select(network, [body.kernel]).loop.run_many(batches(), 3, nothing)
     by_hand(reference, [reference.get_layer("body").kernel], range(3))
     assert_same(network, reference)
 
@@ -84,7 +84,7 @@ def test_a_skipped_step_leaves_no_trace_and_counts_for_no_examples(jit_compile):
     network, reference = model(), model()
     metric = keras.metrics.MeanAbsoluteError()
     chosen = select(network, metrics=[metric], on_nonfinite="skip", jit_compile=jit_compile)
-    rows = chosen.loop.many(batches(X_BAD), 3, nothing)
+    rows = chosen.loop.run_many(batches(X_BAD), 3, nothing)
     assert np.isnan(rows[:, 0]).tolist() == [False, True, False]
     assert rows[:, 1].tolist() == [4, -1, 4]  # see `RunningMeans`
     by_hand(reference, reference.trainable_variables, [0, 2])
@@ -98,7 +98,7 @@ def test_nothing_is_recorded_of_a_step_that_fails_and_its_state_can_be_put_back(
     metric = keras.metrics.MeanAbsoluteError()
     chosen = select(network, metrics=[metric], jit_compile=jit_compile)
     with pytest.raises(tf.errors.InvalidArgumentError, match="gradient of <.*body/kernel>"):
-        chosen.loop.many(batches(X_BAD), 3, nothing)
+        chosen.loop.run_many(batches(X_BAD), 3, nothing)
     losses = by_hand(reference, reference.trainable_variables, [0])
     np.testing.assert_allclose(chosen.loop.rows[:, 0], losses, rtol=1e-5)
     # The failed step may have come to this before it ended, or not.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.device.few_traces import traced_for_few_shapes
+from gradloop.loops.device.reduce_retracing import reduce_retracing
 
 
 def counting(function):
@@ -14,7 +14,7 @@ def counting(function):
         traces.append([tuple(v.shape) for v in args if tf.is_tensor(v)])
         return function(*args, **kwargs)
 
-    return traced_for_few_shapes(traced), traces
+    return reduce_retracing(traced), traces
 
 
 def test_lengths_and_sizes_of_batches_are_few_traces():
@@ -40,20 +40,20 @@ def test_what_is_no_tensor_is_a_constant():
         step(tf.constant(3.0), *rest)
     assert len(traces) == 5
     variable = tf.Variable(2.0)
-    read = traced_for_few_shapes(lambda v, _: v + 1.0)
+    read = reduce_retracing(lambda v, _: v + 1.0)
     assert float(read(variable, {})) == 3.0
     variable.assign(5.0)
     assert float(read(variable, {})) == 6.0
 
 
 def test_composite_tensors_and_nests():
-    step = traced_for_few_shapes(lambda pair, ragged: (pair["a"], ragged.values, None))
+    step = reduce_retracing(lambda pair, ragged: (pair["a"], ragged.values, None))
     found = step({"a": np.float32(2.0), "b": (1, "x")}, ragged=tf.ragged.constant([[1], [2, 3]]))
     assert float(found[0]) == 2.0 and found[1].numpy().tolist() == [1, 2, 3] and found[2] is None
 
 
 def test_shapes_that_do_not_fit_are_told():
-    step = traced_for_few_shapes(lambda x: tf.ensure_shape(x, [None, 2]))
+    step = reduce_retracing(lambda x: tf.ensure_shape(x, [None, 2]))
     step(tf.ones([1, 2]))
     with pytest.raises(ValueError, match="Dimension 1 in both shapes must be equal"):
         step(tf.ones([1, 3]))

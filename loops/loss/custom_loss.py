@@ -9,7 +9,7 @@ from typing import TypeAlias
 import keras
 
 from ...optim.common.types import Batch, Scalar, Tensors
-from .called_losses import CALLED_LOSSES
+from .loss_call_hooks import LOSS_CALL_HOOKS
 from .mean_loss import STEP_LOSS, StepLoss
 
 # Of `(model, batch)`, and of `training` if it has such a parameter; returns the scalar loss or
@@ -17,7 +17,7 @@ from .mean_loss import STEP_LOSS, StepLoss
 LossFunction: TypeAlias = Callable[..., Scalar | tuple[Scalar, Tensors]]
 
 
-class OwnLoss:
+class CustomLoss:
     """A user's loss function, called within a step.
 
     Raises:
@@ -59,7 +59,7 @@ class OwnLoss:
         arguments = {"training": training} if self._tells_training else {}
         token = STEP_LOSS.set(step)
         try:
-            with CALLED_LOSSES.installed():
+            with LOSS_CALL_HOOKS.installed():
                 result = self._function(model, batch, **arguments)
         finally:
             STEP_LOSS.reset(token)

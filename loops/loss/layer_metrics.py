@@ -16,7 +16,7 @@ from ..support.keras_private import layer_metrics
 from .metrics import StepMetric
 
 
-class HeldMetric(StepMetric):
+class LayerMetric(StepMetric):
     """One of them: recorded after each step, and shown in logs once a forward pass has updated it."""
 
     def __init__(self, name: str, metric: keras.metrics.Metric) -> None:
@@ -41,8 +41,8 @@ class HeldMetric(StepMetric):
         return tf.constant(0.0), tf.constant(0.0)
 
 
-def resolve_held(model: keras.Model, others: Sequence[StepMetric]) -> list[HeldMetric]:
-    """Returns a `HeldMetric` for each metric that a layer holds, those aside that are among the `others`."""
+def resolve_layer_metrics(model: keras.Model, others: Sequence[StepMetric]) -> list[LayerMetric]:
+    """Returns a `LayerMetric` for each metric that a layer holds, those aside that are among the `others`."""
     taken = {id(other.stateful) for other in others}
     names = ["loss", *(other.name for other in others)]
     found = []
@@ -53,18 +53,18 @@ def resolve_held(model: keras.Model, others: Sequence[StepMetric]) -> list[HeldM
                 number += 1
                 name = f"{metric.name}_{number}"
             names.append(name)
-            found.append(HeldMetric(name, metric))
+            found.append(LayerMetric(name, metric))
     return found
 
 
 @contextlib.contextmanager
-def noticed(held: Sequence[HeldMetric]) -> Iterator[None]:
+def detect_updates(held: Sequence[LayerMetric]) -> Iterator[None]:
     """Runs the body, a forward pass, and notices which of the metrics it updates.
 
     A model may hold metrics that only a `train_step` of its own updates; these would stay 0 in the logs.
     """
 
-    def patched(metric: HeldMetric, update: Callable[..., Any]) -> Callable[..., Any]:
+    def patched(metric: LayerMetric, update: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(update)
         def noticing(*args: Any, **kwargs: Any) -> Any:
             metric.shown = True

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradloop.loops.loss.metric_objects import update
 from gradloop.loops.loss.metrics import resolve_metrics
+from gradloop.loops.loss.stateful_metrics import update
 
 pytestmark = pytest.mark.numbers
 

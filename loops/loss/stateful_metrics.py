@@ -9,7 +9,7 @@ from ...optim.common.types import Tensors
 from ..distribute.sharding import Shard
 from ..support.keras_private import keras_mask, with_keras_mask, wrapped_function
 from ..support.scalars import recording_disabled
-from .coupled import check_function_splits, check_state_adds_up, is_known
+from .batch_dependent import check_metric_is_per_example, check_state_is_additive, is_known
 from .weights import as_columns, by_position, expand_to_rank, fitted, squeeze_to_rank
 
 # Of outputs of shape (batch,), these take the whole: they are no means over examples.
@@ -52,7 +52,7 @@ def update(
         run()
         return
     if not wraps:
-        check_state_adds_up(metric, y, predictions)
+        check_state_is_additive(metric, y, predictions)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     tf.cond(tf.logical_or(tf.equal(replica, 0), shard.weight >= 1.0), run, lambda: tf.constant(False))
 
@@ -73,7 +73,7 @@ def _of_wrapped(
     with recording_disabled():  # it runs once more in the update
         values = function(y, predictions)
     if parts:
-        check_function_splits(metric.name, function, (y, predictions), values)
+        check_metric_is_per_example(metric.name, function, (y, predictions), values)
     by_keras = getattr(function, "__wrapped__", function)
     if (apart := by_position(by_keras, y, predictions, values, [mask, weight])) is not None:
         y, predictions = apart[0], with_keras_mask(apart[1], mask)

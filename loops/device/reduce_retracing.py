@@ -17,7 +17,7 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-def traced_for_few_shapes(function: Callable[P, Result]) -> Callable[P, Result]:
+def reduce_retracing(function: Callable[P, Result]) -> Callable[P, Result]:
     """Returns `function` as one TensorFlow function of the arrays and tensors among its arguments.
 
     The first shapes are traced as they are; when others come, the dimensions that differ are opened, where

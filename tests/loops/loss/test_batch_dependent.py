@@ -6,7 +6,11 @@ import pytest
 import tensorflow as tf
 
 from gradloop import loops
-from gradloop.loops.loss.coupled import CoupledError, check_function_splits, check_state_adds_up
+from gradloop.loops.loss.batch_dependent import (
+    BatchDependentError,
+    check_metric_is_per_example,
+    check_state_is_additive,
+)
 from gradloop.loops.loss.keras_loss import loss_value, resolve_loss
 
 
@@ -75,7 +79,8 @@ def value_of(loss, why):
 def test_a_part_of_a_batch_is_refused(name):
     value_of(TOGETHER[name], "")
     with pytest.raises(
-        CoupledError, match="`loss` '.*' gives .*, so that of .* parts .2 replicas.: use one device and"
+        BatchDependentError,
+        match="`loss` '.*' gives .*, so that of .* parts .2 replicas.: use one device and",
     ):
         value_of(TOGETHER[name], "2 replicas")
 
@@ -89,7 +94,7 @@ def test_accumulation_is_refused_before_anything_changes():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6)])
     step = loops.TrainStep(model, "dice", "sgd", accumulate=2)
     before = model.get_weights()
-    with pytest.raises(CoupledError, match="not made up of those of its parts .`accumulate`."):
+    with pytest.raises(BatchDependentError, match="not made up of those of its parts .`accumulate`."):
         step(PREDICTIONS, PREDICTIONS)
     assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights()))
     assert int(step.batches_done.numpy()) == 0
@@ -144,12 +149,12 @@ class OfWrapper(keras.metrics.MeanSquaredError):
 def test_states_of_metrics(metric, adds):
     given = tf.ones((3, 6)), PREDICTIONS
     if adds:
-        check_state_adds_up(metric, *given)
+        check_state_is_additive(metric, *given)
     else:
         with pytest.raises(
-            CoupledError, match="`metrics`: the state of 'own' .* not the sum of .*: count examples"
+            BatchDependentError, match="`metrics`: the state of 'own' .* not the sum of .*: count examples"
         ):
-            check_state_adds_up(metric, *given)
+            check_state_is_additive(metric, *given)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +169,9 @@ def test_states_of_metrics(metric, adds):
 def test_functions_of_metrics(function, splits):
     given = tf.ones((8, 6)), PREDICTIONS
     if splits:
-        check_function_splits("own", function, given, function(*given))
+        check_metric_is_per_example("own", function, given, function(*given))
     else:
         with pytest.raises(
-            CoupledError, match="`metrics`: 'own' gives .*not made up of .*: .* on one device"
+            BatchDependentError, match="`metrics`: 'own' gives .*not made up of .*: .* on one device"
         ):
-            check_function_splits("own", function, given, function(*given))
+            check_metric_is_per_example("own", function, given, function(*given))

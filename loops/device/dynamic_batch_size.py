@@ -8,11 +8,11 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-class OpenBatchError(ValueError):
+class UnknownBatchSizeError(ValueError):
     """A dataset leaves open how many examples a batch has, and the model asks for that."""
 
 
-class OpenOrFixed:
+class DynamicBatchSize:
     """Traces a step for any number of examples or, where that fails, as the step asks for it, for one.
 
     Attributes:
@@ -24,7 +24,7 @@ class OpenOrFixed:
         self.fixed = self._is_open = False
         self.traces = 0
 
-    def open_or_fixed(self, trace: Callable[[bool], Result]) -> Result:
+    def trace_dynamic_or_fixed(self, trace: Callable[[bool], Result]) -> Result:
         """Returns `trace(False)`, for any number of examples, or where that fails `trace(True)`, for one.
 
         A model may ask how many examples a batch has, or have a state of that many; one that was traced for
@@ -40,7 +40,7 @@ class OpenOrFixed:
                 raise
             try:
                 found = trace(True)
-            except OpenBatchError:
+            except UnknownBatchSizeError:
                 raise
             except (TypeError, ValueError):
                 self.traces = before

@@ -17,14 +17,14 @@ from ...optim.common.types import Array, Tensors
 from ..support.scalars import recording_disabled
 
 
-class CoupledError(ValueError):
+class BatchDependentError(ValueError):
     """A loss or metric that takes the examples of a batch together was to be given parts of the batch."""
 
 
-def check_splits(
+def check_loss_is_per_example(
     loss: keras.losses.Loss, y: Tensors, predictions: Tensors, losses: tf.Tensor, why: str
 ) -> None:
-    """Raises `CoupledError` for a loss that takes the examples of a batch together.
+    """Raises `BatchDependentError` for a loss that takes the examples of a batch together.
 
     Args:
         loss: a Keras loss.
@@ -37,7 +37,7 @@ def check_splits(
     trusted = is_known(type(loss).call) and is_known(getattr(loss, "fn", None) or type(loss))
     if known or (not trusted and _tried(lambda: _differs(loss.call, (y, predictions), loss.dtype))):
         found = "one number for all examples" if one else "losses that depend on other examples"
-        raise CoupledError(
+        raise BatchDependentError(
             f"`loss` {loss.name!r} gives {found}, so that of a batch is not made up of those of its parts "
             f"({why}): use one device and `accumulate=1`, or a loss that gives one for each example (its "
             "`call` returns (batch,); Dice and Tversky do so with `axis=(1, 2, 3)`), or a step of your own "
@@ -47,10 +47,10 @@ def check_splits(
         )
 
 
-def check_function_splits(
+def check_metric_is_per_example(
     name: str, function: Callable[[Tensors, Tensors], Tensors], given: Tensors, values: tf.Tensor
 ) -> None:
-    """Raises `CoupledError` for a metric that has to see all examples of a batch, on replicas.
+    """Raises `BatchDependentError` for a metric that has to see all examples of a batch, on replicas.
 
     Args:
         name: of the metric.
@@ -59,19 +59,19 @@ def check_function_splits(
         values: what it gives for them.
     """
     if values.shape.rank == 0:
-        raise CoupledError(
+        raise BatchDependentError(
             f"`metrics`: {name!r} gives one value for all examples, so that of a batch is not made up of "
             "those of its replicas: return one for each example, or measure on one device."
         )
     if not is_known(function) and _tried(lambda: _differs(function, given)):
-        raise CoupledError(
+        raise BatchDependentError(
             f"`metrics`: {name!r} gives values that depend on other examples, so that of a batch is not made "
             "up of those of its replicas: measure on one device."
         )
 
 
-def check_state_adds_up(metric: keras.metrics.Metric, y: Tensors, predictions: Tensors) -> None:
-    """Raises `CoupledError` for a metric of one's own whose state is no sum over examples, on replicas.
+def check_state_is_additive(metric: keras.metrics.Metric, y: Tensors, predictions: Tensors) -> None:
+    """Raises `BatchDependentError` for a custom metric whose state is no sum over examples, on replicas.
 
     Keras adds up what the replicas have. A metric that cannot be made from its config is trusted.
     """
@@ -90,7 +90,7 @@ def check_state_adds_up(metric: keras.metrics.Metric, y: Tensors, predictions: T
         return not all(np.allclose(one, a + b, equal_nan=True) for one, a, b in zip(whole, *parts))
 
     if not is_known(type(metric)) and _tried(counts_otherwise):
-        raise CoupledError(
+        raise BatchDependentError(
             f"`metrics`: the state of {metric.name!r} after a batch is not the sum of those after its parts, "
             "as replicas have them: count examples, not calls or a maximum, or measure on one device."
         )

@@ -37,4 +37,4 @@ def _in_graph_of(tensor: tf.Tensor) -> bool:
 
 # While a loss function runs: masks and weights, of which each replica and each batch has its own number, are
 # heeded, and a loss that takes the examples of a batch together is refused where a batch has parts.
-CALLED_LOSSES = Hooks(lambda: [(keras.losses.Loss, "__call__", _counted)])
+LOSS_CALL_HOOKS = Hooks(lambda: [(keras.losses.Loss, "__call__", _counted)])
