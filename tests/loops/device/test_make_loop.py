@@ -95,7 +95,7 @@ def test_one_thread_is_passed_on(one_thread, monkeypatch):
         return tf.name_scope("")
 
     monkeypatch.setattr("gradloop.loops.device.device_loop.executor", executor)
-    Body().loop(None, one_thread).one(tf.constant([1, 2]), nothing)
+    Body().loop(None, one_thread).run_one(tf.constant([1, 2]), nothing)
     assert asked == [one_thread]
 
 

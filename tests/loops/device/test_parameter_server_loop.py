@@ -92,7 +92,10 @@ def test_the_check_comes_before_anything_is_scheduled(summing):
         raise ValueError("not this")
 
     iterator = loops.Batches(np.arange(10), None, 2).iterator()
-    for call, arguments in ((summing.loop.many, (iterator, 3)), (summing.loop.one, (tf.constant([1]),))):
+    for call, arguments in (
+        (summing.loop.run_many, (iterator, 3)),
+        (summing.loop.run_one, (tf.constant([1]),)),
+    ):
         with pytest.raises(ValueError, match="not this"):
             call(*arguments, refuse)
     assert summing.log == [] and iterator.position == 0 and int(summing.count) == 0
