@@ -46,33 +46,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__ or "", EXAMPLES)
     add = parser.add_argument
     add("--workers", type=number(int, at_least=1), default=2, metavar="N", help="workers (default: 2)")
-    add(
-        "--parameter-servers",
-        type=number(int, at_least=0),
-        default=0,
-        metavar="N",
-        help="parameter servers, which a chief then comes with (default: 0: workers alone)",
-    )
-    add(
-        "--timeout",
-        type=number(float, above=0),
-        metavar="SECONDS",
-        help="end all tasks after so long, restarts included, with status 124 (default: never)",
-    )
-    add(
-        "--restarts",
-        type=number(int, at_least=0),
-        default=0,
-        metavar="N",
-        help="how often to start all tasks again when one fails (default: 0)",
-    )
-    add(
-        "--min-workers",
-        type=number(int, at_least=1),
-        metavar="N",
+    add("--parameter-servers", type=number(int, at_least=0), default=0, metavar="N",
+        help="parameter servers, which a chief then comes with (default: 0: workers alone)")
+    add("--timeout", type=number(float, above=0), metavar="SECONDS",
+        help="end all tasks after so long, restarts included, with status 124 (default: never)")
+    add("--restarts", type=number(int, at_least=0), default=0, metavar="N",
+        help="how often to start all tasks again when one fails (default: 0)")
+    add("--min-workers", type=number(int, at_least=1), metavar="N",
         help="start again without the workers that were killed, as long as N are left "
-        "(default: with as many as before)",
-    )
+             "(default: with as many as before)")
     add("script", type=Path, metavar="SCRIPT", help="a Python script")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     args = parser.parse_args(argv)
